@@ -1,0 +1,136 @@
+"""Where anchors (pre-trained weights) come from: a mapping of tensors, or a safetensors checkpoint read one by one."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+__all__ = ["CheckpointAnchors", "canonical_name", "open_anchors", "validate_anchors"]
+
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+def canonical_name(name: str) -> str:
+    """
+    A parameter's name without what wrappers add to it: `module.` in front (DDP), `_orig_mod.` anywhere
+    (`torch.compile`, of the model or of one of its layers).
+
+    Args:
+        name (`str`): for example `"module.bert._orig_mod.embeddings.weight"`.
+
+    Returns:
+        `str`: for example `"bert.embeddings.weight"`.
+    """
+    return name.replace("_orig_mod.", "").removeprefix("module.")
+
+
+class CheckpointAnchors(Mapping[str, Tensor]):
+    """
+    The tensors of a safetensors checkpoint by parameter name, each read from disk when it is asked for.
+
+    A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
+    tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round.
+
+    Args:
+        path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
+
+    Raises:
+        FileNotFoundError: `path` holds no safetensors weights.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file_of = _locate_tensors(Path(path))
+        self._shortened = {name.partition(".")[2]: name for name in self._file_of if "." in name}
+
+    def _key(self, name: str) -> str:
+        for candidate in (name, name.partition(".")[2]):
+            if candidate in self._file_of:
+                return candidate
+        return self._shortened[name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        key = self._key(name)
+        with safe_open(self._file_of[key], framework="pt") as checkpoint:
+            tensor: Tensor = checkpoint.get_tensor(key)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+
+def _locate_tensors(path: Path) -> dict[str, Path]:
+    if path.is_dir() and (path / _INDEX).is_file():
+        shard_of: dict[str, str] = json.loads((path / _INDEX).read_text())["weight_map"]
+        return {name: path / shard for name, shard in shard_of.items()}
+    file = path / _WEIGHTS if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".safetensors":
+        raise FileNotFoundError(
+            f"anchors={str(path)!r} holds no safetensors weights: expected a safetensors file, or a folder with "
+            f"{_WEIGHTS} or {_INDEX}. Save the pre-trained model with save_pretrained() and pass that folder."
+        )
+    with safe_open(file, framework="pt") as checkpoint:
+        return dict.fromkeys(checkpoint.keys(), file)
+
+
+def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Tensor]:
+    """
+    Anchors as a mapping from parameter name to tensor.
+
+    Args:
+        anchors (`Mapping[str, Tensor]`, `str` or `Path`): the mapping itself, or the path of a checkpoint.
+
+    Returns:
+        `Mapping[str, Tensor]`: names without wrapper prefixes; a checkpoint's tensors are read on access.
+    """
+    if isinstance(anchors, Mapping):
+        return {canonical_name(name): tensor for name, tensor in anchors.items()}
+    if isinstance(anchors, str | Path):
+        return CheckpointAnchors(anchors)
+    raise TypeError(
+        f"anchors must be a mapping from name to tensor or the path of a checkpoint, got {type(anchors).__name__}"
+    )
+
+
+def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]]) -> None:
+    """
+    Check that every parameter has an anchor of its own shape with finite values, holding one anchor at a time.
+
+    Args:
+        anchors (`Mapping[str, Tensor]`): as [`open_anchors`] returns them.
+        parameters (iterable of `(str, Tensor)`): the projected parameters.
+
+    Raises:
+        ValueError: names every parameter whose anchor is missing, has another shape, or is not finite.
+    """
+    missing, misshapen, not_finite = [], [], []
+    for name, parameter in parameters:
+        try:
+            anchor = anchors[name]
+        except KeyError:
+            missing.append(name)
+            continue
+        if anchor.shape != parameter.shape:
+            misshapen.append(f"{name} (anchor {tuple(anchor.shape)}, parameter {tuple(parameter.shape)})")
+        elif not torch.isfinite(anchor).all():
+            not_finite.append(name)
+    problems = [
+        f"{problem}: {', '.join(names)}"
+        for problem, names in (
+            ("no anchor", missing),
+            ("wrong shape", misshapen),
+            ("NaN or infinite values", not_finite),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(
+            f"anchors do not fit the model: {'; '.join(problems)}. List parameters that have no pre-trained value in "
+            "exclude=, and take the anchors from the checkpoint that the model was loaded from."
+        )

@@ -1,0 +1,335 @@
+"""Optimizers whose every step ends in Fast Trainable Projection.
+
+# The order of things
+
+1. **Step 1 returns every projected tensor to its anchor.** There is no displacement yet to learn a radius from, so the
+   first radius is the model's distance from its anchor before the step: 1e-8 when training starts at the anchor. The
+   first real movement is step 2. (A model that starts away from explicit `anchors` keeps its distance as its first
+   radius: going on with a fine-tuned model does not throw the fine-tuning away.)
+2. Every later step learns the radius from the gradient and the displacement of the step before, takes torch's
+   unconstrained step, clips the radius to the largest row norm, and projects. Gradients must therefore be unscaled and
+   clipped *before* `step()`, as `GradScaler` and the Trainer do it.
+3. **The radius learning rate is in units of a row's L1 norm.** The radius moves by about `radius_lr` a step whatever
+   the fan-in is, while a row of `n` weights that each move by the learning rate `lr` moves by `n · lr`. An AdamW layer
+   can therefore outrun its radius where `n · lr > radius_lr`: with the default 1e-2 and a fan-in of 768, above
+   `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
+4. **Rows are output units.** `transposed` names the parameters that keep them along dimension 1 (GPT-2's `Conv1D`).
+5. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
+   is the parameter's own, and its neighbours do not notice.
+
+# What is refused and what is left to torch
+
+| input                                        | what happens                                                         |
+| -------------------------------------------- | -------------------------------------------------------------------- |
+| NaN or infinite gradient                     | the weights do what torch's optimizer does, the radius keeps still   |
+| sparse gradient, complex or 16-bit parameter | `ValueError` with its name; its group can set `project=False`        |
+| non-leaf tensor, duplicate parameter         | torch's own error                                                    |
+| `differentiable=True`                        | `ValueError`: the projection is not differentiated through           |
+| a closure                                    | evaluated once, before the radius is learned                         |
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import SGD, AdamW, Optimizer
+
+from .projected import Anchors, ProjectedOptimizer, check_options, check_parameters
+
+__all__ = ["FTP", "FTPSGD", "FTPAdamW"]
+
+
+class FTPAdamW(ProjectedOptimizer, AdamW):
+    """
+    torch's `AdamW` with Fast Trainable Projection around each step.
+
+    For every projected tensor with anchor `W0`, at step `t`:
+
+        ∇γ ← Σ_rows ⟨g(t), c(t−1)⟩ / ‖c(t−1)‖₁, times κ where positive
+        γ  ← γ − μ · Adam(∇γ)
+        W̃  ← AdamW(W(t−1), g(t)),  c(t) ← W̃ − W0
+        γ  ← clip(γ, 1e-8, max_row ‖c(t)‖₁)
+        W  ← W0 + min(1, γ / ‖c(t)‖₁) · c(t), row by row
+
+    with `W0` = `anchor`, `c` = `displacement`, `γ` = `radius`, `κ` = `kappa`, `μ` = `radius_lr` (Tian et al., NeurIPS
+    2023, arXiv 2310.19182). The module's docstring says what follows from the order of these lines.
+
+    Args:
+        params (iterable): tensors, `(name, tensor)` pairs such as `model.named_parameters()`, or param groups. A group
+            may set its own options, and `project=False` to be left to plain AdamW, bit for bit.
+        lr, betas, eps, weight_decay, amsgrad, maximize, foreach, capturable, differentiable, fused:
+            as in `torch.optim.AdamW`, with its defaults but `weight_decay=0.0` (decay towards zero works against the
+            projection).
+        kappa (`float`, *optional*, defaults to 1.0): factor on radius gradients that would shrink the radius, in
+            [0, 1]. 1 regularises most; with 0 the radius never shrinks.
+        radius_lr (`float`, *optional*, defaults to 1e-2): learning rate of the radii, in units of a row's L1 norm.
+        radius_betas (`tuple[float, float]`, *optional*, defaults to (0.9, 0.999)): moments of the radii's Adam.
+        exclude (sequence of `str`, *optional*, defaults to ()): names or glob patterns of parameters that have no
+            pre-trained value, such as a new classification head. They are left to plain AdamW.
+        transposed (sequence of `str`, *optional*, defaults to ()): names or glob patterns of parameters whose rows
+            (output units) are dimension 1, such as the weights of GPT-2's `Conv1D`.
+        anchors (mapping from `str` to `Tensor`, `str` or `Path`, *optional*): the pre-trained weights by parameter
+            name, or the path of a checkpoint (a `save_pretrained` folder or a safetensors file) that is read tensor by
+            tensor. By default each parameter's value just before its first step.
+
+    Raises:
+        ValueError: an option is out of range; a pattern matches nothing or lacks names to match; a projected parameter
+            is complex, 16-bit or sharded; anchors are missing, misshapen or not finite.
+        TypeError: `exclude`, `transposed` or `anchors` is of the wrong type.
+        FileNotFoundError: `anchors` is a path without safetensors weights.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        kappa: float = 1.0,
+        radius_lr: float = 1e-2,
+        radius_betas: tuple[float, float] = (0.9, 0.999),
+        exclude: Sequence[str] = (),
+        transposed: Sequence[str] = (),
+        anchors: Anchors | None = None,
+    ) -> None:
+        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            foreach=foreach,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+        )
+        _leave_unscaling_to_the_scaler(self)
+        self._check_groups()
+
+    def _unconstrained_step(self) -> None:
+        _step_without_hooks(AdamW, self)
+
+
+class FTPSGD(ProjectedOptimizer, SGD):
+    """
+    torch's `SGD` with Fast Trainable Projection around each step: the equations of [`FTPAdamW`] with `SGD` for `AdamW`.
+
+    Args:
+        params (iterable): as for [`FTPAdamW`].
+        lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused:
+            as in `torch.optim.SGD`, with its defaults.
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors: as for [`FTPAdamW`].
+
+    Raises:
+        ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        kappa: float = 1.0,
+        radius_lr: float = 1e-2,
+        radius_betas: tuple[float, float] = (0.9, 0.999),
+        exclude: Sequence[str] = (),
+        transposed: Sequence[str] = (),
+        anchors: Anchors | None = None,
+    ) -> None:
+        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
+        super().__init__(
+            params,
+            lr,
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )
+        _leave_unscaling_to_the_scaler(self)
+        self._check_groups()
+
+    def _unconstrained_step(self) -> None:
+        _step_without_hooks(SGD, self)
+
+
+class FTP(ProjectedOptimizer):
+    """
+    Fast Trainable Projection around any `torch.optim.Optimizer`: Adafactor, RAdam, Lion, an 8-bit Adam, …
+
+    It is itself an optimizer and shares `param_groups` and `state` with the one it wraps, so that learning-rate
+    schedulers, the Trainer, Accelerate and `state_dict` see one optimizer.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): takes the unconstrained step. Its param groups may already set `kappa`,
+            `radius_lr`, `radius_betas`, `exclude`, `transposed` or `project`.
+        named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
+            was built without names.
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors: as for [`FTPAdamW`].
+
+    Raises:
+        TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, or already projects.
+        ValueError: a parameter of `optimizer` is not in `named_parameters`; otherwise as [`FTPAdamW`].
+
+    Example:
+        ```python
+        optimizer = FTP(torch.optim.RAdam(model.named_parameters(), lr=1e-4), exclude=["classifier.*"])
+        ```
+    """
+
+    optimizer: Optimizer
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+        *,
+        kappa: float = 1.0,
+        radius_lr: float = 1e-2,
+        radius_betas: tuple[float, float] = (0.9, 0.999),
+        exclude: Sequence[str] = (),
+        transposed: Sequence[str] = (),
+        anchors: Anchors | None = None,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be an instance of torch.optim.Optimizer, got {optimizer!r}; "
+                "write FTP(torch.optim.AdamW(model.named_parameters(), lr=...), ...)"
+            )
+        if isinstance(optimizer, ProjectedOptimizer):
+            raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
+        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
+        if named_parameters is not None:
+            _name_parameters(optimizer, named_parameters)
+        self.__setstate__({"optimizer": optimizer})
+        for group in optimizer.param_groups:
+            check_options(group)
+            check_parameters(group)
+        _leave_unscaling_to_the_scaler(optimizer)
+        self._check_groups()
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The wrapped optimizer's state, in which the radii and anchors live too."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """The wrapped optimizer's param groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, param_groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = param_groups
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state dict, with the radii and anchors in it."""
+        return self.optimizer.state_dict()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As the wrapped optimizer does it."""
+        self.optimizer.zero_grad(set_to_none)
+
+    def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, whose state dict it is."""
+        return self.optimizer.register_state_dict_pre_hook(hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, whose state dict it is."""
+        return self.optimizer.register_state_dict_post_hook(hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, which loads the state."""
+        return self.optimizer.register_load_state_dict_pre_hook(hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, which loads the state."""
+        return self.optimizer.register_load_state_dict_post_hook(hook, prepend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer, "_options": self._options, "_anchors": self._anchors}
+
+    def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
+        self.optimizer.add_param_group(param_group)
+
+    def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state_dict)
+        self.__setstate__({})
+
+    def _unconstrained_step(self) -> None:
+        self.optimizer.step()
+
+
+def _options(
+    kappa: float,
+    radius_lr: float,
+    radius_betas: tuple[float, float],
+    exclude: Sequence[str],
+    transposed: Sequence[str],
+) -> dict[str, Any]:
+    return {
+        "kappa": kappa,
+        "radius_lr": radius_lr,
+        "radius_betas": radius_betas,
+        "exclude": exclude,
+        "transposed": transposed,
+        "project": True,
+    }
+
+
+def _step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
+    # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
+    # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
+    step = base.step
+    if getattr(step, "hooked", False):
+        step = step.__wrapped__
+    step(optimizer)
+
+
+def _leave_unscaling_to_the_scaler(optimizer: Optimizer) -> None:
+    # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
+    # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
+    optimizer._step_supports_amp_scaling = False
+
+
+def _name_parameters(optimizer: Optimizer, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
+    name_of = {parameter: name for name, parameter in named_parameters}
+    for number, group in enumerate(optimizer.param_groups):
+        unnamed = [index for index, parameter in enumerate(group["params"]) if parameter not in name_of]
+        if unnamed:
+            raise ValueError(
+                f"named_parameters has no name for parameters {unnamed} of group {number}: pass the "
+                "named_parameters() of the model that the optimizer was built for"
+            )
+        group["param_names"] = [name_of[parameter] for parameter in group["params"]]

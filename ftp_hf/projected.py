@@ -1,0 +1,340 @@
+"""The projection around an optimizer's step: which parameters take part, their state, and the checks."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from . import projection
+from .anchors import canonical_name, open_anchors, validate_anchors
+
+__all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
+
+Anchors = Mapping[str, Tensor] | str | Path
+
+
+class Radius(NamedTuple):
+    """What [`~ProjectedOptimizer.radii`] tells of one parameter."""
+
+    radius: float
+    """γ, in units of a row's L1 norm."""
+    deviation: float
+    """`max_row ‖W − W0‖₁`: how far the parameter is from its anchor, in the same units."""
+    on_boundary: float
+    """Share of the rows that the last step projected onto the ball, in [0, 1]."""
+
+
+class _Projected(NamedTuple):
+    """A parameter that takes part in the projection at this step."""
+
+    name: str
+    parameter: Tensor
+    state: dict[str, Any]
+    group: dict[str, Any]
+    row_dim: int
+
+    @property
+    def gradient(self) -> Tensor:
+        if self.parameter.grad is None:
+            raise ValueError(f"{self.name} has no gradient")
+        return self.parameter.grad
+
+
+class ProjectedOptimizer(Optimizer):
+    """
+    What [`FTPAdamW`], [`FTPSGD`] and [`FTP`] share: the projection around an unconstrained step.
+
+    The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor` and `displacement`
+    (the shape of `p`), and the 0-D tensors `radius`, `radius_exp_avg`, `radius_exp_avg_sq` and `radius_step`. It is
+    created at the first step for which `p` has a gradient. The options are in `optimizer.param_groups`.
+    """
+
+    _options: dict[str, Any]
+    _anchors: Mapping[str, Tensor] | None
+
+    def _set_options(self, options: dict[str, Any], anchors: Anchors | None) -> None:
+        self._options = options
+        self._anchors = None if anchors is None else open_anchors(anchors)
+
+    def _check_groups(self) -> None:
+        """Check across all groups what one group alone cannot tell, before anything is trained."""
+        _check_patterns_match(self.param_groups)
+        if self._anchors is not None:
+            validate_anchors(self._anchors, self._named_projected_parameters())
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """
+        Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
+        `transposed`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+
+        Args:
+            param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
+
+        Raises:
+            ValueError: an option is out of range, or a projected parameter is complex or 16-bit.
+        """
+        for option, default in self._options.items():
+            param_group.setdefault(option, default)
+        check_options(param_group)
+        self._add_unconstrained_group(param_group)
+        try:
+            check_parameters(param_group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+
+    def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+
+    def _unconstrained_step(self) -> None:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """
+        One step: learn the radii, step without constraint, project.
+
+        Args:
+            closure (`Callable`, *optional*): reevaluates the model and returns the loss.
+
+        Returns:
+            What `closure` returned, or `None`.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        projected = list(self._projected_with_gradient())
+        first_states = {}
+        for item in projected:
+            if "anchor" in item.state:
+                _learn_radius(item)
+            else:
+                first_states[item.parameter] = self._first_state(item)
+        self._unconstrained_step()
+        for item in projected:
+            # torch's optimizers create their own state where they find none, so ours has to come after it.
+            item.state.update(first_states.get(item.parameter, {}))
+            _project(item)
+        return loss
+
+    def radii(self) -> dict[str, Radius]:
+        """
+        The learned radius of every projected parameter that has taken a step, at the cost of one transfer to the host
+        per device.
+
+        Returns:
+            `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
+            parameter 3 of group 0).
+        """
+        names: list[str] = []
+        rows: list[Tensor] = []
+        for item in self._projected():
+            if "anchor" in item.state:
+                names.append(item.name)
+                rows.append(_measure(item))
+        values: dict[str, Radius] = {}
+        for device in dict.fromkeys(row.device for row in rows):
+            here = [(name, row) for name, row in zip(names, rows, strict=True) if row.device == device]
+            table = torch.stack([row for _, row in here]).tolist()
+            values |= {name: Radius(*row) for (name, _), row in zip(here, table, strict=True)}
+        return {name: values[name] for name in names}
+
+    def anchors(self) -> dict[str, Tensor]:
+        """
+        The anchor of every projected parameter that has taken a step.
+
+        Returns:
+            `dict[str, Tensor]`: by parameter name, as for [`radii`]. The tensors are the optimizer's own: do not
+            write to them.
+        """
+        return {item.name: item.state["anchor"] for item in self._projected() if "anchor" in item.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Load a state dict. The radii and anchors come with it.
+
+        Args:
+            state_dict (`dict`): what `state_dict()` returned.
+
+        Raises:
+            ValueError: the state is that of an optimizer without projection, and no `anchors` were given: the current
+                weights would silently become the anchors.
+        """
+        before = (self.param_groups, self.state)
+        self._load_unconstrained_state(state_dict)
+        without = [item.name for item in self._projected() if item.state and "anchor" not in item.state]
+        if without and self._anchors is None:
+            self.param_groups, self.state = before
+            raise ValueError(
+                f"the loaded optimizer state has no anchors for {len(without)} projected parameters ({without[0]}, …): "
+                "it was saved by an optimizer without projection. Give the pre-trained weights with anchors=, or "
+                "start a new run without this state."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_options": self._options, "_anchors": self._anchors}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for option, default in self._options.items():
+                group.setdefault(option, default)
+
+    def _projected(self) -> Iterator[_Projected]:
+        for number, group in enumerate(self.param_groups):
+            if not group["project"]:
+                continue
+            names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
+            for name, parameter in zip(names, group["params"], strict=True):
+                if not _matches(name, group["exclude"]):
+                    row_dim = 1 if _matches(name, group["transposed"]) else 0
+                    yield _Projected(canonical_name(name), parameter, self.state[parameter], group, row_dim)
+
+    def _projected_with_gradient(self) -> Iterator[_Projected]:
+        for item in self._projected():
+            if item.parameter.grad is None:
+                continue
+            if item.parameter.grad.is_sparse:
+                raise ValueError(
+                    f"the gradient of {item.name} is sparse, and rows without a gradient have no radius gradient: "
+                    "create the embedding with sparse=False, or put it in a param group with project=False"
+                )
+            yield item
+
+    def _named_projected_parameters(self) -> list[tuple[str, Tensor]]:
+        if not all("param_names" in group for group in self.param_groups if group["project"]):
+            raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
+        return [(item.name, item.parameter) for item in self._projected()]
+
+    def _first_state(self, item: _Projected) -> dict[str, Tensor]:
+        _check_parameter(item.name, item.parameter)
+        weight = item.parameter.detach()
+        anchor = weight.clone() if self._anchors is None else _like(weight, self._anchors[item.name])
+        radius = projection.row_norms(weight - anchor, item.row_dim).max()
+        return {
+            "anchor": anchor,
+            "displacement": torch.empty_like(anchor),
+            "radius": radius,
+            "radius_exp_avg": torch.zeros_like(radius),
+            "radius_exp_avg_sq": torch.zeros_like(radius),
+            "radius_step": torch.ones_like(radius),
+        }
+
+
+def _like(weight: Tensor, anchor: Tensor) -> Tensor:
+    return torch.empty_like(weight).copy_(anchor.detach())
+
+
+def _learn_radius(item: _Projected) -> None:
+    state, group = item.state, item.group
+    gradient = projection.radius_gradient(item.gradient, state["displacement"], item.row_dim)
+    if group.get("maximize", False):
+        gradient = -gradient
+    state["radius_step"] += 1
+    learned = projection.radius_adam_step(
+        state["radius"],
+        gradient,
+        state["radius_exp_avg"],
+        state["radius_exp_avg_sq"],
+        state["radius_step"],
+        lr=group["radius_lr"],
+        betas=group["radius_betas"],
+        kappa=group["kappa"],
+    )
+    for key, value in zip(("radius", "radius_exp_avg", "radius_exp_avg_sq"), learned, strict=True):
+        state[key].copy_(value)
+
+
+def _project(item: _Projected) -> None:
+    state, weight = item.state, item.parameter
+    torch.sub(weight, state["anchor"], out=state["displacement"])
+    norms = projection.row_norms(state["displacement"], item.row_dim)
+    state["radius"].copy_(projection.clip_radius(state["radius"], norms))
+    weight.copy_(projection.project(weight, state["anchor"], state["displacement"], state["radius"], norms))
+
+
+def _measure(item: _Projected) -> Tensor:
+    state, weight = item.state, item.parameter.detach()
+    deviation = projection.row_norms(weight - state["anchor"], item.row_dim).max() - projection.RADIUS_FLOOR
+    before = projection.row_norms(state["displacement"], item.row_dim)
+    on_boundary = projection.projected_rows(state["radius"], before).to(before.dtype).mean()
+    return torch.stack([state["radius"], deviation, on_boundary])
+
+
+@functools.cache
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(candidate, pattern) for pattern in patterns for candidate in (name, canonical_name(name)))
+
+
+def check_options(group: dict[str, Any]) -> None:
+    for option in ("exclude", "transposed"):
+        patterns = group[option]
+        if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise TypeError(
+                f"{option} must be a sequence of parameter names or glob patterns, got {patterns!r}; "
+                f"for a single one write {option}=({patterns!r},)"
+            )
+        group[option] = tuple(patterns)
+    if not 0.0 <= group["kappa"] <= 1.0:
+        raise ValueError(
+            f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
+        )
+    if not 0.0 <= group["radius_lr"] < float("inf"):
+        raise ValueError(f"radius_lr must be finite and not negative, got {group['radius_lr']!r}; the default is 1e-2")
+    if len(group["radius_betas"]) != 2 or not all(0.0 <= beta < 1.0 for beta in group["radius_betas"]):
+        raise ValueError(
+            f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
+        )
+    if group["project"] and group.get("differentiable", False):
+        raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
+
+
+def check_parameters(group: dict[str, Any]) -> None:
+    names = group.get("param_names")
+    if names is None and (group["exclude"] or group["transposed"]):
+        option = "exclude" if group["exclude"] else "transposed"
+        raise ValueError(
+            f"{option}={group[option]!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
+            "as the first argument, or put these parameters in a group of their own with project=False"
+        )
+    if group["project"]:
+        for index, parameter in enumerate(group["params"]):
+            name = names[index] if names else f"parameter {index} of the group"
+            if parameter.requires_grad and not _matches(name, group["exclude"]):
+                _check_parameter(name, parameter)
+
+
+def _check_parameter(name: str, parameter: Tensor) -> None:
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} is {parameter.dtype}, which cannot represent the small displacements that are projected. Load the "
+            "model with dtype=torch.float32 (and train in mixed precision with bf16=True), or put the parameter in a "
+            "param group with project=False"
+        )
+    if isinstance(parameter, DTensor):
+        raise ValueError(
+            f"{name} is a sharded DTensor, which is not supported yet: train with DDP, or put it in a param group with "
+            "project=False"
+        )
+
+
+def _check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
+    for option in ("exclude", "transposed"):
+        for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
+            names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
+            if not any(_matches(name, (pattern,)) for name in names):
+                raise ValueError(
+                    f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
+                    f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
+                )

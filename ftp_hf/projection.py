@@ -1,0 +1,164 @@
+"""Fast Trainable Projection as pure tensor functions (Tian et al., NeurIPS 2023, arXiv 2310.19182, section 3).
+
+Symbols of the paper and their names here, for one parameter tensor:
+
+| paper  | here           | what it is                                                            |
+| ------ | -------------- | --------------------------------------------------------------------- |
+| `W0`   | `anchor`       | the pre-trained weights                                               |
+| `W̃(t)` | `weight`       | the weights after the unconstrained step                              |
+| `c(t)` | `displacement` | `W̃(t) − W0`, before projection                                        |
+| `γ`    | `radius`       | the learned bound on the MARS norm of `W − W0`, one scalar per tensor |
+| `κ`    | `kappa`        | factor on radius gradients that would shrink the radius               |
+| `μ`    | `lr`           | learning rate of the radius                                           |
+
+A *row* is a slice along `row_dim` (dimension 0 unless the layer stores its weight transposed). A tensor of fewer than
+two dimensions is a single row. Row reductions keep their dimensions, so that their results broadcast against the tensor.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "RADIUS_FLOOR",
+    "clip_radius",
+    "project",
+    "projected_rows",
+    "radius_adam_step",
+    "radius_gradient",
+    "row_norms",
+]
+
+RADIUS_FLOOR = 1e-8
+"""Smallest radius, and the constant added to every row norm (both are 1e-8 in the published method)."""
+
+_ADAM_EPS = 1e-8
+
+
+def _row_sum(x: Tensor, row_dim: int) -> Tensor:
+    if x.ndim < 2:
+        return x.sum().reshape([1] * x.ndim)
+    return x.sum(dim=[dim for dim in range(x.ndim) if dim != row_dim], keepdim=True)
+
+
+def row_norms(displacement: Tensor, row_dim: int = 0) -> Tensor:
+    """
+    L1 norm of each row plus 1e-8. The largest of them is the MARS norm (maximum absolute row sum), which for a linear
+    layer is the Lipschitz constant of the difference function in the ∞-norm.
+
+    Args:
+        displacement (`Tensor`): `W − W0`, any shape.
+        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+
+    Returns:
+        `Tensor`: the shape of `displacement` with every dimension but `row_dim` reduced to 1.
+    """
+    return _row_sum(displacement.abs(), row_dim) + RADIUS_FLOOR
+
+
+def radius_gradient(gradient: Tensor, displacement: Tensor, row_dim: int = 0) -> Tensor:
+    """
+    Derivative of the loss with respect to the radius: `∇γ(t) = Σ_rows ⟨g(t), c(t−1)⟩ / ‖c(t−1)‖₁`.
+
+    Args:
+        gradient (`Tensor`): `g(t)`, taken at `W(t−1)`.
+        displacement (`Tensor`): `c(t−1)`, the displacement of the step before, same shape as `gradient`.
+        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+
+    Returns:
+        `Tensor`: a 0-D tensor.
+    """
+    return (_row_sum(gradient * displacement, row_dim) / row_norms(displacement, row_dim)).sum()
+
+
+def radius_adam_step(
+    radius: Tensor,
+    gradient: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    step: Tensor,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    kappa: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    One Adam step on the radius, before it is clipped.
+
+    A radius gradient that is not finite changes nothing: the radius and its moments come back as they were, so that
+    one overflowing batch cannot poison them.
+
+    Args:
+        radius (`Tensor`): `γ(t−1)`, any shape (one element per constrained tensor).
+        gradient (`Tensor`): `∇γ(t)`, same shape. Positive entries are multiplied by `kappa`.
+        exp_avg (`Tensor`): first moment, same shape.
+        exp_avg_sq (`Tensor`): second moment, same shape.
+        step (`Tensor`): the step number `t ≥ 2` of the bias correction, same shape or 0-D.
+        lr (`float`): μ, in units of a row's L1 norm.
+        betas (`tuple[float, float]`): decay of the two moments.
+        kappa (`float`): κ in [0, 1].
+
+    Returns:
+        `tuple[Tensor, Tensor, Tensor]`: the new radius (not yet clipped) and its two moments.
+    """
+    beta1, beta2 = betas
+    gradient = torch.where(gradient > 0, kappa * gradient, gradient)
+    new_exp_avg = beta1 * exp_avg + (1 - beta1) * gradient
+    new_exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * gradient**2
+    corrected_avg = new_exp_avg / (1 - beta1**step)
+    corrected_sq = new_exp_avg_sq / (1 - beta2**step)
+    new_radius = radius - lr * corrected_avg / (corrected_sq.sqrt() + _ADAM_EPS)
+
+    finite = gradient.isfinite()
+    return (
+        torch.where(finite, new_radius, radius),
+        torch.where(finite, new_exp_avg, exp_avg),
+        torch.where(finite, new_exp_avg_sq, exp_avg_sq),
+    )
+
+
+def clip_radius(radius: Tensor, norms: Tensor) -> Tensor:
+    """
+    Clip a radius to `[1e-8, max_row ‖c(t)‖₁]`. Rows whose norm is not finite (the optimizer diverged) set no bound.
+
+    Args:
+        radius (`Tensor`): 0-D.
+        norms (`Tensor`): the row norms of the current displacement.
+
+    Returns:
+        `Tensor`: 0-D.
+    """
+    largest = norms.max()
+    largest = torch.where(largest.isfinite(), largest, radius)
+    return torch.minimum(radius, largest).clamp(min=RADIUS_FLOOR)
+
+
+def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
+    """
+    Which rows lie outside the ball of the given radius, and so are moved by [`project`].
+
+    Args:
+        radius (`Tensor`): 0-D.
+        norms (`Tensor`): row norms.
+
+    Returns:
+        `Tensor`: boolean, the shape of `norms`.
+    """
+    return norms > radius
+
+
+def project(weight: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor) -> Tensor:
+    """
+    `W(t) = W0 + min(1, γ(t) / ‖c(t)‖₁) · c(t)`, row by row. Rows inside the ball keep the bits that the
+    unconstrained step gave them.
+
+    Args:
+        weight (`Tensor`): `W̃(t)`.
+        anchor (`Tensor`): `W0`, same shape.
+        displacement (`Tensor`): `c(t) = W̃(t) − W0`, same shape.
+        radius (`Tensor`): `γ(t)`, 0-D.
+        norms (`Tensor`): `‖c(t)‖₁` from [`row_norms`].
+
+    Returns:
+        `Tensor`: `W(t)`, same shape.
+    """
+    return torch.where(projected_rows(radius, norms), anchor + (radius / norms) * displacement, weight)
