@@ -2,7 +2,20 @@
 
 from .optim import FTP, FTPSGD, FTPAdamW
 from .projected import ProjectedOptimizer, Radius
+from .trainer import FTPTrainer, FTPTrainerMixin, projected_optimizer
+from .training_args import FTPArguments, FTPTrainingArguments
 
-__all__ = ["FTP", "FTPSGD", "FTPAdamW", "ProjectedOptimizer", "Radius"]
+__all__ = [
+    "FTP",
+    "FTPSGD",
+    "FTPAdamW",
+    "FTPArguments",
+    "FTPTrainer",
+    "FTPTrainerMixin",
+    "FTPTrainingArguments",
+    "ProjectedOptimizer",
+    "Radius",
+    "projected_optimizer",
+]
 
 __version__ = "0.1.0"

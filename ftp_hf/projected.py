@@ -66,7 +66,9 @@ class ProjectedOptimizer(Optimizer):
         """Check across all groups what one group alone cannot tell, before anything is trained."""
         _check_patterns_match(self.param_groups)
         if self._anchors is not None:
-            validate_anchors(self._anchors, self._named_projected_parameters())
+            if not all("param_names" in group for group in self.param_groups if group["project"]):
+                raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
+            validate_anchors(self._anchors, self.projected_parameters().items())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
@@ -150,6 +152,20 @@ class ProjectedOptimizer(Optimizer):
             values |= {name: Radius(*row) for (name, _), row in zip(here, table, strict=True)}
         return {name: values[name] for name in names}
 
+    def projected_parameters(self) -> dict[str, Tensor]:
+        """
+        The parameters that are projected: neither excluded nor in a group with `project=False`.
+
+        Returns:
+            `dict[str, Tensor]`: by parameter name, as for [`radii`].
+        """
+        return {item.name: item.parameter for item in self._projected()}
+
+    @property
+    def has_external_anchors(self) -> bool:
+        """Whether `anchors` were given, so that the weights before the first step are not taken for anchors."""
+        return self._anchors is not None
+
     def anchors(self) -> dict[str, Tensor]:
         """
         The anchor of every projected parameter that has taken a step.
@@ -211,11 +227,6 @@ class ProjectedOptimizer(Optimizer):
                     "create the embedding with sparse=False, or put it in a param group with project=False"
                 )
             yield item
-
-    def _named_projected_parameters(self) -> list[tuple[str, Tensor]]:
-        if not all("param_names" in group for group in self.param_groups if group["project"]):
-            raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
-        return [(item.name, item.parameter) for item in self._projected()]
 
     def _first_state(self, item: _Projected) -> dict[str, Tensor]:
         _check_parameter(item.name, item.parameter)

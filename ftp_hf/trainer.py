@@ -1,0 +1,178 @@
+"""The Trainer that projects: a mixin for any `Trainer` class, and that mixin on `Trainer` itself."""
+
+import logging
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from transformers import Trainer
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.trainer_utils import get_last_checkpoint
+
+from .optim import FTP
+from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
+from .projected import ProjectedOptimizer
+from .training_args import FTPArguments
+
+__all__ = ["FTPTrainer", "FTPTrainerMixin"]
+
+logger = logging.getLogger(__name__)
+
+
+class FTPTrainerMixin:
+    """
+    Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
+    SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
+
+    Parameters that the model's checkpoint does not hold (a new classification head) are found, logged by name and left
+    to the plain optimizer. The anchors are the weights that training starts from. A resumed run takes them from the
+    checkpoint's optimizer state; where it has none (`save_only_model=True`), from the pre-trained checkpoint that
+    `ftp_anchors` or the model's config names.
+    """
+
+    args: Any
+    model: Any
+    optimizer: Any
+    is_deepspeed_enabled: bool
+    is_fsdp_enabled: bool
+    _resume_anchors: Path | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        As `Trainer.train`, once it is certain where the anchors of a resumed run come from.
+
+        Raises:
+            ValueError: the checkpoint has no optimizer state, and the pre-trained weights cannot be had.
+        """
+        self._resume_anchors = self._find_resume_anchors(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """
+        The optimizer of the Trainer class with [`FTP`] around it, unless it already projects.
+
+        Raises:
+            ValueError: no parameter is left to project; the run is sharded or its optimizer steps during backward; or
+                as [`FTP`].
+        """
+        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        self._check_supported()
+        projected = projected_optimizer(optimizer)
+        if projected is None:
+            self.optimizer = self._with_projection(optimizer, self.model if model is None else model)
+        elif self._resume_anchors is not None and not (projected.has_external_anchors or projected.anchors()):
+            raise ValueError(
+                "the checkpoint to resume from holds no optimizer state, so the optimizer that you passed would take "
+                f"the fine-tuned weights for anchors: build it with anchors={str(self._resume_anchors)!r}"
+            )
+        return self.optimizer  # type: ignore[no-any-return]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As `Trainer.log`, with the radii in each training log."""
+        projected = projected_optimizer(self.optimizer)
+        if "loss" in logs and projected is not None:
+            logs.update(_summarize(projected, each=FTPArguments.of(self.args).ftp_log_parameters))
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
+        options = FTPArguments.of(self.args)
+        anchors = self._resume_anchors
+        if options.ftp_anchors is not None:
+            anchors = local_checkpoint(options.ftp_anchors)
+        named = dict(model.named_parameters())
+        trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        new = [name for name in new_parameters(model) if named[name] in trained] if options.ftp_exclude_new else []
+        if new:
+            logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(new))
+        projected = FTP(
+            optimizer,
+            named.items(),
+            kappa=options.ftp_kappa,
+            radius_lr=options.ftp_radius_lr,
+            radius_betas=(options.ftp_radius_beta1, options.ftp_radius_beta2),
+            exclude=[*new, *(options.ftp_exclude or [])],
+            transposed=[name for name in transposed_parameters(model) if named[name] in trained],
+            anchors=anchors,
+        )
+        if not projected.projected_parameters():
+            raise ValueError(
+                "no parameter is left to project: all trained parameters are new or excluded. Check ftp_exclude, set "
+                "ftp_exclude_new=False to project them around their initial values, or use the plain Trainer"
+            )
+        return projected
+
+    def _find_resume_anchors(self, resume_from_checkpoint: str | bool | None) -> Path | None:
+        checkpoint = resume_from_checkpoint
+        if checkpoint is True:
+            checkpoint = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
+        if not checkpoint or all((Path(checkpoint) / name).is_file() for name in (OPTIMIZER_NAME, SCHEDULER_NAME)):
+            return None
+        source = FTPArguments.of(self.args).ftp_anchors
+        if source is None:
+            source = getattr(self.model, "name_or_path", "")
+            if not source or is_fine_tuned(Path(source)):
+                raise ValueError(
+                    f"resume_from_checkpoint={str(checkpoint)!r} holds no optimizer state, so the anchors have to come "
+                    f"from the pre-trained checkpoint, but the model was loaded from {source!r}. Name the pre-trained "
+                    "model in ftp_anchors, or resume from a checkpoint saved with save_only_model=False"
+                )
+        logger.info("No optimizer state in %s: the anchors are read from %s", checkpoint, source)
+        return local_checkpoint(source)
+
+    def _check_supported(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            raise ValueError(
+                f"{type(self).__name__} does not support DeepSpeed and FSDP yet, which shard the tensors that it "
+                "projects: train with DDP (torchrun or accelerate launch without a sharding plugin)"
+            )
+        if any(kind in self.args.optim for kind in ("lomo", "layerwise")):
+            raise ValueError(
+                f"optim={self.args.optim!s} changes the weights during the backward pass, before the radius can read "
+                "the gradient: choose an optimizer that steps afterwards, such as adamw_torch"
+            )
+
+
+class FTPTrainer(FTPTrainerMixin, Trainer):
+    """
+    `Trainer` with Fast Trainable Projection around its optimizer. Takes the arguments of `Trainer`; with
+    [`FTPTrainingArguments`] the projection has options.
+
+    Example:
+        ```python
+        trainer = FTPTrainer(model=model, args=FTPTrainingArguments("runs/ftp", ftp_kappa=0.5), train_dataset=dataset)
+        ```
+    """
+
+
+def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
+    """
+    The projecting optimizer inside the wrappers that Accelerate puts around it.
+
+    Args:
+        optimizer (`Optimizer` or `None`): for example `trainer.optimizer`.
+
+    Returns:
+        `ProjectedOptimizer` or `None`: `None` if nothing projects.
+    """
+    while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
+        optimizer = getattr(optimizer, "optimizer", None)
+    return optimizer
+
+
+def _summarize(optimizer: ProjectedOptimizer, *, each: bool) -> dict[str, float]:
+    radii = optimizer.radii()
+    if not radii:
+        return {}
+    radius, deviation, on_boundary = zip(*radii.values(), strict=True)
+    summary = {
+        "ftp_radius_max": max(radius),
+        "ftp_radius_median": statistics.median(radius),
+        "ftp_deviation_max": max(deviation),
+        "ftp_deviation_median": statistics.median(deviation),
+        "ftp_on_boundary": statistics.fmean(on_boundary),
+    }
+    if each:
+        summary |= {f"ftp_radius/{name}": value.radius for name, value in radii.items()}
+    return summary

@@ -1,0 +1,90 @@
+"""Command-line flags and YAML keys of [`FTPTrainer`]."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import TrainingArguments
+
+__all__ = ["FTPArguments", "FTPTrainingArguments"]
+
+
+@dataclass
+class FTPArguments:
+    """
+    The options of the projection, to combine with any `TrainingArguments` class:
+    `class FTPSFTConfig(FTPArguments, SFTConfig)` has them all.
+
+    Args:
+        ftp_kappa (`float`, *optional*, defaults to 1.0): factor κ in [0, 1] on radius gradients that would shrink the
+            radius. 1 regularises most; with 0 the radius never shrinks.
+        ftp_radius_lr (`float`, *optional*, defaults to 1e-2): learning rate μ of the radii, in units of a row's L1
+            norm.
+        ftp_radius_beta1 (`float`, *optional*, defaults to 0.9): decay of the radii's first Adam moment.
+        ftp_radius_beta2 (`float`, *optional*, defaults to 0.999): decay of the radii's second Adam moment.
+        ftp_exclude (`list[str]`, *optional*): names or glob patterns of more parameters to leave unprojected.
+        ftp_exclude_new (`bool`, *optional*, defaults to `True`): leave the parameters that the model's checkpoint does
+            not hold, such as a new classification head, unprojected.
+        ftp_anchors (`str`, *optional*): the pre-trained model whose weights are the anchors: a local folder, a
+            safetensors file or a name on the Hub. By default the weights that training starts from.
+        ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
+            summary over all of them.
+    """
+
+    ftp_kappa: float = field(
+        default=1.0,
+        metadata={
+            "help": "Factor in [0, 1] on radius gradients that would shrink the radius. 1 regularises most; with 0 the "
+            "radius never shrinks."
+        },
+    )
+    ftp_radius_lr: float = field(
+        default=1e-2, metadata={"help": "Learning rate of the radii, in units of a row's L1 norm."}
+    )
+    ftp_radius_beta1: float = field(default=0.9, metadata={"help": "Decay of the radii's first Adam moment."})
+    ftp_radius_beta2: float = field(default=0.999, metadata={"help": "Decay of the radii's second Adam moment."})
+    ftp_exclude: list[str] | None = field(
+        default=None, metadata={"help": "Names or glob patterns of more parameters to leave unprojected."}
+    )
+    ftp_exclude_new: bool = field(
+        default=True,
+        metadata={
+            "help": "Leave the parameters that the model's checkpoint does not hold, such as a new classification "
+            "head, unprojected."
+        },
+    )
+    ftp_anchors: str | None = field(
+        default=None,
+        metadata={
+            "help": "The pre-trained model whose weights are the anchors: a local folder, a safetensors file or a name "
+            "on the Hub. By default the weights that training starts from."
+        },
+    )
+    ftp_log_parameters: bool = field(
+        default=False,
+        metadata={"help": "Log the radius of each parameter, besides the summary over all of them."},
+    )
+
+    @classmethod
+    def of(cls, args: Any) -> "FTPArguments":
+        """
+        The projection's options among any training arguments; those that `args` does not have keep their defaults.
+
+        Args:
+            args (`TrainingArguments`): with or without the fields of this class.
+
+        Returns:
+            `FTPArguments`: only the projection's options.
+        """
+        return FTPArguments(
+            **{option.name: getattr(args, option.name) for option in fields(FTPArguments) if hasattr(args, option.name)}
+        )
+
+
+@dataclass
+class FTPTrainingArguments(FTPArguments, TrainingArguments):
+    """
+    `TrainingArguments` with the options of the projection.
+
+    Args:
+        *args, **kwargs: the fields of `TrainingArguments` and those of [`FTPArguments`].
+    """
