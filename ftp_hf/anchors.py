@@ -1,6 +1,7 @@
 """Where anchors (pre-trained weights) come from: a mapping of tensors, or a safetensors checkpoint read one by one."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     The tensors of a safetensors checkpoint by parameter name, each read from disk when it is asked for.
 
     A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
-    tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round.
+    tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
+    if only one tensor of the checkpoint goes by the shortened name.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -44,7 +46,9 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def __init__(self, path: str | Path) -> None:
         self._file_of = _locate_tensors(Path(path))
-        self._shortened = {name.partition(".")[2]: name for name in self._file_of if "." in name}
+        shortened = [(name.partition(".")[2], name) for name in self._file_of if "." in name]
+        count = Counter(short for short, _ in shortened)
+        self._shortened = {short: name for short, name in shortened if count[short] == 1}
 
     def _key(self, name: str) -> str:
         for candidate in (name, name.partition(".")[2]):
@@ -89,6 +93,8 @@ def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Ten
     Returns:
         `Mapping[str, Tensor]`: names without wrapper prefixes; a checkpoint's tensors are read on access.
     """
+    if isinstance(anchors, CheckpointAnchors):
+        return anchors
     if isinstance(anchors, Mapping):
         return {canonical_name(name): tensor for name, tensor in anchors.items()}
     if isinstance(anchors, str | Path):

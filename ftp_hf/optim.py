@@ -23,11 +23,13 @@
 | -------------------------------------------- | -------------------------------------------------------------------- |
 | NaN or infinite gradient                     | the weights do what torch's optimizer does, the radius keeps still   |
 | sparse gradient, complex or 16-bit parameter | `ValueError` with its name; its group can set `project=False`        |
-| non-leaf tensor, duplicate parameter         | torch's own error                                                    |
+| non-leaf tensor, duplicate parameter         | torch's own error or warning                                         |
 | `differentiable=True`                        | `ValueError`: the projection is not differentiated through           |
 | a closure                                    | evaluated once, before the radius is learned                         |
+| an optimizer that needs the closure (LBFGS)  | torch's own `TypeError`                                              |
 """
 
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,6 +39,10 @@ from torch.optim import SGD, AdamW, Optimizer
 from .projected import Anchors, ProjectedOptimizer, check_options, check_parameters
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW"]
+
+# torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The radius
+# must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
+_STEP_UNSCALES = False
 
 
 class FTPAdamW(ProjectedOptimizer, AdamW):
@@ -100,7 +106,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
     ) -> None:
-        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
         super().__init__(
             params,
             lr,
@@ -114,8 +120,8 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             differentiable=differentiable,
             fused=fused,
         )
-        _leave_unscaling_to_the_scaler(self)
-        self._check_groups()
+        self._step_supports_amp_scaling = _STEP_UNSCALES
+        self._set_anchors(anchors)
 
     def _unconstrained_step(self) -> None:
         _step_without_hooks(AdamW, self)
@@ -155,7 +161,7 @@ class FTPSGD(ProjectedOptimizer, SGD):
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
     ) -> None:
-        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
         super().__init__(
             params,
             lr,
@@ -168,8 +174,8 @@ class FTPSGD(ProjectedOptimizer, SGD):
             differentiable=differentiable,
             fused=fused,
         )
-        _leave_unscaling_to_the_scaler(self)
-        self._check_groups()
+        self._step_supports_amp_scaling = _STEP_UNSCALES
+        self._set_anchors(anchors)
 
     def _unconstrained_step(self) -> None:
         _step_without_hooks(SGD, self)
@@ -220,18 +226,23 @@ class FTP(ProjectedOptimizer):
             )
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
-        self._set_options(_options(kappa, radius_lr, radius_betas, exclude, transposed), anchors)
-        if named_parameters is not None:
-            _name_parameters(optimizer, named_parameters)
-        self.__setstate__({"optimizer": optimizer})
-        for group in optimizer.param_groups:
-            check_options(group)
-            check_parameters(group)
-        _leave_unscaling_to_the_scaler(optimizer)
-        self._check_groups()
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
+        groups = [dict(group) for group in optimizer.param_groups]
+        try:
+            if named_parameters is not None:
+                _name_parameters(optimizer, named_parameters)
+            self.__setstate__({"optimizer": optimizer})
+            for group in optimizer.param_groups:
+                check_options(group)
+                check_parameters(group)
+            self._set_anchors(anchors)
+        except Exception:
+            # Left in the groups, the refused options would win over those of a second attempt.
+            optimizer.param_groups[:] = groups
+            raise
 
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """The wrapped optimizer's state, in which the radii and anchors live too."""
         return self.optimizer.state
 
@@ -240,7 +251,7 @@ class FTP(ProjectedOptimizer):
         self.optimizer.state = state
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """The wrapped optimizer's param groups."""
         return self.optimizer.param_groups
 
@@ -311,16 +322,8 @@ def _options(
 def _step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
     # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
     # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
-    step = base.step
-    if getattr(step, "hooked", False):
-        step = step.__wrapped__
+    step = inspect.unwrap(base.step, stop=lambda function: not hasattr(function, "hooked"))
     step(optimizer)
-
-
-def _leave_unscaling_to_the_scaler(optimizer: Optimizer) -> None:
-    # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
-    # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
-    optimizer._step_supports_amp_scaling = False
 
 
 def _name_parameters(optimizer: Optimizer, named_parameters: Iterable[tuple[str, Tensor]]) -> None:

@@ -57,10 +57,11 @@ class ProjectedOptimizer(Optimizer):
 
     _options: dict[str, Any]
     _anchors: Mapping[str, Tensor] | None
+    _step_supports_amp_scaling: bool
 
-    def _set_options(self, options: dict[str, Any], anchors: Anchors | None) -> None:
-        self._options = options
+    def _set_anchors(self, anchors: Anchors | None) -> None:
         self._anchors = None if anchors is None else open_anchors(anchors)
+        self._check_groups()
 
     def _check_groups(self) -> None:
         """Check across all groups what one group alone cannot tell, before anything is trained."""
@@ -79,15 +80,20 @@ class ProjectedOptimizer(Optimizer):
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
 
         Raises:
-            ValueError: an option is out of range, or a projected parameter is complex or 16-bit.
+            ValueError: an option is out of range, or a projected parameter is complex or 16-bit or has no anchor; the
+                group is not added.
         """
-        for option, default in self._options.items():
-            param_group.setdefault(option, default)
-        check_options(param_group)
         self._add_unconstrained_group(param_group)
+        group = self.param_groups[-1]
         try:
-            check_parameters(param_group)
-        except ValueError:
+            for option, default in self._options.items():
+                group.setdefault(option, default)
+            check_options(group)
+            check_parameters(group)
+            # torch's constructor adds the groups one by one, before the anchors are set.
+            if "_anchors" in vars(self):
+                self._check_groups()
+        except (TypeError, ValueError):
             self.param_groups.pop()
             raise
 
@@ -126,8 +132,9 @@ class ProjectedOptimizer(Optimizer):
         self._unconstrained_step()
         for item in projected:
             # torch's optimizers create their own state where they find none, so ours has to come after it.
-            item.state.update(first_states.get(item.parameter, {}))
-            _project(item)
+            state = self.state[item.parameter]
+            state.update(first_states.get(item.parameter, {}))
+            _project(item._replace(state=state))
         return loss
 
     def radii(self) -> dict[str, Radius]:
@@ -189,6 +196,9 @@ class ProjectedOptimizer(Optimizer):
         """
         before = (self.param_groups, self.state)
         self._load_unconstrained_state(state_dict)
+        # A state without projection says nothing of our options: they stay as they were, group by group.
+        for group, saved, old in zip(self.param_groups, state_dict["param_groups"], before[0], strict=True):
+            group.update({option: old[option] for option in self._options if option not in saved})
         without = [item.name for item in self._projected() if item.state and "anchor" not in item.state]
         if without and self._anchors is None:
             self.param_groups, self.state = before
@@ -212,10 +222,13 @@ class ProjectedOptimizer(Optimizer):
             if not group["project"]:
                 continue
             names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
-            for name, parameter in zip(names, group["params"], strict=True):
-                if not _matches(name, group["exclude"]):
+            # A dict, because torch only warns of a parameter that is twice in its group.
+            for parameter, name in dict(zip(group["params"], names, strict=True)).items():
+                if parameter.numel() and not _matches(name, group["exclude"]):
                     row_dim = 1 if _matches(name, group["transposed"]) else 0
-                    yield _Projected(canonical_name(name), parameter, self.state[parameter], group, row_dim)
+                    # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
+                    state = self.state.get(parameter, {})
+                    yield _Projected(canonical_name(name), parameter, state, group, row_dim)
 
     def _projected_with_gradient(self) -> Iterator[_Projected]:
         for item in self._projected():

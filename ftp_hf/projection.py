@@ -84,8 +84,8 @@ def radius_adam_step(
     """
     One Adam step on the radius, before it is clipped.
 
-    A radius gradient that is not finite changes nothing: the radius and its moments come back as they were, so that
-    one overflowing batch cannot poison them.
+    A radius gradient that is not finite, or whose square is not, changes nothing: the radius and its moments come back
+    as they were, so that one overflowing batch cannot poison them.
 
     Args:
         radius (`Tensor`): `γ(t−1)`, any shape (one element per constrained tensor).
@@ -108,7 +108,7 @@ def radius_adam_step(
     corrected_sq = new_exp_avg_sq / (1 - beta2**step)
     new_radius = radius - lr * corrected_avg / (corrected_sq.sqrt() + _ADAM_EPS)
 
-    finite = gradient.isfinite()
+    finite = new_exp_avg_sq.isfinite()
     return (
         torch.where(finite, new_radius, radius),
         torch.where(finite, new_exp_avg, exp_avg),
@@ -134,7 +134,8 @@ def clip_radius(radius: Tensor, norms: Tensor) -> Tensor:
 
 def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
     """
-    Which rows lie outside the ball of the given radius, and so are moved by [`project`].
+    Which rows lie outside the ball of the given radius, and so are moved by [`project`]. A row whose norm is not finite
+    (the optimizer diverged) is left as it is.
 
     Args:
         radius (`Tensor`): 0-D.
@@ -143,7 +144,7 @@ def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
     Returns:
         `Tensor`: boolean, the shape of `norms`.
     """
-    return norms > radius
+    return (norms > radius) & norms.isfinite()
 
 
 def project(weight: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor) -> Tensor:
