@@ -1,0 +1,67 @@
+"""Small problems that the optimizer tests share: parameters of every kind of shape, and gradients to feed them."""
+
+import numpy as np
+import torch
+from ftp_hf import FTP, FTPSGD, FTPAdamW
+
+SHAPES = {
+    "scale": (),
+    "norm.weight": (5,),
+    "proj.weight": (6, 5),
+    "conv.weight": (4, 3, 2, 2),
+    "conv1d.weight": (5, 7),
+    "head.weight": (3, 6),
+}
+
+LOOP = {"foreach": False, "fused": False}
+IMPLEMENTATIONS = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": LOOP}
+
+PROJECTED = {
+    "FTPAdamW-fused": lambda params, **ours: FTPAdamW(params, lr=1e-2, fused=True, **ours),
+    "FTPAdamW-foreach": lambda params, **ours: FTPAdamW(params, lr=1e-2, weight_decay=0.1, foreach=True, **ours),
+    "FTPAdamW-amsgrad": lambda params, **ours: FTPAdamW(params, lr=1e-2, amsgrad=True, **LOOP, **ours),
+    "FTPSGD": lambda params, **ours: FTPSGD(params, lr=1e-2, **ours),
+    "FTPSGD-nesterov": lambda params, **ours: FTPSGD(params, lr=1e-2, momentum=0.9, nesterov=True, **ours),
+    "FTP-AdamW": lambda params, **ours: FTP(torch.optim.AdamW(params, lr=1e-2), **ours),
+    "FTP-RAdam": lambda params, **ours: FTP(torch.optim.RAdam(params, lr=1e-2), **ours),
+    "FTP-Adafactor": lambda params, **ours: FTP(torch.optim.Adafactor(params, lr=1e-2), **ours),
+}
+
+
+def make_parameters(dtype=torch.float64, seed=0):
+    """Name → parameter, one of every shape."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for name, shape in SHAPES.items()
+    }
+
+
+def make_gradients(parameters, steps, seed=1):
+    """
+    For each step name → gradient: a direction that turns round half-way, so that radii grow and shrink, plus noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    like = {name: (p.shape, p.dtype) for name, p in parameters.items()}
+    randn = {n: lambda n=n: torch.randn(like[n][0], generator=generator, dtype=like[n][1]) for n in like}
+    direction = {name: randn[name]() for name in like}
+    sign = [1.0 if step < steps / 2 else -1.0 for step in range(steps)]
+    return [{name: s * direction[name] + 0.3 * randn[name]() for name in like} for s in sign]
+
+
+def train(optimizer, parameters, gradients):
+    """Feed the gradients, one step for each entry; a name that is missing, or None, has no gradient at that step."""
+    for gradient in gradients:
+        for name, parameter in parameters.items():
+            value = gradient.get(name)
+            parameter.grad = None if value is None else value.clone()
+        optimizer.step()
+
+
+def values(parameters):
+    """Name → a copy of the weights, in numpy."""
+    return {name: np.array(parameter.detach()) for name, parameter in parameters.items()}
+
+
+def clone(parameters):
+    """Name → a new parameter with the same weights."""
+    return {name: torch.nn.Parameter(parameter.detach().clone()) for name, parameter in parameters.items()}
