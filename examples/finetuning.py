@@ -1,0 +1,246 @@
+"""What the examples share: arguments, the fine-tuning run, its evaluation on ID and OOD data, and the results."""
+
+import json
+import statistics
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import evaluate
+import numpy as np
+import yaml
+from datasets import Dataset, Features, Value
+from datasets_by_name import DatasetSpec, check_labels, label_names
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from transformers import EvalPrediction, HfArgumentParser, Trainer, TrainerCallback
+
+from ftp_hf import FTPTrainer, FTPTrainingArguments
+
+Script = TypeVar("Script", bound="ScriptArguments")
+
+
+@dataclass
+class ScriptArguments:
+    """
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model.
+        train (`str`): training data; a data set is `[NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]`, with a Hub name or
+            a local path for `SOURCE`.
+        test (`str`): ID test data.
+        validation (`str`, *optional*): ID data evaluated at the end, to choose hyper-parameters on.
+        validation_fraction (`float`, *optional*): instead of `validation`, hold out this share of the training data,
+            stratified by label and the same for every seed.
+        ood (`list[str]`, *optional*, defaults to `[]`): OOD test data, each evaluated on its own.
+        method (`"ftp"` or `"plain"`, *optional*, defaults to `"ftp"`): Fast Trainable Projection, or fine-tuning as is.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+        label_aliases (`list[str]`, *optional*, defaults to `[]`): `OTHER=LABEL` for each label that a data set calls
+            otherwise than the training data does.
+        max_train_samples (`int`, *optional*): train on the first rows only.
+        resume (`bool`, *optional*, defaults to `False`): go on from the last checkpoint in `output_dir`.
+    """
+
+    model: str = field(metadata={"help": "Hub name or local folder of the pre-trained model."})
+    train: str = field(
+        metadata={
+            "help": "Training data. A data set is [NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE], with a Hub name or a "
+            "local path for SOURCE."
+        }
+    )
+    test: str = field(metadata={"help": "ID test data."})
+    validation: str | None = field(
+        default=None, metadata={"help": "ID data evaluated at the end, to choose hyper-parameters on."}
+    )
+    validation_fraction: float | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of validation, hold out this share of the training data, stratified by label and the same "
+            "for every seed."
+        },
+    )
+    ood: list[str] = field(default_factory=list, metadata={"help": "OOD test data, each evaluated on its own."})
+    method: Literal["ftp", "plain"] = field(
+        default="ftp", metadata={"help": "Fast Trainable Projection, or fine-tuning as it is."}
+    )
+    label_column: str = field(default="label", metadata={"help": "The column of class indices."})
+    label_aliases: list[str] = field(
+        default_factory=list,
+        metadata={"help": "OTHER=LABEL for each label that a data set calls otherwise than the training data does."},
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+
+
+def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArguments]:
+    """
+    Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
+
+    Raises:
+        SystemExit: a flag or a key is unknown, or a required one is missing.
+    """
+    config_parser = ArgumentParser(add_help=False)
+    config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
+    known, flags = config_parser.parse_known_args()
+
+    parser = HfArgumentParser((script_class, FTPTrainingArguments), parents=[config_parser])
+    if known.config is not None:
+        config = yaml.safe_load(known.config.read_text())
+        if unknown := config.keys() - {action.dest for action in parser._actions}:
+            parser.error(f"{known.config}: unknown keys: {', '.join(sorted(unknown))}")
+        for action in parser._actions:
+            action.required = action.required and action.dest not in config
+        parser.set_defaults(**config)
+    script, training, _ = parser.parse_args_into_dataclasses(flags)
+    return script, training
+
+
+class Scores(evaluate.Metric):
+    """Accuracy, and accuracy averaged over the classes, from class indices."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=__doc__,
+            citation="",
+            inputs_description="Class indices.",
+            features=Features({"predictions": Value("int64"), "references": Value("int64")}),
+        )
+
+    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
+        return {
+            "accuracy": float(accuracy_score(references, predictions)),
+            "balanced_accuracy": float(balanced_accuracy_score(references, predictions)),
+        }
+
+
+class StepTimer(TrainerCallback):
+    """Records how long each training step takes, evaluation and saving left out."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._start = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+@dataclass
+class Data:
+    """The loaded data sets, all in one label space. `ood` is by name."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+    ood: dict[str, Dataset]
+    labels: list[str]
+
+    @classmethod
+    def load(cls, script: ScriptArguments) -> "Data":
+        train = DatasetSpec.parse(script.train).load()
+        labels = label_names(train, script.label_column)
+        validation = DatasetSpec.parse(script.validation).load() if script.validation else None
+        if script.validation_fraction is not None:
+            parts = train.train_test_split(script.validation_fraction, seed=0, stratify_by_column=script.label_column)
+            train, validation = parts["train"], parts["test"]
+        if script.max_train_samples is not None:
+            train = train.select(range(min(script.max_train_samples, len(train))))
+        test = DatasetSpec.parse(script.test).load()
+        specs = [DatasetSpec.parse(spec) for spec in script.ood]
+        if repeated := {spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1}:
+            raise ValueError(f"--ood has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
+        ood = {spec.name: spec.load() for spec in specs}
+        aliases = dict(alias.split("=", 1) for alias in script.label_aliases)
+        for name, dataset in {"train": train, "validation": validation, "test": test, **ood}.items():
+            if dataset is not None:
+                check_labels(name, dataset, script.label_column, labels, aliases)
+        return cls(train, validation, test, ood, labels)
+
+    def map(self, transform: Callable[[Dataset], Dataset]) -> "Data":
+        """The same data sets, each transformed (the training data too)."""
+        validation = None if self.validation is None else transform(self.validation)
+        ood = {name: transform(dataset) for name, dataset in self.ood.items()}
+        return Data(transform(self.train), validation, transform(self.test), ood, self.labels)
+
+
+def finetune(
+    script: ScriptArguments, training: FTPTrainingArguments, model: Any, processor: Any, collator: Any, data: Data
+) -> dict[str, Any]:
+    """
+    Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor and `results.json` in
+    `output_dir`, and print the table.
+
+    Returns:
+        `dict`: the contents of `results.json`.
+    """
+    scores = Scores(keep_in_memory=True)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        predictions = np.argmax(prediction.predictions, axis=-1)
+        return scores.compute(predictions=predictions, references=prediction.label_ids)
+
+    timer = StepTimer()
+    trainer_class = FTPTrainer if script.method == "ftp" else Trainer
+    trainer = trainer_class(
+        model=model,
+        args=training,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=collator,
+        processing_class=processor,
+        compute_metrics=compute_metrics,
+        callbacks=[timer],
+    )
+    trainer.train(resume_from_checkpoint=script.resume or None)
+
+    def accuracy(dataset: Dataset, name: str) -> dict[str, Any]:
+        metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{name}")
+        return {
+            "samples": len(dataset),
+            "accuracy": metrics[f"eval_{name}_accuracy"],
+            "balanced_accuracy": metrics[f"eval_{name}_balanced_accuracy"],
+        }
+
+    id_sets = {"validation": data.validation, "test": data.test}
+    results = {
+        "model": script.model,
+        "method": script.method,
+        "seed": training.seed,
+        "learning_rate": training.learning_rate,
+        "steps": trainer.state.global_step,
+        "seconds_per_step": statistics.median(timer.seconds) if timer.seconds else None,
+        "id": {name: accuracy(dataset, name) for name, dataset in id_sets.items() if dataset is not None},
+        "ood": {name: accuracy(dataset, name) for name, dataset in data.ood.items()},
+        "command": " ".join(sys.argv),
+    }
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        (Path(training.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        print_results(results)
+    return results
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Print the accuracies of one run."""
+    table = Table(title=f"{results['model']} fine-tuned: {results['method']}, seed {results['seed']}")
+    for column in ("data", "kind"):
+        table.add_column(column)
+    for column in ("samples", "accuracy %", "balanced %"):
+        table.add_column(column, justify="right")
+    for kind in ("id", "ood"):
+        for name, result in results[kind].items():
+            percents = (f"{100 * result[key]:.1f}" for key in ("accuracy", "balanced_accuracy"))
+            table.add_row(name, kind.upper(), str(result["samples"]), *percents)
+    if results["ood"]:
+        means = (
+            f"{100 * statistics.fmean(result[key] for result in results['ood'].values()):.1f}"
+            for key in ("accuracy", "balanced_accuracy")
+        )
+        table.add_section()
+        table.add_row("mean", "OOD", "", *means)
+    Console().print(table)
