@@ -1,7 +1,7 @@
 """Small problems that the optimizer tests share: parameters of every kind of shape, and gradients to feed them."""
 
-import numpy as np
 import torch
+
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 
 SHAPES = {
@@ -59,7 +59,7 @@ def train(optimizer, parameters, gradients):
 
 def values(parameters):
     """Name → a copy of the weights, in numpy."""
-    return {name: np.array(parameter.detach()) for name, parameter in parameters.items()}
+    return {name: parameter.detach().numpy().copy() for name, parameter in parameters.items()}
 
 
 def clone(parameters):

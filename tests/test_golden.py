@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ftp_hf import FTP, FTPSGD, FTPAdamW
 from problems import IMPLEMENTATIONS
+
+from ftp_hf import FTP, FTPSGD, FTPAdamW
 
 GOLDEN = Path(__file__).parent / "golden"
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())

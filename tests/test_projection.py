@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+
 from ftp_hf import projection
 
 SHAPES = [((), 0), ((5,), 0), ((5,), 1), ((4, 3), 0), ((4, 3), 1), ((4, 3, 2, 2), 0), ((4, 3, 2, 2), 1), ((1, 1), 0)]
