@@ -1,0 +1,38 @@
+import json
+from dataclasses import fields
+
+import pytest
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from ftp_hf import FTPArguments, FTPTrainingArguments
+
+OPTIONS = {"ftp_kappa": 0.25, "ftp_radius_lr": 0.02, "ftp_exclude": ["a.*", "b"], "ftp_exclude_new": False}
+
+
+def test_flags(tmp_path):
+    flags = ["--ftp_kappa", "0.25", "--ftp_radius_lr", "0.02", "--ftp_exclude", "a.*", "b", "--ftp_exclude_new", "no"]
+    (args,) = HfArgumentParser(FTPTrainingArguments).parse_args_into_dataclasses(
+        ["--output_dir", str(tmp_path), *flags]
+    )
+    assert {name: getattr(args, name) for name in OPTIONS} == OPTIONS
+
+
+@pytest.mark.parametrize(("dump", "suffix"), [(yaml.safe_dump, "yaml"), (json.dumps, "json")])
+def test_files(tmp_path, dump, suffix):
+    file = tmp_path / f"config.{suffix}"
+    file.write_text(dump({"output_dir": str(tmp_path), **OPTIONS}))
+    parser = HfArgumentParser(FTPTrainingArguments)
+    (args,) = parser.parse_yaml_file(file) if suffix == "yaml" else parser.parse_json_file(file)
+    assert {name: getattr(args, name) for name in OPTIONS} == OPTIONS
+
+
+def test_every_field_has_a_help_text_and_stands_in_the_docstring():
+    for option in fields(FTPArguments):
+        assert option.metadata["help"], option.name
+        assert f"        {option.name} (" in FTPArguments.__doc__, option.name
+
+
+def test_options_of_other_training_arguments_are_the_defaults(tmp_path):
+    assert FTPArguments.of(TrainingArguments(str(tmp_path))) == FTPArguments()
+    assert FTPArguments.of(FTPTrainingArguments(str(tmp_path), **OPTIONS)) == FTPArguments(**OPTIONS)
