@@ -50,17 +50,22 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         count = Counter(short for short, _ in shortened)
         self._shortened = {short: name for short, name in shortened if count[short] == 1}
 
-    def _key(self, name: str) -> str:
+    def _key(self, name: str) -> str | None:
         for candidate in (name, name.partition(".")[2]):
             if candidate in self._file_of:
                 return candidate
-        return self._shortened[name]
+        return self._shortened.get(name)
 
     def __getitem__(self, name: str) -> Tensor:
         key = self._key(name)
+        if key is None:
+            raise KeyError(name)
         with safe_open(self._file_of[key], framework="pt") as checkpoint:
             tensor: Tensor = checkpoint.get_tensor(key)
         return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._key(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._file_of)

@@ -11,6 +11,7 @@ from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from .anchors import CheckpointAnchors
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
 from .projected import ProjectedOptimizer
@@ -78,22 +79,27 @@ class FTPTrainerMixin:
 
     def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
-        anchors = self._resume_anchors
+        source = self._resume_anchors
         if options.ftp_anchors is not None:
-            anchors = local_checkpoint(options.ftp_anchors)
-        named = dict(model.named_parameters())
+            source = local_checkpoint(options.ftp_anchors)
+        anchors = None if source is None else CheckpointAnchors(source)
+
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        new = [name for name in new_parameters(model) if named[name] in trained] if options.ftp_exclude_new else []
-        if new:
-            logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(new))
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
+        new = set(new_parameters(model)) if options.ftp_exclude_new else set()
+        if options.ftp_exclude_new and anchors is not None:
+            new |= {name for name in named if name not in anchors}
+        excluded = [name for name in named if name in new]
+        if excluded:
+            logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
         projected = FTP(
             optimizer,
             named.items(),
             kappa=options.ftp_kappa,
             radius_lr=options.ftp_radius_lr,
             radius_betas=(options.ftp_radius_beta1, options.ftp_radius_beta2),
-            exclude=[*new, *(options.ftp_exclude or [])],
-            transposed=[name for name in transposed_parameters(model) if named[name] in trained],
+            exclude=[*excluded, *(options.ftp_exclude or [])],
+            transposed=[name for name in transposed_parameters(model) if name in named],
             anchors=anchors,
         )
         if not projected.projected_parameters():
