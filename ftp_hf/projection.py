@@ -15,6 +15,8 @@ A *row* is a slice along `row_dim` (dimension 0 unless the layer stores its weig
 two dimensions is a single row. Row reductions keep their dimensions, so that their results broadcast against the tensor.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -104,8 +106,8 @@ def radius_adam_step(
     gradient = torch.where(gradient > 0, kappa * gradient, gradient)
     new_exp_avg = beta1 * exp_avg + (1 - beta1) * gradient
     new_exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * gradient**2
-    corrected_avg = new_exp_avg / (1 - beta1**step)
-    corrected_sq = new_exp_avg_sq / (1 - beta2**step)
+    corrected_avg = new_exp_avg / _bias_correction(beta1, step)
+    corrected_sq = new_exp_avg_sq / _bias_correction(beta2, step)
     new_radius = radius - lr * corrected_avg / (corrected_sq.sqrt() + _ADAM_EPS)
 
     finite = new_exp_avg_sq.isfinite()
@@ -114,6 +116,11 @@ def radius_adam_step(
         torch.where(finite, new_exp_avg, exp_avg),
         torch.where(finite, new_exp_avg_sq, exp_avg_sq),
     )
+
+
+def _bias_correction(beta: float, step: Tensor) -> Tensor:
+    # 1 − βᵗ without the cancellation that leaves float32 four digits of 1 − 0.999².
+    return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)
 
 
 def clip_radius(radius: Tensor, norms: Tensor) -> Tensor:

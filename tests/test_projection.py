@@ -58,6 +58,24 @@ def test_radius_adam_step_is_torch_adam():
         torch.testing.assert_close(radius, parameter.detach(), rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("step", [2.0, 3.0, 10.0, 1e3, 1e6])
+def test_radius_adam_step_is_exact_in_float32(step):
+    # 1 − 0.999² computed as it reads has four good digits in float32.
+    inputs = [scalar(value) for value in (0.5, 0.3, 0.02, 0.0005, step)]
+    exact = projection.radius_adam_step(*inputs, **{**OPTIONS, "lr": 1.0})
+    single = projection.radius_adam_step(*[value.float() for value in inputs], **{**OPTIONS, "lr": 1.0})
+    for actual, expected in zip(single, exact, strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize("betas", [(0.0, 0.9), (0.9, 0.0), (0.0, 0.0)])
+def test_radius_adam_step_without_a_moment(betas):
+    inputs = [scalar(value) for value in (0.5, 0.3, 0.02, 0.0005)]
+    radius, m, v = projection.radius_adam_step(*inputs, scalar(3.0), **{**OPTIONS, "betas": betas})
+    m_hat, v_hat = m / (1 - betas[0] ** 3), v / (1 - betas[1] ** 3)
+    torch.testing.assert_close(radius, 0.5 - 1e-2 * m_hat / (v_hat.sqrt() + 1e-8), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("kappa", [0.0, 0.3, 1.0])
 def test_kappa_scales_only_gradients_that_would_shrink_the_radius(kappa):
     zero, gradient = torch.zeros(2, dtype=torch.float64), torch.tensor([2.0, -2.0], dtype=torch.float64)
