@@ -285,7 +285,7 @@ def _project(item: _Projected) -> None:
     torch.sub(weight, state["anchor"], out=state["displacement"])
     norms = projection.row_norms(state["displacement"], item.row_dim)
     state["radius"].copy_(projection.clip_radius(state["radius"], norms))
-    weight.copy_(projection.project(weight, state["anchor"], state["displacement"], state["radius"], norms))
+    projection.project(weight, state["anchor"], state["displacement"], state["radius"], norms, out=weight)
 
 
 def _measure(item: _Projected) -> Tensor:

@@ -154,7 +154,15 @@ def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
     return (norms > radius) & norms.isfinite()
 
 
-def project(weight: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor) -> Tensor:
+def project(
+    weight: Tensor,
+    anchor: Tensor,
+    displacement: Tensor,
+    radius: Tensor,
+    norms: Tensor,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """
     `W(t) = W0 + min(1, γ(t) / ‖c(t)‖₁) · c(t)`, row by row. Rows inside the ball keep the bits that the
     unconstrained step gave them.
@@ -165,8 +173,10 @@ def project(weight: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor
         displacement (`Tensor`): `c(t) = W̃(t) − W0`, same shape.
         radius (`Tensor`): `γ(t)`, 0-D.
         norms (`Tensor`): `‖c(t)‖₁` from [`row_norms`].
+        out (`Tensor`, *optional*): where to write the result; may be `weight` itself.
 
     Returns:
         `Tensor`: `W(t)`, same shape.
     """
-    return torch.where(projected_rows(radius, norms), anchor + (radius / norms) * displacement, weight)
+    on_sphere = torch.addcmul(anchor, displacement, radius / norms)
+    return torch.where(projected_rows(radius, norms), on_sphere, weight, out=out)

@@ -293,6 +293,16 @@ def test_transposed_rows_are_the_linear_layer_with_the_weight_transposed():
     np.testing.assert_allclose(second.radii()["weight"], first.radii()["weight"], rtol=0, atol=1e-14)
 
 
+def test_memory_layout_makes_no_difference():
+    dense = torch.nn.Parameter(torch.randn(4, 3, 2, 2, dtype=torch.float64))
+    strided = torch.nn.Parameter(dense.detach().clone().to(memory_format=torch.channels_last))
+    gradients = make_gradients({"w": dense}, STEPS)
+    train(FTPAdamW([dense], lr=1e-2), {"w": dense}, gradients)
+    train(FTPAdamW([strided], lr=1e-2), {"w": strided}, gradients)
+    assert strided.is_contiguous(memory_format=torch.channels_last)
+    close(strided.detach(), dense.detach())
+
+
 def test_tied_weights_are_one_tensor_with_one_radius():
     model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(7, 5), "head": torch.nn.Linear(5, 7, bias=False)}).double()
     model["head"].weight = model["embed"].weight
