@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+RUNS := runs/demo
+SEEDS := 0 1 2
+
+.PHONY: demo test lint figures clean
+
+demo: $(VENV)/demo
+	$(RUN) examples/digits/data.py build/digits
+	for seed in $(SEEDS); do for method in plain ftp; do \
+		$(RUN) examples/image_classification.py --config examples/configs/digits_$$method.yaml \
+			--seed $$seed --output_dir $(RUNS)/$$method-seed$$seed || exit 1; \
+	done; done
+	$(RUN) examples/compare_runs.py $(foreach method,plain ftp,$(foreach seed,$(SEEDS),$(RUNS)/$(method)-seed$(seed)))
+
+test: $(VENV)/dev
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/dev
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+
+$(VENV)/demo $(VENV)/dev: pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(@F)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build runs
