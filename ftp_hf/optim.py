@@ -296,7 +296,6 @@ class FTP(ProjectedOptimizer):
 
     def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state_dict)
-        self.__setstate__({})
 
     def _unconstrained_step(self) -> None:
         self.optimizer.step()
