@@ -123,18 +123,16 @@ class ProjectedOptimizer(Optimizer):
                 loss = closure()
 
         projected = list(self._projected_with_gradient())
-        first_states = {}
-        for item in projected:
-            if "anchor" in item.state:
-                _learn_radius(item)
-            else:
-                first_states[item.parameter] = self._first_state(item)
+        first_states = {item.parameter: self._first_state(item) for item in projected if "anchor" not in item.state}
+        for batch in _alike([item for item in projected if "anchor" in item.state]):
+            _learn_radii(batch)
         self._unconstrained_step()
+        # torch's optimizers create their own state where they find none, so ours has to come after it.
+        projected = [item._replace(state=self.state[item.parameter]) for item in projected]
         for item in projected:
-            # torch's optimizers create their own state where they find none, so ours has to come after it.
-            state = self.state[item.parameter]
-            state.update(first_states.get(item.parameter, {}))
-            _project(item._replace(state=state))
+            item.state.update(first_states.get(item.parameter, {}))
+        for batch in _alike(projected):
+            _project(batch)
         return loss
 
     def radii(self) -> dict[str, Radius]:
@@ -260,32 +258,55 @@ def _like(weight: Tensor, anchor: Tensor) -> Tensor:
     return torch.empty_like(weight).copy_(anchor.detach())
 
 
-def _learn_radius(item: _Projected) -> None:
-    state, group = item.state, item.group
-    gradient = projection.radius_gradient(item.gradient, state["displacement"], item.row_dim)
-    if group.get("maximize", False):
-        gradient = -gradient
-    state["radius_step"] += 1
-    learned = projection.radius_adam_step(
-        state["radius"],
-        gradient,
-        state["radius_exp_avg"],
-        state["radius_exp_avg_sq"],
-        state["radius_step"],
+def _alike(items: list[_Projected]) -> Iterator[list[_Projected]]:
+    """Parameters whose radii can be computed together: of one group, device and dtype."""
+    batches: dict[Any, list[_Projected]] = {}
+    for item in items:
+        batches.setdefault((id(item.group), item.parameter.device, item.parameter.dtype), []).append(item)
+    yield from batches.values()
+
+
+def _stacked(batch: list[_Projected], key: str) -> Tensor:
+    return torch.stack([item.state[key] for item in batch])
+
+
+def _store(batch: list[_Projected], key: str, values: Tensor) -> None:
+    for item, value in zip(batch, values.unbind(), strict=True):
+        item.state[key].copy_(value)
+
+
+def _learn_radii(batch: list[_Projected]) -> None:
+    group = batch[0].group
+    gradient = torch.stack(
+        [projection.radius_gradient(item.gradient, item.state["displacement"], item.row_dim) for item in batch]
+    )
+    _store(batch, "radius_step", _stacked(batch, "radius_step") + 1)
+    radius, exp_avg, exp_avg_sq = projection.radius_adam_step(
+        _stacked(batch, "radius"),
+        -gradient if group.get("maximize", False) else gradient,
+        _stacked(batch, "radius_exp_avg"),
+        _stacked(batch, "radius_exp_avg_sq"),
+        _stacked(batch, "radius_step"),
         lr=group["radius_lr"],
         betas=group["radius_betas"],
         kappa=group["kappa"],
     )
-    for key, value in zip(("radius", "radius_exp_avg", "radius_exp_avg_sq"), learned, strict=True):
-        state[key].copy_(value)
+    _store(batch, "radius", radius)
+    _store(batch, "radius_exp_avg", exp_avg)
+    _store(batch, "radius_exp_avg_sq", exp_avg_sq)
 
 
-def _project(item: _Projected) -> None:
-    state, weight = item.state, item.parameter
-    torch.sub(weight, state["anchor"], out=state["displacement"])
-    norms = projection.row_norms(state["displacement"], item.row_dim)
-    state["radius"].copy_(projection.clip_radius(state["radius"], norms))
-    projection.project(weight, state["anchor"], state["displacement"], state["radius"], norms, out=weight)
+def _project(batch: list[_Projected]) -> None:
+    norms = []
+    for item in batch:
+        displacement = item.state["displacement"]
+        torch.sub(item.parameter, item.state["anchor"], out=displacement)
+        norms.append(projection.row_norms(displacement, item.row_dim))
+    largest = torch.stack([row_norms.max() for row_norms in norms])
+    _store(batch, "radius", projection.clip_radius(_stacked(batch, "radius"), largest))
+    for item, row_norms in zip(batch, norms, strict=True):
+        state, weight = item.state, item.parameter
+        projection.project(weight, state["anchor"], state["displacement"], state["radius"], row_norms, out=weight)
 
 
 def _measure(item: _Projected) -> Tensor:

