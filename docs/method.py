@@ -72,7 +72,9 @@ def draw_distances(axes: Axes, plain: dict[str, np.ndarray], projected: dict[str
     axes.plot(distance(plain), color=ORANGE, linewidth=1, label="‖W − W0‖₁, plain SGD")
     axes.plot(distance(projected), color=BLUE, linewidth=1, label="‖W − W0‖₁, FTPSGD")
     axes.plot(projected["radius"], color=BLUE, linestyle="--", linewidth=1.5, label="learned radius γ")
-    axes.set(xlabel="step", title="The radius γ grows while the gradient pushes outwards", ylim=(0, None), xlim=(0, STEPS))
+    axes.set(
+        xlabel="step", title="The radius γ grows while the gradient pushes outwards", ylim=(0, None), xlim=(0, STEPS)
+    )
     axes.legend(loc="upper left", fontsize=7)
 
 

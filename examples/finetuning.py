@@ -20,7 +20,7 @@ from rich.table import Table
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction, HfArgumentParser, Trainer, TrainerCallback
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments
+from ftp_hf import CompleteLoadingMixin, FTPTrainer, FTPTrainingArguments
 
 Script = TypeVar("Script", bound="ScriptArguments")
 
@@ -130,6 +130,10 @@ class StepTimer(TrainerCallback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
+class PlainTrainer(CompleteLoadingMixin, Trainer):
+    """`Trainer`, which resumes models with renamed tensors too."""
+
+
 @dataclass
 class Data:
     """The loaded data sets, all in one label space. `ood` is by name."""
@@ -185,7 +189,7 @@ def finetune(
         return scores.compute(predictions=predictions, references=prediction.label_ids)
 
     timer = StepTimer()
-    trainer_class = FTPTrainer if script.method == "ftp" else Trainer
+    trainer_class = FTPTrainer if script.method == "ftp" else PlainTrainer
     trainer = trainer_class(
         model=model,
         args=training,

@@ -1,5 +1,6 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
+from .checkpoint_loading import CompleteLoadingMixin
 from .optim import FTP, FTPSGD, FTPAdamW
 from .projected import ProjectedOptimizer, Radius
 from .trainer import FTPTrainer, FTPTrainerMixin, projected_optimizer
@@ -8,6 +9,7 @@ from .training_args import FTPArguments, FTPTrainingArguments
 __all__ = [
     "FTP",
     "FTPSGD",
+    "CompleteLoadingMixin",
     "FTPAdamW",
     "FTPArguments",
     "FTPTrainer",

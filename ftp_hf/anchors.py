@@ -1,13 +1,15 @@
 """Where anchors (pre-trained weights) come from: a mapping of tensors, or a safetensors checkpoint read one by one."""
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from .pretrained import renamed_keys
 
 __all__ = ["CheckpointAnchors", "canonical_name", "open_anchors", "validate_anchors"]
 
@@ -35,7 +37,8 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
-    if only one tensor of the checkpoint goes by the shortened name.
+    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames are found
+    under their new name too, if the folder holds the `config.json` that says which model it is.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -45,16 +48,25 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file_of = _locate_tensors(Path(path))
-        shortened = [(name.partition(".")[2], name) for name in self._file_of if "." in name]
-        count = Counter(short for short, _ in shortened)
-        self._shortened = {short: name for short, name in shortened if count[short] == 1}
+        path = Path(path)
+        self._file_of = _locate_tensors(path)
+        folder = path if path.is_dir() else path.parent
+        self._key_of = {key: key for key in self._file_of} | renamed_keys(folder, self._file_of)
+        keys_of = defaultdict(set)
+        for name, key in self._key_of.items():
+            if "." in name:
+                keys_of[name.partition(".")[2]].add(key)
+        self._key_of_shortened = {short: keys.pop() for short, keys in keys_of.items() if len(keys) == 1}
 
     def _key(self, name: str) -> str | None:
-        for candidate in (name, name.partition(".")[2]):
-            if candidate in self._file_of:
-                return candidate
-        return self._shortened.get(name)
+        for known, candidate in (
+            (self._key_of, name),
+            (self._key_of, name.partition(".")[2]),
+            (self._key_of_shortened, name),
+        ):
+            if candidate in known:
+                return known[candidate]
+        return None
 
     def __getitem__(self, name: str) -> Tensor:
         key = self._key(name)
@@ -68,10 +80,10 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         return isinstance(name, str) and self._key(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._key_of)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self._key_of)
 
 
 def _locate_tensors(path: Path) -> dict[str, Path]:

@@ -1,13 +1,20 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+import transformers
 from huggingface_hub import snapshot_download
 from torch import nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.utils import CONFIG_NAME
 
-__all__ = ["is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
+__all__ = ["is_fine_tuned", "local_checkpoint", "new_parameters", "renamed_keys", "transposed_parameters"]
 
 
 def new_parameters(model: nn.Module) -> list[str]:
@@ -66,3 +73,33 @@ def is_fine_tuned(checkpoint: Path) -> bool:
         `bool`
     """
     return any((checkpoint / name).exists() for name in (TRAINER_STATE_NAME, TRAINING_ARGS_NAME))
+
+
+def renamed_keys(folder: Path, keys: Iterable[str]) -> dict[str, str]:
+    """
+    What `from_pretrained` calls the tensors of a checkpoint. `save_pretrained` writes the names of the model's first
+    release, which are not always those of today's modules: `vit.encoder.layer.0.…` for `vit.layers.0.…`,
+    `LayerNorm.gamma` for `LayerNorm.weight`.
+
+    Args:
+        folder (`Path`): the folder whose `config.json` names the model's class.
+        keys (iterable of `str`): the names in the checkpoint.
+
+    Returns:
+        `dict[str, str]`: from the model's name to the checkpoint's, for the tensors that are only renamed. Those that
+        are merged or split on loading are left out; so is everything if there is no config of a known model.
+    """
+    config_file = folder / CONFIG_NAME
+    architectures = json.loads(config_file.read_text()).get("architectures") if config_file.is_file() else None
+    model_class = getattr(transformers, architectures[0], None) if architectures else None
+    if model_class is None:
+        return {}
+    with torch.device("meta"):
+        model = model_class(model_class.config_class.from_pretrained(folder))
+    # Renaming has no public function (transformers 5.0 to 5.23; PEFT uses these too).
+    conversions = get_model_conversion_mapping(model)
+    renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
+    converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    names = model.state_dict()
+    renamed = {key: rename_source_key(key, renamings, converters, model.base_model_prefix, names) for key in keys}
+    return {name: key for key, (name, merged) in renamed.items() if merged is None}

@@ -12,6 +12,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from .anchors import CheckpointAnchors
+from .checkpoint_loading import CompleteLoadingMixin
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
 from .projected import ProjectedOptimizer
@@ -22,7 +23,7 @@ __all__ = ["FTPTrainer", "FTPTrainerMixin"]
 logger = logging.getLogger(__name__)
 
 
-class FTPTrainerMixin:
+class FTPTrainerMixin(CompleteLoadingMixin):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.

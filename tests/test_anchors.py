@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 import torch
 from problems import clone, make_gradients, make_parameters, train, values
-from safetensors.torch import save_file
-from transformers import BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, anchors
 from ftp_hf.anchors import CheckpointAnchors, canonical_name, open_anchors
@@ -151,6 +161,36 @@ def test_a_shortened_name_that_two_tensors_share_is_nobodys(tmp_path):
     assert torch.equal(found["decoder.weight"], torch.ones(2))
     with pytest.raises(KeyError):
         found["weight"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: ViTForImageClassification(ViTConfig(**TINY, image_size=8, patch_size=4)),
+        lambda: CLIPModel(CLIPConfig(text_config=TINY, vision_config={**TINY, "image_size": 8, "patch_size": 4})),
+        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2)),
+    ],
+    ids=["ViT", "CLIP", "GPT-2"],
+)
+def test_tensors_that_save_pretrained_renames_are_found(model, tmp_path):
+    model = model()
+    model.save_pretrained(tmp_path)
+    found = CheckpointAnchors(tmp_path)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(found[name], parameter), name
+
+
+def test_the_old_spelling_of_layer_norms_is_found(tmp_path):
+    model = BertModel(BertConfig(**TINY))
+    model.save_pretrained(tmp_path)
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in load_file(tmp_path / "model.safetensors").items()
+    }
+    save_file(old, tmp_path / "model.safetensors")
+    found = CheckpointAnchors(tmp_path)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(found[f"bert.{name}"], parameter), name
 
 
 def test_tied_weights_are_found_under_the_name_that_was_saved(tmp_path):

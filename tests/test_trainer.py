@@ -3,6 +3,7 @@ import logging
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (
     BertConfig,
@@ -12,9 +13,12 @@ from transformers import (
     GPT2LMHeadModel,
     Trainer,
     TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, FTPTrainingArguments, projected_optimizer
+from ftp_hf.checkpoint_loading import load_weights
 
 HEAD = ["classifier.weight", "classifier.bias"]
 
@@ -170,6 +174,44 @@ def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, 
         resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
         assert_same_run(resumed, whole)
         assert_anchored_at(resumed, checkpoint)
+
+
+def test_resuming_a_model_whose_tensors_are_saved_under_other_names(dataset, tmp_path):
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4
+    )
+    ViTForImageClassification(config).save_pretrained(tmp_path / "pretrained")
+    pixels = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = Dataset.from_dict({"pixel_values": pixels.tolist(), "labels": dataset["labels"]}).with_format("torch")
+
+    def trainer(output_dir, **options):
+        model = ViTForImageClassification.from_pretrained(tmp_path / "pretrained")
+        args = arguments(output_dir, save_strategy="steps", save_steps=4, **options)
+        return FTPTrainer(model, args, train_dataset=images, eval_dataset=images)
+
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    names = load_file(tmp_path / "whole" / "checkpoint-4" / "model.safetensors").keys()
+    assert not names <= set(whole.model.state_dict()), "nothing is renamed: choose another model"
+
+    resumed = trainer(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert_same_run(resumed, whole)
+
+    only_model = trainer(tmp_path / "only-model", save_only_model=True)
+    only_model.train()
+    resumed = trainer(tmp_path / "resumed", max_steps=5)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "only-model" / "checkpoint-4"))
+    pretrained = dict(ViTForImageClassification.from_pretrained(tmp_path / "pretrained").named_parameters())
+    for name, anchor in projected_optimizer(resumed.optimizer).anchors().items():
+        assert torch.equal(anchor, pretrained[name]), name
+
+
+def test_loading_a_checkpoint_of_another_model_is_refused(checkpoint, dataset, tmp_path):
+    BertModel.from_pretrained(checkpoint).save_pretrained(tmp_path)
+    model = load(checkpoint)
+    with pytest.raises(ValueError, match="does not hold classifier.weight, classifier.bias"):
+        load_weights(model, tmp_path)
 
 
 def test_resuming_without_optimizer_state_reads_the_pretrained_checkpoint(checkpoint, dataset, tmp_path):

@@ -1,0 +1,60 @@
+"""Loading a Trainer's checkpoint completely, also where its tensors go by other names than the model's."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from .anchors import CheckpointAnchors
+
+__all__ = ["CompleteLoadingMixin", "load_weights"]
+
+
+class CompleteLoadingMixin:
+    """
+    `Trainer` resumes, and loads the best model at the end, by the names in the checkpoint. For models whose names
+    changed since their first release (ViT among them) most tensors do not match, and `Trainer` only warns: training
+    goes on from a model that is half the pre-trained one (transformers#43701, seen in 5.23). This mixin for any
+    `Trainer` class loads the missing ones too.
+    """
+
+    model: Any
+    state: Any
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()  # type: ignore[misc]
+        load_weights(self.model, Path(self.state.best_model_checkpoint))
+
+
+@torch.no_grad()
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """
+    Load all parameters and buffers of a model from the checkpoint of the same model, tensor by tensor. A checkpoint
+    without safetensors weights of the whole model (an adapter, a sharded state) is left to its own loader.
+
+    Args:
+        model (`nn.Module`): the model, written to in place.
+        checkpoint (`Path`): a folder written by `save_pretrained`.
+
+    Raises:
+        ValueError: names the parameters that the checkpoint does not hold; nothing is loaded.
+    """
+    if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
+        return
+    tensors = CheckpointAnchors(checkpoint)
+    held = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in tensors}
+    loaded = set(held.values())
+    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded]
+    if missing:
+        raise ValueError(
+            f"{checkpoint} does not hold {', '.join(missing)} under a name that can be told: resume from a checkpoint "
+            "of this model, saved and loaded with the same version of transformers"
+        )
+    for name, tensor in held.items():
+        tensor.copy_(tensors[name])
