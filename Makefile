@@ -15,7 +15,7 @@ demo: $(VENV)/demo
 	$(RUN) examples/compare_runs.py $(foreach method,plain ftp,$(foreach seed,$(SEEDS),$(RUNS)/$(method)-seed$(seed)))
 
 test: $(VENV)/dev
-	$(RUN) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev
 	$(RUN) -m ruff format --check

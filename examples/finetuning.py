@@ -1,6 +1,7 @@
 """What the examples share: arguments, the fine-tuning run, its evaluation on ID and OOD data, and the results."""
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -81,7 +82,8 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
 
     Raises:
-        SystemExit: a flag or a key is unknown, or a required one is missing.
+        SystemExit: a flag or a key is unknown, a required one is missing, or the launched processes would not train
+            together.
     """
     config_parser = ArgumentParser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
@@ -96,6 +98,13 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
             action.required = action.required and action.dest not in config
         parser.set_defaults(**config)
     script, training, _ = parser.parse_args_into_dataclasses(flags)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != training.world_size:
+        # Without a GPU the Trainer joins the processes of a launcher only if it is told to use the CPU.
+        parser.error(
+            f"launched as {launched} processes that would each train alone (world size {training.world_size}): "
+            "on CPU, add --use_cpu true"
+        )
     return script, training
 
 

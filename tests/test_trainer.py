@@ -207,10 +207,10 @@ def test_resuming_a_model_whose_tensors_are_saved_under_other_names(dataset, tmp
         assert torch.equal(anchor, pretrained[name]), name
 
 
-def test_loading_a_checkpoint_of_another_model_is_refused(checkpoint, dataset, tmp_path):
+def test_loading_a_checkpoint_of_another_model_is_refused(checkpoint, tmp_path):
     BertModel.from_pretrained(checkpoint).save_pretrained(tmp_path)
     model = load(checkpoint)
-    with pytest.raises(ValueError, match="does not hold classifier.weight, classifier.bias"):
+    with pytest.raises(ValueError, match=r"does not hold classifier\.weight, classifier\.bias"):
         load_weights(model, tmp_path)
 
 
