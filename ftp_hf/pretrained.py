@@ -29,7 +29,7 @@ def new_parameters(model: nn.Module) -> list[str]:
         `list[str]`: their names; empty if the model does not come from `from_pretrained`, where nothing is known.
     """
     # `from_pretrained` marks what it loads on the parameter itself; its loading report is not kept (transformers
-    # 5.0 to 5.23, `PreTrainedModel._initialize_missing_keys`).
+    # 5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`).
     loaded = {name: getattr(parameter, "_is_hf_initialized", False) for name, parameter in model.named_parameters()}
     return [name for name, is_loaded in loaded.items() if not is_loaded] if any(loaded.values()) else []
 
@@ -96,7 +96,7 @@ def renamed_keys(folder: Path, keys: Iterable[str]) -> dict[str, str]:
         return {}
     with torch.device("meta"):
         model = model_class(model_class.config_class.from_pretrained(folder))
-    # Renaming has no public function (transformers 5.0 to 5.23; PEFT uses these too).
+    # Renaming has no public function (transformers 5.4 to 5.23; PEFT uses these too).
     conversions = get_model_conversion_mapping(model)
     renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
     converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
