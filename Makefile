@@ -23,7 +23,7 @@ lint: $(VENV)/dev
 	$(RUN) -m mypy
 
 $(VENV)/demo $(VENV)/dev: pyproject.toml constraints.txt
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(@F)]"
 	touch $@
 

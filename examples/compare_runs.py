@@ -24,7 +24,8 @@ def load_runs(folders: list[Path]) -> dict[str, list[Run]]:
     The results of the runs by method.
 
     Raises:
-        ValueError: a folder has no results, or the runs were not evaluated on the same data.
+        ValueError: a folder has no results, the runs were not evaluated on the same model and data, or those of one
+            method differ in more than the seed.
     """
     runs: dict[str, list[Run]] = defaultdict(list)
     for folder in folders:
@@ -33,10 +34,19 @@ def load_runs(folders: list[Path]) -> dict[str, list[Run]]:
             raise ValueError(f"{folder} has no results.json: did its run finish?")
         run = json.loads(file.read_text())
         runs[run["method"]].append(run)
-    evaluated = {(tuple(run["id"]), tuple(run["ood"]), run["model"]) for group in runs.values() for run in group}
-    if len(evaluated) > 1:
-        raise ValueError(f"the runs differ in model or data and cannot be compared: {sorted(evaluated)}")
+    everything = [run for group in runs.values() for run in group]
+    if len({json.dumps([run["model"], _sizes(run)]) for run in everything}) > 1:
+        raise ValueError("the runs differ in model or data and cannot be compared: choose runs of one config")
+    for method, group in runs.items():
+        if len({(run["learning_rate"], run["steps"]) for run in group}) > 1:
+            raise ValueError(f"the {method} runs differ in learning rate or steps: their mean would mean nothing")
+        if len({run["seed"] for run in group}) < len(group):
+            raise ValueError(f"two {method} runs have the same seed: they are not independent")
     return runs
+
+
+def _sizes(run: Run) -> dict[str, int]:
+    return {name: scores["samples"] for kind in ("id", "ood") for name, scores in run[kind].items()}
 
 
 def compare(runs: dict[str, list[Run]], *, markdown: bool = False) -> Table:

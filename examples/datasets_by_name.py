@@ -45,6 +45,8 @@ class DatasetSpec(NamedTuple):
     def load(self) -> Dataset:
         path = Path(self.source)
         if path.is_file():
+            if self.split != "train":
+                raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
             builder = {".jsonl": "json"}.get(path.suffix, path.suffix.removeprefix("."))
             dataset = load_dataset(builder, data_files=str(path), split="train")
         else:

@@ -1,6 +1,7 @@
 """What the examples share: arguments, the fine-tuning run, its evaluation on ID and OOD data, and the results."""
 
 import json
+import logging
 import os
 import statistics
 import sys
@@ -43,7 +44,8 @@ class ScriptArguments:
         label_aliases (`list[str]`, *optional*, defaults to `[]`): `OTHER=LABEL` for each label that a data set calls
             otherwise than the training data does.
         max_train_samples (`int`, *optional*): train on the first rows only.
-        resume (`bool`, *optional*, defaults to `False`): go on from the last checkpoint in `output_dir`.
+        resume (`bool`, *optional*, defaults to `False`): go on from the last checkpoint in `output_dir`, if the run was
+            started with a `save_strategy` other than `no`.
     """
 
     model: str = field(metadata={"help": "Hub name or local folder of the pre-trained model."})
@@ -74,7 +76,10 @@ class ScriptArguments:
         metadata={"help": "OTHER=LABEL for each label that a data set calls otherwise than the training data does."},
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
-    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+    resume: bool = field(
+        default=False,
+        metadata={"help": "Go on from the last checkpoint in output_dir. Needs a --save_strategy other than no."},
+    )
 
 
 def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArguments]:
@@ -82,7 +87,7 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
 
     Raises:
-        SystemExit: a flag or a key is unknown, a required one is missing, or the launched processes would not train
+        SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched processes would not train
             together.
     """
     config_parser = ArgumentParser(add_help=False)
@@ -92,10 +97,19 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     parser = HfArgumentParser((script_class, FTPTrainingArguments), parents=[config_parser])
     if known.config is not None:
         config = yaml.safe_load(known.config.read_text())
-        if unknown := config.keys() - {action.dest for action in parser._actions}:
+        actions = {action.dest: action for action in parser._actions}
+        if unknown := config.keys() - actions.keys():
             parser.error(f"{known.config}: unknown keys: {', '.join(sorted(unknown))}")
-        for action in parser._actions:
-            action.required = action.required and action.dest not in config
+        for key, value in config.items():
+            action = actions[key]
+            # argparse checks flags, but not defaults.
+            if action.choices is not None and value not in action.choices:
+                parser.error(f"{known.config}: {key} must be one of {', '.join(action.choices)}, got {value!r}")
+            if (action.nargs in ("+", "*")) != isinstance(value, list):
+                parser.error(
+                    f"{known.config}: {key} must {'' if action.nargs == '+' else 'not '}be a list, got {value!r}"
+                )
+            action.required = False
         parser.set_defaults(**config)
     script, training, _ = parser.parse_args_into_dataclasses(flags)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -127,7 +141,7 @@ class Scores(evaluate.Metric):
 
 
 class StepTimer(TrainerCallback):
-    """Records how long each training step takes, evaluation and saving left out."""
+    """Records how long each training step takes: forward, backward and optimizer, without fetching the batches."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -157,6 +171,8 @@ class Data:
     def load(cls, script: ScriptArguments) -> "Data":
         train = DatasetSpec.parse(script.train).load()
         labels = label_names(train, script.label_column)
+        if script.validation is not None and script.validation_fraction is not None:
+            raise ValueError("give either --validation or --validation_fraction, not both")
         validation = DatasetSpec.parse(script.validation).load() if script.validation else None
         if script.validation_fraction is not None:
             parts = train.train_test_split(script.validation_fraction, seed=0, stratify_by_column=script.label_column)
@@ -191,6 +207,8 @@ def finetune(
     Returns:
         `dict`: the contents of `results.json`.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("ftp_hf").setLevel(logging.INFO)
     scores = Scores(keep_in_memory=True)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:

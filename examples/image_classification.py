@@ -50,6 +50,7 @@ def main() -> None:
         id2label=dict(enumerate(data.labels)),
         label2id={label: index for index, label in enumerate(data.labels)},
         ignore_mismatched_sizes=True,
+        dtype=torch.float32,
         **options,
     )
 

@@ -8,6 +8,7 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass, field
 
+import torch
 from datasets import Dataset
 from finetuning import Data, ScriptArguments, finetune, parse_arguments
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, set_seed
@@ -35,7 +36,12 @@ def main() -> None:
     set_seed(training.seed)
     tokenizer = AutoTokenizer.from_pretrained(script.model)
     model = AutoModelForSequenceClassification.from_pretrained(
-        script.model, num_labels=len(data.labels), id2label=dict(enumerate(data.labels))
+        script.model,
+        num_labels=len(data.labels),
+        id2label=dict(enumerate(data.labels)),
+        label2id={label: index for index, label in enumerate(data.labels)},
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
     )
 
     def tokenize(dataset: Dataset) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from .pretrained import renamed_keys
 
@@ -35,23 +35,24 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     """
     The tensors of a safetensors checkpoint by parameter name, each read from disk when it is asked for.
 
-    A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
+    Iterating gives the names on disk and today's names of renamed tensors. A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
     if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames are found
     under their new name too, if the folder holds the `config.json` that says which model it is.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
+        model (`nn.Module`, *optional*): the model that the tensors are for, if it is at hand.
 
     Raises:
         FileNotFoundError: `path` holds no safetensors weights.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
         path = Path(path)
         self._file_of = _locate_tensors(path)
         folder = path if path.is_dir() else path.parent
-        self._key_of = {key: key for key in self._file_of} | renamed_keys(folder, self._file_of)
+        self._key_of = {key: key for key in self._file_of} | renamed_keys(folder, self._file_of, model)
         keys_of = defaultdict(set)
         for name, key in self._key_of.items():
             if "." in name:

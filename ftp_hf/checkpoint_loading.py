@@ -22,14 +22,20 @@ class CompleteLoadingMixin:
 
     model: Any
     state: Any
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-        load_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+        self._load_whole(self.model if model is None else model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()  # type: ignore[misc]
-        load_weights(self.model, Path(self.state.best_model_checkpoint))
+        self._load_whole(self.model, self.state.best_model_checkpoint)
+
+    def _load_whole(self, model: Any, checkpoint: str) -> None:
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            load_weights(model, Path(checkpoint))
 
 
 @torch.no_grad()
@@ -43,18 +49,19 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         checkpoint (`Path`): a folder written by `save_pretrained`.
 
     Raises:
-        ValueError: names the parameters that the checkpoint does not hold; nothing is loaded.
+        ValueError: names the parameters that the checkpoint does not hold, or holds in another shape; nothing is loaded.
     """
     if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         return
-    tensors = CheckpointAnchors(checkpoint)
+    tensors = CheckpointAnchors(checkpoint, model)
     held = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in tensors}
-    loaded = set(held.values())
-    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded]
+    loaded = {tensor for name, tensor in held.items() if tensors[name].shape == tensor.shape}
+    rebuilt = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded and name not in rebuilt]
     if missing:
         raise ValueError(
-            f"{checkpoint} does not hold {', '.join(missing)} under a name that can be told: resume from a checkpoint "
-            "of this model, saved and loaded with the same version of transformers"
+            f"{checkpoint} does not hold {', '.join(missing)} in the shape and under a name that can be told: resume "
+            "from a checkpoint of this model"
         )
     for name, tensor in held.items():
         tensor.copy_(tensors[name])

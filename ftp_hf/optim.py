@@ -36,7 +36,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from .projected import Anchors, ProjectedOptimizer, check_options, check_parameters
+from ._checks import check_options, check_parameters
+from .projected import Anchors, ProjectedOptimizer
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW"]
 
@@ -189,14 +190,16 @@ class FTP(ProjectedOptimizer):
     schedulers, the Trainer, Accelerate and `state_dict` see one optimizer.
 
     Args:
-        optimizer (`torch.optim.Optimizer`): takes the unconstrained step. Its param groups may already set `kappa`,
+        optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
+            `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
             `radius_lr`, `radius_betas`, `exclude`, `transposed` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
         kappa, radius_lr, radius_betas, exclude, transposed, anchors: as for [`FTPAdamW`].
 
     Raises:
-        TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, or already projects.
+        TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights
+            for evaluation (schedule-free).
         ValueError: a parameter of `optimizer` is not in `named_parameters`; otherwise as [`FTPAdamW`].
 
     Example:
@@ -223,6 +226,11 @@ class FTP(ProjectedOptimizer):
             raise TypeError(
                 f"optimizer must be an instance of torch.optim.Optimizer, got {optimizer!r}; "
                 "write FTP(torch.optim.AdamW(model.named_parameters(), lr=...), ...)"
+            )
+        if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+            raise TypeError(
+                f"{type(optimizer).__name__} swaps the weights between its train and eval modes, so the projected ones "
+                "would not be those that are evaluated: wrap an optimizer without such modes"
             )
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")

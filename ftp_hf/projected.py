@@ -1,17 +1,15 @@
 """The projection around an optimizer's step: which parameters take part, their state, and the checks."""
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from . import projection
+from ._checks import check_options, check_parameter, check_parameters, check_patterns_match, matches
 from .anchors import canonical_name, open_anchors, validate_anchors
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
@@ -61,11 +59,18 @@ class ProjectedOptimizer(Optimizer):
 
     def _set_anchors(self, anchors: Anchors | None) -> None:
         self._anchors = None if anchors is None else open_anchors(anchors)
+        if isinstance(self._anchors, dict):
+            # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
+            trained = {p.untyped_storage().data_ptr() for group in self.param_groups for p in group["params"]}
+            self._anchors = {
+                name: anchor.detach().clone() if anchor.untyped_storage().data_ptr() in trained else anchor
+                for name, anchor in self._anchors.items()
+            }
         self._check_groups()
 
     def _check_groups(self) -> None:
         """Check across all groups what one group alone cannot tell, before anything is trained."""
-        _check_patterns_match(self.param_groups)
+        check_patterns_match(self.param_groups)
         if self._anchors is not None:
             if not all("param_names" in group for group in self.param_groups if group["project"]):
                 raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
@@ -183,7 +188,7 @@ class ProjectedOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
-        Load a state dict. The radii and anchors come with it.
+        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.
@@ -202,8 +207,8 @@ class ProjectedOptimizer(Optimizer):
             self.param_groups, self.state = before
             raise ValueError(
                 f"the loaded optimizer state has no anchors for {len(without)} projected parameters ({without[0]}, …): "
-                "it was saved by an optimizer without projection. Give the pre-trained weights with anchors=, or "
-                "start a new run without this state."
+                "it was saved by an optimizer without projection. Give the pre-trained weights with anchors= "
+                "(ftp_anchors of the FTPTrainer), or start a new run without this state."
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -222,8 +227,8 @@ class ProjectedOptimizer(Optimizer):
             names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
-                if parameter.numel() and not _matches(name, group["exclude"]):
-                    row_dim = 1 if _matches(name, group["transposed"]) else 0
+                if parameter.numel() and not matches(name, group["exclude"]):
+                    row_dim = 1 if matches(name, group["transposed"]) else 0
                     # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
                     state = self.state.get(parameter, {})
                     yield _Projected(canonical_name(name), parameter, state, group, row_dim)
@@ -240,7 +245,7 @@ class ProjectedOptimizer(Optimizer):
             yield item
 
     def _first_state(self, item: _Projected) -> dict[str, Tensor]:
-        _check_parameter(item.name, item.parameter)
+        check_parameter(item.name, item.parameter)
         weight = item.parameter.detach()
         anchor = weight.clone() if self._anchors is None else _like(weight, self._anchors[item.name])
         radius = projection.row_norms(weight - anchor, item.row_dim).max()
@@ -315,71 +320,3 @@ def _measure(item: _Projected) -> Tensor:
     before = projection.row_norms(state["displacement"], item.row_dim)
     on_boundary = projection.projected_rows(state["radius"], before).to(before.dtype).mean()
     return torch.stack([state["radius"], deviation, on_boundary])
-
-
-@functools.cache
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(candidate, pattern) for pattern in patterns for candidate in (name, canonical_name(name)))
-
-
-def check_options(group: dict[str, Any]) -> None:
-    for option in ("exclude", "transposed"):
-        patterns = group[option]
-        if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise TypeError(
-                f"{option} must be a sequence of parameter names or glob patterns, got {patterns!r}; "
-                f"for a single one write {option}=({patterns!r},)"
-            )
-        group[option] = tuple(patterns)
-    if not 0.0 <= group["kappa"] <= 1.0:
-        raise ValueError(
-            f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
-        )
-    if not 0.0 <= group["radius_lr"] < float("inf"):
-        raise ValueError(f"radius_lr must be finite and not negative, got {group['radius_lr']!r}; the default is 1e-2")
-    if len(group["radius_betas"]) != 2 or not all(0.0 <= beta < 1.0 for beta in group["radius_betas"]):
-        raise ValueError(
-            f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
-        )
-    if group["project"] and group.get("differentiable", False):
-        raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
-
-
-def check_parameters(group: dict[str, Any]) -> None:
-    names = group.get("param_names")
-    if names is None and (group["exclude"] or group["transposed"]):
-        option = "exclude" if group["exclude"] else "transposed"
-        raise ValueError(
-            f"{option}={group[option]!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
-            "as the first argument, or put these parameters in a group of their own with project=False"
-        )
-    if group["project"]:
-        for index, parameter in enumerate(group["params"]):
-            name = names[index] if names else f"parameter {index} of the group"
-            if parameter.requires_grad and not _matches(name, group["exclude"]):
-                _check_parameter(name, parameter)
-
-
-def _check_parameter(name: str, parameter: Tensor) -> None:
-    if parameter.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"{name} is {parameter.dtype}, which cannot represent the small displacements that are projected. Load the "
-            "model with dtype=torch.float32 (and train in mixed precision with bf16=True), or put the parameter in a "
-            "param group with project=False"
-        )
-    if isinstance(parameter, DTensor):
-        raise ValueError(
-            f"{name} is a sharded DTensor, which is not supported yet: train with DDP, or put it in a param group with "
-            "project=False"
-        )
-
-
-def _check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
-    for option in ("exclude", "transposed"):
-        for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
-            names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
-            if not any(_matches(name, (pattern,)) for name in names):
-                raise ValueError(
-                    f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
-                    f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
-                )

@@ -11,14 +11,14 @@ from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from .anchors import CheckpointAnchors
+from .anchors import CheckpointAnchors, canonical_name
 from .checkpoint_loading import CompleteLoadingMixin
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
 from .projected import ProjectedOptimizer
 from .training_args import FTPArguments
 
-__all__ = ["FTPTrainer", "FTPTrainerMixin"]
+__all__ = ["FTPTrainer", "FTPTrainerMixin", "projected_optimizer"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +56,19 @@ class FTPTrainerMixin(CompleteLoadingMixin):
         The optimizer of the Trainer class with [`FTP`] around it, unless it already projects.
 
         Raises:
-            ValueError: no parameter is left to project; the run is sharded or its optimizer steps during backward; or
-                as [`FTP`].
+            ValueError: no parameter is left to project; the optimizer already projects, but `ftp_*` options are set; the
+                run is sharded or its optimizer steps during backward; or as [`FTP`].
         """
         optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
         self._check_supported()
         projected = projected_optimizer(optimizer)
         if projected is None:
             self.optimizer = self._with_projection(optimizer, self.model if model is None else model)
+        elif FTPArguments.of(self.args) != FTPArguments():
+            raise ValueError(
+                "the optimizer that you passed already projects, so the ftp_* options would be ignored: set its own "
+                "options, or pass a plain optimizer, which FTPTrainer projects as the ftp_* options say"
+            )
         elif self._resume_anchors is not None and not (projected.has_external_anchors or projected.anchors()):
             raise ValueError(
                 "the checkpoint to resume from holds no optimizer state, so the optimizer that you passed would take "
@@ -83,16 +88,21 @@ class FTPTrainerMixin(CompleteLoadingMixin):
         source = self._resume_anchors
         if options.ftp_anchors is not None:
             source = local_checkpoint(options.ftp_anchors)
-        anchors = None if source is None else CheckpointAnchors(source)
+        anchors = None if source is None else CheckpointAnchors(source, model)
 
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
-        new = set(new_parameters(model)) if options.ftp_exclude_new else set()
-        if options.ftp_exclude_new and anchors is not None:
-            new |= {name for name in named if name not in anchors}
+        new = _new_parameters(model, anchors) if options.ftp_exclude_new else set()
         excluded = [name for name in named if name in new]
         if excluded:
             logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
+        origin = getattr(model, "name_or_path", "")
+        if anchors is None and origin and is_fine_tuned(Path(origin)):
+            logger.warning(
+                "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
+                "Name the pre-trained model in ftp_anchors if that is not what you mean.",
+                origin,
+            )
         projected = FTP(
             optimizer,
             named.items(),
@@ -151,6 +161,20 @@ class FTPTrainer(FTPTrainerMixin, Trainer):
         trainer = FTPTrainer(model=model, args=FTPTrainingArguments("runs/ftp", ftp_kappa=0.5), train_dataset=dataset)
         ```
     """
+
+
+def _new_parameters(model: torch.nn.Module, anchors: CheckpointAnchors | None) -> set[str]:
+    """Parameters without a pre-trained value: those that were initialised, and heads that the anchors do not hold."""
+    name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
+    new = new_parameters(model)
+    origin = getattr(model, "name_or_path", "")
+    if new is None and origin:
+        held = CheckpointAnchors(local_checkpoint(origin), model)
+        new = [name for name in name_of if name_of[name] not in held]
+    heads = []
+    if anchors is not None and (body := getattr(model, "base_model_prefix", "")):
+        heads = [name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors]
+    return {*(new or ()), *heads}
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:

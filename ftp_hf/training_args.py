@@ -12,7 +12,9 @@ __all__ = ["FTPArguments", "FTPTrainingArguments"]
 class FTPArguments:
     """
     The options of the projection, to combine with any `TrainingArguments` class:
-    `class FTPSFTConfig(FTPArguments, SFTConfig)` has them all.
+
+        @dataclass
+        class FTPSFTConfig(FTPArguments, SFTConfig): ...
 
     Args:
         ftp_kappa (`float`, *optional*, defaults to 1.0): factor κ in [0, 1] on radius gradients that would shrink the

@@ -230,6 +230,17 @@ def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(make, tm
 
 
 @every_class
+def test_anchors_that_share_memory_with_the_model_do_not_follow_it(make):
+    model = bert()
+    pretrained = weights(model)
+    optimizer = make(model.named_parameters(), anchors=model.state_dict())
+    nudge(model)
+    step(optimizer, model)
+    for name, anchor in optimizer.anchors().items():
+        assert torch.equal(anchor, pretrained[name]), name
+
+
+@every_class
 def test_anchors_need_names(make):
     parameter = torch.nn.Parameter(torch.zeros(2))
     with pytest.raises(ValueError, match=r"anchors= needs parameter names: pass model\.named_parameters"):

@@ -139,14 +139,18 @@ def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
         (["--method", "magic"], "invalid choice: 'magic'"),
         (["--ftp_kapa", "1"], "--ftp_kapa"),
         (["--config", "{config}"], "unknown keys: learning_rat"),
+        (["--config", "{method}"], "method must be one of ftp, plain, got 'FTP'"),
+        (["--config", "{ood}"], "ood must be a list, got 'a'"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, monkeypatch, capsys, flags, message):
-    config = tmp_path / "config.yaml"
-    config.write_text("learning_rat: 0.1\n")
+    contents = {"config": "learning_rat: 0.1", "method": "method: FTP", "ood": "ood: a"}
+    files = {name: tmp_path / f"{name}.yaml" for name in contents}
+    for name, content in contents.items():
+        files[name].write_text(content)
     required = ["--model", "m", "--train", "a", "--test", "b", "--output_dir", tmp_path]
     with pytest.raises((SystemExit, ValueError)) as refused:
-        parse(monkeypatch, *required, *(flag.format(config=config) for flag in flags))
+        parse(monkeypatch, *required, *(flag.format(**files) for flag in flags))
     assert message in capsys.readouterr().err + str(refused.value)
 
 

@@ -263,3 +263,13 @@ def test_an_optimizer_that_needs_the_closure_is_not_silently_wrong():
 
     with pytest.raises(TypeError, match="closure"):
         optimizer.step(closure)
+
+
+def test_an_optimizer_that_swaps_weights_for_evaluation_is_refused():
+    class ScheduleFree(torch.optim.SGD):
+        def train(self): ...
+
+        def eval(self): ...
+
+    with pytest.raises(TypeError, match="ScheduleFree swaps the weights"):
+        FTP(ScheduleFree([torch.nn.Parameter(torch.ones(2))]))

@@ -1,0 +1,87 @@
+"""Checks of param groups: before anything is trained, an error that names the option, its value and the remedy."""
+
+import functools
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from .anchors import canonical_name
+
+__all__ = ["check_options", "check_parameter", "check_parameters", "check_patterns_match", "matches"]
+
+
+@functools.cache
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a parameter goes by one of the names or glob patterns, with or without wrapper prefixes."""
+    return any(fnmatchcase(candidate, pattern) for pattern in patterns for candidate in (name, canonical_name(name)))
+
+
+def check_options(group: dict[str, Any]) -> None:
+    """Raise if an option of a param group is of the wrong type or out of range; make its patterns tuples."""
+    for option in ("exclude", "transposed"):
+        patterns = group[option]
+        if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise TypeError(
+                f"{option} must be a sequence of parameter names or glob patterns, got {patterns!r}; "
+                f"for a single one write {option}=({patterns!r},)"
+            )
+        group[option] = tuple(patterns)
+    if not 0.0 <= group["kappa"] <= 1.0:
+        raise ValueError(
+            f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
+        )
+    if not 0.0 <= group["radius_lr"] < float("inf"):
+        raise ValueError(f"radius_lr must be finite and not negative, got {group['radius_lr']!r}; the default is 1e-2")
+    if len(group["radius_betas"]) != 2 or not all(0.0 <= beta < 1.0 for beta in group["radius_betas"]):
+        raise ValueError(
+            f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
+        )
+    if group["project"] and group.get("differentiable", False):
+        raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
+
+
+def check_parameters(group: dict[str, Any]) -> None:
+    """Raise if patterns lack names to match, or a parameter of the group cannot be projected."""
+    names = group.get("param_names")
+    if names is None and (group["exclude"] or group["transposed"]):
+        option = "exclude" if group["exclude"] else "transposed"
+        raise ValueError(
+            f"{option}={group[option]!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
+            "as the first argument; the Trainer's optimizer_cls_and_kwargs= gives none, so use optimizers= or FTPTrainer there"
+        )
+    if group["project"]:
+        for index, parameter in enumerate(group["params"]):
+            name = names[index] if names else f"parameter {index} of the group"
+            if parameter.requires_grad and not matches(name, group["exclude"]):
+                check_parameter(name, parameter)
+
+
+def check_parameter(name: str, parameter: Tensor) -> None:
+    """Raise if this parameter cannot be projected."""
+    if parameter.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} is {parameter.dtype}, which cannot represent the small displacements that are projected. Load the "
+            "model with dtype=torch.float32 (and train in mixed precision with bf16=True), or put the parameter in a "
+            "param group with project=False"
+        )
+    if isinstance(parameter, DTensor):
+        raise ValueError(
+            f"{name} is a sharded DTensor, which is not supported yet: train with DDP, or put it in a param group with "
+            "project=False"
+        )
+
+
+def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
+    """Raise if a pattern matches no parameter of the groups that carry it: it is probably misspelt."""
+    for option in ("exclude", "transposed"):
+        for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
+            names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
+            if not any(matches(name, (pattern,)) for name in names):
+                raise ValueError(
+                    f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
+                    f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
+                )
