@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from .pretrained import renamed_keys
+from .renaming import renamed_keys
 
 __all__ = ["CheckpointAnchors", "canonical_name", "open_anchors", "validate_anchors"]
 
@@ -35,10 +35,11 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     """
     The tensors of a safetensors checkpoint by parameter name, each read from disk when it is asked for.
 
-    Iterating gives the names on disk and today's names of renamed tensors. A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
+    A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
     if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames are found
-    under their new name too, if the folder holds the `config.json` that says which model it is.
+    under their new name too, if the folder holds the `config.json` that says which model it is; iterating gives both
+    names.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.

@@ -11,7 +11,7 @@ from transformers import Trainer
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from .anchors import CheckpointAnchors, canonical_name
+from .anchors import CheckpointAnchors
 from .checkpoint_loading import CompleteLoadingMixin
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
@@ -92,7 +92,7 @@ class FTPTrainerMixin(CompleteLoadingMixin):
 
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
-        new = _new_parameters(model, anchors) if options.ftp_exclude_new else set()
+        new = new_parameters(model, anchors) if options.ftp_exclude_new else set()
         excluded = [name for name in named if name in new]
         if excluded:
             logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
@@ -161,20 +161,6 @@ class FTPTrainer(FTPTrainerMixin, Trainer):
         trainer = FTPTrainer(model=model, args=FTPTrainingArguments("runs/ftp", ftp_kappa=0.5), train_dataset=dataset)
         ```
     """
-
-
-def _new_parameters(model: torch.nn.Module, anchors: CheckpointAnchors | None) -> set[str]:
-    """Parameters without a pre-trained value: those that were initialised, and heads that the anchors do not hold."""
-    name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
-    new = new_parameters(model)
-    origin = getattr(model, "name_or_path", "")
-    if new is None and origin:
-        held = CheckpointAnchors(local_checkpoint(origin), model)
-        new = [name for name in name_of if name_of[name] not in held]
-    heads = []
-    if anchors is not None and (body := getattr(model, "base_model_prefix", "")):
-        heads = [name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors]
-    return {*(new or ()), *heads}
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
