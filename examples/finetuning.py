@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 import evaluate
 import numpy as np
+import torch
 import yaml
 from datasets import Dataset, Features, Value
 from datasets_by_name import DatasetSpec, check_labels, label_names
@@ -87,8 +88,8 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
 
     Raises:
-        SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched processes would not train
-            together.
+        SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched
+            processes would not train together.
     """
     config_parser = ArgumentParser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
@@ -189,6 +190,16 @@ class Data:
             if dataset is not None:
                 check_labels(name, dataset, script.label_column, labels, aliases)
         return cls(train, validation, test, ood, labels)
+
+    def model_options(self) -> dict[str, Any]:
+        """What `from_pretrained` has to know for a classifier of these labels, in the precision that FTP needs."""
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: index for index, label in enumerate(self.labels)},
+            "ignore_mismatched_sizes": True,
+            "dtype": torch.float32,
+        }
 
     def map(self, transform: Callable[[Dataset], Dataset]) -> "Data":
         """The same data sets, each transformed (the training data too)."""

@@ -44,15 +44,7 @@ def main() -> None:
     set_seed(training.seed)
     processor = AutoImageProcessor.from_pretrained(script.model)
     options = {} if script.classifier_dropout is None else {"classifier_dropout_prob": script.classifier_dropout}
-    model = AutoModelForImageClassification.from_pretrained(
-        script.model,
-        num_labels=len(data.labels),
-        id2label=dict(enumerate(data.labels)),
-        label2id={label: index for index, label in enumerate(data.labels)},
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,
-        **options,
-    )
+    model = AutoModelForImageClassification.from_pretrained(script.model, **data.model_options(), **options)
 
     def pixels(image: object) -> torch.Tensor:
         image = image.convert("RGB")

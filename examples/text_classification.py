@@ -8,7 +8,6 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass, field
 
-import torch
 from datasets import Dataset
 from finetuning import Data, ScriptArguments, finetune, parse_arguments
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, set_seed
@@ -35,14 +34,7 @@ def main() -> None:
     data = Data.load(script)
     set_seed(training.seed)
     tokenizer = AutoTokenizer.from_pretrained(script.model)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        script.model,
-        num_labels=len(data.labels),
-        id2label=dict(enumerate(data.labels)),
-        label2id={label: index for index, label in enumerate(data.labels)},
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,
-    )
+    model = AutoModelForSequenceClassification.from_pretrained(script.model, **data.model_options())
 
     def tokenize(dataset: Dataset) -> Dataset:
         found = [column for column in script.text_columns if column in dataset.column_names]

@@ -78,6 +78,14 @@ class CheckpointAnchors(Mapping[str, Tensor]):
             tensor: Tensor = checkpoint.get_tensor(key)
         return tensor
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the file's header alone. Raises `KeyError` as `self[name]` does."""
+        key = self._key(name)
+        if key is None:
+            raise KeyError(name)
+        with safe_open(self._file_of[key], framework="pt") as checkpoint:
+            return tuple(checkpoint.get_slice(key).get_shape())
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._key(name) is not None
 

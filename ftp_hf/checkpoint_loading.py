@@ -54,8 +54,12 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
     if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         return
     tensors = CheckpointAnchors(checkpoint, model)
-    held = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in tensors}
-    loaded = {tensor for name, tensor in held.items() if tensors[name].shape == tensor.shape}
+    held = {
+        name: tensor
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if name in tensors and tensors.shape(name) == tensor.shape
+    }
+    loaded = set(held.values())
     rebuilt = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     missing = [name for name, parameter in model.named_parameters() if parameter not in loaded and name not in rebuilt]
     if missing:
