@@ -70,19 +70,21 @@ class CheckpointAnchors(Mapping[str, Tensor]):
                 return known[candidate]
         return None
 
-    def __getitem__(self, name: str) -> Tensor:
+    def _held_key(self, name: str) -> str:
         key = self._key(name)
         if key is None:
             raise KeyError(name)
+        return key
+
+    def __getitem__(self, name: str) -> Tensor:
+        key = self._held_key(name)
         with safe_open(self._file_of[key], framework="pt") as checkpoint:
             tensor: Tensor = checkpoint.get_tensor(key)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, from the file's header alone. Raises `KeyError` as `self[name]` does."""
-        key = self._key(name)
-        if key is None:
-            raise KeyError(name)
+        key = self._held_key(name)
         with safe_open(self._file_of[key], framework="pt") as checkpoint:
             return tuple(checkpoint.get_slice(key).get_shape())
 
