@@ -62,11 +62,11 @@ def check_parameters(group: dict[str, Any]) -> None:
 
 def check_parameter(name: str, parameter: Tensor) -> None:
     """Raise if this parameter cannot be projected."""
-    if parameter.dtype not in (torch.float32, torch.float64):
+    if parameter.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(
-            f"{name} is {parameter.dtype}, which cannot represent the small displacements that are projected. Load the "
-            "model with dtype=torch.float32 (and train in mixed precision with bf16=True), or put the parameter in a "
-            "param group with project=False"
+            f"{name} is {parameter.dtype}, which is not projected: small gradients are zero in float16. Load the model "
+            "with dtype=torch.bfloat16 or torch.float32 (and train in mixed precision with fp16=True or bf16=True), or "
+            "put the parameter in a param group with project=False"
         )
     if isinstance(parameter, DTensor):
         raise ValueError(

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from . import projection
 from ._checks import check_options, check_parameter, check_parameters, check_patterns_match, matches
 from .anchors import canonical_name, open_anchors, validate_anchors
+from .kernels import batches
+from .masters import MASTER, masters_in_place
+from .projected_tensor import ProjectedTensor
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
 
@@ -28,29 +30,14 @@ class Radius(NamedTuple):
     """Share of the rows that the last step projected onto the ball, in [0, 1]."""
 
 
-class _Projected(NamedTuple):
-    """A parameter that takes part in the projection at this step."""
-
-    name: str
-    parameter: Tensor
-    state: dict[str, Any]
-    group: dict[str, Any]
-    row_dim: int
-
-    @property
-    def gradient(self) -> Tensor:
-        if self.parameter.grad is None:
-            raise ValueError(f"{self.name} has no gradient")
-        return self.parameter.grad
-
-
 class ProjectedOptimizer(Optimizer):
     """
     What [`FTPAdamW`], [`FTPSGD`] and [`FTP`] share: the projection around an unconstrained step.
 
-    The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor` and `displacement`
-    (the shape of `p`), and the 0-D tensors `radius`, `radius_exp_avg`, `radius_exp_avg_sq` and `radius_step`. It is
-    created at the first step for which `p` has a gradient. The options are in `optimizer.param_groups`.
+    The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor_or_direction` (the
+    shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusTable`]), and
+    for a bfloat16 parameter its float32 `master`. It is created at the first step for which `p` has a gradient. The
+    options are in `optimizer.param_groups`.
     """
 
     _options: dict[str, Any]
@@ -127,17 +114,21 @@ class ProjectedOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        projected = list(self._projected_with_gradient())
-        first_states = {item.parameter: self._first_state(item) for item in projected if "anchor" not in item.state}
-        for batch in _alike([item for item in projected if "anchor" in item.state]):
-            _learn_radii(batch)
-        self._unconstrained_step()
-        # torch's optimizers create their own state where they find none, so ours has to come after it.
-        projected = [item._replace(state=self.state[item.parameter]) for item in projected]
-        for item in projected:
-            item.state.update(first_states.get(item.parameter, {}))
-        for batch in _alike(projected):
-            _project(batch)
+        with masters_in_place(self) as parameter_of:
+            tensors = list(self._tensors_with_gradient())
+            known = list(batches([tensor for tensor in tensors if tensor.has_state]))
+            new = [tensor for tensor in tensors if not tensor.has_state]
+            first_states = [self._first_state(tensor, parameter_of.get(tensor.weight, tensor.weight)) for tensor in new]
+            gradients = [kernels.radius_gradients(batch) for kernels, batch in known]
+            self._unconstrained_step()
+            for (kernels, batch), gradient in zip(known, gradients, strict=True):
+                kernels.project(batch, gradient)
+            # torch's optimizers create their own state where they find none, so ours has to come after it.
+            new = [tensor._replace(state=self.state[tensor.weight]) for tensor in new]
+            for tensor, state in zip(new, first_states, strict=True):
+                tensor.state.update(state)
+            for kernels, batch in batches(new):
+                kernels.project(batch, None)
         return loss
 
     def radii(self) -> dict[str, Radius]:
@@ -149,18 +140,14 @@ class ProjectedOptimizer(Optimizer):
             `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
             parameter 3 of group 0).
         """
-        names: list[str] = []
-        rows: list[Tensor] = []
-        for item in self._projected():
-            if "anchor" in item.state:
-                names.append(item.name)
-                rows.append(_measure(item))
+        tensors = self._tensors_with_state()
+        rows = [tensor.measure() for tensor in tensors]
         values: dict[str, Radius] = {}
         for device in dict.fromkeys(row.device for row in rows):
-            here = [(name, row) for name, row in zip(names, rows, strict=True) if row.device == device]
+            here = [(tensor.name, row) for tensor, row in zip(tensors, rows, strict=True) if row.device == device]
             table = torch.stack([row for _, row in here]).tolist()
             values |= {name: Radius(*row) for (name, _), row in zip(here, table, strict=True)}
-        return {name: values[name] for name in names}
+        return {tensor.name: values[tensor.name] for tensor in tensors}
 
     def projected_parameters(self) -> dict[str, Tensor]:
         """
@@ -169,7 +156,7 @@ class ProjectedOptimizer(Optimizer):
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`].
         """
-        return {item.name: item.parameter for item in self._projected()}
+        return {name: parameter for name, parameter, *_ in self._projected()}
 
     @property
     def has_external_anchors(self) -> bool:
@@ -181,10 +168,10 @@ class ProjectedOptimizer(Optimizer):
         The anchor of every projected parameter that has taken a step.
 
         Returns:
-            `dict[str, Tensor]`: by parameter name, as for [`radii`]. The tensors are the optimizer's own: do not
-            write to them.
+            `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the narrowest dtype that holds the
+            anchor exactly.
         """
-        return {item.name: item.state["anchor"] for item in self._projected() if "anchor" in item.state}
+        return {tensor.name: tensor.anchor() for tensor in self._tensors_with_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -199,10 +186,12 @@ class ProjectedOptimizer(Optimizer):
         """
         before = (self.param_groups, self.state)
         self._load_unconstrained_state(state_dict)
+        self._restore_dtypes(state_dict)
         # A state without projection says nothing of our options: they stay as they were, group by group.
         for group, saved, old in zip(self.param_groups, state_dict["param_groups"], before[0], strict=True):
             group.update({option: old[option] for option in self._options if option not in saved})
-        without = [item.name for item in self._projected() if item.state and "anchor" not in item.state]
+        states = {name: self.state.get(parameter, {}) for name, parameter, *_ in self._projected()}
+        without = [name for name, state in states.items() if state and "radius" not in state]
         if without and self._anchors is None:
             self.param_groups, self.state = before
             raise ValueError(
@@ -220,7 +209,19 @@ class ProjectedOptimizer(Optimizer):
             for option, default in self._options.items():
                 group.setdefault(option, default)
 
-    def _projected(self) -> Iterator[_Projected]:
+    def _restore_dtypes(self, state_dict: dict[str, Any]) -> None:
+        # torch casts what it loads to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
+        # a bfloat16 anchor of a float32 weight widened.
+        ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        for index, parameter in zip(ids, parameters, strict=True):
+            saved = state_dict["state"].get(index, {})
+            if "radius" in saved or MASTER in saved:
+                tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor) and key != "step"}
+                self.state[parameter] |= {key: value.to(parameter.device) for key, value in tensors.items()}
+
+    def _projected(self) -> Iterator[tuple[str, Tensor, dict[str, Any], int]]:
+        """Name, parameter, param group and row dimension of each projected parameter."""
         for number, group in enumerate(self.param_groups):
             if not group["project"]:
                 continue
@@ -229,94 +230,30 @@ class ProjectedOptimizer(Optimizer):
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
                 if parameter.numel() and not matches(name, group["exclude"]):
                     row_dim = 1 if matches(name, group["transposed"]) else 0
-                    # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
-                    state = self.state.get(parameter, {})
-                    yield _Projected(canonical_name(name), parameter, state, group, row_dim)
+                    yield canonical_name(name), parameter, group, row_dim
 
-    def _projected_with_gradient(self) -> Iterator[_Projected]:
-        for item in self._projected():
-            if item.parameter.grad is None:
+    def _tensors(self) -> Iterator[ProjectedTensor]:
+        for name, parameter, group, row_dim in self._projected():
+            # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
+            state = self.state.get(parameter, {})
+            yield ProjectedTensor(name, state.get(MASTER, parameter), state, group, row_dim)
+
+    def _tensors_with_state(self) -> list[ProjectedTensor]:
+        return [tensor for tensor in self._tensors() if tensor.has_state]
+
+    def _tensors_with_gradient(self) -> Iterator[ProjectedTensor]:
+        for tensor in self._tensors():
+            if tensor.weight.grad is None:
                 continue
-            if item.parameter.grad.is_sparse:
+            if tensor.weight.grad.is_sparse:
                 raise ValueError(
-                    f"the gradient of {item.name} is sparse, and rows without a gradient have no radius gradient: "
+                    f"the gradient of {tensor.name} is sparse, and rows without a gradient have no radius gradient: "
                     "create the embedding with sparse=False, or put it in a param group with project=False"
                 )
-            yield item
+            yield tensor
 
-    def _first_state(self, item: _Projected) -> dict[str, Tensor]:
-        check_parameter(item.name, item.parameter)
-        weight = item.parameter.detach()
-        anchor = weight.clone() if self._anchors is None else _like(weight, self._anchors[item.name])
-        radius = projection.row_norms(weight - anchor, item.row_dim).max()
-        return {
-            "anchor": anchor,
-            "displacement": torch.empty_like(anchor),
-            "radius": radius,
-            "radius_exp_avg": torch.zeros_like(radius),
-            "radius_exp_avg_sq": torch.zeros_like(radius),
-            "radius_step": torch.ones_like(radius),
-        }
-
-
-def _like(weight: Tensor, anchor: Tensor) -> Tensor:
-    return torch.empty_like(weight).copy_(anchor.detach())
-
-
-def _alike(items: list[_Projected]) -> Iterator[list[_Projected]]:
-    """Parameters whose radii can be computed together: of one group, device and dtype."""
-    batches: dict[Any, list[_Projected]] = {}
-    for item in items:
-        batches.setdefault((id(item.group), item.parameter.device, item.parameter.dtype), []).append(item)
-    yield from batches.values()
-
-
-def _stacked(batch: list[_Projected], key: str) -> Tensor:
-    return torch.stack([item.state[key] for item in batch])
-
-
-def _store(batch: list[_Projected], key: str, values: Tensor) -> None:
-    for item, value in zip(batch, values.unbind(), strict=True):
-        item.state[key].copy_(value)
-
-
-def _learn_radii(batch: list[_Projected]) -> None:
-    group = batch[0].group
-    gradient = torch.stack(
-        [projection.radius_gradient(item.gradient, item.state["displacement"], item.row_dim) for item in batch]
-    )
-    _store(batch, "radius_step", _stacked(batch, "radius_step") + 1)
-    radius, exp_avg, exp_avg_sq = projection.radius_adam_step(
-        _stacked(batch, "radius"),
-        -gradient if group.get("maximize", False) else gradient,
-        _stacked(batch, "radius_exp_avg"),
-        _stacked(batch, "radius_exp_avg_sq"),
-        _stacked(batch, "radius_step"),
-        lr=group["radius_lr"],
-        betas=group["radius_betas"],
-        kappa=group["kappa"],
-    )
-    _store(batch, "radius", radius)
-    _store(batch, "radius_exp_avg", exp_avg)
-    _store(batch, "radius_exp_avg_sq", exp_avg_sq)
-
-
-def _project(batch: list[_Projected]) -> None:
-    norms = []
-    for item in batch:
-        displacement = item.state["displacement"]
-        torch.sub(item.parameter, item.state["anchor"], out=displacement)
-        norms.append(projection.row_norms(displacement, item.row_dim))
-    largest = torch.stack([row_norms.max() for row_norms in norms])
-    _store(batch, "radius", projection.clip_radius(_stacked(batch, "radius"), largest))
-    for item, row_norms in zip(batch, norms, strict=True):
-        state, weight = item.state, item.parameter
-        projection.project(weight, state["anchor"], state["displacement"], state["radius"], row_norms, out=weight)
-
-
-def _measure(item: _Projected) -> Tensor:
-    state, weight = item.state, item.parameter.detach()
-    deviation = projection.row_norms(weight - state["anchor"], item.row_dim).max() - projection.RADIUS_FLOOR
-    before = projection.row_norms(state["displacement"], item.row_dim)
-    on_boundary = projection.projected_rows(state["radius"], before).to(before.dtype).mean()
-    return torch.stack([state["radius"], deviation, on_boundary])
+    def _first_state(self, tensor: ProjectedTensor, parameter: Tensor) -> dict[str, Tensor]:
+        check_parameter(tensor.name, parameter)
+        # In the parameter's own dtype: the weights that the pre-trained model would run with.
+        anchor = None if self._anchors is None else self._anchors[tensor.name].detach().to(parameter)
+        return tensor.first_state(anchor)

@@ -7,6 +7,7 @@ Symbols of the paper and their names here, for one parameter tensor:
 | `W0`   | `anchor`       | the pre-trained weights                                               |
 | `W̃(t)` | `weight`       | the weights after the unconstrained step                              |
 | `c(t)` | `displacement` | `W̃(t) − W0`, before projection                                        |
+| `d(t)` | `displacement` | `W(t) − W0`, after projection: the rows of `c(t)` scaled back to `γ`    |
 | `γ`    | `radius`       | the learned bound on the MARS norm of `W − W0`, one scalar per tensor |
 | `κ`    | `kappa`        | factor on radius gradients that would shrink the radius               |
 | `μ`    | `lr`           | learning rate of the radius                                           |
@@ -16,6 +17,7 @@ two dimensions is a single row. Row reductions keep their dimensions, so that th
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -27,19 +29,46 @@ __all__ = [
     "projected_rows",
     "radius_adam_step",
     "radius_gradient",
+    "rests_at_anchor",
+    "row_blocks",
     "row_norms",
+    "row_sums",
 ]
 
 RADIUS_FLOOR = 1e-8
 """Smallest radius, and the constant added to every row norm (both are 1e-8 in the published method)."""
 
 _ADAM_EPS = 1e-8
+_BLOCK_ELEMENTS = 2**19
 
 
-def _row_sum(x: Tensor, row_dim: int) -> Tensor:
+def row_sums(x: Tensor, row_dim: int = 0) -> Tensor:
+    """Sum of each row of `x`: its shape with every dimension but `row_dim` reduced to 1."""
     if x.ndim < 2:
         return x.sum().reshape([1] * x.ndim)
     return x.sum(dim=[dim for dim in range(x.ndim) if dim != row_dim], keepdim=True)
+
+
+def row_blocks(row_dim: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """
+    The same rows of several tensors, a block at a time, so that what is computed from a block stays in the cache and
+    no temporary is as large as the tensor. A tensor of fewer than two dimensions is one block.
+
+    Args:
+        row_dim (`int`): the dimension that counts rows.
+        tensors (`Tensor`): of one shape.
+
+    Yields:
+        `tuple[Tensor, ...]`: views of the tensors.
+    """
+    rows = tensors[0].shape[row_dim] if tensors[0].ndim >= 2 else 1
+    count = max(1, _BLOCK_ELEMENTS * rows // tensors[0].numel())
+    if count >= rows:
+        yield tensors
+        return
+    for start in range(0, rows, count):
+        length = min(count, rows - start)
+        yield tuple(tensor.narrow(row_dim, start, length) for tensor in tensors)
 
 
 def row_norms(displacement: Tensor, row_dim: int = 0) -> Tensor:
@@ -54,22 +83,30 @@ def row_norms(displacement: Tensor, row_dim: int = 0) -> Tensor:
     Returns:
         `Tensor`: the shape of `displacement` with every dimension but `row_dim` reduced to 1.
     """
-    return _row_sum(displacement.abs(), row_dim) + RADIUS_FLOOR
+    return row_sums(displacement.abs(), row_dim) + RADIUS_FLOOR
 
 
-def radius_gradient(gradient: Tensor, displacement: Tensor, row_dim: int = 0) -> Tensor:
+def radius_gradient(
+    gradient: Tensor, displacement: Tensor, radius: Tensor | float = math.inf, row_dim: int = 0
+) -> Tensor:
     """
     Derivative of the loss with respect to the radius: `∇γ(t) = Σ_rows ⟨g(t), c(t−1)⟩ / ‖c(t−1)‖₁`.
 
+    It is computed from the displacement `d = W(t−1) − W0` that the projection left, so that `c(t−1)` need not be kept:
+    a row inside the ball has `d = c`, and one that was projected `d = γ c / ‖c‖₁`. In both, `c / ‖c‖₁` is
+    `d / min(γ, ‖d‖₁)`.
+
     Args:
         gradient (`Tensor`): `g(t)`, taken at `W(t−1)`.
-        displacement (`Tensor`): `c(t−1)`, the displacement of the step before, same shape as `gradient`.
+        displacement (`Tensor`): `d(t−1)`, or with an infinite radius `c(t−1)`; same shape as `gradient`.
+        radius (`Tensor` or `float`, *optional*, defaults to infinity): `γ(t−1)`, 0-D.
         row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
 
     Returns:
         `Tensor`: a 0-D tensor.
     """
-    return (_row_sum(gradient * displacement, row_dim) / row_norms(displacement, row_dim)).sum()
+    norms = row_norms(displacement, row_dim).clamp(max=radius)
+    return (row_sums(gradient * displacement, row_dim) / norms).sum()
 
 
 def radius_adam_step(
@@ -137,6 +174,22 @@ def clip_radius(radius: Tensor, largest: Tensor) -> Tensor:
     return torch.where(largest.isfinite(), torch.minimum(radius, largest), radius).clamp(min=RADIUS_FLOOR)
 
 
+def rests_at_anchor(radius: Tensor) -> Tensor:
+    """
+    Whether a tensor with this radius is put exactly at its anchor: the radius is at the floor, and the dtype too coarse
+    for a displacement of 1e-8 to be read off the weights again.
+
+    Args:
+        radius (`Tensor`): `γ(t)`, any shape, in the dtype of the weights.
+
+    Returns:
+        `Tensor`: boolean, the shape of `radius`.
+    """
+    if radius.dtype == torch.float64:
+        return torch.zeros_like(radius, dtype=torch.bool)
+    return radius <= RADIUS_FLOOR
+
+
 def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
     """
     Which rows lie outside the ball of the given radius, and so are moved by [`project`]. A row whose norm is not finite
@@ -152,18 +205,13 @@ def projected_rows(radius: Tensor, norms: Tensor) -> Tensor:
     return (norms > radius) & norms.isfinite()
 
 
-def project(
-    weight: Tensor,
-    anchor: Tensor,
-    displacement: Tensor,
-    radius: Tensor,
-    norms: Tensor,
-    *,
-    out: Tensor | None = None,
-) -> Tensor:
+def project(weight: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor) -> Tensor:
     """
     `W(t) = W0 + min(1, γ(t) / ‖c(t)‖₁) · c(t)`, row by row. Rows inside the ball keep the bits that the
     unconstrained step gave them.
+
+    A radius above the largest row norm moves nothing, as the clipped one would not. The result is therefore the same
+    before and after [`clip_radius`], and one pass over the rows is enough.
 
     Args:
         weight (`Tensor`): `W̃(t)`.
@@ -171,10 +219,9 @@ def project(
         displacement (`Tensor`): `c(t) = W̃(t) − W0`, same shape.
         radius (`Tensor`): `γ(t)`, 0-D.
         norms (`Tensor`): `‖c(t)‖₁` from [`row_norms`].
-        out (`Tensor`, *optional*): where to write the result; may be `weight` itself.
 
     Returns:
         `Tensor`: `W(t)`, same shape.
     """
     on_sphere = torch.addcmul(anchor, displacement, radius / norms)
-    return torch.where(projected_rows(radius, norms), on_sphere, weight, out=out)
+    return torch.where(projected_rows(radius, norms), on_sphere, weight)

@@ -38,7 +38,9 @@ def test_radius_gradient_is_the_derivative_of_the_loss_by_the_radius(shape, row_
     weight = projection.project(w0 + c, w0, c, radius, projection.row_norms(c, row_dim))
     weight.retain_grad()
     ((weight - target) ** 2).sum().backward()
-    torch.testing.assert_close(projection.radius_gradient(weight.grad, c, row_dim), radius.grad, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        projection.radius_gradient(weight.grad, c, row_dim=row_dim), radius.grad, rtol=1e-12, atol=0
+    )
 
 
 def test_radius_gradient_of_no_displacement_is_zero():

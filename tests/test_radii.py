@@ -32,7 +32,7 @@ def test_on_boundary_is_the_share_of_rows_that_were_projected():
     parameter = torch.nn.Parameter(torch.zeros(3, 2, dtype=torch.float64))
     optimizer = FTPSGD([("w", parameter)], lr=1.0, radius_lr=0.0)
     train(optimizer, {"w": parameter}, [{"w": torch.ones(3, 2, dtype=torch.float64)}])
-    optimizer.state[parameter]["radius"].fill_(1.0)
+    optimizer.state[parameter]["radius"][0] = 1.0
     with torch.no_grad():
         parameter.zero_()
     train(

@@ -1,0 +1,199 @@
+// The two passes of the projection over float32 weights, row by row, with vector instructions.
+//
+// cpu_kernels.py compiles this file when the first step is taken. The results of a block of rows go to a place of its
+// own, so that they do not depend on the number of threads. projected_tensor.py says what `held` holds, and
+// projection.py has the equations.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr float kFloor = 1e-8f;
+constexpr int64_t kChunk = 4096;  // elements that are summed in float32 before their sum goes to a double
+
+struct Tensor {
+    float *weight;
+    void *held;
+    const float *gradient;
+    int64_t held_type;  // index into HELD_TYPES of cpu_kernels.py
+    int64_t columns;
+};
+
+struct Block {
+    int64_t tensor, first_row, end_row;
+};
+
+float float_of(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint32_t bits_of(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+uint32_t upper_bits(uint32_t bits, int dropped) {  // to nearest, ties to even
+    return (bits + (1u << (dropped - 1)) - 1 + ((bits >> dropped) & 1)) >> dropped;
+}
+
+struct Float32 {
+    float value;
+    operator float() const { return value; }
+    static Float32 of(float x) { return {x}; }
+};
+
+struct BFloat16 {
+    uint16_t bits;
+    operator float() const { return float_of(uint32_t{bits} << 16); }
+    static BFloat16 of(float x) { return {static_cast<uint16_t>(upper_bits(bits_of(x), 16))}; }
+};
+
+struct Float16 {  // finite values only: 2¹¹² is the difference of the exponents' biases
+    uint16_t bits;
+    operator float() const {
+        float magnitude = float_of(uint32_t(bits & 0x7fff) << 13) * 0x1p112f;
+        return bits & 0x8000 ? -magnitude : magnitude;
+    }
+    static Float16 of(float x) {
+        uint32_t magnitude = upper_bits(bits_of(std::fabs(x) * 0x1p-112f), 13);
+        return {static_cast<uint16_t>(magnitude | (bits_of(x) >> 31) << 15)};
+    }
+};
+
+// A sum over a row, in float32 over a chunk and in double over the chunks.
+template <class Chunk>
+void for_each_chunk(int64_t columns, Chunk chunk) {
+    for (int64_t start = 0; start < columns; start += kChunk)
+        chunk(start, start + kChunk < columns ? start + kChunk : columns);
+}
+
+template <class Held>
+float norm_of_row(const float *__restrict weight, const Held *__restrict held, int64_t columns) {
+    double norm = kFloor;
+    for_each_chunk(columns, [&](int64_t start, int64_t end) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = start; i < end; i++) sum += std::fabs(weight[i] - held[i]);
+        norm += sum;
+    });
+    return static_cast<float>(norm);
+}
+
+template <class Held>
+double radius_gradient_of_row(const float *__restrict weight, const Held *__restrict held,
+                              const float *__restrict gradient, int64_t columns, float radius) {
+    double norm = kFloor, product = 0;
+    for_each_chunk(columns, [&](int64_t start, int64_t end) {
+        float norm_sum = 0, product_sum = 0;
+#pragma omp simd reduction(+ : norm_sum, product_sum)
+        for (int64_t i = start; i < end; i++) {
+            float displacement = weight[i] - held[i];
+            norm_sum += std::fabs(displacement);
+            product_sum += gradient[i] * displacement;
+        }
+        norm += norm_sum;
+        product += product_sum;
+    });
+    return product / (norm < radius ? norm : radius);
+}
+
+template <class Held>
+double radius_gradient_of_row_at_floor(const float *__restrict weight, Held *__restrict held,
+                                       const float *__restrict gradient, int64_t columns) {
+    double product = 0;
+    for_each_chunk(columns, [&](int64_t start, int64_t end) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = start; i < end; i++) {
+            sum += gradient[i] * held[i];
+            held[i] = Held::of(weight[i]);
+        }
+        product += sum;
+    });
+    return product;
+}
+
+template <class Held>
+void project_row(float *__restrict weight, const Held *__restrict held, int64_t columns, float scale) {
+#pragma omp simd
+    for (int64_t i = 0; i < columns; i++) {
+        float anchor = held[i];
+        weight[i] = anchor + (weight[i] - anchor) * scale;
+    }
+}
+
+template <class Held>
+void rest_row_at_anchor(float *__restrict weight, Held *__restrict held, int64_t columns, float norm) {
+#pragma omp simd
+    for (int64_t i = 0; i < columns; i++) {
+        float anchor = held[i];
+        held[i] = Held::of((weight[i] - anchor) / norm);
+        weight[i] = anchor;
+    }
+}
+
+template <class Held>
+double radius_gradient(const Tensor &tensor, const Block &block, float radius, bool at_floor) {
+    double sum = 0;
+    for (int64_t row = block.first_row; row < block.end_row; row++) {
+        int64_t start = row * tensor.columns;
+        const float *weight = tensor.weight + start, *gradient = tensor.gradient + start;
+        Held *held = static_cast<Held *>(tensor.held) + start;
+        sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.columns)
+                        : radius_gradient_of_row(weight, held, gradient, tensor.columns, radius);
+    }
+    return sum;
+}
+
+template <class Held>
+void project(const Tensor &tensor, const Block &block, float radius, float &largest, float &projected) {
+    for (int64_t row = block.first_row; row < block.end_row; row++) {
+        int64_t start = row * tensor.columns;
+        float *weight = tensor.weight + start;
+        Held *held = static_cast<Held *>(tensor.held) + start;
+        float norm = norm_of_row(weight, held, tensor.columns);
+        if (!std::isfinite(norm)) {
+            largest = INFINITY;
+            continue;
+        }
+        if (norm > largest) largest = norm;
+        if (norm > radius) projected++;
+        if (radius <= kFloor)
+            rest_row_at_anchor(weight, held, tensor.columns, norm);
+        else if (norm > radius)
+            project_row(weight, held, tensor.columns, radius / norm);
+    }
+}
+
+template <class Work>
+void for_each_block(const Block *blocks, int64_t count, Work work) {
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < count; i++) work(i, blocks[i]);
+}
+
+}  // namespace
+
+extern "C" void ftp_radius_gradients(int64_t count, const Tensor *tensors, const float *radii, const float *at_floor,
+                                     const Block *blocks, double *gradients) {
+    for_each_block(blocks, count, [=](int64_t i, const Block &block) {
+        const Tensor &tensor = tensors[block.tensor];
+        auto of = tensor.held_type == 0   ? radius_gradient<Float32>
+                  : tensor.held_type == 1 ? radius_gradient<BFloat16>
+                                          : radius_gradient<Float16>;
+        gradients[i] = of(tensor, block, radii[block.tensor], at_floor[block.tensor] > 0);
+    });
+}
+
+extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *radii, const Block *blocks,
+                            float *largest, float *projected) {
+    for_each_block(blocks, count, [=](int64_t i, const Block &block) {
+        const Tensor &tensor = tensors[block.tensor];
+        auto of = tensor.held_type == 0 ? project<Float32> : tensor.held_type == 1 ? project<BFloat16> : project<Float16>;
+        of(tensor, block, radii[block.tensor], largest[i], projected[i]);
+    });
+}

@@ -1,0 +1,40 @@
+"""Which kernels project a tensor."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast
+
+from torch import Tensor
+
+from . import cpu_kernels, eager_kernels
+from .projected_tensor import ProjectedTensor
+
+__all__ = ["Kernels", "batches"]
+
+
+class Kernels(Protocol):
+    """What the modules of kernels have in common. Every function takes tensors of one param group, device and dtype."""
+
+    def radius_gradients(self, batch: Sequence[ProjectedTensor]) -> Tensor:
+        """`∇γ(t)`, before the unconstrained step."""
+
+    def project(self, batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
+        """The Adam step on the radii, with gradients, and the projection, after the unconstrained step."""
+
+
+def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[ProjectedTensor]]]:
+    """
+    Group the tensors that are computed together, each group with its kernels.
+
+    Args:
+        tensors (`Sequence[ProjectedTensor]`): with their state and gradients.
+
+    Yields:
+        `tuple[Kernels, list[ProjectedTensor]]`
+    """
+    groups: dict[Any, list[ProjectedTensor]] = {}
+    for tensor in tensors:
+        kernels = cpu_kernels if cpu_kernels.takes(tensor) else eager_kernels
+        key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype)
+        groups.setdefault(key, []).append(tensor)
+    for (kernels, *_), batch in groups.items():
+        yield cast("Kernels", kernels), batch
