@@ -40,6 +40,10 @@ def check_options(group: dict[str, Any]) -> None:
         raise ValueError(
             f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
         )
+    if group["anchor_device"] not in (None, "cpu"):
+        raise ValueError(
+            f"anchor_device must be None (beside the weights) or 'cpu' (in host memory), got {group['anchor_device']!r}"
+        )
     if group["project"] and group.get("differentiable", False):
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
 

@@ -34,22 +34,18 @@ _BLOCK_ELEMENTS = 2**15
 
 def takes(tensor: ProjectedTensor) -> bool:
     """Whether these kernels serve a tensor: float32, on the CPU, its rows one after another in memory, a compiler."""
-    weight, held = tensor.weight, tensor.held
     return (
-        weight.dtype == torch.float32
-        and weight.device.type == "cpu"
-        and held.dtype in HELD_TYPES
-        and held.device == weight.device
-        and (tensor.row_dim == 0 or weight.ndim < 2)
-        and (weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last))
-        and held.stride() == weight.stride() == tensor.gradient.stride()
+        tensor.weight.dtype == torch.float32
+        and tensor.weight.device.type == "cpu"
+        and tensor.held.dtype in HELD_TYPES
+        and tensor.layout == ((tensor.shape[1], 1),) * 3
         and _library() is not None
     )
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     """`∇γ(t)` of every tensor, as in [`eager_kernels.radius_gradients`]."""
-    blocks, owners = _blocks(_shapes(batch))
+    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
     gradients = torch.empty(len(blocks), dtype=torch.float64)
     radii = RadiusState.gather([tensor.radius_row for tensor in batch])
     _run("ftp_radius_gradients", [_addresses(batch), radii.radius, radii.at_floor, blocks], [gradients])
@@ -58,7 +54,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
     """Learn the radii and project every tensor, as in [`eager_kernels.project`]."""
-    blocks, owners = _blocks(_shapes(batch))
+    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
     largest, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
@@ -71,10 +67,6 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
     ).scatter(rows)
 
 
-def _shapes(batch: Sequence[ProjectedTensor]) -> tuple[tuple[int, int], ...]:
-    return tuple((tensor.rows, tensor.weight.numel() // tensor.rows) for tensor in batch)
-
-
 def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
     """One `Tensor` of cpu_kernels.cpp per row."""
     return torch.tensor(
@@ -84,7 +76,7 @@ def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
                 tensor.held.data_ptr(),
                 tensor.gradient.data_ptr(),
                 HELD_TYPES.index(tensor.held.dtype),
-                tensor.weight.numel() // tensor.rows,
+                tensor.shape[1],
             )
             for tensor in batch
         ]

@@ -47,7 +47,7 @@ def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
     if tensor.displacement is not None:
         return projection.radius_gradient(tensor.gradient, tensor.displacement, row_dim=row_dim)
     state = tensor.radius_state
-    at_floor = state.at_floor > 0
+    at_floor = (state.at_floor > 0).to(tensor.held.device)
     total = torch.zeros_like(state.radius)
     for weight, held, gradient in projection.row_blocks(row_dim, tensor.weight.detach(), tensor.held, tensor.gradient):
         total += _radius_gradient_of_block(weight, held, gradient, state.radius, at_floor, row_dim)
@@ -57,10 +57,11 @@ def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
 def _radius_gradient_of_block(
     weight: Tensor, held: Tensor, gradient: Tensor, radius: Tensor, at_floor: Tensor, row_dim: int
 ) -> Tensor:
+    near = held.to(weight.device, non_blocking=True)
     result = _select(
         at_floor,
-        (gradient * held).sum,
-        lambda: projection.radius_gradient(gradient, weight - held, radius, row_dim),
+        (gradient * near).sum,
+        lambda: projection.radius_gradient(gradient, weight - near, radius, row_dim),
     )
     held.copy_(_select(at_floor, lambda: weight, lambda: held))
     return result
@@ -78,22 +79,23 @@ def _project(tensor: ProjectedTensor, radius: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _project_block(weight: Tensor, held: Tensor, radius: Tensor, row_dim: int) -> Tensor:
-    anchor = held.to(weight.dtype)
+    anchor = held.to(weight, non_blocking=True)
     displacement = weight - anchor
     norms = projection.row_norms(displacement, row_dim)
-    at_floor, finite = projection.rests_at_anchor(radius), norms.isfinite()
+    at_floor, finite = projection.rests_at_anchor(radius).to(held.device), norms.isfinite()
     new_weight = _select(
         at_floor,
         lambda: torch.where(finite, anchor, weight),
         lambda: projection.project(weight, anchor, displacement, radius, norms),
     )
-    held.copy_(_select(at_floor, lambda: torch.where(finite, displacement / norms, anchor), lambda: anchor))
+    held.copy_(_select(at_floor, lambda: torch.where(finite, displacement / norms, anchor), lambda: held))
     weight.copy_(new_weight)
     return norms
 
 
 def _select(condition: Tensor, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -> Tensor:
-    # On the CPU a look at the condition is free; elsewhere it would wait for the device.
+    # On the CPU a look at the condition is free; elsewhere it would wait for the device. An anchor that is kept in host
+    # memory has its condition there, too: the wait is shorter than copying back an anchor that did not change.
     if condition.device.type == "cpu":
         return yes() if condition else no()
     return torch.where(condition, yes(), no())

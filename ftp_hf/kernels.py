@@ -1,7 +1,9 @@
 """Which kernels project a tensor."""
 
+import functools
+import importlib.util
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -33,8 +35,22 @@ def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[
     """
     groups: dict[Any, list[ProjectedTensor]] = {}
     for tensor in tensors:
-        kernels = cpu_kernels if cpu_kernels.takes(tensor) else eager_kernels
+        kernels = _kernels_for(tensor)
         key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype)
         groups.setdefault(key, []).append(tensor)
     for (kernels, *_), batch in groups.items():
-        yield cast("Kernels", kernels), batch
+        yield kernels, batch
+
+
+def _kernels_for(tensor: ProjectedTensor) -> Kernels:
+    if tensor.weight.is_cuda and tensor.held.is_cuda and _has_triton():
+        from . import triton_kernels  # noqa: PLC0415 - a CPU build of torch comes without Triton
+
+        if triton_kernels.takes(tensor):
+            return triton_kernels
+    return cpu_kernels if cpu_kernels.takes(tensor) else eager_kernels
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

@@ -14,7 +14,12 @@
    can therefore outrun its radius where `n · lr > radius_lr`: with the default 1e-2 and a fan-in of 768, above
    `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
 4. **Rows are output units.** `transposed` names the parameters that keep them along dimension 1 (GPT-2's `Conv1D`).
-5. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
+5. **bfloat16 weights are trained in float32**, the excluded ones too (not those of groups with `project=False`): the
+   optimizer keeps a float32 master of each, and the weight is the master rounded. See `masters.py`.
+6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
+   only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
+   or with the optimizer state that was saved beside them.
+7. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
    is the parameter's own, and its neighbours do not notice.
 
 # What is refused and what is left to torch
@@ -22,7 +27,7 @@
 | input                                        | what happens                                                         |
 | -------------------------------------------- | -------------------------------------------------------------------- |
 | NaN or infinite gradient                     | the weights do what torch's optimizer does, the radius keeps still   |
-| sparse gradient, complex or 16-bit parameter | `ValueError` with its name; its group can set `project=False`        |
+| sparse gradient, complex or float16 weights  | `ValueError` with its name; its group can set `project=False`        |
 | non-leaf tensor, duplicate parameter         | torch's own error or warning                                         |
 | `differentiable=True`                        | `ValueError`: the projection is not differentiated through           |
 | a closure                                    | evaluated once, before the radius is learned                         |
@@ -78,10 +83,12 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         anchors (mapping from `str` to `Tensor`, `str` or `Path`, *optional*): the pre-trained weights by parameter
             name, or the path of a checkpoint (a `save_pretrained` folder or a safetensors file) that is read tensor by
             tensor. By default each parameter's value just before its first step.
+        anchor_device (`"cpu"`, *optional*): keep the anchors in (pinned) host memory and stream them through each
+            step, for a model that fits the GPU only just. By default they are beside the weights.
 
     Raises:
         ValueError: an option is out of range; a pattern matches nothing or lacks names to match; a projected parameter
-            is complex, 16-bit or sharded; anchors are missing, misshapen or not finite.
+            is complex, float16 or sharded; anchors are missing, misshapen or not finite.
         TypeError: `exclude`, `transposed` or `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """
@@ -106,8 +113,9 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         exclude: Sequence[str] = (),
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
+        anchor_device: str | None = None,
     ) -> None:
-        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         super().__init__(
             params,
             lr,
@@ -136,7 +144,7 @@ class FTPSGD(ProjectedOptimizer, SGD):
         params (iterable): as for [`FTPAdamW`].
         lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused:
             as in `torch.optim.SGD`, with its defaults.
-        kappa, radius_lr, radius_betas, exclude, transposed, anchors: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device: as for [`FTPAdamW`].
 
     Raises:
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.
@@ -161,8 +169,9 @@ class FTPSGD(ProjectedOptimizer, SGD):
         exclude: Sequence[str] = (),
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
+        anchor_device: str | None = None,
     ) -> None:
-        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         super().__init__(
             params,
             lr,
@@ -192,10 +201,10 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_betas`, `exclude`, `transposed` or `project`.
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
-        kappa, radius_lr, radius_betas, exclude, transposed, anchors: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device: as for [`FTPAdamW`].
 
     Raises:
         TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights
@@ -221,6 +230,7 @@ class FTP(ProjectedOptimizer):
         exclude: Sequence[str] = (),
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
+        anchor_device: str | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
@@ -234,7 +244,7 @@ class FTP(ProjectedOptimizer):
             )
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
-        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         groups = [dict(group) for group in optimizer.param_groups]
         try:
             if named_parameters is not None:
@@ -315,6 +325,7 @@ def _options(
     radius_betas: tuple[float, float],
     exclude: Sequence[str],
     transposed: Sequence[str],
+    anchor_device: str | None,
 ) -> dict[str, Any]:
     return {
         "kappa": kappa,
@@ -322,6 +333,7 @@ def _options(
         "radius_betas": radius_betas,
         "exclude": exclude,
         "transposed": transposed,
+        "anchor_device": anchor_device,
         "project": True,
     }
 

@@ -12,7 +12,7 @@ from ._checks import check_options, check_parameter, check_parameters, check_pat
 from .anchors import canonical_name, open_anchors, validate_anchors
 from .kernels import batches
 from .masters import MASTER, masters_in_place
-from .projected_tensor import ProjectedTensor
+from .projected_tensor import HELD, ProjectedTensor, placed
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
 
@@ -66,14 +66,14 @@ class ProjectedOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
         Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
-        `transposed`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
 
         Raises:
-            ValueError: an option is out of range, or a projected parameter is complex or 16-bit or has no anchor; the
-                group is not added.
+            ValueError: an option is out of range, or a projected parameter is complex or float16 or has no anchor;
+                the group is not added.
         """
         self._add_unconstrained_group(param_group)
         group = self.param_groups[-1]
@@ -98,6 +98,8 @@ class ProjectedOptimizer(Optimizer):
     def _unconstrained_step(self) -> None:
         raise NotImplementedError
 
+    # Its kernels are compiled already, and torch.compile would trace them into something slower.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """
@@ -186,10 +188,12 @@ class ProjectedOptimizer(Optimizer):
         """
         before = (self.param_groups, self.state)
         self._load_unconstrained_state(state_dict)
-        self._restore_dtypes(state_dict)
         # A state without projection says nothing of our options: they stay as they were, group by group.
         for group, saved, old in zip(self.param_groups, state_dict["param_groups"], before[0], strict=True):
             group.update({option: old[option] for option in self._options if option not in saved})
+            # Where anchors are kept is a matter of this machine, not of the one that saved them.
+            group["anchor_device"] = old["anchor_device"]
+        self._restore_dtypes(state_dict)
         states = {name: self.state.get(parameter, {}) for name, parameter, *_ in self._projected()}
         without = [name for name, state in states.items() if state and "radius" not in state]
         if without and self._anchors is None:
@@ -213,12 +217,15 @@ class ProjectedOptimizer(Optimizer):
         # torch casts what it loads to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
         # a bfloat16 anchor of a float32 weight widened.
         ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
-        for index, parameter in zip(ids, parameters, strict=True):
+        parameters = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
+        for index, (group, parameter) in zip(ids, parameters, strict=True):
             saved = state_dict["state"].get(index, {})
             if "radius" in saved or MASTER in saved:
                 tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor) and key != "step"}
-                self.state[parameter] |= {key: value.to(parameter.device) for key, value in tensors.items()}
+                state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
+                if HELD in tensors:
+                    state[HELD] = placed(tensors[HELD], parameter, group["anchor_device"])
+                self.state[parameter] |= state
 
     def _projected(self) -> Iterator[tuple[str, Tensor, dict[str, Any], int]]:
         """Name, parameter, param group and row dimension of each projected parameter."""

@@ -1,5 +1,8 @@
 """One projected tensor: what a step needs to know of it, and the state that it keeps."""
 
+import functools
+import itertools
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,10 +11,21 @@ from torch import Tensor
 from . import projection
 from .radii import RadiusState
 
-__all__ = ["ProjectedTensor"]
+__all__ = ["Layout", "ProjectedTensor"]
+
+HELD = "anchor_or_direction"
+"""The key of the buffer in the optimizer's state."""
 
 _NARROW_FROM = 2**16
 """Elements from which a tensor is worth the precision that a 16-bit direction costs at the floor."""
+
+
+class Layout(NamedTuple):
+    """A tensor and its buffer and gradient as matrices of their rows: how far apart rows and columns are in memory."""
+
+    weight: tuple[int, int]
+    held: tuple[int, int]
+    gradient: tuple[int, int]
 
 
 class ProjectedTensor(NamedTuple):
@@ -55,7 +69,7 @@ class ProjectedTensor(NamedTuple):
     @property
     def held(self) -> Tensor:
         """The buffer: the anchor, or at the floor the direction. The shape of the weight."""
-        return self.state["anchor_or_direction"]  # type: ignore[no-any-return]
+        return self.state[HELD]  # type: ignore[no-any-return]
 
     @property
     def displacement(self) -> Tensor | None:
@@ -73,9 +87,17 @@ class ProjectedTensor(NamedTuple):
         return RadiusState(*self.radius_row)
 
     @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return self.weight.shape[self.row_dim] if self.weight.ndim >= 2 else 1
+    def shape(self) -> tuple[int, int]:
+        """The number of rows, and of elements in a row."""
+        rows = self.weight.shape[self.row_dim] if self.weight.ndim >= 2 else 1
+        return rows, self.weight.numel() // rows
+
+    @property
+    def layout(self) -> "Layout | None":
+        """How the tensors are laid out in memory; `None` if the elements of a row are not evenly spaced in all three."""
+        return _layout(
+            tuple(self.weight.shape), self.weight.stride(), self.held.stride(), self.gradient.stride(), self.row_dim
+        )
 
     def first_state(self, anchor: Tensor | None) -> dict[str, Tensor]:
         """
@@ -90,24 +112,45 @@ class ProjectedTensor(NamedTuple):
             radius = torch.maximum(radius, self._distance(anchor.to(weight)))
         displacement = {"displacement": torch.empty_like(weight)} if weight.dtype == torch.float64 else {}
         return displacement | {
-            "anchor_or_direction": _narrowest(torch.empty_like(weight).copy_(weight if anchor is None else anchor)),
+            HELD: placed(
+                _narrowest(torch.empty_like(weight).copy_(weight if anchor is None else anchor)),
+                self.weight,
+                self.group["anchor_device"],
+            ),
             "radius": torch.stack(RadiusState.first(radius)),
         }
 
     def anchor(self) -> Tensor:
         """`W0`, in the dtype of the buffer."""
-        return torch.where(self.radius_state.at_floor > 0, self.weight.detach().to(self.held.dtype), self.held)
+        at_floor = self.radius_state.at_floor > 0
+        return torch.where(at_floor, self.weight.detach().to(self.held.dtype), self.held.to(self.weight.device))
 
     def measure(self) -> Tensor:
         """Radius, deviation and share of projected rows, as [`Radius`] explains them: a tensor of three values."""
         state = self.radius_state
         deviation = self._distance(self.held) - projection.RADIUS_FLOOR
         deviation = torch.where(state.at_floor > 0, 0, deviation)
-        return torch.stack([state.radius, deviation, state.rows_projected / self.rows])
+        return torch.stack([state.radius, deviation, state.rows_projected / self.shape[0]])
 
     def _distance(self, anchor: Tensor) -> Tensor:
         blocks = projection.row_blocks(self.row_dim, self.weight.detach(), anchor)
-        return torch.stack([projection.row_norms(weight - w0, self.row_dim).max() for weight, w0 in blocks]).max()
+        distances = [projection.row_norms(weight - w0.to(weight.device), self.row_dim).max() for weight, w0 in blocks]
+        return torch.stack(distances).max()
+
+
+def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor:
+    """
+    The buffer where the option wants it.
+
+    Args:
+        held (`Tensor`): on any device.
+        parameter (`Tensor`): whose device is that of the buffer, unless it is to be kept in host memory.
+        anchor_device (`str` or `None`): `"cpu"` for host memory, pinned if the parameter is on a CUDA device.
+    """
+    if anchor_device is None:
+        return held.to(parameter.device)
+    held = held.to(anchor_device)
+    return held.pin_memory() if parameter.is_cuda else held
 
 
 def _narrowest(anchor: Tensor) -> Tensor:
@@ -117,3 +160,25 @@ def _narrowest(anchor: Tensor) -> Tensor:
             if torch.equal(narrow.to(anchor.dtype), anchor):
                 return narrow
     return anchor
+
+
+@functools.lru_cache(maxsize=1024)
+def _layout(
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    held: tuple[int, ...],
+    gradient: tuple[int, ...],
+    row_dim: int,
+) -> Layout | None:
+    rows = [row_dim] if len(shape) >= 2 else []
+    # In the order of the weight, so that the columns of the three are the same elements.
+    columns = [dim for dim in range(len(shape)) if dim not in rows and shape[dim] > 1]
+    columns.sort(key=weight.__getitem__, reverse=True)
+    length = math.prod(shape[dim] for dim in columns)
+    matrices = []
+    for strides in (weight, held, gradient):
+        if any(strides[dim] != strides[after] * shape[after] for dim, after in itertools.pairwise(columns)):
+            return None
+        several = rows and shape[row_dim] > 1
+        matrices.append((strides[row_dim] if several else length, strides[columns[-1]] if columns else 1))
+    return Layout(*matrices)

@@ -112,6 +112,7 @@ class FTPTrainerMixin(CompleteLoadingMixin):
             exclude=[*excluded, *(options.ftp_exclude or [])],
             transposed=[name for name in transposed_parameters(model) if name in named],
             anchors=anchors,
+            anchor_device=options.ftp_anchor_device,
         )
         if not projected.projected_parameters():
             raise ValueError(

@@ -28,6 +28,8 @@ class FTPArguments:
             not hold, such as a new classification head, unprojected.
         ftp_anchors (`str`, *optional*): the pre-trained model whose weights are the anchors: a local folder, a
             safetensors file or a name on the Hub. By default the weights that training starts from.
+        ftp_anchor_device (`"cpu"`, *optional*): keep the anchors in host memory, for a model that fits the GPU only
+            just. By default they are beside the weights.
         ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
             summary over all of them.
     """
@@ -59,6 +61,13 @@ class FTPArguments:
         metadata={
             "help": "The pre-trained model whose weights are the anchors: a local folder, a safetensors file or a name "
             "on the Hub. By default the weights that training starts from."
+        },
+    )
+    ftp_anchor_device: str | None = field(
+        default=None,
+        metadata={
+            "help": "'cpu' keeps the anchors in host memory, for a model that fits the GPU only just. By default they are "
+            "beside the weights."
         },
     )
     ftp_log_parameters: bool = field(
