@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
-from types import ModuleType
-from typing import Any, NamedTuple
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
@@ -23,7 +24,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from ftp_hf import FTPAdamW, ProjectedOptimizer, kernels
+from ftp_hf import FTPAdamW, ProjectedOptimizer
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -98,9 +99,16 @@ CONTESTANTS = {
     "ftp": Contestant(_FTP, "FTPAdamW"),
     "ftp_bf16_anchors": Contestant(_FTP, "FTPAdamW, bfloat16 anchors", rounded=True),
     "ftp_bf16_weights": Contestant(_FTP, "FTPAdamW, bfloat16 weights", dtype=torch.bfloat16),
+    "ftp_host_anchors": Contestant(partial(_FTP, anchor_device="cpu"), "FTPAdamW, anchors in host memory"),
     "ftp_fallback": Contestant(_FTP, "FTPAdamW without kernels", fallback=True),
     "published": Contestant(PublishedFTP, "FTP as published"),
 }
+
+
+def default_contestants(device: str) -> list[str]:
+    """All of them; on the CPU without the one that keeps anchors in host memory, where they are anyway."""
+    on_cpu = torch.device(device).type == "cpu"
+    return [name for name in CONTESTANTS if not (on_cpu and name == "ftp_host_anchors")]
 
 
 class Training:
@@ -141,10 +149,11 @@ class Training:
         return Timed(self.step, self.prepare)
 
     def bytes_per_parameter(self) -> float:
-        """Of weights, gradients and optimizer state at rest; tensors that share memory count once."""
+        """Of weights, gradients and optimizer state at rest, on their device; tensors that share memory count once."""
         states = (value for state in self.optimizer.state.values() for value in state.values())
         tensors = [*self.parameters, *(p.grad for p in self.parameters), *states]
-        storages = (tensor.untyped_storage() for tensor in tensors if isinstance(tensor, Tensor))
+        here = (tensor for tensor in tensors if isinstance(tensor, Tensor) and tensor.device == tensors[0].device)
+        storages = (tensor.untyped_storage() for tensor in here)
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) / self.elements
 
     def on_boundary(self) -> float | None:
@@ -164,24 +173,25 @@ class Gradients:
     def __init__(self, shapes: Shapes, device: str, seed: int = 0, sets: int = 2) -> None:
         generator = torch.Generator(device).manual_seed(seed + 1)
         self.device = device
-        self._sets: list[list[Tensor]] = [[] for _ in range(sets)]
+        self._sets: dict[torch.dtype, list[list[Tensor]]] = {torch.float32: [[] for _ in range(sets)]}
         for shape in shapes.values():
-            strength = torch.rand([*shape[:1], *[1] * (len(shape) - 1)], generator=generator, device=device)
+            strength = torch.rand([*shape[:1], *[1] * (len(shape) - 1)], generator=generator, device=device).square()
             drift, noise = (1e-3 * torch.randn(shape, generator=generator, device=device) for _ in range(2))
-            for number, gradients in enumerate(self._sets):
+            for number, gradients in enumerate(self._sets[torch.float32]):
                 gradients.append((strength * drift).add_(noise, alpha=(-1) ** number))
-        self.of: Callable[[torch.dtype], list[list[Tensor]]] = cache(self._in_dtype)
 
-    def _in_dtype(self, dtype: torch.dtype) -> list[list[Tensor]]:
-        return [[gradient.to(dtype) for gradient in gradients] for gradients in self._sets]
+    def of(self, dtype: torch.dtype) -> list[list[Tensor]]:
+        """The sets, rounded to a dtype."""
+        if dtype not in self._sets:
+            self._sets[dtype] = [[g.to(dtype) for g in gradients] for gradients in self._sets[torch.float32]]
+        return self._sets[dtype]
 
 
 @contextmanager
 def eager_kernels_only() -> Iterator[None]:
     """While it is open, the fast kernels of `ftp_hf` take no tensor."""
-    modules: list[Any] = [value for value in vars(kernels).values() if isinstance(value, ModuleType)]
+    names = ["cpu_kernels", *(["triton_kernels"] if find_spec("triton") else [])]
     with ExitStack() as stack:
-        for module in modules:
-            if hasattr(module, "takes"):
-                stack.enter_context(patch.object(module, "takes", lambda _: False))
+        for name in names:
+            stack.enter_context(patch.object(import_module(f"ftp_hf.{name}"), "takes", lambda _: False))
         yield

@@ -1,6 +1,6 @@
 """
-How many bytes a parameter does training take? Each contestant gets a fresh process, one model's worth of parameters and
-one set of gradients.
+How many bytes a parameter does training take? Each contestant gets fresh processes (`--repetitions`), one model's worth
+of parameters and one set of gradients; the medians are shown.
 
     python benchmarks/memory.py --model vit_b
 
@@ -21,10 +21,21 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
-from contestants import BASELINE, CONTESTANTS, MODELS, Gradients, Shapes, Training, elements, shapes
+from contestants import (
+    BASELINE,
+    CONTESTANTS,
+    MODELS,
+    Gradients,
+    Shapes,
+    Training,
+    default_contestants,
+    elements,
+    shapes,
+)
 from measure import in_fresh_process, parser, print_table, synchronize, write
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -109,16 +120,20 @@ def _peak_resident(run: Callable[[], Any]) -> int:
 
 
 def main() -> None:
-    options = parser(__doc__, repetitions=1)
+    options = parser(__doc__, repetitions=3)
     options.add_argument("--model", choices=MODELS, default="vit_b", help="parameter list (default: %(default)s)")
-    options.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    options.add_argument("--contestants", nargs="+", choices=CONTESTANTS, help="(default: all)")
     arguments = options.parse_args()
 
     sizes = shapes(arguments.model)
     rows: list[dict[str, Any]] = []
-    for name in arguments.contestants:
+    for name in arguments.contestants or default_contestants(arguments.device):
         row: dict[str, Any] = {"model": arguments.model, "parameters": elements(sizes), "contestant": name}
-        rows.append(row | in_fresh_process(measure, name, sizes, arguments.device, arguments.seed))
+        results = [
+            in_fresh_process(measure, name, sizes, arguments.device, arguments.seed)
+            for _ in range(arguments.repetitions)
+        ]
+        rows.append(row | {key: median(result[key] for result in results) for key in results[0]})
     baseline = next((row["rest"] for row in rows if row["contestant"] == BASELINE), None)
     for row in rows:
         row["rest_ratio"] = baseline and row["rest"] / baseline

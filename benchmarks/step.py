@@ -13,7 +13,17 @@ from argparse import Namespace
 from typing import Any
 
 import torch
-from contestants import BASELINE, CONTESTANTS, MODELS, Gradients, Shapes, Training, elements, shapes
+from contestants import (
+    BASELINE,
+    CONTESTANTS,
+    MODELS,
+    Gradients,
+    Shapes,
+    Training,
+    default_contestants,
+    elements,
+    shapes,
+)
 from measure import alternate, cuda_facts, in_fresh_process, parser, print_table, seconds, write
 from published import check_same_trajectory
 
@@ -28,16 +38,16 @@ def first_step(name: str, shapes: Shapes, device: str, seed: int) -> float:
     return 1000 * seconds(training.step, device)
 
 
-def compare(model: str, names: list[str], arguments: Namespace) -> list[dict[str, Any]]:
-    """The rows of some contestants, the baseline among them, that alternate on one model."""
-    sizes = shapes(model)
-    gradients = Gradients(sizes, arguments.device, arguments.seed)
-    trainings = {name: Training(CONTESTANTS[name], sizes, gradients, arguments.seed) for name in names}
+def compare(shapes: Shapes, names: list[str], arguments: Namespace) -> list[dict[str, Any]]:
+    """The rows of some contestants, the baseline among them, that alternate on the same parameters."""
+    gradients = Gradients(shapes, arguments.device, arguments.seed)
+    trainings = {name: Training(CONTESTANTS[name], shapes, gradients, arguments.seed) for name in names}
     timings = alternate({name: t.timed() for name, t in trainings.items()}, arguments.repetitions, arguments.device)
     rows = []
     for name, training in trainings.items():
-        row = {"model": model, "parameters": elements(sizes), "contestant": name, **timings[name]}
+        row = {"contestant": name, "tensors": len(shapes), "parameters": elements(shapes), **timings[name]}
         row["ratio"] = row["ms"] / timings[BASELINE]["ms"]
+        row["bytes_per_parameter"] = training.bytes_per_parameter()
         row["on_boundary"] = training.on_boundary()
         rows.append(row | cuda_facts(training.step, arguments.device))
     return rows
@@ -46,9 +56,7 @@ def compare(model: str, names: list[str], arguments: Namespace) -> list[dict[str
 def main() -> None:
     options = parser(__doc__, repetitions=20)
     options.add_argument("--models", nargs="+", choices=MODELS, default=["vit_s", "vit_b"], help="parameter lists")
-    options.add_argument(
-        "--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="besides the fused AdamW"
-    )
+    options.add_argument("--contestants", nargs="+", choices=CONTESTANTS, help="besides the fused AdamW (default: all)")
     options.add_argument(
         "--pairwise",
         action="store_true",
@@ -59,17 +67,18 @@ def main() -> None:
 
     difference = check_same_trajectory(arguments.device, arguments.seed)
     rows: list[dict[str, Any]] = []
-    others = [name for name in arguments.contestants if name != BASELINE]
+    others = [name for name in arguments.contestants or default_contestants(arguments.device) if name != BASELINE]
+    groups = [[BASELINE, name] for name in others] if arguments.pairwise else [[BASELINE, *others]]
     for model in arguments.models:
-        groups = [[BASELINE, name] for name in others] if arguments.pairwise else [[BASELINE, *others]]
-        results = [row for group in groups for row in compare(model, group, arguments)]
+        sizes = shapes(model)
+        results = [{"model": model, **row} for group in groups for row in compare(sizes, group, arguments)]
         if not arguments.skip_first:
             for row in results:
                 row["first_ms"] = in_fresh_process(
-                    first_step, row["contestant"], shapes(model), arguments.device, arguments.seed
+                    first_step, row["contestant"], sizes, arguments.device, arguments.seed
                 )
         columns = ["contestant", "ms", "ratio", "on_boundary", "first_ms", "launches", "peak_extra_bytes"]
-        print_table(f"optimizer.step(), {model}, {elements(shapes(model)):,} parameters", results, columns)
+        print_table(f"optimizer.step(), {model}, {elements(sizes):,} parameters", results, columns)
         rows += results
     write("step", arguments, rows, largest_difference_from_published=difference)
 

@@ -8,13 +8,12 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import evaluate
 import numpy as np
-import torch
 import yaml
 from datasets import Dataset, Features, Value
 from datasets_by_name import DatasetSpec, check_labels, label_names
@@ -41,6 +40,8 @@ class ScriptArguments:
             stratified by label and the same for every seed.
         ood (`list[str]`, *optional*, defaults to `[]`): OOD test data, each evaluated on its own.
         method (`"ftp"` or `"plain"`, *optional*, defaults to `"ftp"`): Fast Trainable Projection, or fine-tuning as is.
+        dtype (`"float32"` or `"bfloat16"`, *optional*, defaults to `"float32"`): what the weights are held in. With
+            `"ftp"`, bfloat16 weights have float32 masters in the optimizer; with `"plain"`, they have not.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
         label_aliases (`list[str]`, *optional*, defaults to `[]`): `OTHER=LABEL` for each label that a data set calls
             otherwise than the training data does.
@@ -70,6 +71,13 @@ class ScriptArguments:
     ood: list[str] = field(default_factory=list, metadata={"help": "OOD test data, each evaluated on its own."})
     method: Literal["ftp", "plain"] = field(
         default="ftp", metadata={"help": "Fast Trainable Projection, or fine-tuning as it is."}
+    )
+    dtype: Literal["float32", "bfloat16"] = field(
+        default="float32",
+        metadata={
+            "help": "What the weights are held in. With ftp, bfloat16 weights have float32 masters in the optimizer; with "
+            "plain, they have not."
+        },
     )
     label_column: str = field(default="label", metadata={"help": "The column of class indices."})
     label_aliases: list[str] = field(
@@ -167,6 +175,7 @@ class Data:
     test: Dataset
     ood: dict[str, Dataset]
     labels: list[str]
+    dtype: str
 
     @classmethod
     def load(cls, script: ScriptArguments) -> "Data":
@@ -189,23 +198,23 @@ class Data:
         for name, dataset in {"train": train, "validation": validation, "test": test, **ood}.items():
             if dataset is not None:
                 check_labels(name, dataset, script.label_column, labels, aliases)
-        return cls(train, validation, test, ood, labels)
+        return cls(train, validation, test, ood, labels, script.dtype)
 
     def model_options(self) -> dict[str, Any]:
-        """What `from_pretrained` has to know for a classifier of these labels, in the precision that FTP needs."""
+        """What `from_pretrained` has to know for a classifier of these labels."""
         return {
             "num_labels": len(self.labels),
             "id2label": dict(enumerate(self.labels)),
             "label2id": {label: index for index, label in enumerate(self.labels)},
             "ignore_mismatched_sizes": True,
-            "dtype": torch.float32,
+            "dtype": self.dtype,
         }
 
     def map(self, transform: Callable[[Dataset], Dataset]) -> "Data":
         """The same data sets, each transformed (the training data too)."""
         validation = None if self.validation is None else transform(self.validation)
         ood = {name: transform(dataset) for name, dataset in self.ood.items()}
-        return Data(transform(self.train), validation, transform(self.test), ood, self.labels)
+        return replace(self, train=transform(self.train), validation=validation, test=transform(self.test), ood=ood)
 
 
 def finetune(
@@ -252,6 +261,7 @@ def finetune(
     results = {
         "model": script.model,
         "method": script.method,
+        "dtype": script.dtype,
         "seed": training.seed,
         "learning_rate": training.learning_rate,
         "steps": trainer.state.global_step,
@@ -261,6 +271,7 @@ def finetune(
         "command": " ".join(sys.argv),
     }
     trainer.save_model()
+    trainer.save_state()
     if trainer.is_world_process_zero():
         (Path(training.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         print_results(results)

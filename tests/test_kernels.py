@@ -1,6 +1,7 @@
 """Every implementation of the projection against the slow reference, and what each of them promises besides."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ftp_hf import FTPAdamW, cpu_kernels, eager_kernels, kernels, triton_kernels
 
 KERNELS = {"eager": eager_kernels, "cpu": cpu_kernels, "triton": triton_kernels}
-STEPS = 40
+STEPS = 24
 
 
 def strided(shape):
@@ -27,14 +28,13 @@ def strided(shape):
 LAYOUTS = {
     "scalar": torch.empty(()),
     "vector": torch.empty(5),
-    "long-vector": torch.empty(1100),
+    "long-vector": torch.empty(600),
     "spaced-vector": torch.empty(10)[::2],
     "matrix": torch.empty(6, 5),
     "row": torch.empty(1, 7),
     "column": torch.empty(7, 1),
     "tile": torch.empty(8, 512),
-    "wide": torch.empty(9, 1030),
-    "tall": torch.empty(70, 1030),
+    "blocks": torch.empty(33, 1030),
     "conv": torch.empty(4, 3, 2, 2),
     "channels-last": torch.empty(4, 3, 2, 2).to(memory_format=torch.channels_last),
     "strided": strided((6, 5)),
@@ -79,16 +79,17 @@ def served(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("kappa", [0.3, 1.0])
 @pytest.mark.parametrize("name", KERNELS)
-def test_steps_are_those_of_the_reference(name, kappa, served):
+def test_steps_are_those_of_the_reference(name, served):
     took = served(KERNELS[name])
     parameters = make_parameters()
     references = {
-        key: Reference(p.detach().double().numpy(), AdamW(lr=1e-2), kappa=kappa, row_dim=1 if key in TRANSPOSED else 0)
+        key: Reference(
+            p.detach().double().numpy(), AdamW(lr=1e-2), kappa=0.9, mu=0.1, row_dim=1 if key in TRANSPOSED else 0
+        )
         for key, p in parameters.items()
     }
-    optimizer = FTPAdamW(parameters.items(), lr=1e-2, kappa=kappa, transposed=TRANSPOSED)
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2, kappa=0.9, radius_lr=0.1, transposed=TRANSPOSED)
     returned = set()
     for gradient in make_gradients(parameters, STEPS):
         train(optimizer, parameters, [laid_out_like(parameters, gradient)])
@@ -96,16 +97,19 @@ def test_steps_are_those_of_the_reference(name, kappa, served):
         for key, ref in references.items():
             ref.step(gradient[key].double().numpy())
             np.testing.assert_allclose(parameters[key].detach(), ref.w, rtol=0, atol=2e-6, err_msg=key)
-            assert radii[key].radius == pytest.approx(ref.gamma, rel=2e-5, abs=1e-7), key
-            # The weights are rounded to float32: those between 2 and 4 by up to 1.2e-7.
-            assert radii[key].deviation == pytest.approx(ref.deviation, abs=1.2e-7 * gradient[key].numel() + 1e-7), key
+            assert radii[key].radius == pytest.approx(ref.gamma, rel=1e-4, abs=1e-6), key
+            # As exact as the weights of a row are, and a row is no longer than the tensor.
+            assert radii[key].deviation == pytest.approx(ref.deviation, abs=2e-6 * gradient[key].numel()), key
             assert radii[key].on_boundary == pytest.approx(ref.on_boundary), key
             if ref.t > 2 and ref.gamma == 1e-8:
                 returned.add(key)
     assert returned, "no radius returned to its floor, where the state is another one"
     for key, anchor in optimizer.anchors().items():
         assert np.array_equal(anchor, references[key].w0)
-    not_taken = {"cpu": {"spaced-vector", "strided", "transposed-storage", *TRANSPOSED}}
+    not_taken = {
+        "cpu": {"spaced-vector", "strided", "transposed-storage", *TRANSPOSED},
+        "triton": {"conv1d-3d"},  # the columns are not evenly spaced
+    }
     assert took == parameters.keys() - not_taken.get(name, set())
 
 
@@ -114,10 +118,10 @@ def test_steps_are_those_of_the_reference(name, kappa, served):
 def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
     served(KERNELS[name])
     generator = torch.Generator().manual_seed(0)
-    weight = torch.nn.Parameter(torch.randn(256, 256, generator=generator).mul_(0.05).to(dtype).float())
+    weight = torch.nn.Parameter(torch.randn(128, 512, generator=generator).mul_(0.05).to(dtype).float())
     parameters, reference = {"w": weight}, Reference(weight.detach().double().numpy(), AdamW(lr=1e-4))
     optimizer = FTPAdamW(parameters.items(), lr=1e-4)
-    for step, gradient in enumerate(make_gradients(parameters, 12)):
+    for step, gradient in enumerate(make_gradients(parameters, 6)):
         train(optimizer, parameters, [gradient])
         reference.step(gradient["w"].double().numpy())
         held = optimizer.state[weight]["anchor_or_direction"]
@@ -235,8 +239,8 @@ for kernel, types, constants in (
     assert len(compiled.asm["cubin"]) > 1000
     print(kernel.__name__)
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script], env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"}, capture_output=True, text=True
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.split()) == 4

@@ -43,6 +43,28 @@ def test_radius_gradient_is_the_derivative_of_the_loss_by_the_radius(shape, row_
     )
 
 
+@pytest.mark.parametrize(("shape", "row_dim"), SHAPES)
+@pytest.mark.parametrize("radius", [0.1, 0.7, 2.0, 100.0])
+def test_radius_gradient_needs_only_the_displacement_that_the_projection_left(shape, row_dim, radius):
+    gradient, c, anchor = randn(*shape), randn(*shape), torch.zeros(shape, dtype=torch.float64)
+    weight = projection.project(c, anchor, c, scalar(radius), projection.row_norms(c, row_dim))
+    recomputed = projection.radius_gradient(gradient, weight, scalar(radius), row_dim)
+    torch.testing.assert_close(recomputed, projection.radius_gradient(gradient, c, row_dim=row_dim), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize(("shape", "row_dim"), SHAPES)
+def test_row_blocks_are_all_of_the_rows_once_and_in_order(shape, row_dim, monkeypatch):
+    monkeypatch.setattr(projection, "_BLOCK_ELEMENTS", 7)
+    x, y = randn(*shape), randn(*shape)
+    blocks = list(projection.row_blocks(row_dim, x, y))
+    dim = row_dim if len(shape) >= 2 else 0
+    for whole, parts in zip((x, y), zip(*blocks, strict=True), strict=True):
+        assert torch.equal(torch.cat(parts, dim) if len(parts) > 1 else parts[0], whole)
+        assert all(part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() for part in parts)
+    rows = shape[row_dim] if len(shape) >= 2 else 1
+    assert len(blocks) == -(-rows // max(1, 7 * rows // x.numel()))
+
+
 def test_radius_gradient_of_no_displacement_is_zero():
     assert projection.radius_gradient(randn(4, 3), torch.zeros(4, 3, dtype=torch.float64)) == 0
 
