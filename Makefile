@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 RUNS := runs/demo
 SEEDS := 0 1 2
 
-.PHONY: demo test lint figures clean
+.PHONY: demo test lint bench figures clean
 
 demo: $(VENV)/demo
 	$(RUN) examples/digits/data.py build/digits
@@ -21,6 +21,12 @@ lint: $(VENV)/dev
 	$(RUN) -m ruff format --check
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
+
+bench: $(VENV)/dev
+	$(RUN) benchmarks/step.py --models vit_b --repetitions 10 --skip-first --output build/bench/step.json
+	$(RUN) benchmarks/memory.py --repetitions 1 --output build/bench/memory.json
+	$(RUN) benchmarks/logging_radii.py --models vit_b --repetitions 10 --output build/bench/logging_radii.json
+	$(RUN) benchmarks/chart.py --step build/bench/step.json --memory build/bench/memory.json --output build/bench/step.png
 
 $(VENV)/demo $(VENV)/dev: pyproject.toml constraints.txt
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)

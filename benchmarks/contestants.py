@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from ftp_hf import FTPAdamW, ProjectedOptimizer
+from ftp_hf.projection import RADIUS_FLOOR
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -156,18 +157,22 @@ class Training:
         storages = (tensor.untyped_storage() for tensor in here)
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()) / self.elements
 
-    def on_boundary(self) -> float | None:
-        """Share of the weights that lie in rows which the last step projected."""
+    def binding(self) -> dict[str, float]:
+        """The shares of the weights that the last step projected, and whose radius is at its floor."""
         if not isinstance(self.optimizer, ProjectedOptimizer):
-            return None
+            return {}
         sizes = {name: parameter.numel() for name, parameter in self.optimizer.projected_parameters().items()}
-        return sum(radius.on_boundary * sizes[name] for name, radius in self.optimizer.radii().items()) / self.elements
+        radii = self.optimizer.radii().items()
+        return {
+            "on_boundary": sum(radius.on_boundary * sizes[name] for name, radius in radii) / self.elements,
+            "at_floor": sum(sizes[name] for name, radius in radii if radius.radius <= RADIUS_FLOOR) / self.elements,
+        }
 
 
 class Gradients:
     """
-    Prepared gradients for parameters of the given shapes: a drift, stronger in some rows than in others, with noise
-    added in one set and subtracted in the next. Rows with much drift run into their radius, the others do not.
+    Prepared gradients for parameters of the given shapes: a drift, strong in a few rows and weak in most, with noise
+    added in one set and subtracted in the next. Rows with enough drift run into their radius, the others do not.
     """
 
     def __init__(self, shapes: Shapes, device: str, seed: int = 0, sets: int = 2) -> None:
@@ -175,10 +180,10 @@ class Gradients:
         self.device = device
         self._sets: dict[torch.dtype, list[list[Tensor]]] = {torch.float32: [[] for _ in range(sets)]}
         for shape in shapes.values():
-            strength = torch.rand([*shape[:1], *[1] * (len(shape) - 1)], generator=generator, device=device).square()
+            strength = torch.rand([*shape[:1], *[1] * (len(shape) - 1)], generator=generator, device=device) ** 4
             drift, noise = (1e-3 * torch.randn(shape, generator=generator, device=device) for _ in range(2))
             for number, gradients in enumerate(self._sets[torch.float32]):
-                gradients.append((strength * drift).add_(noise, alpha=(-1) ** number))
+                gradients.append((strength * drift).add_(noise, alpha=0.2 * (-1) ** number))
 
     def of(self, dtype: torch.dtype) -> list[list[Tensor]]:
         """The sets, rounded to a dtype."""

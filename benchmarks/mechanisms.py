@@ -84,7 +84,7 @@ class Stages:
         for name, p in zip(shapes, training.parameters, strict=True):
             tensor = ProjectedTensor(name, p, {}, group, 0)
             tensor.state.update(tensor.first_state(None))
-            displacement = 10 * p.grad
+            displacement = -10 * p.grad  # so that the radius grows, and stays off its floor
             norms = projection.row_norms(displacement)
             tensor.radius_row[0] = norms.mean() if len(norms.shape) > 1 else norms.max() / 2
             moved = p.detach() + displacement

@@ -210,7 +210,7 @@ def main() -> None:
             rows += compare(task, folder, arguments)
     columns = ["task", "contestant", "ms", "ratio", "forward_backward_ms", "optimizer_ms", "held_out_ms"]
     print_table("training step under the Trainer", rows, [*columns, "launches", "peak_extra_bytes"])
-    settings = vars(arguments) | {"text_model": Path(arguments.text_model).name}
+    settings = vars(arguments) | {"text_model": "/".join(Path(arguments.text_model).parts[-2:])}
     write("training", Namespace(**settings), rows)
 
 

@@ -17,7 +17,7 @@ struct Tensor {
     float *weight;
     void *held;
     const float *gradient;
-    int64_t held_type;  // index into HELD_TYPES of cpu_kernels.py
+    int64_t held_type;  // index into HELD_DTYPES of projected_tensor.py
     int64_t columns;
 };
 
@@ -170,6 +170,18 @@ void project(const Tensor &tensor, const Block &block, float radius, float &larg
     }
 }
 
+template <class Held>
+float distance(const Tensor &tensor, const Block &block) {
+    float largest = 0;
+    for (int64_t row = block.first_row; row < block.end_row; row++) {
+        int64_t start = row * tensor.columns;
+        float norm = norm_of_row(tensor.weight + start, static_cast<Held *>(tensor.held) + start, tensor.columns);
+        largest = norm <= largest ? largest : norm;  // a norm that is not a number is the largest of them
+        if (std::isnan(norm)) break;
+    }
+    return largest;
+}
+
 template <class Work>
 void for_each_block(const Block *blocks, int64_t count, Work work) {
 #pragma omp parallel for schedule(dynamic)
@@ -195,5 +207,15 @@ extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *r
         const Tensor &tensor = tensors[block.tensor];
         auto of = tensor.held_type == 0 ? project<Float32> : tensor.held_type == 1 ? project<BFloat16> : project<Float16>;
         of(tensor, block, radii[block.tensor], largest[i], projected[i]);
+    });
+}
+
+extern "C" void ftp_distances(int64_t count, const Tensor *tensors, const Block *blocks, float *distances) {
+    for_each_block(blocks, count, [=](int64_t i, const Block &block) {
+        const Tensor &tensor = tensors[block.tensor];
+        auto of = tensor.held_type == 0   ? distance<Float32>
+                  : tensor.held_type == 1 ? distance<BFloat16>
+                                          : distance<Float16>;
+        distances[i] = of(tensor, block);
     });
 }

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -13,14 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .projected_tensor import ProjectedTensor
+from .projected_tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
 from .radii import RadiusState
 
-__all__ = ["project", "radius_gradients", "takes"]
+__all__ = ["distances", "project", "radius_gradients", "takes"]
 
 logger = logging.getLogger(__name__)
-
-HELD_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
 # Not linked to an OpenMP of its own: the symbols are those of the one that torch has loaded, so that the kernels run in
@@ -37,7 +36,7 @@ def takes(tensor: ProjectedTensor) -> bool:
     return (
         tensor.weight.dtype == torch.float32
         and tensor.weight.device.type == "cpu"
-        and tensor.held.dtype in HELD_TYPES
+        and tensor.held.dtype in HELD_DTYPES
         and tensor.layout == ((tensor.shape[1], 1),) * 3
         and _library() is not None
     )
@@ -67,6 +66,14 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
     ).scatter(rows)
 
 
+def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
+    """The largest row norm of each displacement, as in [`eager_kernels.distances`]."""
+    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
+    largest = torch.empty(len(blocks))
+    _run("ftp_distances", [_addresses(batch), blocks], [largest])
+    return torch.zeros(len(batch)).scatter_reduce_(0, owners, largest, "amax")
+
+
 def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
     """One `Tensor` of cpu_kernels.cpp per row."""
     return torch.tensor(
@@ -74,8 +81,8 @@ def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
             (
                 tensor.weight.data_ptr(),
                 tensor.held.data_ptr(),
-                tensor.gradient.data_ptr(),
-                HELD_TYPES.index(tensor.held.dtype),
+                0 if tensor.weight.grad is None else tensor.weight.grad.data_ptr(),
+                HELD_DTYPES.index(tensor.held.dtype),
                 tensor.shape[1],
             )
             for tensor in batch
@@ -86,14 +93,8 @@ def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """One `Block` of cpu_kernels.cpp per row, and the tensor that each belongs to."""
-    blocks = [
-        (number, start, min(start + step, rows))
-        for number, (rows, columns) in enumerate(shapes)
-        for step in [max(1, _BLOCK_ELEMENTS // columns)]
-        for start in range(0, rows, step)
-    ]
-    table = torch.tensor(blocks)
-    return table, table[:, 0].contiguous()
+    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS))
+    return blocks, blocks[:, 0].contiguous()
 
 
 def _run(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
@@ -104,21 +105,21 @@ def _run(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     """The compiled kernels, or `None`, with one line in the log, where they cannot be had."""
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if compiler is None:
-        logger.warning(_FALLBACK, "no C++ compiler was found (install g++ or clang, or set CXX)")
-        return None
+    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else [*filter(shutil.which, ("c++", "g++", "clang++"))]
+    reason = "no C++ compiler was found (install g++, or set CXX)"
+    for compiler in compilers:
+        try:
+            return _compile(compiler)
+        except (OSError, subprocess.CalledProcessError) as error:  # noqa: PERF203 - there are three at most
+            reason = f"{compiler} failed: {getattr(error, 'stderr', None) or error}".strip()
+    logger.warning("The projection runs on torch's own operations, at about half the speed: %s", reason)
+    return None
+
+
+def _compile(compiler: str) -> ctypes.CDLL:
+    # For this very machine: each process compiles for itself, in about a second, and leaves nothing behind.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder, "cpu_kernels.so")
-        # For this very machine: each process compiles for itself, in about a second, and nothing is left behind.
-        command = [*compiler.split(), *_FLAGS, str(_SOURCE), "-o", str(path)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-            return ctypes.CDLL(str(path))
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = (getattr(error, "stderr", None) or str(error)).strip()
-            logger.warning(_FALLBACK, f"{compiler} failed: {reason}")
-            return None
-
-
-_FALLBACK = "The projection runs on torch's own operations, with the same results but several times slower: %s"
+        command = [*shlex.split(compiler), *_FLAGS, str(_SOURCE), "-o", str(path)]
+        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        return ctypes.CDLL(str(path))

@@ -9,7 +9,7 @@ from . import projection
 from .projected_tensor import ProjectedTensor
 from .radii import RadiusState
 
-__all__ = ["project", "radius_gradients"]
+__all__ = ["distances", "project", "radius_gradients"]
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
@@ -40,6 +40,19 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
     results = [_project(tensor, radius) for tensor, radius in zip(batch, radii.radius, strict=True)]
     largest, projected = zip(*results, strict=True)
     radii.settled(torch.stack(largest), torch.stack(projected)).scatter(rows)
+
+
+def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
+    """
+    The largest row norm of what each weight and its buffer differ by, which off the floor is the displacement.
+
+    Args:
+        batch (`Sequence[ProjectedTensor]`): between two steps.
+
+    Returns:
+        `Tensor`: one value per tensor.
+    """
+    return torch.stack([projection.distance(t.weight.detach(), t.held, t.row_dim) for t in batch])
 
 
 def _radius_gradient(tensor: ProjectedTensor) -> Tensor:

@@ -22,13 +22,16 @@ class Kernels(Protocol):
     def project(self, batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
         """The Adam step on the radii, with gradients, and the projection, after the unconstrained step."""
 
+    def distances(self, batch: Sequence[ProjectedTensor]) -> Tensor:
+        """The largest row norm of each displacement, between steps."""
+
 
 def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[ProjectedTensor]]]:
     """
     Group the tensors that are computed together, each group with its kernels.
 
     Args:
-        tensors (`Sequence[ProjectedTensor]`): with their state and gradients.
+        tensors (`Sequence[ProjectedTensor]`): with their state.
 
     Yields:
         `tuple[Kernels, list[ProjectedTensor]]`

@@ -35,7 +35,7 @@ class ProjectedOptimizer(Optimizer):
     What [`FTPAdamW`], [`FTPSGD`] and [`FTP`] share: the projection around an unconstrained step.
 
     The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor_or_direction` (the
-    shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusTable`]), and
+    shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusState`]), and
     for a bfloat16 parameter its float32 `master`. It is created at the first step for which `p` has a gradient. The
     options are in `optimizer.param_groups`.
     """
@@ -143,12 +143,15 @@ class ProjectedOptimizer(Optimizer):
             parameter 3 of group 0).
         """
         tensors = self._tensors_with_state()
-        rows = [tensor.measure() for tensor in tensors]
-        values: dict[str, Radius] = {}
-        for device in dict.fromkeys(row.device for row in rows):
-            here = [(tensor.name, row) for tensor, row in zip(tensors, rows, strict=True) if row.device == device]
-            table = torch.stack([row for _, row in here]).tolist()
-            values |= {name: Radius(*row) for (name, _), row in zip(here, table, strict=True)}
+        rows: dict[torch.device, dict[str, Tensor]] = {}
+        for kernels, batch in batches(tensors):
+            for tensor, distance in zip(batch, kernels.distances(batch), strict=True):
+                rows.setdefault(distance.device, {})[tensor.name] = tensor.summary(distance)
+        values = {
+            name: Radius(*row)
+            for here in rows.values()
+            for name, row in zip(here, torch.stack([*here.values()]).tolist(), strict=True)
+        }
         return {tensor.name: values[tensor.name] for tensor in tensors}
 
     def projected_parameters(self) -> dict[str, Tensor]:

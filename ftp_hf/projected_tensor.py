@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor
 from . import projection
 from .radii import RadiusState
 
-__all__ = ["Layout", "ProjectedTensor"]
+__all__ = ["HELD", "HELD_DTYPES", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
 
 HELD = "anchor_or_direction"
 """The key of the buffer in the optimizer's state."""
+
+HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""What the buffer of a float32 weight can be."""
 
 _NARROW_FROM = 2**16
 """Elements from which a tensor is worth the precision that a 16-bit direction costs at the floor."""
@@ -94,10 +98,10 @@ class ProjectedTensor(NamedTuple):
 
     @property
     def layout(self) -> "Layout | None":
-        """How the tensors are laid out in memory; `None` if the elements of a row are not evenly spaced in all three."""
-        return _layout(
-            tuple(self.weight.shape), self.weight.stride(), self.held.stride(), self.gradient.stride(), self.row_dim
-        )
+        """How the tensors are laid out in memory; `None` if the elements of a row are not evenly spaced in all of them."""
+        weight = self.weight.stride()
+        gradient = weight if self.weight.grad is None else self.weight.grad.stride()
+        return _layout(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
 
     def first_state(self, anchor: Tensor | None) -> dict[str, Tensor]:
         """
@@ -109,7 +113,7 @@ class ProjectedTensor(NamedTuple):
         weight = self.weight.detach()
         radius = weight.new_full((), projection.RADIUS_FLOOR)
         if anchor is not None:
-            radius = torch.maximum(radius, self._distance(anchor.to(weight)))
+            radius = projection.distance(weight, anchor, self.row_dim)
         displacement = {"displacement": torch.empty_like(weight)} if weight.dtype == torch.float64 else {}
         return displacement | {
             HELD: placed(
@@ -125,17 +129,16 @@ class ProjectedTensor(NamedTuple):
         at_floor = self.radius_state.at_floor > 0
         return torch.where(at_floor, self.weight.detach().to(self.held.dtype), self.held.to(self.weight.device))
 
-    def measure(self) -> Tensor:
-        """Radius, deviation and share of projected rows, as [`Radius`] explains them: a tensor of three values."""
-        state = self.radius_state
-        deviation = self._distance(self.held) - projection.RADIUS_FLOOR
-        deviation = torch.where(state.at_floor > 0, 0, deviation)
-        return torch.stack([state.radius, deviation, state.rows_projected / self.shape[0]])
+    def summary(self, distance: Tensor) -> Tensor:
+        """
+        What [`Radius`] tells: a tensor of three values.
 
-    def _distance(self, anchor: Tensor) -> Tensor:
-        blocks = projection.row_blocks(self.row_dim, self.weight.detach(), anchor)
-        distances = [projection.row_norms(weight - w0.to(weight.device), self.row_dim).max() for weight, w0 in blocks]
-        return torch.stack(distances).max()
+        Args:
+            distance (`Tensor`): the largest row norm of what the weight and the buffer differ by, 0-D.
+        """
+        state = self.radius_state
+        deviation = torch.where(state.at_floor > 0, 0, distance - projection.RADIUS_FLOOR)
+        return torch.stack([state.radius, deviation, state.rows_projected / self.shape[0]])
 
 
 def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor:
@@ -153,9 +156,28 @@ def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor
     return held.pin_memory() if parameter.is_cuda else held
 
 
+def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[tuple[int, int, int]]:
+    """
+    Pieces of work of about the same size, none longer than a row needs.
+
+    Args:
+        shapes (`Sequence[tuple[int, int]]`): rows and columns of each tensor.
+        elements (`int`): how many elements a piece should have.
+
+    Returns:
+        `list[tuple[int, int, int]]`: number of the tensor, first row, row after the last one.
+    """
+    return [
+        (number, first, min(first + step, rows))
+        for number, (rows, columns) in enumerate(shapes)
+        for step in [max(1, elements // columns)]
+        for first in range(0, rows, step)
+    ]
+
+
 def _narrowest(anchor: Tensor) -> Tensor:
     if anchor.dtype == torch.float32 and anchor.numel() >= _NARROW_FROM:
-        for dtype in (torch.bfloat16, torch.float16):
+        for dtype in HELD_DTYPES[1:]:
             narrow = anchor.to(dtype)
             if torch.equal(narrow.to(anchor.dtype), anchor):
                 return narrow

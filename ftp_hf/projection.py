@@ -25,6 +25,7 @@ from torch import Tensor
 __all__ = [
     "RADIUS_FLOOR",
     "clip_radius",
+    "distance",
     "project",
     "projected_rows",
     "radius_adam_step",
@@ -84,6 +85,22 @@ def row_norms(displacement: Tensor, row_dim: int = 0) -> Tensor:
         `Tensor`: the shape of `displacement` with every dimension but `row_dim` reduced to 1.
     """
     return row_sums(displacement.abs(), row_dim) + RADIUS_FLOOR
+
+
+def distance(weight: Tensor, anchor: Tensor, row_dim: int = 0) -> Tensor:
+    """
+    The largest row norm of `W − W0`, which is the MARS norm plus 1e-8.
+
+    Args:
+        weight (`Tensor`): `W`.
+        anchor (`Tensor`): `W0`, same shape, of any dtype and on any device.
+        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+
+    Returns:
+        `Tensor`: a 0-D tensor.
+    """
+    blocks = row_blocks(row_dim, weight, anchor)
+    return torch.stack([row_norms(w - w0.to(w), row_dim).max() for w, w0 in blocks]).max()
 
 
 def radius_gradient(

@@ -7,6 +7,8 @@ projection.py has the equations.
 """
 
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -14,11 +16,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .projected_tensor import ProjectedTensor
+from .eager_kernels import distances
+from .projected_tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
 
-__all__ = ["project", "radius_gradients", "takes"]
-
-HELD_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+__all__ = ["distances", "project", "radius_gradients", "takes"]
 
 _BLOCK_ELEMENTS = 2**15
 _TILE = {"TILE_ROWS": 8, "TILE_COLUMNS": 512}
@@ -29,7 +30,7 @@ _CAPTURED: list[tuple[Tensor, Tensor]] = []
 
 def takes(tensor: ProjectedTensor) -> bool:
     """Whether these kernels serve a tensor: float32, with evenly spaced rows."""
-    return tensor.weight.dtype == torch.float32 and tensor.held.dtype in HELD_TYPES and tensor.layout is not None
+    return tensor.weight.dtype == torch.float32 and tensor.held.dtype in HELD_DTYPES and tensor.layout is not None
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
@@ -73,7 +74,7 @@ def _address(tensor: ProjectedTensor) -> tuple[int, ...]:
         raise ValueError(f"the rows of {tensor.name} are not evenly spaced in memory")
     return (
         *(tensor.weight.data_ptr(), tensor.held.data_ptr(), tensor.gradient.data_ptr(), tensor.radius_row.data_ptr()),
-        *(HELD_TYPES.index(tensor.held.dtype), tensor.shape[1]),
+        *(HELD_DTYPES.index(tensor.held.dtype), tensor.shape[1]),
         *(*layout.weight, *layout.held, *layout.gradient),
     )
 
@@ -99,13 +100,11 @@ def _constants(device: torch.device, *values: float) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _blocks(device: torch.device, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """Blocks of rows as `(tensor, first row, end row)`, and for each tensor the number of its first block."""
-    blocks, starts = [], [0]
-    for number, (rows, columns) in enumerate(shapes):
-        step = max(1, _BLOCK_ELEMENTS // columns)
-        blocks += [(number, first, min(first + step, rows)) for first in range(0, rows, step)]
-        starts.append(len(blocks))
-    return torch.tensor(blocks, device=device), torch.tensor(starts, device=device)
+    """The blocks of rows, and for each tensor the number of its first block."""
+    blocks = blocks_of_rows(shapes, _BLOCK_ELEMENTS)
+    counts = Counter(number for number, _, _ in blocks)
+    starts = itertools.accumulate((counts[number] for number in range(len(shapes))), initial=0)
+    return torch.tensor(blocks, device=device), torch.tensor([*starts], device=device)
 
 
 @triton.jit
