@@ -218,6 +218,18 @@ def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, 
         assert_anchored_at(resumed, checkpoint)
 
 
+def test_bfloat16_weights_resume_bit_for_bit(checkpoint, dataset, tmp_path):
+    def trainer(output_dir):
+        args = arguments(tmp_path / output_dir, save_strategy="steps", save_steps=3)
+        return FTPTrainer(load(checkpoint).bfloat16(), args, train_dataset=dataset)
+
+    whole, resumed = trainer("whole"), trainer("resumed")
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert_same_run(resumed, whole)
+    assert all(parameter.dtype == torch.bfloat16 for parameter in resumed.model.parameters())
+
+
 def test_resuming_a_model_whose_tensors_are_saved_under_other_names(images, tmp_path):
     ViTForImageClassification(TINY_VIT).save_pretrained(tmp_path / "pretrained")
 
