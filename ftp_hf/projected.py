@@ -98,8 +98,6 @@ class ProjectedOptimizer(Optimizer):
     def _unconstrained_step(self) -> None:
         raise NotImplementedError
 
-    # Its kernels are compiled already, and torch.compile would trace them into something slower.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """
@@ -115,7 +113,12 @@ class ProjectedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._projected_step()
+        return loss
 
+    # Its kernels are compiled already, and torch.compile would trace them into something slower.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _projected_step(self) -> None:
         with masters_in_place(self) as parameter_of:
             tensors = list(self._tensors_with_gradient())
             known = list(batches([tensor for tensor in tensors if tensor.has_state]))
@@ -131,7 +134,6 @@ class ProjectedOptimizer(Optimizer):
                 tensor.state.update(state)
             for kernels, batch in batches(new):
                 kernels.project(batch, None)
-        return loss
 
     def radii(self) -> dict[str, Radius]:
         """

@@ -1,0 +1,49 @@
+"""
+Draw docs/bfloat16.png: fine-tuning in float32 and in bfloat16 weights, plainly and with FTP.
+
+    python docs/bfloat16.py RUNS
+
+`RUNS` holds folders METHOD-DTYPE-SEED that `examples/text_classification.py` wrote.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+COLOURS = {"plain": "#b5523b", "ftp": "#1f6f8b"}
+STYLES = {"float32": "-", "bfloat16": "--"}
+
+
+def curve(runs: Path, method: str, dtype: str, value: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the logged value averaged over the seeds."""
+    logs = []
+    for path in sorted(runs.glob(f"{method}-{dtype}-*/trainer_state.json")):
+        history = json.loads(path.read_text())["log_history"]
+        logs.append([(entry["step"], entry[value]) for entry in history if value in entry])
+    steps, values = np.array(logs).mean(axis=0).T
+    return steps, values
+
+
+def main() -> None:
+    runs = Path(sys.argv[1])
+    figure, (loss, radius) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for method, colour in COLOURS.items():
+        for dtype, style in STYLES.items():
+            label = f"{'FTP' if method == 'ftp' else 'plain AdamW'}, {dtype} weights"
+            loss.plot(*curve(runs, method, dtype, "loss"), style, color=colour, label=label)
+    for dtype, style in STYLES.items():
+        radius.plot(*curve(runs, "ftp", dtype, "ftp_radius_median"), style, color=COLOURS["ftp"], label=dtype)
+    loss.set_ylabel("training loss")
+    radius.set_ylabel("median radius")
+    for axes in (loss, radius):
+        axes.set_xlabel("step")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=150)
+
+
+if __name__ == "__main__":
+    main()
