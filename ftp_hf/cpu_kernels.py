@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,38 +29,40 @@ _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
     *("-fPIC", "-shared", "-nodefaultlibs"),
 )
-_BLOCK_ELEMENTS = 2**15
+_BLOCK_ELEMENTS = 2**17
 
 
 def takes(tensor: ProjectedTensor) -> bool:
     """Whether these kernels serve a tensor: float32, on the CPU, its rows one after another in memory, a compiler."""
+    layout = tensor.layout
     return (
         tensor.weight.dtype == torch.float32
         and tensor.weight.device.type == "cpu"
         and tensor.held.dtype in HELD_DTYPES
-        and tensor.layout == ((tensor.shape[1], 1),) * 3
+        and layout is not None
+        and layout.is_contiguous
         and _library() is not None
     )
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     """`∇γ(t)` of every tensor, as in [`eager_kernels.radius_gradients`]."""
-    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
+    addresses, blocks, owners = _plan(batch)
     gradients = torch.empty(len(blocks), dtype=torch.float64)
     radii = RadiusState.gather([tensor.radius_row for tensor in batch])
-    _run("ftp_radius_gradients", [_addresses(batch), radii.radius, radii.at_floor, blocks], [gradients])
+    _run("ftp_radius_gradients", [addresses, radii.radius, radii.at_floor, blocks], [gradients])
     return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owners, gradients).float()
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
     """Learn the radii and project every tensor, as in [`eager_kernels.project`]."""
-    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
+    addresses, blocks, owners = _plan(batch)
     largest, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
     if gradients is not None:
         radii = radii.learned(gradients, batch[0].group)
-    _run("ftp_project", [_addresses(batch), radii.radius, blocks], [largest, projected])
+    _run("ftp_project", [addresses, radii.radius, blocks], [largest, projected])
     radii.settled(
         torch.zeros(len(batch)).scatter_reduce_(0, owners, largest, "amax"),
         torch.zeros(len(batch)).index_add_(0, owners, projected),
@@ -68,31 +71,26 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager_kernels.distances`]."""
-    blocks, owners = _blocks(tuple(tensor.shape for tensor in batch))
+    addresses, blocks, owners = _plan(batch)
     largest = torch.empty(len(blocks))
-    _run("ftp_distances", [_addresses(batch), blocks], [largest])
+    _run("ftp_distances", [addresses, blocks], [largest])
     return torch.zeros(len(batch)).scatter_reduce_(0, owners, largest, "amax")
 
 
-def _addresses(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """One `Tensor` of cpu_kernels.cpp per row."""
-    return torch.tensor(
-        [
-            (
-                tensor.weight.data_ptr(),
-                tensor.held.data_ptr(),
-                0 if tensor.weight.grad is None else tensor.weight.grad.data_ptr(),
-                HELD_DTYPES.index(tensor.held.dtype),
-                tensor.shape[1],
-            )
-            for tensor in batch
-        ]
-    )
+def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """One `Tensor` of cpu_kernels.cpp per row, the blocks, and the tensor that each of them belongs to."""
+    shapes = tuple(tensor.shape for tensor in batch)
+    addresses = array("q")
+    for tensor, (_, columns) in zip(batch, shapes, strict=True):
+        weight, held = tensor.weight, tensor.held
+        gradient = 0 if weight.grad is None else weight.grad.data_ptr()
+        addresses.extend((weight.data_ptr(), held.data_ptr(), gradient, HELD_DTYPES.index(held.dtype), columns))
+    return torch.frombuffer(addresses, dtype=torch.int64), *_blocks(shapes)
 
 
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """One `Block` of cpu_kernels.cpp per row, and the tensor that each belongs to."""
+    """One `Block` of cpu_kernels.cpp per row, and the tensor that each of them belongs to."""
     blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS))
     return blocks, blocks[:, 0].contiguous()
 

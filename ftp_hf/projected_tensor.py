@@ -30,6 +30,8 @@ class Layout(NamedTuple):
     weight: tuple[int, int]
     held: tuple[int, int]
     gradient: tuple[int, int]
+    is_contiguous: bool
+    """Whether in all of them row follows row without a gap."""
 
 
 class ProjectedTensor(NamedTuple):
@@ -203,4 +205,5 @@ def _layout(
             return None
         several = rows and shape[row_dim] > 1
         matrices.append((strides[row_dim] if several else length, strides[columns[-1]] if columns else 1))
-    return Layout(*matrices)
+    weights, helds, gradients = matrices
+    return Layout(weights, helds, gradients, is_contiguous=all(matrix == (length, 1) for matrix in matrices))
