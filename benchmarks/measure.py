@@ -164,7 +164,7 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[st
     table = Table(title=title)
     for column in columns:
         text = any(isinstance(row.get(column), str) for row in rows)
-        table.add_column(column.replace("_", " "), justify="left" if text else "right")
+        table.add_column(column.replace("_", " "), justify="left" if text else "right", no_wrap=text)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)

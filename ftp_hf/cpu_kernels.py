@@ -110,7 +110,7 @@ def _library() -> ctypes.CDLL | None:
             return _compile(compiler)
         except (OSError, subprocess.CalledProcessError) as error:  # noqa: PERF203 - there are three at most
             reason = f"{compiler} failed: {getattr(error, 'stderr', None) or error}".strip()
-    logger.warning("The projection runs on torch's own operations, at about half the speed: %s", reason)
+    logger.warning("The projection runs on torch's own operations, several times slower: %s", reason)
     return None
 
 
