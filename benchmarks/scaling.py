@@ -30,7 +30,7 @@ def main() -> None:
     sizes = [square(round(1e6 * millions / 2**20), 1024) for millions in MILLIONS if millions <= arguments.largest]
     cuts = [square(count, int((TOTAL / count) ** 0.5)) for count in COUNTS]
     rows: list[dict[str, Any]] = []
-    columns = ["parameters", "tensors", "contestant", "ms", "ratio", "bytes_per_parameter", "on_boundary", "at_floor"]
+    columns = ["parameters", "tensors", "contestant", "ms", "ratio", "bytes_per_parameter", "on_boundary"]
     for varied, cases in (("parameters", sizes), ("tensors", cuts)):
         results = [
             {"varied": varied, **row} for shapes in cases for row in compare(shapes, [BASELINE, "ftp"], arguments)
