@@ -175,8 +175,8 @@ class ProjectedOptimizer(Optimizer):
         The anchor of every projected parameter that has taken a step.
 
         Returns:
-            `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the narrowest dtype that holds the
-            anchor exactly.
+            `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the parameter's dtype, float32 for
+            a bfloat16 parameter.
         """
         return {tensor.name: tensor.anchor() for tensor in self._tensors_with_state()}
 

@@ -127,9 +127,9 @@ class ProjectedTensor(NamedTuple):
         }
 
     def anchor(self) -> Tensor:
-        """`W0`, in the dtype of the buffer."""
-        at_floor = self.radius_state.at_floor > 0
-        return torch.where(at_floor, self.weight.detach().to(self.held.dtype), self.held.to(self.weight.device))
+        """`W0`, in the dtype of the weight and on its device."""
+        weight = self.weight.detach()
+        return torch.where(self.radius_state.at_floor > 0, weight, self.held.to(weight))
 
     def summary(self, distance: Tensor) -> Tensor:
         """
