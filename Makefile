@@ -23,7 +23,7 @@ lint: $(VENV)/dev
 	$(RUN) -m mypy
 
 bench: $(VENV)/dev
-	$(RUN) benchmarks/step.py --models vit_b --repetitions 10 --skip-first --output build/bench/step.json
+	$(RUN) benchmarks/step.py --models vit_b --repetitions 10 --skip_first --output build/bench/step.json
 	$(RUN) benchmarks/memory.py --repetitions 1 --output build/bench/memory.json
 	$(RUN) benchmarks/logging_radii.py --models vit_b --repetitions 10 --output build/bench/logging_radii.json
 	$(RUN) benchmarks/chart.py --step build/bench/step.json --memory build/bench/memory.json --output build/bench/step.png
