@@ -3,6 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 RUNS := runs/demo
 SEEDS := 0 1 2
+CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
 .PHONY: demo test lint bench figures clean
 
@@ -23,8 +24,9 @@ lint: $(VENV)/dev
 	$(RUN) -m mypy
 
 bench: $(VENV)/dev
-	$(RUN) benchmarks/step.py --models vit_b --repetitions 10 --skip_first --output build/bench/step.json
-	$(RUN) benchmarks/memory.py --repetitions 1 --output build/bench/memory.json
+	$(RUN) benchmarks/step.py --models vit_b --contestants $(CONTESTANTS) --repetitions 10 --skip_first \
+		--output build/bench/step.json
+	$(RUN) benchmarks/memory.py --contestants $(CONTESTANTS) --repetitions 1 --output build/bench/memory.json
 	$(RUN) benchmarks/logging_radii.py --models vit_b --repetitions 10 --output build/bench/logging_radii.json
 	$(RUN) benchmarks/chart.py --step build/bench/step.json --memory build/bench/memory.json --output build/bench/step.png
 

@@ -18,7 +18,7 @@
    optimizer keeps a float32 master of each, and the weight is the master rounded. See `masters.py`.
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
    only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
-   or with the optimizer state that was saved beside them.
+   with the optimizer state that was saved beside them, or after `release_weights()`.
 7. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
    is the parameter's own, and its neighbours do not notice.
 

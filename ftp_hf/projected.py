@@ -180,6 +180,19 @@ class ProjectedOptimizer(Optimizer):
         """
         return {tensor.name: tensor.anchor() for tensor in self._tensors_with_state()}
 
+    @torch.no_grad()
+    def release_weights(self) -> None:
+        """
+        Keep nothing in the weights. Call it before other weights are loaded into the model under an optimizer that goes
+        on: the anchors of tensors at the floor go back into their buffers, and the masters of bfloat16 parameters, which
+        would overwrite what is loaded, are given up. Radii and moments stay.
+        """
+        for tensor in self._tensors_with_state():
+            tensor.held.copy_(tensor.anchor())
+            tensor.radius_state.at_floor.zero_()
+        for state in self.state.values():
+            state.pop(MASTER, None)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
         Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do.

@@ -83,11 +83,14 @@ class FTPTrainerMixin(CompleteLoadingMixin):
             logs.update(_summarize(projected, each=FTPArguments.of(self.args).ftp_log_parameters))
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
+    def _load_best_model(self) -> None:
+        if (projected := projected_optimizer(self.optimizer)) is not None:
+            projected.release_weights()
+        super()._load_best_model()
+
     def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
-        source = self._resume_anchors
-        if options.ftp_anchors is not None:
-            source = local_checkpoint(options.ftp_anchors)
+        source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)
         anchors = None if source is None else CheckpointAnchors(source, model)
 
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}

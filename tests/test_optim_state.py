@@ -133,6 +133,30 @@ def test_the_trial_step_of_distributed_checkpoints_does_not_pull_weights_to_exte
         assert torch.equal(optimizer.anchors()[name], anchors[name])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("steps", [1, 2, 20])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_other_weights_can_be_loaded_once_they_are_released(make, steps, dtype):
+    parameters = make_parameters(dtype)
+    gradients = make_gradients(parameters, steps + 1)
+    pretrained = {name: parameter.detach().float() for name, parameter in clone(parameters).items()}
+    optimizer = make(parameters.items(), radius_lr=1e-3)
+    train(optimizer, parameters, gradients[:steps])
+    radii = {name: radius.radius for name, radius in optimizer.radii().items()}
+    optimizer.release_weights()
+    assert {name: radius.radius for name, radius in optimizer.radii().items()} == radii
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(1.5)
+    train(optimizer, parameters, gradients[steps:])
+    for name, anchor in optimizer.anchors().items():
+        assert torch.equal(anchor.float(), pretrained[name]), name
+    # After step 1 every radius is at its floor, and one step later at most 1e-3 or so: the weights are back.
+    if steps == 1:
+        for name, parameter in parameters.items():
+            torch.testing.assert_close(parameter.float(), pretrained[name], rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
 def test_looking_at_a_fresh_optimizer_makes_no_state(make, problem):
     # An empty entry would pass for an initialised state in torch.distributed.checkpoint.

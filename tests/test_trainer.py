@@ -230,6 +230,18 @@ def test_bfloat16_weights_resume_bit_for_bit(checkpoint, dataset, tmp_path):
     assert all(parameter.dtype == torch.bfloat16 for parameter in resumed.model.parameters())
 
 
+def test_the_best_model_is_loaded_without_losing_the_anchors(checkpoint, dataset, tmp_path):
+    save = {"save_strategy": "steps", "save_steps": 8}
+    train(checkpoint, dataset, tmp_path / "best", **save)
+    trainer = train(checkpoint, dataset, tmp_path / "short", max_steps=1, **save)  # every radius is at its floor
+    trainer.state.best_model_checkpoint = str(tmp_path / "best" / "checkpoint-8")
+    trainer._load_best_model()
+    assert_anchored_at(trainer, checkpoint)
+    trainer.args.max_steps = 3
+    trainer.train()
+    assert_anchored_at(trainer, checkpoint)
+
+
 def test_resuming_a_model_whose_tensors_are_saved_under_other_names(images, tmp_path):
     ViTForImageClassification(TINY_VIT).save_pretrained(tmp_path / "pretrained")
 
