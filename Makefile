@@ -5,7 +5,7 @@ RUNS := runs/demo
 SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
-.PHONY: demo test lint bench figures clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/demo
 	$(RUN) examples/digits/data.py build/digits

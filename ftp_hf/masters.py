@@ -47,6 +47,8 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
     for parameters, index, parameter in places:
         parameters[index] = masters[parameter]
     for parameter, master in masters.items():
+        # torch's optimizers initialise where they find an empty state.
+        optimizer.state.get(parameter, {}).pop(MASTER, None)
         _move_state(optimizer, parameter, master)
     try:
         yield {master: parameter for parameter, master in masters.items()}
@@ -62,7 +64,7 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
 
 
 def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
-    master = optimizer.state.get(parameter, {}).pop(MASTER, None)
+    master = optimizer.state.get(parameter, {}).get(MASTER)
     if master is None:
         master = parameter.detach().float()
     master.grad = None if parameter.grad is None else parameter.grad.float()

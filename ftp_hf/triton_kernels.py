@@ -130,6 +130,19 @@ def _store_held(address, held_type, offsets, values, mask):
 
 
 @triton.jit
+def _strides(tensor, field):
+    return tl.load(tensor + field), tl.load(tensor + field + 1)
+
+
+@triton.jit
+def _blocks_and_radius(table, starts):
+    """Of this program's tensor: its first block, the block after its last one, and the state of its radius."""
+    tensor = tl.program_id(0)
+    radius_row = tl.load(table + tensor * _FIELDS + 3).to(tl.pointer_type(tl.float32))
+    return tl.load(starts + tensor), tl.load(starts + tensor + 1), radius_row
+
+
+@triton.jit
 def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr):
     block = tl.program_id(0)
     tensor = table + tl.load(blocks + 3 * block) * _FIELDS
@@ -141,6 +154,9 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
     radius_row = tl.load(tensor + 3).to(tl.pointer_type(tl.float32))
     held_type = tl.load(tensor + 4)
     columns = tl.load(tensor + 5)
+    weight_row, weight_column = _strides(tensor, 6)
+    held_row, held_column = _strides(tensor, 8)
+    gradient_row, gradient_column = _strides(tensor, 10)
     radius = tl.load(radius_row)
     at_floor = tl.load(radius_row + 4) > 0
 
@@ -152,10 +168,10 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
         for start_column in range(0, columns, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns)
-            held_offsets = row * tl.load(tensor + 8) + column * tl.load(tensor + 9)
-            w = tl.load(weight + row * tl.load(tensor + 6) + column * tl.load(tensor + 7), mask, other=0.0)
+            held_offsets = row * held_row + column * held_column
+            w = tl.load(weight + row * weight_row + column * weight_column, mask, other=0.0)
             h = _load_held(held, held_type, held_offsets, mask)
-            g = tl.load(gradient + row * tl.load(tensor + 10) + column * tl.load(tensor + 11), mask, other=0.0)
+            g = tl.load(gradient + row * gradient_row + column * gradient_column, mask, other=0.0)
             displacement = tl.where(at_floor, h, w - h)
             product += tl.sum(g * displacement, axis=1)
             norm += tl.sum(tl.abs(displacement), axis=1)
@@ -168,10 +184,7 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
 
 @triton.jit
 def _learn_kernel(table, starts, partials, options, BLOCK: tl.constexpr):
-    tensor = tl.program_id(0)
-    start = tl.load(starts + tensor)
-    end = tl.load(starts + tensor + 1)
-    radius_row = tl.load(table + tensor * _FIELDS + 3).to(tl.pointer_type(tl.float32))
+    start, end, radius_row = _blocks_and_radius(table, starts)
     lr = tl.load(options)
     beta1 = tl.load(options + 1)
     beta2 = tl.load(options + 2)
@@ -213,6 +226,8 @@ def _project_kernel(table, blocks, largest, projected, TILE_ROWS: tl.constexpr, 
     held = tl.load(tensor + 1)
     held_type = tl.load(tensor + 4)
     columns = tl.load(tensor + 5)
+    weight_row, weight_column = _strides(tensor, 6)
+    held_row, held_column = _strides(tensor, 8)
     radius = tl.load(tl.load(tensor + 3).to(tl.pointer_type(tl.float32)))
     at_floor = radius <= _FLOOR
 
@@ -224,8 +239,8 @@ def _project_kernel(table, blocks, largest, projected, TILE_ROWS: tl.constexpr, 
         for start_column in range(0, columns, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns)
-            w = tl.load(weight + row * tl.load(tensor + 6) + column * tl.load(tensor + 7), mask, other=0.0)
-            h = _load_held(held, held_type, row * tl.load(tensor + 8) + column * tl.load(tensor + 9), mask)
+            w = tl.load(weight + row * weight_row + column * weight_column, mask, other=0.0)
+            h = _load_held(held, held_type, row * held_row + column * held_column, mask)
             norm += tl.sum(tl.abs(w - h), axis=1)
         norm += _FLOOR
         finite = norm < float("inf")
@@ -235,8 +250,8 @@ def _project_kernel(table, blocks, largest, projected, TILE_ROWS: tl.constexpr, 
         for start_column in range(0, columns, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns) & moves[:, None]
-            weight_offsets = row * tl.load(tensor + 6) + column * tl.load(tensor + 7)
-            held_offsets = row * tl.load(tensor + 8) + column * tl.load(tensor + 9)
+            weight_offsets = row * weight_row + column * weight_column
+            held_offsets = row * held_row + column * held_column
             w = tl.load(weight + weight_offsets, mask, other=0.0)
             h = _load_held(held, held_type, held_offsets, mask)
             displacement = w - h
@@ -251,10 +266,7 @@ def _project_kernel(table, blocks, largest, projected, TILE_ROWS: tl.constexpr, 
 
 @triton.jit
 def _settle_kernel(table, starts, largest, projected, BLOCK: tl.constexpr):
-    tensor = tl.program_id(0)
-    start = tl.load(starts + tensor)
-    end = tl.load(starts + tensor + 1)
-    radius_row = tl.load(table + tensor * _FIELDS + 3).to(tl.pointer_type(tl.float32))
+    start, end, radius_row = _blocks_and_radius(table, starts)
     maxima = tl.zeros((BLOCK,), tl.float32)
     counts = tl.zeros((BLOCK,), tl.float32)
     for first in range(start, end, BLOCK):

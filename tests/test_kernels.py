@@ -25,7 +25,8 @@ def strided(shape):
     return torch.empty(shape[0], 2 * shape[1])[:, : shape[1]]
 
 
-# The Triton kernels work in tiles of 8 × 512 and blocks of 2¹⁵ elements: below, at and above both.
+# The Triton kernels work in tiles of 8 × 512 and blocks of 2¹⁵ elements (those of the CPU are set to as many here):
+# below, at and above both.
 LAYOUTS = {
     "scalar": torch.empty(()),
     "vector": torch.empty(5),
@@ -81,8 +82,10 @@ def served(monkeypatch):
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_steps_are_those_of_the_reference(name, served):
+def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     took = served(KERNELS[name])
+    monkeypatch.setattr(cpu_kernels, "_BLOCK_ELEMENTS", triton_kernels._BLOCK_ELEMENTS)
+    cpu_kernels._blocks.cache_clear()
     parameters = make_parameters()
     references = {
         key: Reference(
@@ -112,6 +115,7 @@ def test_steps_are_those_of_the_reference(name, served):
         "triton": {"conv1d-3d"},  # the columns are not evenly spaced
     }
     assert took == parameters.keys() - not_taken.get(name, set())
+    cpu_kernels._blocks.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
