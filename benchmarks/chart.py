@@ -19,6 +19,8 @@ OURS, OTHERS, FAINT = "#1f6f8b", "#9aa5ab", "#dfe4e6"
 
 def rows_of(path: Path, model: str) -> dict[str, dict[str, Any]]:
     """The rows of one model by contestant. Of a pairwise comparison's several baselines the first."""
+    if not path.is_file():
+        raise SystemExit(f"{path} does not exist: run the benchmark that writes it")
     rows = [row for row in json.loads(path.read_text())["rows"] if row["model"] == model]
     if not rows:
         raise SystemExit(f"{path} has no rows for {model}: run its benchmark with that model")

@@ -7,7 +7,7 @@ Draw docs/bfloat16.png: fine-tuning in float32 and in bfloat16 weights, plainly 
 """
 
 import json
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,12 +23,16 @@ def curve(runs: Path, method: str, dtype: str, value: str) -> tuple[np.ndarray, 
     for path in sorted(runs.glob(f"{method}-{dtype}-*/trainer_state.json")):
         history = json.loads(path.read_text())["log_history"]
         logs.append([(entry["step"], entry[value]) for entry in history if value in entry])
+    if not logs:
+        raise SystemExit(f"{runs} holds no finished run {method}-{dtype}-SEED")
     steps, values = np.array(logs).mean(axis=0).T
     return steps, values
 
 
 def main() -> None:
-    runs = Path(sys.argv[1])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, metavar="RUNS")
+    runs = parser.parse_args().runs
     figure, (loss, radius) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for method, colour in COLOURS.items():
         for dtype, style in STYLES.items():
