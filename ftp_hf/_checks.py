@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from .anchors import canonical_name
+from .projected_tensor import HELD
+from .sharding import Sharding
 
-__all__ = ["check_options", "check_parameter", "check_parameters", "check_patterns_match", "matches"]
+__all__ = ["check_options", "check_parameter", "check_parameters", "check_patterns_match", "check_sharding", "matches"]
 
 
 @functools.cache
@@ -61,22 +63,18 @@ def check_parameters(group: dict[str, Any]) -> None:
         for index, parameter in enumerate(group["params"]):
             name = names[index] if names else f"parameter {index} of the group"
             if parameter.requires_grad and not matches(name, group["exclude"]):
-                check_parameter(name, parameter)
+                check_parameter(name, parameter, row_dim=1 if matches(name, group["transposed"]) else 0)
 
 
-def check_parameter(name: str, parameter: Tensor) -> None:
-    """Raise if this parameter cannot be projected."""
+def check_parameter(name: str, parameter: Tensor, row_dim: int) -> None:
+    """Raise if this parameter cannot be projected, or its rows are cut through."""
     if parameter.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(
             f"{name} is {parameter.dtype}, which is not projected: small gradients are zero in float16. Load the model "
             "with dtype=torch.bfloat16 or torch.float32 (and train in mixed precision with fp16=True or bf16=True), or "
             "put the parameter in a param group with project=False"
         )
-    if isinstance(parameter, DTensor):
-        raise ValueError(
-            f"{name} is a sharded DTensor, which is not supported yet: train with DDP, or put it in a param group with "
-            "project=False"
-        )
+    Sharding.of(name, parameter, row_dim)
 
 
 def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
@@ -89,3 +87,16 @@ def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
                     f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
                     f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
                 )
+
+
+def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
+    """Raise if the state to load is of whole tensors and the parameters are sharded, or the other way round."""
+    ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+    for index, parameter in zip(ids, (p for group in groups for p in group["params"]), strict=False):
+        held = state_dict["state"].get(index, {}).get(HELD)
+        if held is not None and isinstance(held, DTensor) != isinstance(parameter, DTensor):
+            kinds = ("sharded", "whole") if isinstance(held, DTensor) else ("whole", "sharded")
+            raise ValueError(
+                f"the state to load is of {kinds[0]} tensors, but the parameters are {kinds[1]}: load it with "
+                "torch.distributed.checkpoint.state_dict.set_optimizer_state_dict, which shards and gathers"
+            )

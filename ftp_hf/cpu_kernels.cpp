@@ -19,6 +19,7 @@ struct Tensor {
     const float *gradient;
     int64_t held_type;  // index into HELD_DTYPES of projected_tensor.py
     int64_t columns;
+    int64_t is_fragment;  // part of one row, whose norm only all processes together know
 };
 
 struct Block {
@@ -86,7 +87,7 @@ float norm_of_row(const float *__restrict weight, const Held *__restrict held, i
 
 template <class Held>
 double radius_gradient_of_row(const float *__restrict weight, const Held *__restrict held,
-                              const float *__restrict gradient, int64_t columns, float radius) {
+                              const float *__restrict gradient, int64_t columns, float radius, bool is_fragment) {
     double norm = kFloor, product = 0;
     for_each_chunk(columns, [&](int64_t start, int64_t end) {
         float norm_sum = 0, product_sum = 0;
@@ -99,7 +100,8 @@ double radius_gradient_of_row(const float *__restrict weight, const Held *__rest
         norm += norm_sum;
         product += product_sum;
     });
-    return product / (norm < radius ? norm : radius);
+    // The projection leaves a single row at a norm of γ, whatever its parts are.
+    return product / (norm < radius && !is_fragment ? norm : radius);
 }
 
 template <class Held>
@@ -145,18 +147,18 @@ double radius_gradient(const Tensor &tensor, const Block &block, float radius, b
         const float *weight = tensor.weight + start, *gradient = tensor.gradient + start;
         Held *held = static_cast<Held *>(tensor.held) + start;
         sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.columns)
-                        : radius_gradient_of_row(weight, held, gradient, tensor.columns, radius);
+                        : radius_gradient_of_row(weight, held, gradient, tensor.columns, radius, tensor.is_fragment);
     }
     return sum;
 }
 
 template <class Held>
-void project(const Tensor &tensor, const Block &block, float radius, float &largest, float &projected) {
+void project(const Tensor &tensor, const Block &block, float radius, float row_norm, float &largest, float &projected) {
     for (int64_t row = block.first_row; row < block.end_row; row++) {
         int64_t start = row * tensor.columns;
         float *weight = tensor.weight + start;
         Held *held = static_cast<Held *>(tensor.held) + start;
-        float norm = norm_of_row(weight, held, tensor.columns);
+        float norm = tensor.is_fragment ? row_norm : norm_of_row(weight, held, tensor.columns);
         if (!std::isfinite(norm)) {
             largest = INFINITY;
             continue;
@@ -201,12 +203,12 @@ extern "C" void ftp_radius_gradients(int64_t count, const Tensor *tensors, const
     });
 }
 
-extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *radii, const Block *blocks,
-                            float *largest, float *projected) {
+extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *radii, const float *row_norms,
+                            const Block *blocks, float *largest, float *projected) {
     for_each_block(blocks, count, [=](int64_t i, const Block &block) {
         const Tensor &tensor = tensors[block.tensor];
         auto of = tensor.held_type == 0 ? project<Float32> : tensor.held_type == 1 ? project<BFloat16> : project<Float16>;
-        of(tensor, block, radii[block.tensor], largest[i], projected[i]);
+        of(tensor, block, radii[block.tensor], row_norms[block.tensor], largest[i], projected[i]);
     });
 }
 

@@ -54,17 +54,18 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owners, gradients).float()
 
 
-def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
+def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every tensor, as in [`eager_kernels.project`]."""
     addresses, blocks, owners = _plan(batch)
-    largest, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
+    found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
     if gradients is not None:
         radii = radii.learned(gradients, batch[0].group)
-    _run("ftp_project", [addresses, radii.radius, blocks], [largest, projected])
+    row_norms = torch.zeros(len(batch)) if largest is None else largest
+    _run("ftp_project", [addresses, radii.radius, row_norms, blocks], [found, projected])
     radii.settled(
-        torch.zeros(len(batch)).scatter_reduce_(0, owners, largest, "amax"),
+        torch.zeros(len(batch)).scatter_reduce_(0, owners, found, "amax") if largest is None else largest,
         torch.zeros(len(batch)).index_add_(0, owners, projected),
     ).scatter(rows)
 
@@ -83,15 +84,16 @@ def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
     addresses = array("q")
     for tensor, (_, columns) in zip(batch, shapes, strict=True):
         weight, held = tensor.weight, tensor.held
-        gradient = 0 if weight.grad is None else weight.grad.data_ptr()
-        addresses.extend((weight.data_ptr(), held.data_ptr(), gradient, HELD_DTYPES.index(held.dtype), columns))
+        gradient = 0 if tensor.grad is None else tensor.grad.data_ptr()
+        addresses.extend((weight.data_ptr(), held.data_ptr(), gradient))
+        addresses.extend((HELD_DTYPES.index(held.dtype), columns, tensor.is_fragment))
     return torch.frombuffer(addresses, dtype=torch.int64), *_blocks(shapes)
 
 
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """One `Block` of cpu_kernels.cpp per row, and the tensor that each of them belongs to."""
-    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS))
+    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS), dtype=torch.int64).reshape(-1, 3)
     return blocks, blocks[:, 0].contiguous()
 
 

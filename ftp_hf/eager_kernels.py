@@ -1,5 +1,6 @@
 """The projection of any tensor, on any device, with torch's operations: what the fast kernels fall back to."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,21 +26,23 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     return torch.stack([_radius_gradient(tensor) for tensor in batch])
 
 
-def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
+def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """
     Learn the radii, project every tensor onto its ball, and leave those whose radius is at the floor at their anchors.
 
     Args:
         batch (`Sequence[ProjectedTensor]`): tensors of one param group, after the unconstrained step.
         gradients (`Tensor` or `None`): `∇γ(t)`, one value per tensor; `None` at the first step.
+        largest (`Tensor`, *optional*): the largest row norm of each whole tensor, for tensors that are sharded.
     """
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
     if gradients is not None:
         radii = radii.learned(gradients, batch[0].group)
-    results = [_project(tensor, radius) for tensor, radius in zip(batch, radii.radius, strict=True)]
-    largest, projected = zip(*results, strict=True)
-    radii.settled(torch.stack(largest), torch.stack(projected)).scatter(rows)
+    known = itertools.repeat(None) if largest is None else largest
+    results = [_project(*arguments) for arguments in zip(batch, radii.radius, known, strict=False)]
+    found, projected = zip(*results, strict=True)
+    radii.settled(torch.stack(found) if largest is None else largest, torch.stack(projected)).scatter(rows)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
@@ -52,49 +55,56 @@ def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     Returns:
         `Tensor`: one value per tensor.
     """
-    return torch.stack([projection.distance(t.weight.detach(), t.held, t.row_dim) for t in batch])
+    return torch.stack([projection.distance(t.weight, t.held, t.row_dim) for t in batch])
 
 
 def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
-    row_dim = tensor.row_dim
-    if tensor.displacement is not None:
-        return projection.radius_gradient(tensor.gradient, tensor.displacement, row_dim=row_dim)
+    if tensor.direction is not None:
+        return (tensor.gradient * tensor.direction).sum()
     state = tensor.radius_state
     at_floor = (state.at_floor > 0).to(tensor.held.device)
     total = torch.zeros_like(state.radius)
-    for weight, held, gradient in projection.row_blocks(row_dim, tensor.weight.detach(), tensor.held, tensor.gradient):
-        total += _radius_gradient_of_block(weight, held, gradient, state.radius, at_floor, row_dim)
+    for weight, held, gradient in projection.row_blocks(tensor.row_dim, tensor.weight, tensor.held, tensor.gradient):
+        total += _radius_gradient_of_block(weight, held, gradient, state.radius, at_floor, tensor)
     return total
 
 
 def _radius_gradient_of_block(
-    weight: Tensor, held: Tensor, gradient: Tensor, radius: Tensor, at_floor: Tensor, row_dim: int
+    weight: Tensor, held: Tensor, gradient: Tensor, radius: Tensor, at_floor: Tensor, tensor: ProjectedTensor
 ) -> Tensor:
     near = held.to(weight.device, non_blocking=True)
-    result = _select(
-        at_floor,
-        (gradient * near).sum,
-        lambda: projection.radius_gradient(gradient, weight - near, radius, row_dim),
-    )
+
+    def off_floor() -> Tensor:
+        if tensor.is_fragment:
+            # The projection leaves a single row at a norm of γ, whatever its parts are.
+            return (gradient * (weight - near)).sum() / radius
+        return projection.radius_gradient(gradient, weight - near, radius, tensor.row_dim)
+
+    result = _select(at_floor, (gradient * near).sum, off_floor)
     held.copy_(_select(at_floor, lambda: weight, lambda: held))
     return result
 
 
-def _project(tensor: ProjectedTensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    if tensor.displacement is not None:
-        torch.sub(tensor.weight, tensor.held, out=tensor.displacement)
+def _project(tensor: ProjectedTensor, radius: Tensor, norm: Tensor | None) -> tuple[Tensor, Tensor]:
     largest, projected = torch.zeros_like(radius), torch.zeros_like(radius)
-    for weight, held in projection.row_blocks(tensor.row_dim, tensor.weight.detach(), tensor.held):
-        norms = _project_block(weight, held, radius, tensor.row_dim)
+    buffers = [tensor.held] if tensor.direction is None else [tensor.held, tensor.direction]
+    for weight, held, *direction in projection.row_blocks(tensor.row_dim, tensor.weight, *buffers):
+        anchor = held.to(weight, non_blocking=True)
+        displacement = weight - anchor
+        norms = projection.row_norms(displacement, tensor.row_dim)
+        if tensor.is_fragment and norm is not None:
+            norms = norm.expand_as(norms)
+        _project_block(weight, held, anchor, displacement, radius, norms)
+        for kept in direction:
+            torch.div(displacement, norms, out=kept)
         largest = torch.maximum(largest, norms.max())
         projected += projection.projected_rows(radius, norms).sum()
     return largest, projected
 
 
-def _project_block(weight: Tensor, held: Tensor, radius: Tensor, row_dim: int) -> Tensor:
-    anchor = held.to(weight, non_blocking=True)
-    displacement = weight - anchor
-    norms = projection.row_norms(displacement, row_dim)
+def _project_block(
+    weight: Tensor, held: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor
+) -> None:
     at_floor, finite = projection.rests_at_anchor(radius).to(held.device), norms.isfinite()
     new_weight = _select(
         at_floor,
@@ -103,7 +113,6 @@ def _project_block(weight: Tensor, held: Tensor, radius: Tensor, row_dim: int) -
     )
     held.copy_(_select(at_floor, lambda: torch.where(finite, displacement / norms, anchor), lambda: held))
     weight.copy_(new_weight)
-    return norms
 
 
 def _select(condition: Tensor, yes: Callable[[], Tensor], no: Callable[[], Tensor]) -> Tensor:

@@ -14,16 +14,21 @@ __all__ = ["Kernels", "batches"]
 
 
 class Kernels(Protocol):
-    """What the modules of kernels have in common. Every function takes tensors of one param group, device and dtype."""
+    """
+    What the modules of kernels have in common. Every function takes tensors of one param group, device and dtype, all of
+    them sharded or none; of sharded ones, the parts of this process, which may be empty.
+    """
 
     def radius_gradients(self, batch: Sequence[ProjectedTensor]) -> Tensor:
-        """`∇γ(t)`, before the unconstrained step."""
+        """`∇γ(t)`, one value per tensor, before the unconstrained step."""
 
-    def project(self, batch: Sequence[ProjectedTensor], gradients: Tensor | None) -> None:
+    def project(
+        self, batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None
+    ) -> None:
         """The Adam step on the radii, with gradients, and the projection, after the unconstrained step."""
 
     def distances(self, batch: Sequence[ProjectedTensor]) -> Tensor:
-        """The largest row norm of each displacement, between steps."""
+        """The largest row norm of each displacement, between steps or after the unconstrained step."""
 
 
 def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[ProjectedTensor]]]:
@@ -39,7 +44,7 @@ def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[
     groups: dict[Any, list[ProjectedTensor]] = {}
     for tensor in tensors:
         kernels = _kernels_for(tensor)
-        key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype)
+        key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype, tensor.sharding is None)
         groups.setdefault(key, []).append(tensor)
     for (kernels, *_), batch in groups.items():
         yield kernels, batch

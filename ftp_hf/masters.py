@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .sharding import local
+
 __all__ = ["MASTER", "masters_in_place", "needs_master"]
 
 MASTER = "master"
@@ -60,7 +62,7 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
             _move_state(optimizer, master, parameter)
             optimizer.state[parameter][MASTER] = master
         if masters:
-            torch._foreach_copy_([p.detach() for p in masters], list(masters.values()))
+            torch._foreach_copy_([local(p.detach()) for p in masters], [local(master) for master in masters.values()])
 
 
 def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:

@@ -1,18 +1,25 @@
 """The projection around an optimizer's step: which parameters take part, their state, and the checks."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ._checks import check_options, check_parameter, check_parameters, check_patterns_match, matches
+from ._checks import check_options, check_parameter, check_parameters, check_patterns_match, check_sharding, matches
 from .anchors import canonical_name, open_anchors, validate_anchors
+from .exchange import Batch, put_together, whole_values
+from .first_states import first_states
 from .kernels import batches
 from .masters import MASTER, masters_in_place
 from .projected_tensor import HELD, ProjectedTensor, placed
+from .projection import RADIUS_FLOOR
+from .radii import RadiusState
+from .sharding import like, local, local_part_of
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
 
@@ -27,7 +34,10 @@ class Radius(NamedTuple):
     deviation: float
     """`max_row ‖W − W0‖₁`: how far the parameter is from its anchor, in the same units."""
     on_boundary: float
-    """Share of the rows that the last step projected onto the ball, in [0, 1]."""
+    """
+    Share of the rows that the last step projected onto the ball, in [0, 1]. Of a sharded parameter it is not in the
+    checkpoint: NaN from loading one to the next step.
+    """
 
 
 class ProjectedOptimizer(Optimizer):
@@ -44,13 +54,14 @@ class ProjectedOptimizer(Optimizer):
     _anchors: Mapping[str, Tensor] | None
     _step_supports_amp_scaling: bool
 
+    @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
         self._anchors = None if anchors is None else open_anchors(anchors)
         if isinstance(self._anchors, dict):
             # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
-            trained = {p.untyped_storage().data_ptr() for group in self.param_groups for p in group["params"]}
+            trained = {_memory(parameter) for group in self.param_groups for parameter in group["params"]}
             self._anchors = {
-                name: anchor.detach().clone() if anchor.untyped_storage().data_ptr() in trained else anchor
+                name: anchor.detach().clone() if _memory(anchor) in trained else anchor
                 for name, anchor in self._anchors.items()
             }
         self._check_groups()
@@ -121,39 +132,39 @@ class ProjectedOptimizer(Optimizer):
     def _projected_step(self) -> None:
         with masters_in_place(self) as parameter_of:
             tensors = list(self._tensors_with_gradient())
-            known = list(batches([tensor for tensor in tensors if tensor.has_state]))
             new = [tensor for tensor in tensors if not tensor.has_state]
-            first_states = [self._first_state(tensor, parameter_of.get(tensor.weight, tensor.weight)) for tensor in new]
-            gradients = [kernels.radius_gradients(batch) for kernels, batch in known]
+            states = self._first_states(new, parameter_of)
+            known = [
+                Batch(kernels, batch, kernels.radius_gradients(batch))
+                for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state])
+            ]
             self._unconstrained_step()
-            for (kernels, batch), gradient in zip(known, gradients, strict=True):
-                kernels.project(batch, gradient)
             # torch's optimizers create their own state where they find none, so ours has to come after it.
-            new = [tensor._replace(state=self.state[tensor.weight]) for tensor in new]
-            for tensor, state in zip(new, first_states, strict=True):
+            new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
+            for tensor, state in zip(new, states, strict=True):
                 tensor.state.update(state)
-            for kernels, batch in batches(new):
-                kernels.project(batch, None)
+            first = [Batch(kernels, batch, None) for kernels, batch in batches(new)]
+            for kernels, batch, gradients, largest in put_together(known + first):
+                kernels.project(batch, gradients, largest)
 
+    @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
         """
         The learned radius of every projected parameter that has taken a step, at the cost of one transfer to the host
-        per device.
+        per device. If parameters are sharded, every process has to call it: distances are those of the whole tensors.
 
         Returns:
             `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
             parameter 3 of group 0).
         """
         tensors = self._tensors_with_state()
-        rows: dict[torch.device, dict[str, Tensor]] = {}
+        distance_of: dict[str, Tensor] = {}
         for kernels, batch in batches(tensors):
-            for tensor, distance in zip(batch, kernels.distances(batch), strict=True):
-                rows.setdefault(distance.device, {})[tensor.name] = tensor.summary(distance)
-        values = {
-            name: Radius(*row)
-            for here in rows.values()
-            for name, row in zip(here, torch.stack([*here.values()]).tolist(), strict=True)
-        }
+            distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
+        values: dict[str, Radius] = {}
+        for device in dict.fromkeys(tensor.weight.device for tensor in tensors):
+            here = [tensor for tensor in tensors if tensor.weight.device == device]
+            values |= _radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
         return {tensor.name: values[tensor.name] for tensor in tensors}
 
     def projected_parameters(self) -> dict[str, Tensor]:
@@ -166,19 +177,20 @@ class ProjectedOptimizer(Optimizer):
         return {name: parameter for name, parameter, *_ in self._projected()}
 
     @property
-    def has_external_anchors(self) -> bool:
-        """Whether `anchors` were given, so that the weights before the first step are not taken for anchors."""
-        return self._anchors is not None
+    def external_anchors(self) -> Mapping[str, Tensor] | None:
+        """The `anchors` that were given, whole; `None` if the weights before the first step are the anchors."""
+        return self._anchors
 
+    @torch.no_grad()
     def anchors(self) -> dict[str, Tensor]:
         """
         The anchor of every projected parameter that has taken a step.
 
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the parameter's dtype, float32 for
-            a bfloat16 parameter.
+            a bfloat16 parameter; a `DTensor` for a sharded one.
         """
-        return {tensor.name: tensor.anchor() for tensor in self._tensors_with_state()}
+        return {tensor.name: like(tensor.parameter, tensor.anchor()) for tensor in self._tensors_with_state()}
 
     @torch.no_grad()
     def release_weights(self) -> None:
@@ -202,8 +214,9 @@ class ProjectedOptimizer(Optimizer):
 
         Raises:
             ValueError: the state is that of an optimizer without projection, and no `anchors` were given: the current
-                weights would silently become the anchors.
+                weights would silently become the anchors; or it is of whole tensors, but the parameters are sharded.
         """
+        check_sharding(state_dict, self.param_groups)
         before = (self.param_groups, self.state)
         self._load_unconstrained_state(state_dict)
         # A state without projection says nothing of our options: they stay as they were, group by group.
@@ -211,6 +224,8 @@ class ProjectedOptimizer(Optimizer):
             group.update({option: old[option] for option in self._options if option not in saved})
             # Where anchors are kept is a matter of this machine, not of the one that saved them.
             group["anchor_device"] = old["anchor_device"]
+            # Distributed checkpoints make lists of tuples.
+            check_options(group)
         self._restore_dtypes(state_dict)
         states = {name: self.state.get(parameter, {}) for name, parameter, *_ in self._projected()}
         without = [name for name, state in states.items() if state and "radius" not in state]
@@ -243,6 +258,10 @@ class ProjectedOptimizer(Optimizer):
                 state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
                 if HELD in tensors:
                     state[HELD] = placed(tensors[HELD], parameter, group["anchor_device"])
+                if "radius" in state and isinstance(parameter, DTensor):
+                    # It counts the rows of one process, and which one that was is not known.
+                    state["radius"] = state["radius"].clone()
+                    RadiusState(*state["radius"]).rows_projected.fill_(math.nan)
                 self.state[parameter] |= state
 
     def _projected(self) -> Iterator[tuple[str, Tensor, dict[str, Any], int]]:
@@ -261,24 +280,51 @@ class ProjectedOptimizer(Optimizer):
         for name, parameter, group, row_dim in self._projected():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
-            yield ProjectedTensor(name, state.get(MASTER, parameter), state, group, row_dim)
+            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim)
 
     def _tensors_with_state(self) -> list[ProjectedTensor]:
         return [tensor for tensor in self._tensors() if tensor.has_state]
 
     def _tensors_with_gradient(self) -> Iterator[ProjectedTensor]:
         for tensor in self._tensors():
-            if tensor.weight.grad is None:
+            if tensor.grad is None:
                 continue
-            if tensor.weight.grad.is_sparse:
+            if tensor.grad.is_sparse:
                 raise ValueError(
                     f"the gradient of {tensor.name} is sparse, and rows without a gradient have no radius gradient: "
                     "create the embedding with sparse=False, or put it in a param group with project=False"
                 )
             yield tensor
 
-    def _first_state(self, tensor: ProjectedTensor, parameter: Tensor) -> dict[str, Tensor]:
-        check_parameter(tensor.name, parameter)
-        # In the parameter's own dtype: the weights that the pre-trained model would run with.
-        anchor = None if self._anchors is None else self._anchors[tensor.name].detach().to(parameter)
-        return tensor.first_state(anchor)
+    def _first_states(
+        self, tensors: Sequence[ProjectedTensor], parameter_of: Mapping[Tensor, Tensor]
+    ) -> list[dict[str, Tensor]]:
+        for tensor in tensors:
+            check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
+
+        def anchor_of(tensor: ProjectedTensor) -> Tensor | None:
+            if self._anchors is None:
+                return None
+            # In the parameter's own dtype: the weights that the pre-trained model would run with.
+            parameter = parameter_of.get(tensor.parameter, tensor.parameter)
+            anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)
+            return anchor.to(tensor.weight.device, parameter.dtype)
+
+        return first_states(tensors, anchor_of)
+
+
+def _memory(tensor: Tensor) -> int:
+    return local(tensor).untyped_storage().data_ptr()
+
+
+def _radii_on_device(tensors: Sequence[ProjectedTensor], distances: Tensor) -> dict[str, Radius]:
+    states = RadiusState.gather([tensor.radius_row for tensor in tensors])
+    projected, distances = (
+        values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)
+    )
+    deviations = torch.where(states.at_floor > 0, 0, distances - RADIUS_FLOOR)
+    rows = states.radius.new_tensor([tensor.whole_rows for tensor in tensors])
+    # A row that is spread over processes is projected by each of them.
+    on_boundary = (projected.squeeze(1) / rows).clamp(max=1)
+    table = torch.stack([states.radius, deviations, on_boundary], dim=1).tolist()
+    return {tensor.name: Radius(*row) for tensor, row in zip(tensors, table, strict=True)}

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import projection
 from .radii import RadiusState
+from .sharding import Sharding, like, local
 
 __all__ = ["HELD", "HELD_DTYPES", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
 
@@ -19,9 +19,6 @@ HELD = "anchor_or_direction"
 
 HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the buffer of a float32 weight can be."""
-
-_NARROW_FROM = 2**16
-"""Elements from which a tensor is worth the precision that a 16-bit direction costs at the floor."""
 
 
 class Layout(NamedTuple):
@@ -46,7 +43,7 @@ class ProjectedTensor(NamedTuple):
       and the buffer holds the direction `c / ‖c‖₁`, from which the radius learns at the next step. That step starts by
       copying the anchor back.
 
-    In float64, which is for comparing figures and not for large models, anchor and displacement are both kept, and the
+    In float64, which is for comparing figures and not for large models, anchor and direction are both kept, and the
     weights are those of the published method to the last digits.
 
     The buffer is of the narrowest dtype that holds the anchor exactly: bfloat16 or float16 for a checkpoint that was
@@ -54,18 +51,38 @@ class ProjectedTensor(NamedTuple):
     """
 
     name: str
+    parameter: Tensor
+    """The parameter, or the float32 master of a 16-bit one. The whole tensor, if it is sharded."""
     weight: Tensor
-    """The parameter, or the float32 master of a 16-bit one."""
+    """The part of the parameter that this process has."""
+    grad: Tensor | None
+    """The gradient of the weight."""
     state: dict[str, Any]
     group: dict[str, Any]
     row_dim: int
+    sharding: Sharding | None
+    """How the parameter is spread over processes; `None` if each has all of it."""
+
+    @classmethod
+    def of(
+        cls, name: str, parameter: Tensor, state: dict[str, Any], group: dict[str, Any], row_dim: int
+    ) -> "ProjectedTensor":
+        """
+        The tensor of a parameter. Call it with gradients disabled.
+
+        Raises:
+            ValueError: the parameter is sharded in a way that cannot be projected.
+        """
+        grad = None if parameter.grad is None else local(parameter.grad)
+        sharding = Sharding.of(name, parameter, row_dim)
+        return cls(name, parameter, local(parameter), grad, state, group, row_dim, sharding)
 
     @property
     def gradient(self) -> Tensor:
         """The gradient of this step."""
-        if self.weight.grad is None:
+        if self.grad is None:
             raise ValueError(f"{self.name} has no gradient")
-        return self.weight.grad
+        return self.grad
 
     @property
     def has_state(self) -> bool:
@@ -75,12 +92,17 @@ class ProjectedTensor(NamedTuple):
     @property
     def held(self) -> Tensor:
         """The buffer: the anchor, or at the floor the direction. The shape of the weight."""
-        return self.state[HELD]  # type: ignore[no-any-return]
+        return local(self.state[HELD])
 
     @property
-    def displacement(self) -> Tensor | None:
-        """`c(t−1)`, which only float64 keeps. The shape of the weight."""
-        return self.state.get("displacement")
+    def direction(self) -> Tensor | None:
+        """`c(t−1) / ‖c(t−1)‖₁`, which only float64 keeps beside the anchor. The shape of the weight."""
+        return local(self.state["direction"]) if "direction" in self.state else None
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether the tensor is one row of which this process has a part."""
+        return self.sharding is not None and self.sharding.splits_rows
 
     @property
     def radius_row(self) -> Tensor:
@@ -94,53 +116,44 @@ class ProjectedTensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The number of rows, and of elements in a row."""
+        """The number of rows of the weight, and of elements in a row."""
+        if not self.weight.numel():
+            return 0, 1
         rows = self.weight.shape[self.row_dim] if self.weight.ndim >= 2 else 1
         return rows, self.weight.numel() // rows
+
+    @property
+    def whole_rows(self) -> int:
+        """The number of rows of the parameter."""
+        return self.parameter.shape[self.row_dim] if self.parameter.ndim >= 2 else 1
 
     @property
     def layout(self) -> "Layout | None":
         """How the tensors are laid out in memory; `None` if the elements of a row are not evenly spaced in all of them."""
         weight = self.weight.stride()
-        gradient = weight if self.weight.grad is None else self.weight.grad.stride()
+        gradient = weight if self.grad is None else self.grad.stride()
         return _layout(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
 
-    def first_state(self, anchor: Tensor | None) -> dict[str, Tensor]:
+    def first_state(self, anchor: Tensor, radius: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """
         The state before the first step.
 
         Args:
-            anchor (`Tensor` or `None`): `W0`; `None` for the weight itself.
+            anchor (`Tensor`): `W0`, the shape of the weight.
+            radius (`Tensor`): γ, 0-D.
+            dtype (`torch.dtype`): of the buffer.
         """
-        weight = self.weight.detach()
-        radius = weight.new_full((), projection.RADIUS_FLOOR)
-        if anchor is not None:
-            radius = projection.distance(weight, anchor, self.row_dim)
-        displacement = {"displacement": torch.empty_like(weight)} if weight.dtype == torch.float64 else {}
-        return displacement | {
-            HELD: placed(
-                _narrowest(torch.empty_like(weight).copy_(weight if anchor is None else anchor)),
-                self.weight,
-                self.group["anchor_device"],
-            ),
-            "radius": torch.stack(RadiusState.first(radius)),
+        parameter = self.parameter.detach()
+        kept = {"direction": torch.empty_like(parameter)} if parameter.dtype == torch.float64 else {}
+        return kept | {
+            HELD: like(parameter, anchor, dtype=dtype, **_place(parameter, self.group["anchor_device"])),
+            "radius": torch.stack(RadiusState.first(radius.to(self.weight))),
         }
 
     def anchor(self) -> Tensor:
         """`W0`, in the dtype of the weight and on its device."""
         weight = self.weight.detach()
         return torch.where(self.radius_state.at_floor > 0, weight, self.held.to(weight))
-
-    def summary(self, distance: Tensor) -> Tensor:
-        """
-        What [`Radius`] tells: a tensor of three values.
-
-        Args:
-            distance (`Tensor`): the largest row norm of what the weight and the buffer differ by, 0-D.
-        """
-        state = self.radius_state
-        deviation = torch.where(state.at_floor > 0, 0, distance - projection.RADIUS_FLOOR)
-        return torch.stack([state.radius, deviation, state.rows_projected / self.shape[0]])
 
 
 def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor:
@@ -152,10 +165,15 @@ def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor
         parameter (`Tensor`): whose device is that of the buffer, unless it is to be kept in host memory.
         anchor_device (`str` or `None`): `"cpu"` for host memory, pinned if the parameter is on a CUDA device.
     """
-    if anchor_device is None:
-        return held.to(parameter.device)
-    held = held.to(anchor_device)
-    return held.pin_memory() if parameter.is_cuda else held
+    place = _place(parameter, anchor_device)
+    if held.device == place["device"] and not place["pin_memory"]:
+        return held
+    return like(held, local(held), **place)
+
+
+def _place(parameter: Tensor, anchor_device: str | None) -> dict[str, Any]:
+    device = parameter.device if anchor_device is None else torch.device(anchor_device)
+    return {"device": device, "pin_memory": anchor_device is not None and parameter.is_cuda}
 
 
 def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[tuple[int, int, int]]:
@@ -175,15 +193,6 @@ def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[tup
         for step in [max(1, elements // columns)]
         for first in range(0, rows, step)
     ]
-
-
-def _narrowest(anchor: Tensor) -> Tensor:
-    if anchor.dtype == torch.float32 and anchor.numel() >= _NARROW_FROM:
-        for dtype in HELD_DTYPES[1:]:
-            narrow = anchor.to(dtype)
-            if torch.equal(narrow.to(anchor.dtype), anchor):
-                return narrow
-    return anchor
 
 
 @functools.lru_cache(maxsize=1024)

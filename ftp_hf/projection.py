@@ -60,9 +60,11 @@ def row_blocks(row_dim: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         tensors (`Tensor`): of one shape.
 
     Yields:
-        `tuple[Tensor, ...]`: views of the tensors.
+        `tuple[Tensor, ...]`: views of the tensors; nothing, if they are empty.
     """
     rows = tensors[0].shape[row_dim] if tensors[0].ndim >= 2 else 1
+    if not tensors[0].numel():
+        return
     count = max(1, _BLOCK_ELEMENTS * rows // tensors[0].numel())
     if count >= rows:
         yield tensors
@@ -97,10 +99,10 @@ def distance(weight: Tensor, anchor: Tensor, row_dim: int = 0) -> Tensor:
         row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
 
     Returns:
-        `Tensor`: a 0-D tensor.
+        `Tensor`: a 0-D tensor; 0 for an empty tensor.
     """
     blocks = row_blocks(row_dim, weight, anchor)
-    return torch.stack([row_norms(w - w0.to(w), row_dim).max() for w, w0 in blocks]).max()
+    return torch.stack([weight.new_zeros(()), *(row_norms(w - w0.to(w), row_dim).max() for w, w0 in blocks)]).max()
 
 
 def radius_gradient(

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ftp_hf import FTPAdamW, cpu_kernels, eager_kernels, kernels, triton_kernels
 
 KERNELS = {"eager": eager_kernels, "cpu": cpu_kernels, "triton": triton_kernels}
-LAUNCHES = ["_radius_gradient_kernel", "_learn_kernel", "_project_kernel", "_settle_kernel"]
+LAUNCHES = ["_radius_gradient_kernel", "_sum_kernel", "_learn_kernel", "_project_kernel", "_settle_kernel"]
 STEPS = 24
 
 
@@ -240,9 +240,13 @@ from ftp_hf import triton_kernels as ours
 TILE, BLOCK = dict(ours._TILE), {"BLOCK": 128}
 for kernel, types, constants in (
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
-    (ours._learn_kernel, ["*i64", "*i64", "*fp32", "*fp64"], BLOCK),
-    (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32"], TILE),
-    (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64"], {}),
+    (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": False}),
+    (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": True}),
+    (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": False}),
+    (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": True}),
 ):
     signature = dict(zip(kernel.arg_names, types)) | dict.fromkeys(constants, "constexpr")
     compiled = compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
@@ -253,4 +257,4 @@ for kernel, types, constants in (
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.split()) == 4
+    assert len(result.stdout.split()) == 8

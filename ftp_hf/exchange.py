@@ -1,0 +1,121 @@
+"""
+What processes that share tensors tell each other: one all-gather a step, of two numbers per tensor.
+
+The radius gradient of a tensor is the sum over its parts, and its largest row norm the largest of theirs, or the sum
+where one row is spread over all of them. An all-reduce could add or compare, not both, and two would take twice the time;
+gathering a few hundred numbers costs no more, and every process adds them up in the same order.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from .kernels import Kernels
+from .projected_tensor import ProjectedTensor
+from .projection import RADIUS_FLOOR
+from .sharding import Sharding
+
+__all__ = ["Batch", "put_together", "whole_values"]
+
+
+class Batch(NamedTuple):
+    """Tensors that are projected together, and what is known for it."""
+
+    kernels: Kernels
+    tensors: list[ProjectedTensor]
+    gradients: Tensor | None
+    """`∇γ(t)`, one value per tensor; `None` at the first step."""
+    largest: Tensor | None = None
+    """The largest row norm of each whole tensor; `None` where the kernels find it by themselves."""
+
+
+def put_together(batches: Sequence[Batch]) -> list[Batch]:
+    """
+    Make the radius gradients of sharded tensors those of the whole tensors, and find their largest row norms.
+
+    Args:
+        batches (`Sequence[Batch]`): after the unconstrained step.
+
+    Returns:
+        `list[Batch]`: the same batches.
+    """
+    known: dict[str, list[Tensor]] = {}
+    for kernels, tensors, gradients, _ in filter(_is_sharded, batches):
+        norms = kernels.distances(tensors)
+        sums = torch.zeros_like(norms) if gradients is None else gradients
+        known |= {tensor.name: values for tensor, *values in zip(tensors, sums, norms, strict=True)}
+    if not known:
+        return list(batches)
+    # By name, because which kernels serve a part, and so the order of the batches, may differ between processes.
+    names = sorted(known)
+    tensor_of = {tensor.name: tensor for batch in batches for tensor in batch.tensors}
+    sums, norms = (torch.stack(values) for values in zip(*(known[name] for name in names), strict=True))
+    whole_sums, whole_norms = whole_values([tensor_of[name] for name in names], sums.unsqueeze(1), norms)
+    whole = dict(zip(names, zip(whole_sums.squeeze(1), whole_norms, strict=True), strict=True))
+    return [_with_values(batch, whole) if _is_sharded(batch) else batch for batch in batches]
+
+
+def _is_sharded(batch: Batch) -> bool:
+    return batch.tensors[0].sharding is not None
+
+
+def _with_values(batch: Batch, whole: dict[str, tuple[Tensor, Tensor]]) -> Batch:
+    dtype = batch.tensors[0].weight.dtype
+    gradients, largest = (
+        torch.stack(values).to(dtype) for values in zip(*(whole[tensor.name] for tensor in batch.tensors), strict=True)
+    )
+    return batch._replace(gradients=None if batch.gradients is None else gradients, largest=largest)
+
+
+def whole_values(tensors: Sequence[ProjectedTensor], sums: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    What is true of whole tensors, from what each process knows of its parts. Every process has to call it with the same
+    tensors: it is one all-gather for all of them (for each process group, where there are several).
+
+    Args:
+        tensors (`Sequence[ProjectedTensor]`): sharded or not.
+        sums (`Tensor`): values that add up, one row per tensor.
+        norms (`Tensor`): the largest row norm of each part (1e-8 is in it), one per tensor; 0 for an empty part.
+
+    Returns:
+        `tuple[Tensor, Tensor]`: the sums, and the largest row norm of each whole tensor; in float64 if any is sharded.
+    """
+    members: dict[torch.distributed.ProcessGroup, list[int]] = {}
+    for number, tensor in enumerate(tensors):
+        if tensor.sharding is not None:
+            members.setdefault(tensor.sharding.group, []).append(number)
+    if not members:
+        return sums, norms
+    values = torch.cat([sums.double(), norms.double().unsqueeze(1)], dim=1)
+    for numbers in members.values():
+        shardings = [sharding for number in numbers if (sharding := tensors[number].sharding) is not None]
+        everything = len(numbers) == len(tensors)
+        index = slice(None) if everything else torch.tensor(numbers, device=values.device)
+        splits_rows = _mask(tuple(sharding.splits_rows for sharding in shardings), values.device)
+        values[index] = _whole(_gathered(values[index], shardings[0]), splits_rows)
+    return values[:, :-1], values[:, -1]
+
+
+def _gathered(values: Tensor, sharding: Sharding) -> Tensor:
+    """The values of every process, along a new first dimension."""
+    sent = values.to(sharding.device_type).contiguous()
+    processes = torch.distributed.get_world_size(sharding.group)
+    received = sent.new_empty(processes * len(sent), *sent.shape[1:])
+    torch.distributed.all_gather_into_tensor(received, sent, group=sharding.group)
+    return received.view(processes, *sent.shape).to(values.device)
+
+
+def _whole(parts: Tensor, splits_rows: Tensor) -> Tensor:
+    sums, norms = parts[..., :-1].sum(dim=0), parts[..., -1]
+    of_one_row = (norms - RADIUS_FLOOR).clamp(min=0).sum(dim=0) + RADIUS_FLOOR
+    return torch.cat([sums, torch.where(splits_rows, of_one_row, norms.amax(dim=0)).unsqueeze(1)], dim=1)
+
+
+@functools.lru_cache(maxsize=32)
+def _mask(values: tuple[bool, ...], device: torch.device) -> Tensor:
+    # Kept, because sending it at every step would make the host wait for the device.
+    return torch.tensor(values, device=device)

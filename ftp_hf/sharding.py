@@ -1,0 +1,112 @@
+"""
+Tensors that are spread over processes as `DTensor`s (FSDP2).
+
+Each process keeps the rows that it trains, with their anchors and moments, so that its memory falls with the number of
+processes. The radius belongs to the whole tensor, and every process keeps the same: exchange.py says how.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Placement, Shard, distribute_tensor
+
+__all__ = ["Sharding", "like", "local", "local_part_of"]
+
+
+class Sharding(NamedTuple):
+    """How a tensor is spread over processes."""
+
+    group: ProcessGroup
+    device_type: str
+    """Of the tensors that the group can send: not that of the weights, where FSDP2 offloads them to the CPU."""
+    splits_rows: bool
+    """Whether the tensor is one row, of which each process has a part. (Else each has whole rows.)"""
+
+    @classmethod
+    def of(cls, name: str, tensor: Tensor, row_dim: int) -> "Sharding | None":
+        """
+        How a tensor is sharded.
+
+        Args:
+            name (`str`): what errors call it.
+            tensor (`Tensor`): a parameter.
+            row_dim (`int`): the dimension that counts rows.
+
+        Returns:
+            `Sharding` or `None`: `None` for an ordinary tensor, and for a `DTensor` that every process has all of.
+
+        Raises:
+            ValueError: rows of a matrix are cut through, or the tensor is cut along two dimensions of the mesh.
+        """
+        if not isinstance(tensor, DTensor):
+            return None
+        try:
+            return _sharding(tensor.device_mesh, tensor.placements, tensor.ndim, row_dim)
+        except ValueError as error:
+            raise ValueError(f"{name} is sharded as {tensor.placements}: {error}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _sharding(mesh: DeviceMesh, placements: tuple[Placement, ...], ndim: int, row_dim: int) -> Sharding | None:
+    cuts = [(dim, placement) for dim, placement in enumerate(placements) if not placement.is_replicate()]
+    if not cuts:
+        return None
+    mesh_dim, placement = cuts[0]
+    if len(cuts) > 1 or type(placement) is not Shard:
+        raise ValueError(
+            "projection knows tensors that are cut along one dimension of the device mesh (FSDP2, with or without "
+            "replication). Train without tensor parallelism, or put the parameter in a param group with project=False"
+        )
+    if ndim >= 2 and placement.dim != row_dim:
+        raise ValueError(
+            f"its rows (output units) are dimension {row_dim}, and each process would have a part of every row. Shard it "
+            f"along dimension {row_dim} (shard_placement_fn of fully_shard), train with DDP, or put it in a param group "
+            "with project=False"
+        )
+    return Sharding(mesh.get_group(mesh_dim), mesh.device_type, splits_rows=ndim < 2)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process has: its memory, not a copy, if gradients are disabled."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:
+    """
+    A new tensor that is sharded like another one.
+
+    Args:
+        tensor (`Tensor`): the other one.
+        part (`Tensor`): the values of the part that this process has: the shape of `local(tensor)`.
+        **options: `dtype`, `device` and `pin_memory`, as for `torch.empty_like`.
+
+    Returns:
+        `Tensor`: a `DTensor` if `tensor` is one.
+    """
+    # Not DTensor.from_local, which moves a part that is on the CPU to the device of the mesh.
+    new = torch.empty_like(tensor, **options)
+    local(new).copy_(part)
+    return new
+
+
+def local_part_of(whole: Tensor, tensor: Tensor) -> Tensor:
+    """
+    The part of a whole tensor that this process would have, were it sharded like another one.
+
+    Args:
+        whole (`Tensor`): the shape of `tensor`; an ordinary tensor, or a `DTensor` that is sharded in any way.
+        tensor (`Tensor`): the other one.
+
+    Returns:
+        `Tensor`: the shape of `local(tensor)`.
+    """
+    if not isinstance(tensor, DTensor):
+        return whole
+    if isinstance(whole, DTensor):
+        return whole.redistribute(tensor.device_mesh, tensor.placements).to_local()
+    # Every process has the whole tensor, so nothing has to be sent.
+    return distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
