@@ -22,7 +22,8 @@ from rich.table import Table
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction, HfArgumentParser, Trainer, TrainerCallback
 
-from ftp_hf import CompleteLoadingMixin, FTPTrainer, FTPTrainingArguments
+from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer, FTPTrainingArguments
+from ftp_hf.atomic_files import replacing
 
 Script = TypeVar("Script", bound="ScriptArguments")
 
@@ -162,8 +163,8 @@ class StepTimer(TrainerCallback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-class PlainTrainer(CompleteLoadingMixin, Trainer):
-    """`Trainer`, which resumes models with renamed tensors too."""
+class PlainTrainer(CompleteSavingMixin, CompleteLoadingMixin, Trainer):
+    """`Trainer`, which resumes models with renamed tensors too, and only from whole checkpoints."""
 
 
 @dataclass
@@ -273,7 +274,8 @@ def finetune(
     trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():
-        (Path(training.output_dir) / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        with replacing(Path(training.output_dir) / "results.json") as part:
+            part.write_text(json.dumps(results, indent=2) + "\n")
         print_results(results)
     return results
 

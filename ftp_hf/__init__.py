@@ -1,6 +1,7 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
 from .checkpoint_loading import CompleteLoadingMixin
+from .checkpoint_saving import CompleteSavingMixin
 from .optim import FTP, FTPSGD, FTPAdamW
 from .projected import ProjectedOptimizer, Radius
 from .trainer import FTPTrainer, FTPTrainerMixin, projected_optimizer
@@ -10,6 +11,7 @@ __all__ = [
     "FTP",
     "FTPSGD",
     "CompleteLoadingMixin",
+    "CompleteSavingMixin",
     "FTPAdamW",
     "FTPArguments",
     "FTPTrainer",

@@ -21,6 +21,9 @@ from .sharding import Sharding
 
 __all__ = ["Batch", "put_together", "whole_values"]
 
+# Renamed in torch 2.13; the old name warns at every call.
+_ALL_GATHER = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
+
 
 class Batch(NamedTuple):
     """Tensors that are projected together, and what is known for it."""
@@ -105,7 +108,7 @@ def _gathered(values: Tensor, sharding: Sharding) -> Tensor:
     sent = values.to(sharding.device_type).contiguous()
     processes = torch.distributed.get_world_size(sharding.group)
     received = sent.new_empty(processes * len(sent), *sent.shape[1:])
-    torch.distributed.all_gather_into_tensor(received, sent, group=sharding.group)
+    getattr(torch.distributed, _ALL_GATHER)(received, sent, group=sharding.group)
     return received.view(processes, *sent.shape).to(values.device)
 
 

@@ -19,7 +19,10 @@
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
    only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
    with the optimizer state that was saved beside them, or after `release_weights()`.
-7. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
+7. **Sharded parameters (FSDP2) have one radius, not one for each process.** Every process projects the rows that it has,
+   and one all-gather a step tells them the radius gradient and the largest row norm of the whole tensor. So all
+   processes have to call `step()` and `radii()`. See `sharding.py` and `exchange.py`.
+8. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
    is the parameter's own, and its neighbours do not notice.
 
 # What is refused and what is left to torch
@@ -28,6 +31,7 @@
 | -------------------------------------------- | -------------------------------------------------------------------- |
 | NaN or infinite gradient                     | the weights do what torch's optimizer does, the radius keeps still   |
 | sparse gradient, complex or float16 weights  | `ValueError` with its name; its group can set `project=False`        |
+| matrix sharded through its rows (TP, FSDP1)  | `ValueError` with its name and the sharding that serves              |
 | non-leaf tensor, duplicate parameter         | torch's own error or warning                                         |
 | `differentiable=True`                        | `ValueError`: the projection is not differentiated through           |
 | a closure                                    | evaluated once, before the radius is learned                         |
@@ -88,7 +92,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
 
     Raises:
         ValueError: an option is out of range; a pattern matches nothing or lacks names to match; a projected parameter
-            is complex, float16 or sharded; anchors are missing, misshapen or not finite.
+            is complex, float16 or sharded through its rows; anchors are missing, misshapen or not finite.
         TypeError: `exclude`, `transposed` or `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """

@@ -1,21 +1,22 @@
 """The Trainer that projects: a mixin for any `Trainer` class, and that mixin on `Trainer` itself."""
 
 import logging
-import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from transformers import Trainer
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
 from .anchors import CheckpointAnchors
 from .checkpoint_loading import CompleteLoadingMixin
+from .checkpoint_saving import CompleteSavingMixin
+from .checkpoints import has_optimizer_state
+from .distributed import check_agreement, check_loaded, check_strategy, from_first_process
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
-from .projected import ProjectedOptimizer
+from .projected import ProjectedOptimizer, Radius
+from .radius_logs import check_finite, summarize
 from .training_args import FTPArguments
 
 __all__ = ["FTPTrainer", "FTPTrainerMixin", "projected_optimizer"]
@@ -23,7 +24,7 @@ __all__ = ["FTPTrainer", "FTPTrainerMixin", "projected_optimizer"]
 logger = logging.getLogger(__name__)
 
 
-class FTPTrainerMixin(CompleteLoadingMixin):
+class FTPTrainerMixin(CompleteSavingMixin, CompleteLoadingMixin):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
@@ -37,51 +38,57 @@ class FTPTrainerMixin(CompleteLoadingMixin):
     args: Any
     model: Any
     optimizer: Any
-    is_deepspeed_enabled: bool
+    accelerator: Any
     is_fsdp_enabled: bool
     _resume_anchors: Path | None = None
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """
-        As `Trainer.train`, once it is certain where the anchors of a resumed run come from.
-
-        Raises:
-            ValueError: the checkpoint has no optimizer state, and the pre-trained weights cannot be had.
-        """
-        self._resume_anchors = self._find_resume_anchors(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """
         The optimizer of the Trainer class with [`FTP`] around it, unless it already projects.
 
         Raises:
-            ValueError: no parameter is left to project; the optimizer already projects, but `ftp_*` options are set; the
-                run is sharded or its optimizer steps during backward; or as [`FTP`].
+            ValueError: no parameter is left to project; the optimizer already projects, but `ftp_*` options are set, or
+                it steps during backward; as [`check_strategy`], [`check_loaded`], [`check_agreement`] and [`FTP`].
         """
-        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
         self._check_supported()
+        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
         projected = projected_optimizer(optimizer)
         if projected is None:
-            self.optimizer = self._with_projection(optimizer, self.model if model is None else model)
+            self.optimizer = projected = self._with_projection(optimizer, self.model if model is None else model)
         elif FTPArguments.of(self.args) != FTPArguments():
             raise ValueError(
                 "the optimizer that you passed already projects, so the ftp_* options would be ignored: set its own "
                 "options, or pass a plain optimizer, which FTPTrainer projects as the ftp_* options say"
             )
-        elif self._resume_anchors is not None and not (projected.has_external_anchors or projected.anchors()):
+        elif self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
             raise ValueError(
                 "the checkpoint to resume from holds no optimizer state, so the optimizer that you passed would take "
                 f"the fine-tuned weights for anchors: build it with anchors={str(self._resume_anchors)!r}"
             )
+        compare_weights = self.is_fsdp_enabled and not self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading
+        check_agreement(projected, compare_weights=compare_weights)
         return self.optimizer  # type: ignore[no-any-return]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """As `Trainer.log`, with the radii in each training log."""
-        projected = projected_optimizer(self.optimizer)
-        if "loss" in logs and projected is not None:
-            logs.update(_summarize(projected, each=FTPArguments.of(self.args).ftp_log_parameters))
+        """
+        As `Trainer.log`, with the radii in each training log.
+
+        Raises:
+            FloatingPointError: the weights are not finite any more; nor is a checkpoint saved then.
+        """
+        if "loss" in logs and (radii := self._radii_of_finite_weights()):
+            logs.update(summarize(radii, each=FTPArguments.of(self.args).ftp_log_parameters))
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._radii_of_finite_weights()
+        super()._save_checkpoint(model, trial)
+
+    def _radii_of_finite_weights(self) -> dict[str, Radius]:
+        projected = projected_optimizer(self.optimizer)
+        radii = {} if projected is None else projected.radii()
+        check_finite(radii, self.state.global_step)
+        return radii
 
     def _load_best_model(self) -> None:
         if (projected := projected_optimizer(self.optimizer)) is not None:
@@ -95,7 +102,8 @@ class FTPTrainerMixin(CompleteLoadingMixin):
 
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
-        new = new_parameters(model, anchors) if options.ftp_exclude_new else set()
+        # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
+        new = from_first_process(new_parameters(model, anchors)) if options.ftp_exclude_new else set()
         excluded = [name for name in named if name in new]
         if excluded:
             logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
@@ -124,11 +132,12 @@ class FTPTrainerMixin(CompleteLoadingMixin):
             )
         return projected
 
-    def _find_resume_anchors(self, resume_from_checkpoint: str | bool | None) -> Path | None:
-        checkpoint = resume_from_checkpoint
-        if checkpoint is True:
-            checkpoint = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
-        if not checkpoint or all((Path(checkpoint) / name).is_file() for name in (OPTIMIZER_NAME, SCHEDULER_NAME)):
+    def _prepare_resume(self, checkpoint: Path | None) -> None:
+        super()._prepare_resume(checkpoint)
+        self._resume_anchors = self._find_resume_anchors(checkpoint)
+
+    def _find_resume_anchors(self, checkpoint: Path | None) -> Path | None:
+        if checkpoint is None or has_optimizer_state(checkpoint):
             return None
         source = FTPArguments.of(self.args).ftp_anchors
         if source is None:
@@ -143,11 +152,8 @@ class FTPTrainerMixin(CompleteLoadingMixin):
         return local_checkpoint(source)
 
     def _check_supported(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            raise ValueError(
-                f"{type(self).__name__} does not support DeepSpeed and FSDP yet, which shard the tensors that it "
-                "projects: train with DDP (torchrun or accelerate launch without a sharding plugin)"
-            )
+        check_strategy(self.accelerator)
+        check_loaded(self.model)
         if any(kind in self.args.optim for kind in ("lomo", "layerwise")):
             raise ValueError(
                 f"optim={self.args.optim!s} changes the weights during the backward pass, before the radius can read "
@@ -180,20 +186,3 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
     while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
         optimizer = getattr(optimizer, "optimizer", None)
     return optimizer
-
-
-def _summarize(optimizer: ProjectedOptimizer, *, each: bool) -> dict[str, float]:
-    radii = optimizer.radii()
-    if not radii:
-        return {}
-    radius, deviation, on_boundary = zip(*radii.values(), strict=True)
-    summary = {
-        "ftp_radius_max": max(radius),
-        "ftp_radius_median": statistics.median(radius),
-        "ftp_deviation_max": max(deviation),
-        "ftp_deviation_median": statistics.median(deviation),
-        "ftp_on_boundary": statistics.fmean(on_boundary),
-    }
-    if each:
-        summary |= {f"ftp_radius/{name}": value.radius for name, value in radii.items()}
-    return summary

@@ -13,6 +13,7 @@ from accelerate.utils import DistributedType
 
 def enable():
     """Call it before anything makes an `Accelerator`."""
-    dist.init_process_group("gloo")
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
     PartialState._prepare_backend = lambda *_, **__: ("gloo", DistributedType.MULTI_GPU)
     PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))

@@ -20,11 +20,16 @@ def environment():
     }
 
 
-def command(script, *args, processes=1):
-    """The command line of `script` on so many processes; a name without a folder is one of tests/workers."""
+def command(script, *args, processes=1, config=None):
+    """
+    The command line of `script` on so many processes, or by a config of accelerate; a name without a folder is one of
+    tests/workers.
+    """
     path = WORKERS / script if "/" not in str(script) else script
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    return [sys.executable, *launcher, str(path), *map(str, args)]
+    if config is not None:
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", processes]
+    return [str(word) for word in (sys.executable, *launcher, path, *args)]
 
 
 def start(script, *args, processes=1, **options):
@@ -40,10 +45,10 @@ def start(script, *args, processes=1, **options):
     )
 
 
-def run(script, *args, processes=1, check=True, timeout=300):
+def run(script, *args, processes=1, config=None, check=True, timeout=300):
     """Run it to its end. Raises with what it printed if it fails, unless `check=False`."""
     result = subprocess.run(
-        command(script, *args, processes=processes),
+        command(script, *args, processes=processes, config=config),
         env=environment(),
         capture_output=True,
         text=True,

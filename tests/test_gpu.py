@@ -3,6 +3,8 @@
 import pytest
 import torch
 from problems import LOOP, make_gradients, make_parameters, train
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ftp_hf import FTPAdamW
@@ -100,3 +102,34 @@ def test_a_captured_step_replays():
         reference.step()
     for name, parameter in eager.items():
         torch.testing.assert_close(captured[name], parameter, rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    """Of one process, which sends what it has to itself."""
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl", f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield init_device_mesh("cuda", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"], ids=["on the device", "offloaded as by FSDP2"])
+def test_sharded_steps_are_those_of_the_cpu(mesh, device):
+    whole = make_parameters(torch.float32)
+    del whole["scale"]  # FSDP2 shards no scalars
+
+    def shard(tensor):
+        return distribute_tensor(tensor.detach().cuda(), mesh, [Shard(0)]).to(device)
+
+    shards = {name: torch.nn.Parameter(shard(parameter)) for name, parameter in whole.items()}
+    optimizers = [FTPAdamW(parameters.items(), lr=1e-2, fused=True) for parameters in (whole, shards)]
+    for gradient in make_gradients(whole, 30):
+        train(optimizers[0], whole, [gradient])
+        for name, parameter in shards.items():
+            parameter.grad = shard(gradient[name])
+        optimizers[1].step()
+    for name, parameter in whole.items():
+        local = shards[name].to_local()
+        assert local.device.type == optimizers[1].state[shards[name]]["anchor_or_direction"].device.type == device
+        torch.testing.assert_close(local.cpu(), parameter, rtol=0, atol=1e-5)
+    for name, radius in optimizers[0].radii().items():
+        assert optimizers[1].radii()[name].radius == pytest.approx(radius.radius, abs=1e-4)

@@ -449,14 +449,6 @@ def test_gpt2_rows_are_output_units(tmp_path):
     assert optimizer.radii()[name].deviation == pytest.approx(by_output_unit.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("attribute", "option"), [("is_fsdp_enabled", "FSDP"), ("is_deepspeed_enabled", "DeepSpeed")])
-def test_sharded_training_is_refused(checkpoint, dataset, tmp_path, attribute, option):
-    trainer = FTPTrainer(load(checkpoint), arguments(tmp_path), train_dataset=dataset)
-    setattr(trainer, attribute, True)
-    with pytest.raises(ValueError, match=option):
-        trainer.create_optimizer()
-
-
 def test_optimizers_that_step_during_backward_are_refused(checkpoint, dataset, tmp_path):
     trainer = FTPTrainer(load(checkpoint), arguments(tmp_path), train_dataset=dataset)
     trainer.args.optim = "galore_adamw_layerwise"

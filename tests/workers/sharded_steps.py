@@ -22,7 +22,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
-from ftp_hf import FTPSGD, FTPAdamW, eager_kernels, kernels, triton_kernels
+from ftp_hf import FTPSGD, FTPAdamW, eager_kernels, exchange, kernels, triton_kernels
+from ftp_hf.sharding import local
 
 # Fewer rows than processes, as many, more, and a number that does not divide; single rows; and what makes row blocks.
 SHAPES = {
@@ -119,7 +120,7 @@ def sent_by_a_step(mesh):
     }
     optimizer = FTPAdamW(parameters.items(), lr=1e-2, **OPTIONS)
     sizes = []
-    gather = dist.all_gather_into_tensor
+    gather = getattr(dist, exchange._ALL_GATHER)
 
     def counting(received, sent, **options):
         sizes.append(sent.nbytes)
@@ -129,9 +130,29 @@ def sent_by_a_step(mesh):
         for parameter in parameters.values():
             parameter.grad = torch.ones_like(parameter)
         sizes.clear()
-        with mock.patch.object(dist, "all_gather_into_tensor", counting):
+        with mock.patch.object(dist, exchange._ALL_GATHER, counting):
             optimizer.step()
     return {"tensors": len(optimizer.radii()), "bytes": sum(sizes)}
+
+
+def scaled_steps(mesh):
+    """Whether each of four steps under a GradScaler changed anything, the third with an overflow on the first process."""
+    parameter = torch.nn.Parameter(sharded(torch.ones(4, 3), "w", mesh))
+    optimizer = FTPAdamW({"w": parameter}.items(), lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler.scale(torch.ones(()))
+    changed = []
+    for step in range(4):
+        gradient = torch.full((4, 3), 4.0)
+        if step == 2:
+            gradient[0, 0] = torch.inf
+        parameter.grad = sharded(gradient, "w", mesh)
+        before = [local(tensor).clone() for tensor in (parameter.detach(), *optimizer.state[parameter].values())]
+        scaler.step(optimizer)
+        scaler.update()
+        after = [local(tensor) for tensor in (parameter.detach(), *optimizer.state[parameter].values())]
+        changed.append(len(before) != len(after) or not all(map(torch.equal, before, after)))
+    return changed
 
 
 def refusals(mesh):
@@ -187,23 +208,23 @@ def main(output):
     world = dist.get_world_size()
     mesh = init_device_mesh("cpu", (world,))
     assert isinstance(sharded(torch.ones(4, 3), "four-rows.weight", mesh), DTensor)
-    results = {"world_size": world}
-    results["golden"] = {name: golden(name, mesh) for name in MANIFEST}
-    results["optimizers"] = {
-        name: compare(PROJECTED[name], mesh) for name in ("FTPAdamW-fused", "FTPSGD-nesterov", "FTP-RAdam")
-    }
+    results = {"world_size": world, "sent": sent_by_a_step(mesh), "scaled_steps": scaled_steps(mesh)}
+    fused = PROJECTED["FTPAdamW-fused"]
+    results["optimizers"] = {"FTPAdamW-fused": compare(fused, mesh)}
+    if world == 2:
+        results["golden"] = {name: golden(name, mesh) for name in MANIFEST}
+        results["refusals"] = refusals(mesh)
+        results["optimizers"] |= {name: compare(PROJECTED[name], mesh) for name in ("FTPSGD-nesterov", "FTP-RAdam")}
+        results["optimizers"]["bfloat16"] = compare(fused, mesh, torch.bfloat16)
+    else:
+        noisy = ("adamw_noisy_float32", "adamw_noisy_radius_returns_to_floor")
+        results["golden"] = {name: golden(name, mesh) for name in noisy}
+        results["optimizers"]["from-elsewhere"] = compare(from_elsewhere, mesh)
+        results["optimizers"]["float64"] = compare(fused, mesh, torch.float64)
+        results["optimizers"]["hsdp"] = compare(fused, init_device_mesh("cpu", (2, world // 2)))
     for module, steps in ((eager_kernels, 16), (triton_kernels, 6)):
         with mock.patch.object(kernels, "_kernels_for", lambda _, module=module: module):
-            name = module.__name__.removeprefix("ftp_hf.")
-            results["optimizers"][name] = compare(PROJECTED["FTPAdamW-fused"], mesh, steps=steps)
-    results["optimizers"]["from-elsewhere"] = compare(from_elsewhere, mesh)
-    results["optimizers"]["bfloat16"] = compare(PROJECTED["FTPAdamW-fused"], mesh, torch.bfloat16)
-    results["sent"] = sent_by_a_step(mesh)
-    results["refusals"] = refusals(mesh)
-    results["optimizers"]["float64"] = compare(PROJECTED["FTPAdamW-fused"], mesh, torch.float64)
-    if world == 4:
-        replicated = init_device_mesh("cpu", (2, 2))
-        results["optimizers"]["hsdp"] = compare(PROJECTED["FTPAdamW-fused"], replicated)
+            results["optimizers"][module.__name__.removeprefix("ftp_hf.")] = compare(fused, mesh, steps=steps)
     Path(output, f"rank{dist.get_rank()}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
 

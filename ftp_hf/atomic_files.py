@@ -1,0 +1,80 @@
+"""Writing files so that a crash or a full disk leaves the earlier ones: beside them first, then all at once in their place."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["flush", "flush_folder", "move_files", "replacing"]
+
+_WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(?P<index>\.index\.json)?")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A path to write to, whose file takes the place of `path` once the block has ended without an error.
+
+    Args:
+        path (`Path`): the file, which may exist.
+
+    Returns:
+        `Path`: the path to write to, in the same folder.
+    """
+    part = path.with_name(f"_{path.name}.part")
+    try:
+        yield part
+        flush(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """
+    Move all files of a saved model into a folder that may hold an earlier one: each takes its place whole, and weights
+    that the earlier model had more of are removed.
+
+    Args:
+        source (`Path`): a folder in the same file system.
+        target (`Path`): where they go, under the same names.
+    """
+    names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+    weights = {name: match for name in names if (match := _WEIGHTS.fullmatch(str(name)))}
+    indices = [name for name, match in weights.items() if match["index"]]
+    for name in names:
+        flush(source / name)
+    for index in indices:
+        # Shards of two saves have the same names: without an index nobody takes them for one model.
+        (target / index).unlink(missing_ok=True)
+    for name in [*(name for name in names if name not in indices), *indices]:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).replace(target / name)
+        flush_folder((target / name).parent)
+    stems = {match["stem"] for match in weights.values()}
+    for path in target.iterdir():
+        match = _WEIGHTS.fullmatch(path.name)
+        if match and match["stem"] in stems and Path(path.name) not in weights:
+            path.unlink()
+
+
+def flush(path: Path) -> None:
+    """Have the contents of a file on the disk, so that a power cut cannot take them back."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,197 @@
+"""Checkpoints on disk: which of them are whole, and how one is written without harm to the one that it replaces."""
+
+import json
+import logging
+import re
+import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .atomic_files import flush, flush_folder, replacing
+
+__all__ = [
+    "MANIFEST",
+    "begin_checkpoint",
+    "find_damage",
+    "finish_checkpoint",
+    "has_optimizer_state",
+    "list_checkpoints",
+    "newest_whole",
+    "restore_replaced",
+]
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "checksums.json"
+# The file that transformers' own just-in-time checkpoints are marked with (5.4 to 5.23, `trainer_jit_checkpoint.py`).
+_MARKER = "checkpoint-is-incomplete.txt"
+# What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).
+_REPLACED = "_replaced-"
+_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+_CHUNK = 1 << 22
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """
+    The checkpoints of a run, the newest first, whole or not.
+
+    Args:
+        run (`Path`): the run's `output_dir`.
+
+    Returns:
+        `list[Path]`
+    """
+    folders = [path for path in run.iterdir() if path.is_dir()] if run.is_dir() else []
+    steps = {path: _CHECKPOINT.fullmatch(path.name) for path in folders}
+    found = {path: int(match[1]) for path, match in steps.items() if match}
+    return sorted(found, key=found.__getitem__, reverse=True)
+
+
+def newest_whole(candidates: list[Path]) -> Path | None:
+    """The first of the checkpoints that is whole; `None` if none is."""
+    return next((checkpoint for checkpoint in candidates if find_damage(checkpoint) is None), None)
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """
+    Compare a checkpoint with the sizes and checksums that were taken when it was saved. One of a plain `Trainer`, which
+    takes none, passes if it has the file that `Trainer` writes last.
+
+    Args:
+        checkpoint (`Path`): the folder.
+
+    Returns:
+        `str` or `None`: what is wrong, with the names of the files; `None` if the checkpoint is whole.
+    """
+    if not (checkpoint / MANIFEST).is_file():
+        if not checkpoint.is_dir():
+            return "there is no such folder"
+        if (checkpoint / _MARKER).exists():
+            return f"its save was cut short ({MANIFEST} is missing)"
+        return None if (checkpoint / TRAINER_STATE_NAME).is_file() else f"{TRAINER_STATE_NAME} is missing"
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text())["files"]
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda name: _find_damaged_file(checkpoint / name, name, **files[name]), files)
+            return ", ".join(filter(None, found)) or None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+
+
+def begin_checkpoint(checkpoint: Path) -> None:
+    """
+    Make the folder of a checkpoint, marked as incomplete until [`finish_checkpoint`]. If it exists and may be whole, it
+    is kept aside until then.
+
+    Args:
+        checkpoint (`Path`): the folder.
+    """
+    _restore(checkpoint)
+    if any((checkpoint / name).exists() for name in (MANIFEST, TRAINER_STATE_NAME)):
+        checkpoint.rename(_aside(checkpoint))
+    _remove(checkpoint)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / _MARKER).write_text("This checkpoint is being saved, or its save was cut short.\n")
+    flush(checkpoint / _MARKER)
+    flush_folder(checkpoint)
+    flush_folder(checkpoint.parent)
+
+
+def finish_checkpoint(checkpoint: Path) -> None:
+    """
+    Declare a checkpoint whole, once all its files are written: their sizes and checksums go into `checksums.json`, and
+    the checkpoint that it replaces is deleted.
+
+    Args:
+        checkpoint (`Path`): the folder.
+    """
+    inside = sorted(path for path in checkpoint.rglob("*") if path.name not in (MANIFEST, _MARKER))
+    files = [path for path in inside if path.is_file()]
+    with ThreadPoolExecutor() as pool:
+        sealed = zip(files, pool.map(_seal, files), strict=True)
+        entries = {path.relative_to(checkpoint).as_posix(): entry for path, entry in sealed}
+    for folder in [*(path for path in inside if path.is_dir()), checkpoint]:
+        flush_folder(folder)
+    with replacing(checkpoint / MANIFEST) as part:
+        part.write_text(json.dumps({"files": entries}, indent=2) + "\n")
+    (checkpoint / _MARKER).unlink(missing_ok=True)
+    _remove(_aside(checkpoint))
+
+
+def restore_replaced(run: Path) -> None:
+    """
+    Put back the checkpoints of a run whose replacement was cut short.
+
+    Args:
+        run (`Path`): the run's `output_dir`, which nobody may be writing to.
+    """
+    for aside in run.glob(f"{_REPLACED}*"):
+        _restore(run / aside.name.removeprefix(_REPLACED))
+
+
+def has_optimizer_state(checkpoint: Path) -> bool:
+    """
+    Whether `Trainer` resumes the optimizer from a checkpoint: as it tells itself in `_load_optimizer_and_scheduler`
+    (transformers 5.4 to 5.23), where FSDP has a file or a folder of another name.
+
+    Args:
+        checkpoint (`Path`): the folder.
+
+    Returns:
+        `bool`
+    """
+    whole = [checkpoint / name for name in (OPTIMIZER_NAME, OPTIMIZER_NAME_BIN)]
+    sharded = checkpoint.glob(f"*{Path(OPTIMIZER_NAME_BIN).stem}*/")
+    has_optimizer = any(path.is_file() for path in whole) or any(path.is_dir() for path in sharded)
+    return has_optimizer and (checkpoint / SCHEDULER_NAME).is_file()
+
+
+def _aside(checkpoint: Path) -> Path:
+    return checkpoint.with_name(_REPLACED + checkpoint.name)
+
+
+def _restore(checkpoint: Path) -> None:
+    aside = _aside(checkpoint)
+    if not aside.is_dir():
+        return
+    if (checkpoint / MANIFEST).is_file() and find_damage(checkpoint) is None:
+        _remove(aside)
+    else:
+        _remove(checkpoint)
+        aside.rename(checkpoint)
+        logger.warning("The save that was to replace %s was cut short: the earlier one is back.", checkpoint)
+
+
+def _remove(checkpoint: Path) -> None:
+    # What is left if this is cut short must not pass for a checkpoint of a plain Trainer.
+    (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    flush(path)
+    return {"size": path.stat().st_size, "crc32": _checksum(path)}
+
+
+def _checksum(path: Path) -> str:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
+
+
+def _find_damaged_file(path: Path, name: str, *, size: int, crc32: str) -> str | None:
+    try:
+        if (found := path.stat().st_size) != size:
+            return f"{name} has {found} bytes instead of {size}"
+        return None if _checksum(path) == crc32 else f"the checksum of {name} differs"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"

@@ -1,0 +1,53 @@
+"""What the logs of a run tell of its radii, and when they end it."""
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from .projected import Radius
+
+__all__ = ["check_finite", "summarize"]
+
+
+def summarize(radii: Mapping[str, Radius], *, each: bool) -> dict[str, float]:
+    """
+    The radii in a few numbers.
+
+    Args:
+        radii (mapping from `str` to `Radius`): by parameter name, at least one.
+        each (`bool`): whether to list every radius too.
+
+    Returns:
+        `dict[str, float]`: by the key of the log.
+    """
+    radius, deviation, on_boundary = zip(*radii.values(), strict=True)
+    summary = {
+        "ftp_radius_max": max(radius),
+        "ftp_radius_median": statistics.median(radius),
+        "ftp_deviation_max": max(deviation),
+        "ftp_deviation_median": statistics.median(deviation),
+        "ftp_on_boundary": statistics.fmean(on_boundary),
+    }
+    if each:
+        summary |= {f"ftp_radius/{name}": value.radius for name, value in radii.items()}
+    return summary
+
+
+def check_finite(radii: Mapping[str, Radius], steps: int) -> None:
+    """
+    Raise if the weights are lost, before they are saved over good ones.
+
+    Args:
+        radii (mapping from `str` to `Radius`): by parameter name.
+        steps (`int`): how many steps were taken.
+
+    Raises:
+        FloatingPointError: names a parameter whose distance from its anchor is not finite.
+    """
+    lost = [name for name, radius in radii.items() if not math.isfinite(radius.deviation)]
+    if lost:
+        raise FloatingPointError(
+            f"training diverged: after {steps} steps the weights of {lost[0]}{', …' if lost[1:] else ''} are not finite, "
+            "because a loss or a gradient was not. Look at the data, the learning rate and the precision, and go on from "
+            "the last checkpoint (resume_from_checkpoint=True), which is from before"
+        )

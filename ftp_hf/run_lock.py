@@ -1,0 +1,38 @@
+"""One run at a time in a folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+__all__ = ["run_lock"]
+
+# What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).
+_LOCK = "_training.lock"
+
+
+@contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """
+    Hold a run's folder. The system lets go of it when the process ends, however it ends.
+
+    Args:
+        run (`Path`): the run's `output_dir`.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OSError(
+            f"another run is training in {run}, and each would overwrite the checkpoints of the other: give this run "
+            "another output_dir, or wait until that one has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
