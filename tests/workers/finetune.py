@@ -10,6 +10,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import fsdp_on_cpu
+import process_groups
 import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
@@ -181,10 +182,8 @@ def count_a_known_collective() -> list[str]:
     return collectives.names
 
 
-def main() -> None:
-    options = parse_options()
-    if options.fsdp:
-        fsdp_on_cpu.enable()
+def finetune(options: Namespace) -> None:
+    """Train, and write what this process ends with."""
     arguments = training_arguments(options)
     set_seed(arguments.seed)
     count = CountCollectives()
@@ -225,9 +224,11 @@ def main() -> None:
         },
         options.output / f"rank{trainer.accelerator.process_index}.pt",
     )
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    parsed = parse_options()
+    if parsed.fsdp:
+        fsdp_on_cpu.enable()
+    finetune(parsed)
+    process_groups.leave()

@@ -7,7 +7,6 @@ Each RUN is an output folder; the runs happen one after the other, and leave the
 """
 
 import argparse
-import gc
 import io
 import os
 import resource
@@ -16,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import process_groups
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, TrainerCallback
 
@@ -160,11 +160,7 @@ def main():
     flags = parser.parse_args()
     for run in flags.runs:
         finetune(flags, run)
-    if torch.distributed.is_initialized():
-        # A DDP model that outlives the process group takes it down with the GIL held, for which gloo's thread may be
-        # waiting (torch 2.13, `~Reducer`).
-        gc.collect()
-        torch.distributed.destroy_process_group()
+    process_groups.leave()
 
 
 if __name__ == "__main__":

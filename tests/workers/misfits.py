@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import fsdp_on_cpu
-import torch.distributed as dist
+import process_groups
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
@@ -80,7 +80,7 @@ def main(pretrained, other, output):
     said["new head under efficient loading"] = train(pretrained, run, **fsdp | {"fsdp_config": efficient})
     said["checkpoints"] = sorted(path.name for path in run.glob("checkpoint-*"))
     Path(output, f"rank{os.environ['RANK']}.json").write_text(json.dumps(said))
-    dist.destroy_process_group()
+    process_groups.leave()
 
 
 if __name__ == "__main__":

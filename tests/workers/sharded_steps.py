@@ -14,6 +14,7 @@ from unittest import mock
 os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
 
 import numpy as np
+import process_groups
 import torch
 import torch.distributed as dist
 from problems import PROJECTED, make_gradients
@@ -226,7 +227,7 @@ def main(output):
         with mock.patch.object(kernels, "_kernels_for", lambda _, module=module: module):
             results["optimizers"][module.__name__.removeprefix("ftp_hf.")] = compare(fused, mesh, steps=steps)
     Path(output, f"rank{dist.get_rank()}.json").write_text(json.dumps(results))
-    dist.destroy_process_group()
+    process_groups.leave()
 
 
 if __name__ == "__main__":
