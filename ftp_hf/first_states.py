@@ -1,6 +1,7 @@
 """The state of tensors before their first step: where the anchors are taken, and how they are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,43 +17,55 @@ _NARROW_FROM = 2**16
 
 
 def first_states(
-    tensors: Sequence[ProjectedTensor], anchor_of: Callable[[ProjectedTensor], Tensor | None]
+    tensors: Sequence[ProjectedTensor], anchor_of: Callable[[ProjectedTensor], Tensor]
 ) -> list[dict[str, Tensor]]:
     """
     The states before the first step. Sharded tensors take one all-gather, for all of them together.
 
     Args:
         tensors (`Sequence[ProjectedTensor]`): without state.
-        anchor_of (`Callable`): `W0`, the shape of the weight; `None` for the weight itself. It is asked twice, so that
-            one anchor at a time is in memory.
+        anchor_of (`Callable`): `W0`, the shape of the weight. One anchor at a time is in memory, for which it is asked
+            twice for each tensor if any is sharded.
 
     Returns:
         `list[dict[str, Tensor]]`: one state for each tensor.
     """
-    if not tensors:
-        return []
-    facts = [_facts(tensor, anchor_of(tensor)) for tensor in tensors]
-    lossy, distances = whole_values(
-        tensors, torch.tensor([lossy for lossy, _ in facts]), torch.stack([distance for _, distance in facts])
-    )
+    if all(tensor.sharding is None for tensor in tensors):
+        return [_first_state(tensor, anchor, _facts(tensor, anchor)) for tensor, anchor in _each(tensors, anchor_of)]
+    facts = _of_whole_tensors(tensors, [_facts(tensor, anchor) for tensor, anchor in _each(tensors, anchor_of)])
     return [
-        tensor.first_state(_or_weight(anchor_of(tensor), tensor), distance, _narrowest(tensor, loses))
-        for tensor, distance, loses in zip(tensors, distances, lossy.tolist(), strict=True)
+        _first_state(tensor, anchor, fact)
+        for (tensor, anchor), fact in zip(_each(tensors, anchor_of), facts, strict=True)
     ]
 
 
-def _or_weight(anchor: Tensor | None, tensor: ProjectedTensor) -> Tensor:
-    return tensor.weight.detach() if anchor is None else anchor
+class _Facts(NamedTuple):
+    lossy: list[float]
+    """For each dtype narrower than float32, how many parts of the anchor would lose digits in it."""
+    distance: Tensor
+    """The largest row norm of what the weight and the anchor differ by."""
 
 
-def _facts(tensor: ProjectedTensor, anchor: Tensor | None) -> tuple[list[bool], Tensor]:
-    """Which of the narrower dtypes would lose digits of the anchor, and how far from it the weight is."""
-    kept = _or_weight(anchor, tensor)
+def _each(
+    tensors: Sequence[ProjectedTensor], anchor_of: Callable[[ProjectedTensor], Tensor]
+) -> Iterator[tuple[ProjectedTensor, Tensor]]:
+    for tensor in tensors:
+        yield tensor, anchor_of(tensor)
+
+
+def _facts(tensor: ProjectedTensor, anchor: Tensor) -> _Facts:
     worth_it = tensor.parameter.dtype == torch.float32 and tensor.parameter.numel() >= _NARROW_FROM
-    lossy = [not (worth_it and torch.equal(kept.to(dtype).to(kept.dtype), kept)) for dtype in HELD_DTYPES[1:]]
-    return lossy, projection.distance(tensor.weight.detach(), kept, tensor.row_dim).cpu()
+    lossy = [not (worth_it and torch.equal(anchor.to(dtype).to(anchor.dtype), anchor)) for dtype in HELD_DTYPES[1:]]
+    return _Facts([*map(float, lossy)], projection.distance(tensor.weight, anchor, tensor.row_dim))
 
 
-def _narrowest(tensor: ProjectedTensor, lossy: Sequence[float]) -> torch.dtype:
-    exact = (dtype for dtype, parts in zip(HELD_DTYPES[1:], lossy, strict=True) if not parts)
-    return next(exact, tensor.parameter.dtype)
+def _of_whole_tensors(tensors: Sequence[ProjectedTensor], facts: Sequence[_Facts]) -> list[_Facts]:
+    lossy = torch.tensor([fact.lossy for fact in facts])
+    distances = torch.stack([fact.distance.cpu() for fact in facts])
+    lossy, distances = whole_values(tensors, lossy, distances)
+    return [_Facts(*fact) for fact in zip(lossy.tolist(), distances, strict=True)]
+
+
+def _first_state(tensor: ProjectedTensor, anchor: Tensor, facts: _Facts) -> dict[str, Tensor]:
+    exact = (dtype for dtype, parts in zip(HELD_DTYPES[1:], facts.lossy, strict=True) if not parts)
+    return tensor.first_state(anchor, facts.distance, next(exact, tensor.parameter.dtype))

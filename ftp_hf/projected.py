@@ -302,9 +302,9 @@ class ProjectedOptimizer(Optimizer):
         for tensor in tensors:
             check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
 
-        def anchor_of(tensor: ProjectedTensor) -> Tensor | None:
+        def anchor_of(tensor: ProjectedTensor) -> Tensor:
             if self._anchors is None:
-                return None
+                return tensor.weight.detach()
             # In the parameter's own dtype: the weights that the pre-trained model would run with.
             parameter = parameter_of.get(tensor.parameter, tensor.parameter)
             anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import launch
 import pytest
-import torch
 from accelerate.utils import DistributedType
-from transformers import BertConfig, BertModel
+from workers.finetune_tiny import save_pretrained
 
 from ftp_hf.distributed import check_strategy
 
@@ -18,17 +17,8 @@ slow = pytest.mark.slow
 def said(tmp_path_factory):
     """What each of two processes was told, by the situation."""
     folder = tmp_path_factory.mktemp("misfits")
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-    )
     for seed, name in enumerate(("pretrained", "other")):
-        torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder / name)
+        save_pretrained(folder / name, seed)
     launch.run("misfits.py", folder / "pretrained", folder / "other", folder, processes=2)
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second, "all processes are told the same"

@@ -32,8 +32,8 @@ CONFIG = BertConfig(
 OUTCOME = "outcome.pt"
 
 
-def save_pretrained(folder):
-    torch.manual_seed(0)
+def save_pretrained(folder, seed=0):
+    torch.manual_seed(seed)
     BertModel(CONFIG).save_pretrained(folder)
 
 
