@@ -1,5 +1,6 @@
 """What the examples share: arguments, the fine-tuning run, its evaluation on ID and OOD data, and the results."""
 
+import gc
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import evaluate
 import numpy as np
 import yaml
+from accelerate import PartialState
 from datasets import Dataset, Features, Value
 from datasets_by_name import DatasetSpec, check_labels, label_names
 from rich.console import Console
@@ -223,11 +225,21 @@ def finetune(
 ) -> dict[str, Any]:
     """
     Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor and `results.json` in
-    `output_dir`, and print the table.
+    `output_dir`, print the table, and leave the other processes.
 
     Returns:
         `dict`: the contents of `results.json`.
     """
+    results = _finetune(script, training, model, processor, collator, data)
+    # A process that exits within its group may abort, and so may one that leaves it while its trainer lives (torch 2.13).
+    gc.collect()
+    PartialState().destroy_process_group()
+    return results
+
+
+def _finetune(
+    script: ScriptArguments, training: FTPTrainingArguments, model: Any, processor: Any, collator: Any, data: Data
+) -> dict[str, Any]:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ftp_hf").setLevel(logging.INFO)
     scores = Scores(keep_in_memory=True)
