@@ -5,7 +5,7 @@ RUNS := runs/demo
 SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
-.PHONY: demo test lint bench clean
+.PHONY: demo cards test lint bench clean
 
 demo: $(VENV)/demo
 	$(RUN) examples/digits/data.py build/digits
@@ -14,6 +14,12 @@ demo: $(VENV)/demo
 			--seed $$seed --output_dir $(RUNS)/$$method-seed$$seed || exit 1; \
 	done; done
 	$(RUN) examples/compare_runs.py $(foreach method,plain ftp,$(foreach seed,$(SEEDS),$(RUNS)/$(method)-seed$(seed)))
+
+cards: demo
+	$(RUN) examples/make_card.py model_cards/digits-vit-ftp $(SEEDS:%=$(RUNS)/ftp-seed%) \
+		--plain $(SEEDS:%=$(RUNS)/plain-seed%) --before "python examples/digits/data.py build/digits"
+	$(RUN) examples/make_card.py model_cards/digits-vit-plain $(SEEDS:%=$(RUNS)/plain-seed%) \
+		--before "python examples/digits/data.py build/digits"
 
 test: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile

@@ -1,15 +1,12 @@
 """What the examples share: arguments, the fine-tuning run, its evaluation on ID and OOD data, and the results."""
 
 import gc
-import json
 import logging
 import os
 import statistics
-import sys
-import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -22,10 +19,18 @@ from datasets_by_name import DatasetSpec, check_labels, label_names
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from transformers import EvalPrediction, HfArgumentParser, Trainer, TrainerCallback
+from transformers import EvalPrediction, HfArgumentParser, Trainer
 
-from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer, FTPTrainingArguments
-from ftp_hf.atomic_files import replacing
+from ftp_hf import (
+    CompleteLoadingMixin,
+    CompleteSavingMixin,
+    DataFacts,
+    FTPTrainer,
+    FTPTrainingArguments,
+    ModelCardMixin,
+    RunSummary,
+    data_facts,
+)
 
 Script = TypeVar("Script", bound="ScriptArguments")
 
@@ -152,26 +157,13 @@ class Scores(evaluate.Metric):
         }
 
 
-class StepTimer(TrainerCallback):
-    """Records how long each training step takes: forward, backward and optimizer, without fetching the batches."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._start = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
-
-
-class PlainTrainer(CompleteSavingMixin, CompleteLoadingMixin, Trainer):
-    """`Trainer`, which resumes models with renamed tensors too, and only from whole checkpoints."""
+class PlainTrainer(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, Trainer):
+    """`Trainer` with what `FTPTrainer` has beside the projection: whole checkpoints, and cards that tell what happened."""
 
 
 @dataclass
 class Data:
-    """The loaded data sets, all in one label space. `ood` is by name."""
+    """The loaded data sets, all in one label space. `ood` is by name, `facts` by kind and name."""
 
     train: Dataset
     validation: Dataset | None
@@ -179,6 +171,7 @@ class Data:
     ood: dict[str, Dataset]
     labels: list[str]
     dtype: str
+    facts: dict[tuple[str, str], DataFacts]
 
     @classmethod
     def load(cls, script: ScriptArguments) -> "Data":
@@ -201,7 +194,19 @@ class Data:
         for name, dataset in {"train": train, "validation": validation, "test": test, **ood}.items():
             if dataset is not None:
                 check_labels(name, dataset, script.label_column, labels, aliases)
-        return cls(train, validation, test, ood, labels, script.dtype)
+        held_out = script.validation_fraction is not None
+        facts = [
+            _facts(train, "train", "train", script.train),
+            *(
+                [_facts(validation, "validation", "validation", script.validation or script.train, held_out)]
+                if validation
+                else []
+            ),
+            _facts(test, "test", "id", script.test),
+            *(_facts(ood[spec.name], spec.name, "ood", text) for spec, text in zip(specs, script.ood, strict=True)),
+        ]
+        by_name = {(known.kind, known.name): known for known in facts}
+        return cls(train, validation, test, ood, labels, script.dtype, by_name)
 
     def model_options(self) -> dict[str, Any]:
         """What `from_pretrained` has to know for a classifier of these labels."""
@@ -220,15 +225,24 @@ class Data:
         return replace(self, train=transform(self.train), validation=validation, test=transform(self.test), ood=ood)
 
 
+def _facts(dataset: Dataset, name: str, kind: str, text: str, held_out: bool = False) -> DataFacts:
+    spec = DatasetSpec.parse(text)
+    if kind == "train" and text.startswith(f"{spec.name}="):
+        name = spec.name
+    split = spec.value if spec.column == "split" else None if Path(spec.source).is_file() else spec.split
+    known = {"config": spec.config, "split": f"{split or 'train'}, held out" if held_out else split}
+    return data_facts(dataset, name, kind, spec.source, **{key: value for key, value in known.items() if value})
+
+
 def finetune(
     script: ScriptArguments, training: FTPTrainingArguments, model: Any, processor: Any, collator: Any, data: Data
-) -> dict[str, Any]:
+) -> RunSummary:
     """
-    Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor and `results.json` in
-    `output_dir`, print the table, and leave the other processes.
+    Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor, `results.json` and the model
+    card in `output_dir`, print the table, and leave the other processes.
 
     Returns:
-        `dict`: the contents of `results.json`.
+        [`RunSummary`]: the contents of `results.json`.
     """
     results = _finetune(script, training, model, processor, collator, data)
     # A process that exits within its group may abort, and so may one that leaves it while its trainer lives (torch 2.13).
@@ -248,7 +262,6 @@ def _finetune(
         predictions = np.argmax(prediction.predictions, axis=-1)
         return scores.compute(predictions=predictions, references=prediction.label_ids)
 
-    timer = StepTimer()
     trainer_class = FTPTrainer if script.method == "ftp" else PlainTrainer
     trainer = trainer_class(
         model=model,
@@ -258,55 +271,52 @@ def _finetune(
         data_collator=collator,
         processing_class=processor,
         compute_metrics=compute_metrics,
-        callbacks=[timer],
     )
+    trainer.note_settings(**_settings(script))
+    for known in data.facts.values():
+        if known.kind == "train":
+            trainer.note_data(known)
     trainer.train(resume_from_checkpoint=script.resume or None)
 
-    def accuracy(dataset: Dataset, name: str) -> dict[str, Any]:
-        metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{name}")
-        return {
-            "samples": len(dataset),
-            "accuracy": metrics[f"eval_{name}_accuracy"],
-            "balanced_accuracy": metrics[f"eval_{name}_balanced_accuracy"],
-        }
-
-    id_sets = {"validation": data.validation, "test": data.test}
-    results = {
-        "model": script.model,
-        "method": script.method,
-        "dtype": script.dtype,
-        "seed": training.seed,
-        "learning_rate": training.learning_rate,
-        "steps": trainer.state.global_step,
-        "seconds_per_step": statistics.median(timer.seconds) if timer.seconds else None,
-        "id": {name: accuracy(dataset, name) for name, dataset in id_sets.items() if dataset is not None},
-        "ood": {name: accuracy(dataset, name) for name, dataset in data.ood.items()},
-        "command": " ".join(sys.argv),
-    }
+    named = [("validation", "validation", data.validation), ("id", "test", data.test)]
+    for kind, name, dataset in [*named, *(("ood", name, dataset) for name, dataset in data.ood.items())]:
+        if dataset is not None:
+            metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{name}")
+            trainer.note_evaluation(metrics, data.facts[kind, name])
     trainer.save_model()
     trainer.save_state()
+    trainer.create_model_card()
+    summary = trainer.run_summary()
     if trainer.is_world_process_zero():
-        with replacing(Path(training.output_dir) / "results.json") as part:
-            part.write_text(json.dumps(results, indent=2) + "\n")
-        print_results(results)
-    return results
+        print_results(summary)
+    return summary
 
 
-def print_results(results: dict[str, Any]) -> None:
+def _settings(script: ScriptArguments) -> dict[str, Any]:
+    """What the script was told beside the model, the data and the method, where it is not the default."""
+    named = {"model", "train", "validation", "test", "ood", "method", "resume", "label_column", "text_columns"}
+    return {
+        option.name: getattr(script, option.name)
+        for option in fields(script)
+        if option.name not in named and getattr(script, option.name) not in (option.default, [])
+    }
+
+
+def print_results(summary: RunSummary) -> None:
     """Print the accuracies of one run."""
-    table = Table(title=f"{results['model']} fine-tuned: {results['method']}, seed {results['seed']}")
+    table = Table(title=f"{summary.base_model.name} fine-tuned: {summary.method}, seed {summary.seed}")
     for column in ("data", "kind"):
         table.add_column(column)
     for column in ("samples", "accuracy %", "balanced %"):
         table.add_column(column, justify="right")
-    for kind in ("id", "ood"):
-        for name, result in results[kind].items():
-            percents = (f"{100 * result[key]:.1f}" for key in ("accuracy", "balanced_accuracy"))
-            table.add_row(name, kind.upper(), str(result["samples"]), *percents)
-    if results["ood"]:
+    metrics = ("accuracy", "balanced_accuracy")
+    for result in summary.results:
+        percents = (f"{100 * summary.value(result.data, metric):.1f}" for metric in metrics)
+        kind = "OOD" if result.kind == "ood" else "ID"
+        table.add_row(result.data, kind, str(summary.data_facts(result.data).size), *percents)
+    if ood := summary.of_kind("ood"):
         means = (
-            f"{100 * statistics.fmean(result[key] for result in results['ood'].values()):.1f}"
-            for key in ("accuracy", "balanced_accuracy")
+            f"{100 * statistics.fmean(summary.value(result.data, metric) for result in ood):.1f}" for metric in metrics
         )
         table.add_section()
         table.add_row("mean", "OOD", "", *means)

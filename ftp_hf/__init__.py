@@ -1,10 +1,13 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
+from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
 from .optim import FTP, FTPSGD, FTPAdamW
-from .projected import ProjectedOptimizer, Radius
-from .trainer import FTPTrainer, FTPTrainerMixin, projected_optimizer
+from .projected import ProjectedOptimizer, Radius, projected_optimizer
+from .run_facts import data_facts
+from .run_summary import DataFacts, RunSummary
+from .trainer import FTPTrainer, FTPTrainerMixin
 from .training_args import FTPArguments, FTPTrainingArguments
 
 __all__ = [
@@ -12,13 +15,17 @@ __all__ = [
     "FTPSGD",
     "CompleteLoadingMixin",
     "CompleteSavingMixin",
+    "DataFacts",
     "FTPAdamW",
     "FTPArguments",
     "FTPTrainer",
     "FTPTrainerMixin",
     "FTPTrainingArguments",
+    "ModelCardMixin",
     "ProjectedOptimizer",
     "Radius",
+    "RunSummary",
+    "data_facts",
     "projected_optimizer",
 ]
 

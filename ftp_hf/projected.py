@@ -21,7 +21,7 @@ from .projection import RADIUS_FLOOR
 from .radii import RadiusState
 from .sharding import like, local, local_part_of
 
-__all__ = ["Anchors", "ProjectedOptimizer", "Radius"]
+__all__ = ["Anchors", "ProjectedOptimizer", "Radius", "projected_optimizer"]
 
 Anchors = Mapping[str, Tensor] | str | Path
 
@@ -311,6 +311,21 @@ class ProjectedOptimizer(Optimizer):
             return anchor.to(tensor.weight.device, parameter.dtype)
 
         return first_states(tensors, anchor_of)
+
+
+def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
+    """
+    The projecting optimizer inside the wrappers that Accelerate puts around it.
+
+    Args:
+        optimizer (`Optimizer` or `None`): for example `trainer.optimizer`.
+
+    Returns:
+        `ProjectedOptimizer` or `None`: `None` if nothing projects.
+    """
+    while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
+        optimizer = getattr(optimizer, "optimizer", None)
+    return optimizer
 
 
 def _memory(tensor: Tensor) -> int:

@@ -9,22 +9,23 @@ from torch.optim import Optimizer
 from transformers import Trainer
 
 from .anchors import CheckpointAnchors
+from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
 from .checkpoints import has_optimizer_state
 from .distributed import check_agreement, check_loaded, check_strategy, from_first_process
 from .optim import FTP
 from .pretrained import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
-from .projected import ProjectedOptimizer, Radius
+from .projected import Radius, projected_optimizer
 from .radius_logs import check_finite, summarize
 from .training_args import FTPArguments
 
-__all__ = ["FTPTrainer", "FTPTrainerMixin", "projected_optimizer"]
+__all__ = ["FTPTrainer", "FTPTrainerMixin"]
 
 logger = logging.getLogger(__name__)
 
 
-class FTPTrainerMixin(CompleteSavingMixin, CompleteLoadingMixin):
+class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
@@ -32,7 +33,8 @@ class FTPTrainerMixin(CompleteSavingMixin, CompleteLoadingMixin):
     Parameters that the model's checkpoint does not hold (a new classification head) are found, logged by name and left
     to the plain optimizer. The anchors are the weights that training starts from. A resumed run takes them from the
     checkpoint's optimizer state; where it has none (`save_only_model=True`), from the pre-trained checkpoint that
-    `ftp_anchors` or the model's config names.
+    `ftp_anchors` or the model's config names. `create_model_card` and `push_to_hub` tell what happened
+    ([`ModelCardMixin`]).
     """
 
     args: Any
@@ -81,7 +83,7 @@ class FTPTrainerMixin(CompleteSavingMixin, CompleteLoadingMixin):
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._radii_of_finite_weights()
+        self._note_saved_radii(self._radii_of_finite_weights())
         super()._save_checkpoint(model, trial)
 
     def _radii_of_finite_weights(self) -> dict[str, Radius]:
@@ -171,18 +173,3 @@ class FTPTrainer(FTPTrainerMixin, Trainer):
         trainer = FTPTrainer(model=model, args=FTPTrainingArguments("runs/ftp", ftp_kappa=0.5), train_dataset=dataset)
         ```
     """
-
-
-def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
-    """
-    The projecting optimizer inside the wrappers that Accelerate puts around it.
-
-    Args:
-        optimizer (`Optimizer` or `None`): for example `trainer.optimizer`.
-
-    Returns:
-        `ProjectedOptimizer` or `None`: `None` if nothing projects.
-    """
-    while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
-        optimizer = getattr(optimizer, "optimizer", None)
-    return optimizer

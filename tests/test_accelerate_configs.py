@@ -23,6 +23,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from ftp_hf import RunSummary
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGS = {path.stem: path for path in sorted((EXAMPLES / "accelerate").glob("*.yaml"))}
 every_config = pytest.mark.parametrize("name", CONFIGS)
@@ -150,7 +152,7 @@ def launch_example(tmp_path_factory):
             [*map(str, command)], env=environment(), capture_output=True, text=True, check=False, timeout=300
         )
         assert finished.returncode == 0, finished.stderr[-3000:]
-        assert json.loads((folder / name / "results.json").read_text())["steps"] == 10
+        assert RunSummary.load(folder / name).steps == 10
         logs = json.loads((folder / name / "trainer_state.json").read_text())["log_history"]
         keys = ("loss", "grad_norm", "ftp_radius_max", "ftp_deviation_max")
         return [{key: entry[key] for key in keys} for entry in logs if "loss" in entry]

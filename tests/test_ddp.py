@@ -1,7 +1,6 @@
 """Data parallelism: two and four processes train the model of one, without a word between them in the optimizer's step."""
 
 import functools
-import json
 import sys
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from transformers import (
     BertModel,
     BertTokenizerFast,
 )
+
+from ftp_hf import RunSummary
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 STEPS, BATCH = 30, 40
@@ -114,13 +115,13 @@ def test_image_example_on_two_processes(tmp_path):
         *("--per_device_train_batch_size", 10, "--max_steps", 20, "--use_cpu", "true", "--output_dir", run),
         processes=2,
     )
-    results = json.loads((run / "results.json").read_text())
+    results = RunSummary.load(run)
     images, labels = load_split("test")
     inputs = AutoImageProcessor.from_pretrained(run)([image.convert("RGB") for image in images], return_tensors="pt")
-    assert results["steps"] == 20
-    assert results["id"]["test"]["samples"] == len(labels) == 600
-    assert results["id"]["test"]["accuracy"] == accuracy(run, AutoModelForImageClassification, inputs, labels)
-    assert results["id"]["test"]["accuracy"] > 0.5, "20 steps should beat chance (0.1) by far"
+    assert results.steps == 20
+    assert results.data_facts("test").size == len(labels) == 600
+    assert results.value("test") == accuracy(run, AutoModelForImageClassification, inputs, labels)
+    assert results.value("test") > 0.5, "20 steps should beat chance (0.1) by far"
 
 
 @pytest.fixture
@@ -162,12 +163,12 @@ def test_text_example_on_two_processes(bert, tmp_path, sharded):
         processes=2,
         config=EXAMPLES / "accelerate" / "fsdp2.yaml" if sharded else None,
     )
-    results = json.loads((run / "results.json").read_text())
+    results = RunSummary.load(run)
     inputs = AutoTokenizer.from_pretrained(run)(texts, padding=True, return_tensors="pt")
-    assert results["steps"] == 20
-    assert results["id"]["test"]["samples"] == len(texts) == 40
-    assert results["id"]["test"]["accuracy"] == accuracy(run, AutoModelForSequenceClassification, inputs, labels)
-    assert results["id"]["test"]["accuracy"] > 0.7, "more than chance (0.5)"
+    assert results.steps == 20
+    assert results.data_facts("test").size == len(texts) == 40
+    assert results.value("test") == accuracy(run, AutoModelForSequenceClassification, inputs, labels)
+    assert results.value("test") > 0.7, "more than chance (0.5)"
 
 
 def test_examples_refuse_processes_that_would_each_train_alone(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -8,6 +7,8 @@ from pathlib import Path
 import finetuning
 import pytest
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+
+from ftp_hf import RunSummary
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -53,11 +54,11 @@ def test_demo_data_model_and_table(digits, tmp_path):
         printed = succeed(
             "examples/image_classification.py", "--config", config, "--output_dir", tmp_path / method, *flags
         )
-        results = json.loads((tmp_path / method / "results.json").read_text())
-        assert results["method"] == method
-        assert set(results["ood"]) == {file.stem for file in ood}
-        assert results["id"]["test"]["accuracy"] > 0.5, "40 steps should beat chance (0.1) by far"
-        assert f"{100 * results['id']['test']['accuracy']:.1f}" in printed
+        results = RunSummary.load(tmp_path / method)
+        assert results.method == method
+        assert {result.data for result in results.of_kind("ood")} == {file.stem for file in ood}
+        assert results.value("test") > 0.5, "40 steps should beat chance (0.1) by far"
+        assert f"{100 * results.value('test'):.1f}" in printed
         AutoModelForImageClassification.from_pretrained(tmp_path / method)
     table = succeed("examples/compare_runs.py", tmp_path / "plain", tmp_path / "ftp", "--markdown")
     assert "OOD mean" in table
@@ -72,8 +73,8 @@ def test_text_classification(minilm, tmp_path):
         *("--max_steps", 4, "--max_length", 32),
         *("--ood", "cad=../shared/data/text/imdb_cad/test_revised.parquet"),
     )
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["ood"]["cad"]["samples"] == 488
+    results = RunSummary.load(tmp_path)
+    assert results.data_facts("cad").size == 488
     AutoTokenizer.from_pretrained(tmp_path)
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.id2label == {
         0: "negative",
@@ -89,9 +90,9 @@ def test_image_classification(tmp_path):
         *("--config", "examples/configs/pacs_mobilenet.yaml", "--output_dir", tmp_path, "--max_steps", 2),
         *("--ood", "sketch=../shared/data/vision/pacs/sketch.parquet?split=test"),
     )
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["id"]["test"]["samples"] == 333
-    assert results["ood"]["sketch"]["samples"] == 786
+    results = RunSummary.load(tmp_path)
+    assert results.data_facts("test").size == 333
+    assert results.data_facts("sketch").size == 786
 
 
 @pytest.mark.slow
@@ -100,11 +101,11 @@ def test_resuming_an_example(digits, tmp_path):
     flags += ["--validation", digits / "validation.parquet", "--test", digits / "test.parquet"]
     flags += ["--ood", digits / "ood_blur.parquet", "--max_steps", 6, "--save_strategy", "steps", "--save_steps", 3]
     succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path)
-    whole = json.loads((tmp_path / "results.json").read_text())
+    whole = RunSummary.load(tmp_path)
     (tmp_path / "checkpoint-6").rename(tmp_path / "finished")
     succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path, "--resume")
-    resumed = json.loads((tmp_path / "results.json").read_text())
-    assert (resumed["id"], resumed["ood"]) == (whole["id"], whole["ood"])
+    resumed = RunSummary.load(tmp_path)
+    assert resumed.results == whole.results
 
 
 def parse(monkeypatch, *flags):

@@ -1,0 +1,8 @@
+"""`python -m ftp_hf`: as the console script `ftp-hf`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The table of a model card's results."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from .run_summary import Evaluation, RunSummary, is_share, mean_by_seed, show
+
+__all__ = ["results_note", "results_table", "seeds_of", "table"]
+
+Column = tuple[str, Sequence[Evaluation], str | None]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """A Markdown table whose first `left` columns are text and whose others are figures."""
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def results_table(summary: RunSummary, metric: str) -> str:
+    """ID, OOD, their mean and what was forgotten, for this model, its method over all seeds, and others."""
+    columns = _columns(summary, metric)
+    rows = []
+    for kind in ("validation", "id", "ood"):
+        names = [result.data for result in summary.of_kind(kind) if metric in result.metrics]
+        for name in names:
+            shown = f"{'OOD' if kind == 'ood' else 'ID'} {name}"
+            rows.append(
+                [shown, *(_cell(_values(results, name, kind, metric, seed), metric) for _, results, seed in columns)]
+            )
+        if kind == "ood" and len(names) > 1:
+            means = [_mean_values(results, names, kind, metric, seed) for _, results, seed in columns]
+            rows.append(["**OOD mean**", *(_cell(values, metric) for values in means)])
+    if forgetting := _forgetting(summary, columns, metric):
+        rows.append(["forgetting (OOD mean)", *forgetting])
+    return table(["data", *(name for name, _, _ in columns)], rows)
+
+
+def _columns(summary: RunSummary, metric: str) -> list[Column]:
+    """The kept weights first, where a phone shows them; then other models, and this method over all seeds."""
+    order = {"pre-trained": 0, "plain fine-tuning": 1}
+    others = sorted(summary.comparisons, key=lambda other: order.get(other.name, 2))
+    columns: list[Column] = [
+        (_counted(other.name, seeds_of(other.results, metric)), other.results, None) for other in others
+    ]
+    seeds = seeds_of(summary.results, metric)
+    if len(seeds) > 1:
+        method = "FTP" if summary.method == "ftp" else "plain fine-tuning"
+        columns.append((_counted(method, seeds), summary.results, None))
+    return [("**this model**", summary.results, str(summary.seed)), *columns]
+
+
+def _counted(name: str, seeds: Sequence[str]) -> str:
+    return f"{name}, {len(seeds)} seeds" if len(seeds) > 1 else name
+
+
+def seeds_of(results: Sequence[Evaluation], metric: str) -> list[str]:
+    """The seeds that any of the results has."""
+    return list(dict.fromkeys(seed for result in results for seed in result.metrics.get(metric, {})))
+
+
+def _values(results: Sequence[Evaluation], data: str, kind: str, metric: str, seed: str | None) -> list[float]:
+    for result in results:
+        if (result.data, result.kind) == (data, kind):
+            values = result.metrics.get(metric, {})
+            return list(values.values()) if seed is None else [values[seed]] if seed in values else []
+    return []
+
+
+def _mean_values(
+    results: Sequence[Evaluation], names: Sequence[str], kind: str, metric: str, seed: str | None
+) -> list[float]:
+    chosen = [result for result in results if result.kind == kind and result.data in names]
+    means = mean_by_seed(chosen, metric) if len(chosen) == len(names) else {}
+    return list(means.values()) if seed is None else [means[seed]] if seed in means else []
+
+
+def _forgetting(summary: RunSummary, columns: Sequence[Column], metric: str) -> list[str]:
+    """How much of the pre-trained model's OOD mean is gone; nothing where that was not measured."""
+    before = next((other for other in summary.comparisons if other.name == "pre-trained"), None)
+    names = [result.data for result in summary.of_kind("ood") if metric in result.metrics]
+    known = _mean_values(before.results, names, "ood", metric, None) if before else []
+    if not names or not known:
+        return []
+    start = statistics.fmean(known)
+    return [
+        ""
+        if before is not None and results is before.results
+        else _cell([start - value for value in _mean_values(results, names, "ood", metric, seed)], metric)
+        for _, results, seed in columns
+    ]
+
+
+def _cell(values: Sequence[float], metric: str) -> str:
+    if not values:
+        return ""
+    mean = show(statistics.fmean(values), metric)
+    # Without spaces to break at: a phone's column is narrow.
+    return (
+        mean
+        if len(values) == 1
+        else f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{show(statistics.stdev(values), metric)}"
+    )
+
+
+def results_note(summary: RunSummary, metric: str) -> str:
+    """What the figures of the table are."""
+    name = metric.replace("_", " ")
+    note = f"{name[0].upper()}{name[1:]}{' in %' if is_share(metric) else ''}"
+    seeds = seeds_of(summary.results, metric)
+    if len(seeds) > 1:
+        note += f"; mean ± standard deviation over seeds {', '.join(seeds)}, of which this model is {summary.seed}"
+    elif summary.seed is not None:
+        note += f"; seed {summary.seed}"
+    optimizers = [
+        f"{other.name} was trained with `{other.optimizer}`" for other in summary.comparisons if other.optimizer
+    ]
+    return ". ".join([note, *(text[0].upper() + text[1:] for text in optimizers)]) + "."

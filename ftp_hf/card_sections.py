@@ -1,0 +1,308 @@
+"""The sections of a model card, each as Markdown: tables, sentences and the snippet that loads the model."""
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .card_results import results_note, results_table, seeds_of, table
+from .run_summary import Comparison, DataFacts, LogRow, RunSummary, is_share
+
+__all__ = ["PAPER", "sections"]
+
+PAPER = "https://arxiv.org/abs/2310.19182"
+CITATION = """@inproceedings{tian2023fast,
+  title     = {Fast Trainable Projection for Robust Fine-Tuning},
+  author    = {Tian, Junjiao and Liu, Yen-Cheng and Smith, James Seale and Kira, Zsolt},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  url       = {https://arxiv.org/abs/2310.19182}
+}"""
+
+_MOST_LOG_ROWS = 14
+_AUTO_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "image-classification": "AutoModelForImageClassification",
+    "text-generation": "AutoModelForCausalLM",
+}
+_INPUTS = {
+    "text-classification": '"The plot is thin, but the actors are a joy."',
+    "token-classification": '"Ada Lovelace was born in London."',
+    "image-classification": "image",
+    "text-generation": '"Once upon a time"',
+    "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
+    "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
+}
+_ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
+_KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training"}
+
+
+def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
+    """
+    The values of the template's variables.
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+        model_id (`str`): what the usage snippet loads.
+
+    Returns:
+        `dict`: by the name in `templates/model_card.md`; what there is nothing to say about is empty.
+    """
+    metric = summary.metric
+    others = [name for result in summary.results for name in result.metrics if name != metric and is_share(name)]
+    projection = summary.projection
+    return {
+        "name": summary.name,
+        "sentence": _sentence(summary),
+        "results": results_table(summary, metric) if metric else "",
+        "results_note": results_note(summary, metric) if metric else "",
+        "more_results": "\n\n".join(
+            f"**{name.replace('_', ' ')}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
+        ),
+        "usage": _usage(summary, model_id),
+        "projection": _projection(summary),
+        "excluded": projection.excluded if projection else [],
+        "optimizer": _optimizer(summary),
+        "hyperparameters": _settings(summary.hyperparameters),
+        "defaults": _settings(summary.defaults),
+        "log": _log(summary),
+        "log_note": _log_note(summary),
+        "data": _data(summary.data),
+        "hardware": _hardware(summary),
+        "limits": _limits(summary),
+        "commands": "\n".join(summary.commands),
+        "reproduce": _reproduce(summary),
+        "versions": summary.versions,
+        "citation": CITATION if summary.method == "ftp" else "",
+    }
+
+
+def _sentence(summary: RunSummary) -> str:
+    base = "A pre-trained model"
+    if summary.base_model is not None:
+        known = summary.base_model
+        base = f"[{known.name}](https://huggingface.co/{known.name})" if known.on_hub else f"`{known.name}`"
+        if known.revision:
+            base += f" (revision `{known.revision[:12]}`)"
+    training = [data for data in summary.data if data.kind == "train"]
+    on = f" on {_linked(training[0])}" if training and (training[0].source or training[0].name != "train") else ""
+    task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
+    adapter = f" through a {_ADAPTERS.get(summary.adapter, summary.adapter)} adapter" if summary.adapter else ""
+    if summary.method != "ftp":
+        return f"{base}, fine-tuned{adapter}{on}{task} as it is, without projection."
+    kept = (
+        "every trained weight within a learned radius of where it started"
+        if adapter
+        else (
+            "every layer within a learned radius of its pre-trained weights, so that less of their robustness is lost"
+        )
+    )
+    return f"{base}, fine-tuned{adapter}{on}{task} with [Fast Trainable Projection]({PAPER}), which keeps {kept}."
+
+
+def _linked(data: DataFacts) -> str:
+    if data.on_hub and data.source:
+        revision = f" (revision `{data.revision[:12]}`)" if data.revision else ""
+        return f"[{data.source}](https://huggingface.co/datasets/{data.source}){revision}"
+    return f"`{data.source if data.name == 'train' else data.name}`"
+
+
+def _usage(summary: RunSummary, model_id: str) -> str:
+    if summary.adapter:
+        return _adapter_usage(summary, model_id)
+    if summary.task not in _INPUTS:
+        return ""
+    lines = ["from transformers import pipeline", "", f'pipe = pipeline("{summary.task}", model="{model_id}")']
+    if summary.task == "image-classification":
+        lines = ["from PIL import Image", *lines, 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")']
+    return "\n".join([*lines, f"print(pipe({_INPUTS[summary.task]}))"])
+
+
+def _adapter_usage(summary: RunSummary, model_id: str) -> str:
+    kind = _AUTO_CLASSES.get(summary.task or "")
+    if kind is None or summary.base_model is None:
+        return ""
+    labels = f", num_labels={summary.labels}" if summary.labels and summary.task != "text-generation" else ""
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import {kind}",
+            "",
+            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
+            f'model = PeftModel.from_pretrained(model, "{model_id}")',
+        ]
+    )
+
+
+def _projection(summary: RunSummary) -> str:
+    if (known := summary.projection) is None:
+        return ""
+    betas = ", ".join(f"{beta:g}" for beta in known.radius_betas)
+    rows = [
+        ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],
+        ["κ", f"{known.kappa:g}"],
+        ["radii", f"learned with Adam, learning rate {known.radius_lr:g}, betas {betas}"],
+        ["projected parameters", str(len(known.projected)) if known.projected else ""],
+        ["trained without projection", str(len(known.excluded))],
+        ["anchors", f"`{known.anchors}`" if known.anchors else "the weights that training started from"],
+    ]
+    if known.radii:
+        start = "where training started" if summary.adapter else "the pre-trained weights"
+        for label, field in (("radius", "radius"), (f"distance from {start}", "deviation")):
+            values = [getattr(value, field) for value in known.radii.values()]
+            rows.append(
+                [f"{label}: min, median, max", ", ".join(f"{f(values):.3g}" for f in (min, statistics.median, max))]
+            )
+    note = (
+        "Radii and distances are in units of a row's L1 norm: `max_row ‖W − W0‖₁` is at most the radius, and bounds how far "
+        "a linear layer's output can be from the pre-trained one's, on any input in [−1, 1]."
+    )
+    return table(["", "value"], [row for row in rows if row[1]], left=2) + (f"\n\n{note}" if known.radii else "")
+
+
+def _optimizer(summary: RunSummary) -> str:
+    if not summary.optimizer:
+        return ""
+    return f"Fast Trainable Projection around `{summary.optimizer}`" if summary.projection else f"`{summary.optimizer}`"
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    rows = [[f"`{name}`", f"`{json.dumps(value, ensure_ascii=False)}`"] for name, value in settings.items()]
+    return table(["argument", "value"], rows, left=2) if rows else ""
+
+
+def _log(summary: RunSummary) -> str:
+    rows = _thinned(summary)
+    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    columns: list[tuple[str, Callable[[LogRow], str]]] = [
+        ("step", lambda row: str(row.step)),
+        ("epoch", lambda row: _figure(row.epoch, ".4g")),
+        ("training loss", lambda row: _figure(row.loss, ".4f")),
+        *((f"validation {name.replace('_', ' ')}", _of_metric(name)) for name in metrics),
+        ("median radius", lambda row: _figure(row.radius_median, ".3g")),
+        ("largest radius", lambda row: _figure(row.radius_max, ".3g")),
+    ]
+    used = [(name, text) for name, text in columns if any(text(row) for row in rows)]
+    body = [
+        [f"**{text(row)}**" if row.step == summary.kept_step and text(row) else text(row) for _, text in used]
+        for row in rows
+    ]
+    return table([name for name, _ in used], body, left=0) if rows else ""
+
+
+def _of_metric(name: str) -> Callable[[LogRow], str]:
+    return lambda row: _figure(row.metrics.get(name), ".4f")
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _thinned(summary: RunSummary) -> list[LogRow]:
+    """Evenly chosen rows, with the last and that of the kept checkpoint, which has one even if nothing was logged there."""
+    rows = list(summary.log)
+    if rows and summary.kept_step is not None and all(row.step != summary.kept_step for row in rows):
+        rows = sorted([*rows, LogRow(summary.kept_step)], key=lambda row: row.step)
+    every = -(-len(rows) // _MOST_LOG_ROWS)
+    return [
+        row
+        for number, row in enumerate(rows, 1)
+        if every == 1 or number % every == 0 or number == len(rows) or row.step == summary.kept_step
+    ]
+
+
+def _log_note(summary: RunSummary) -> str:
+    shown, logged = len(_thinned(summary)), len(summary.log)
+    some = f" ({shown} of {logged} rows; all are in `results.json`)" if shown < logged else ""
+    kept = f", with the kept weights, those of step {summary.kept_step}, in bold" if summary.kept_step else ""
+    return f"{kept}{some}"
+
+
+def _data(data: Sequence[DataFacts]) -> str:
+    header = ["data set", "for", "rows", "columns", "config", "split", "revision"]
+    rows = [
+        [
+            _named(known),
+            _KINDS[known.kind],
+            "" if known.size is None else f"{known.size:,}",
+            ", ".join(f"`{column}`" for column in known.columns),
+            known.config or "",
+            known.split or "",
+            f"`{known.revision[:12]}`" if known.revision else "",
+        ]
+        for known in data
+    ]
+    used = [number for number in range(len(header)) if any(row[number] for row in rows)]
+    if not rows:
+        return ""
+    return table([header[n] for n in used], [[row[n] for n in used] for row in rows], left=len(used))
+
+
+def _named(data: DataFacts) -> str:
+    if data.on_hub and data.source:
+        link = f"[{data.source}](https://huggingface.co/datasets/{data.source})"
+        return link if data.name in (data.source, data.kind) else f"{data.name}: {link}"
+    return f"{data.name} (`{data.source}`)" if data.source and data.source != data.name else data.name
+
+
+def _hardware(summary: RunSummary) -> str:
+    if (known := summary.hardware) is None:
+        return ""
+    per_step = known.seconds_per_step
+    rows = [
+        ["device", known.device],
+        ["processes", str(known.processes) if known.processes > 1 else ""],
+        ["steps", "" if summary.steps is None else f"{summary.steps:,}"],
+        ["seconds per step (median)", "" if per_step is None else f"{per_step:.3g}"],
+        ["training time", "" if known.total_seconds is None else _duration(known.total_seconds)],
+        ["peak memory", "" if known.peak_memory_bytes is None else f"{known.peak_memory_bytes / 2**30:.2f} GiB"],
+    ]
+    return table(["", "value"], [row for row in rows if row[1]], left=2)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _limits(summary: RunSummary) -> list[str]:
+    """What the facts themselves say against the model; a person may add to it outside the marks."""
+    limits = []
+    metric = summary.metric
+    if metric is None:
+        return ["This model was not evaluated."]
+    if not summary.of_kind("ood"):
+        limits.append("It was not evaluated out of distribution.")
+    if not summary.of_kind("id"):
+        limits.append("It was not evaluated on test data of its own distribution, only on what is listed.")
+    if len(seeds_of(summary.results, metric)) == 1:
+        limits.append("One seed was trained: how much the figures vary between seeds is not known.")
+    sizes = [data.size for data in summary.data if data.kind in ("id", "ood") and data.size]
+    if sizes and is_share(metric) and min(sizes) < 2000:
+        limits.append(
+            f"The smallest test set has {min(sizes)} rows: a figure near 90 % has a standard error of "
+            f"{100 * (0.09 / min(sizes)) ** 0.5:.1f} points from the choice of rows alone."
+        )
+    if not any(_is_pretrained(other) for other in summary.comparisons):
+        limits.append(
+            "The pre-trained model was not evaluated on these data sets, so what was forgotten is not measured."
+        )
+    if summary.method == "ftp":
+        limits.append(
+            "The radii bound how far each layer moved. They are no promise about accuracy on data not listed here."
+        )
+    return limits
+
+
+def _is_pretrained(other: Comparison) -> bool:
+    return other.name == "pre-trained"
+
+
+def _reproduce(summary: RunSummary) -> str:
+    parts = [f"Configuration `{summary.config_hash}`" + (f", seed {summary.seed}" if summary.seed is not None else "")]
+    if summary.commit:
+        changed = " with uncommitted changes" if summary.commit.endswith("+") else ""
+        parts.append(f"commit `{summary.commit.rstrip('+')[:12]}`{changed}")
+    return ", ".join(parts) + "."

@@ -1,0 +1,214 @@
+"""The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .charts import draw_radii
+from .model_card import write_model_card
+from .projected import Radius, projected_optimizer
+from .public import public_name, public_value, saving_public_arguments
+from .run_facts import RunWatch, data_facts, log_rows, summarize_run
+from .run_summary import DataFacts, Evaluation, RunSummary
+
+__all__ = ["ModelCardMixin"]
+
+
+class ModelCardMixin:
+    """
+    For any `Trainer` class: a model card made of what happened, which `push_to_hub` pushes with its picture and with the
+    `results.json` that it was made of. What the Trainer cannot know, which data is ID and which is OOD, it is told:
+
+        metrics = trainer.evaluate(sketches, metric_key_prefix="eval_sketch")
+        trainer.note_evaluation(metrics, data_facts(sketches, "sketch", "ood"))
+
+    The saved `training_args.bin` holds no token, and of each folder the name only: it is pushed too.
+    """
+
+    args: Any
+    model: Any
+    state: Any
+    optimizer: Any
+    add_callback: Any
+    remove_callback: Any
+    train_dataset: Any
+    eval_dataset: Any
+    is_world_process_zero: Any
+
+    _watch: RunWatch | None = None
+    _training_log: tuple[Mapping[str, Any], ...] = ()
+    _kept_radii: Mapping[str, Radius] | None = None
+    _saved_radii: Mapping[int, Mapping[str, Radius]] | None = None
+    _noted_settings: Mapping[str, Any] | None = None
+    _noted_data: tuple[DataFacts, ...] = ()
+    _noted_evaluations: tuple[Evaluation, ...] = ()
+
+    def note_data(self, data: DataFacts) -> None:
+        """
+        Tell what is known of a data set. Of the training data the Trainer knows what `datasets` knows.
+
+        Args:
+            data ([`DataFacts`]): takes the place of the one that has its name and kind, or that is for training too.
+        """
+        self._noted_data = (*(known for known in self._noted_data if _place(known) != _place(data)), data)
+
+    def note_settings(self, **settings: Any) -> None:
+        """
+        Tell what else defines the run, beside the training arguments: `note_settings(max_length=128)`.
+
+        Args:
+            **settings: what JSON can hold.
+        """
+        self._noted_settings = {**(self._noted_settings or {}), **settings}
+
+    def note_evaluation(self, metrics: Mapping[str, float], data: DataFacts) -> None:
+        """
+        Have an evaluation of the finished model in its summary and card.
+
+        Args:
+            metrics (mapping from `str` to `float`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`.
+            data ([`DataFacts`]): what it was evaluated on; [`data_facts`] reads it from a data set.
+        """
+        if data.kind not in ("validation", "id", "ood"):
+            raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say 'validation', 'id' or 'ood'")
+        self.note_data(data)
+        prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
+        values = {
+            name.removeprefix(prefix): {str(self.args.seed): value}
+            for name, value in metrics.items()
+            if name != "epoch" and not name.endswith(("_runtime", "_per_second", "_time"))
+        }
+        others = (known for known in self._noted_evaluations if (known.data, known.kind) != (data.name, data.kind))
+        self._noted_evaluations = (*others, Evaluation(data.name, data.kind, values))
+
+    def run_summary(self, name: str | None = None) -> RunSummary:
+        """
+        What happened, so far as this process knows it.
+
+        Args:
+            name (`str`, *optional*): of the model; by default that on the Hub, or the name of `output_dir`.
+        """
+        hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
+        summary = summarize_run(
+            self,
+            name=name or (hub_id or Path(self.args.output_dir).resolve().name).split("/")[-1],
+            log_history=self._training_log,
+            radii=self._kept_radii or {},
+            watch=self._watch or RunWatch(),
+        )
+        summary.hyperparameters |= {name: public_value(value) for name, value in (self._noted_settings or {}).items()}
+        noted = {_place(data) for data in self._noted_data}
+        summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
+        summary.data.sort(key=lambda data: ("train", "validation", "id", "ood").index(data.kind))
+        summary.results = sorted(
+            self._noted_evaluations, key=lambda result: ("validation", "id", "ood").index(result.kind)
+        )
+        if not summary.results:
+            self._take_results_from_log(summary)
+        return summary
+
+    def save_run_summary(self) -> None:
+        """Write `results.json` in `output_dir`: [`~ModelCardMixin.run_summary`], for cards and comparisons."""
+        if self.is_world_process_zero():
+            self.run_summary().save(self.args.output_dir)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,  # noqa: A002 - the name in Trainer
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """
+        Write the card (`README.md`), its picture (`radii.png`) and what both are made of (`results.json`) in
+        `output_dir`. Of a card that is there already only the generated part is replaced.
+
+        Args:
+            language (`str`, *optional*): of the text that the model is for.
+            license (`str`, *optional*): of the model; it is not guessed.
+            tags (`str` or list of `str`, *optional*): more tags for the Hub.
+            model_name (`str`, *optional*): by default the name on the Hub, or that of `output_dir`.
+            finetuned_from (`str`, *optional*): the base model, if not the one that the model was loaded from.
+            tasks (`str` or list of `str`, *optional*): the task, if not the one that the model's class tells.
+            dataset_tags (`str` or list of `str`, *optional*): the training data's name on the Hub; of a list the first.
+            dataset (`str` or list of `str`, *optional*): its name in the card.
+            dataset_args (`str` or list of `str`, *optional*): its config.
+        """
+        if not self.is_world_process_zero():
+            return
+        summary = self.run_summary(model_name)
+        summary.language, summary.license = language, license
+        summary.tags = [tags] if isinstance(tags, str) else list(tags or [])
+        summary.task = _first(tasks) or summary.task
+        if finetuned_from is not None and summary.base_model is not None:
+            summary.base_model.name, summary.base_model.on_hub = public_name(finetuned_from)
+        for training in (data for data in summary.data if data.kind == "train"):
+            training.name = _first(dataset) or training.name
+            training.config = _first(dataset_args) or training.config
+            if source := _first(dataset_tags):
+                training.source, training.on_hub = source, True
+        folder = Path(self.args.output_dir)
+        summary.save(folder)
+        draw_radii(summary, folder)
+        write_model_card(summary, folder, model_id=getattr(self, "hub_model_id", None) or self.args.hub_model_id)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's `train`, remembering what the card tells."""
+        watch, self._saved_radii = RunWatch(), {}
+        self._watch = watch
+        self.add_callback(watch)
+        try:
+            result = super().train(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.remove_callback(watch)
+        # Now, because later evaluations are logged as well, and on all processes, because sharded radii need them.
+        self._training_log = tuple(self.state.log_history)
+        if self.args.load_best_model_at_end and self.state.best_global_step:
+            self._kept_radii = self._saved_radii.get(self.state.best_global_step)
+        else:
+            projected = projected_optimizer(self.optimizer)
+            self._kept_radii = {} if projected is None else projected.radii()
+        return result
+
+    def save_state(self) -> None:
+        """As the Trainer's `save_state`, without the folders above the best checkpoint: the file is pushed."""
+        best = self.state.best_model_checkpoint
+        self.state.best_model_checkpoint = public_value(best)
+        try:
+            super().save_state()  # type: ignore[misc]
+        finally:
+            self.state.best_model_checkpoint = best
+
+    def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
+        """Of the checkpoint that is saved now: it may be the one that is kept."""
+        kept = {step: known for step, known in (self._saved_radii or {}).items() if step == self.state.best_global_step}
+        self._saved_radii = {**kept, self.state.global_step: radii}
+
+    def _take_results_from_log(self, summary: RunSummary) -> None:
+        row = next((row for row in log_rows(self._training_log) if row.step == summary.kept_step and row.metrics), None)
+        if row is not None:
+            metrics = {name: {str(summary.seed): value} for name, value in row.metrics.items()}
+            summary.results = [Evaluation("validation", "validation", metrics)]
+            if self.eval_dataset is not None and not isinstance(self.eval_dataset, dict):
+                summary.data.append(data_facts(self.eval_dataset, "validation", "validation"))
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with saving_public_arguments(self):
+            super()._save(*args, **kwargs)  # type: ignore[misc]
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        with saving_public_arguments(self):
+            super()._push_from_checkpoint(checkpoint_folder)  # type: ignore[misc]
+
+
+def _place(data: DataFacts) -> tuple[str, str]:
+    return ("", "train") if data.kind == "train" else (data.name, data.kind)
+
+
+def _first(given: str | list[str] | None) -> str | None:
+    return given[0] if isinstance(given, list) and given else given if isinstance(given, str) else None

@@ -1,0 +1,243 @@
+"""A model card from a run's summary, alone or within a card that a person wrote."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import yaml
+from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
+
+from .atomic_files import replacing
+from .card_sections import sections
+from .charts import PICTURE
+from .run_summary import DataFacts, RunSummary, is_share
+
+__all__ = ["CARD", "END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
+
+CARD = "README.md"
+START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
+END = "<!-- ftp_hf: end -->"
+
+_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+_EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
+# Of what a card says already, these are ours to correct.
+_OURS = ("base_model", "base_model_relation", "metrics", "model-index")
+_TRAINERS_DRAFT = (
+    "This model card has been generated automatically according to the information the Trainer had access to"
+)
+_PEFT_ADDS = re.compile(r"#+ Framework versions|#+ Training procedure|- PEFT .*")
+
+
+def model_card(summary: RunSummary, *, model_id: str | None = None, picture: str | None = None) -> ModelCard:
+    """
+    The card of a run. What the summary does not know is left out.
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+        model_id (`str`, *optional*): what the usage snippet loads, such as the name on the Hub; by default the summary's
+            name.
+        picture (`str`, *optional*): the radius picture, relative to the card.
+
+    Returns:
+        `ModelCard`: to save, or to [`update_card`] one with.
+    """
+    card: ModelCard = ModelCard.from_template(
+        card_data(summary),
+        template_str=_TEMPLATE.read_text(encoding="utf-8"),
+        **{**sections(summary, model_id or summary.name), "start": START, "end": END, "picture": picture},
+    )
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"
+    return card
+
+
+def card_data(summary: RunSummary) -> ModelCardData:
+    """
+    The card's metadata. Base model and data sets are in it where they are on the Hub: it would link others.
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+    """
+    base, measured = summary.base_model, _eval_results(summary)
+    on_hub = base is not None and base.on_hub
+    tags = [*(["ftp", "robust-fine-tuning"] if summary.method == "ftp" else []), *summary.tags]
+    if summary.adapter:
+        tags.append(summary.adapter.lower())
+    return ModelCardData(
+        base_model=base.name if base is not None and on_hub else None,
+        base_model_relation=("adapter" if summary.adapter else "finetune") if on_hub else None,
+        datasets=sorted({data.source for data in summary.data if data.kind == "train" and data.on_hub and data.source})
+        or None,
+        eval_results=measured or None,
+        language=summary.language,
+        library_name="peft" if summary.adapter else "transformers",
+        license=summary.license,
+        metrics=list(dict.fromkeys(result.metric_type for result in measured)) or None,
+        model_name=summary.name if measured else None,
+        pipeline_tag=summary.task,
+        tags=tags or None,
+    )
+
+
+def update_card(existing: str, card: ModelCard) -> ModelCard:
+    """
+    Put a card into one that exists. Its text outside the marks stays, and so does its metadata but for the figures and
+    the base model; tags, data sets and metrics are united. Drafts that nobody filled in give way.
+
+    Args:
+        existing (`str`): the content of a `README.md`.
+        card (`ModelCard`): as [`model_card`] makes it.
+
+    Raises:
+        ValueError: the metadata cannot be read, or one of the marks is missing.
+    """
+    try:
+        old = ModelCard(existing, ignore_metadata_errors=True)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"the metadata of the model card cannot be read: {error}. Correct it, or delete the card"
+        ) from error
+    text = _put_between_marks(old.text, card.text)
+    return ModelCard(f"---\n{_merge(old.data, card.data).to_yaml()}\n---\n\n{text.lstrip()}")
+
+
+def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str | None = None) -> Path:
+    """
+    Write or update `README.md`, with the picture if it is there, and `.eval_results/` for data sets of the Hub.
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+        folder (`str` or `Path`): where the card goes.
+        model_id (`str`, *optional*): as for [`model_card`].
+
+    Returns:
+        `Path`: the card.
+
+    Raises:
+        ValueError: as [`update_card`].
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / CARD
+    card = model_card(summary, model_id=model_id, picture=PICTURE if (folder / PICTURE).is_file() else None)
+    if file.is_file():
+        card = update_card(file.read_text(encoding="utf-8-sig"), card)
+    with replacing(file) as part:
+        part.write_text(card.content, encoding="utf-8")
+    if results := eval_results_file(summary):
+        (folder / _EVAL_RESULTS).parent.mkdir(exist_ok=True)
+        with replacing(folder / _EVAL_RESULTS) as part:
+            part.write_text(results, encoding="utf-8")
+    return file
+
+
+def eval_results_file(summary: RunSummary) -> str | None:
+    """
+    The results on data sets of the Hub in the form of `.eval_results/*.yaml`; `None` where there are none, or where this
+    huggingface_hub does not know the form (before 1.4).
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+    """
+    if not hasattr(huggingface_hub, "EvalResultEntry"):
+        return None
+    entries = []
+    for result in summary.results:
+        data, metric = summary.data_facts(result.data), summary.metric
+        value = summary.value(result.data)
+        if data and data.on_hub and data.source and metric and value is not None and result.kind != "validation":
+            notes = f"{metric} on {data.split or 'test'}, {'in' if result.kind == 'id' else 'out of'} distribution"
+            entries.append(
+                huggingface_hub.EvalResultEntry(
+                    dataset_id=data.source,
+                    task_id=data.config or "default",
+                    value=value,
+                    dataset_revision=data.revision,
+                    notes=notes,
+                )
+            )
+    return yaml.safe_dump(huggingface_hub.eval_result_entries_to_yaml(entries), sort_keys=False) if entries else None
+
+
+def _eval_results(summary: RunSummary) -> list[EvalResult]:
+    results: list[EvalResult] = []
+    taken: set[tuple[str, str, str]] = set()
+    training = next((data.name for data in summary.data if data.kind == "train"), "train")
+    tested = [result for result in summary.results if result.kind != "validation"] or summary.results
+    for result in tested:
+        data = summary.data_facts(result.data) or DataFacts(result.data, result.kind)
+        # Local data has no name on the Hub: ID data goes by that of the training data.
+        kind = data.source if data.on_hub and data.source else training if result.kind != "ood" else data.name
+        config = data.config or data.name
+        split = data.split or ("validation" if result.kind == "validation" else "test")
+        if (kind, config, split) in taken:
+            # Results of one data set, config and split are merged.
+            config = f"{config}-{data.name}"
+        taken.add((kind, config, split))
+        for metric in result.metrics:
+            value = summary.value(result.data, metric)
+            if value is not None and is_share(metric) | (metric == summary.metric):
+                results.append(
+                    EvalResult(
+                        task_type=summary.task or "other",
+                        dataset_type=kind,
+                        dataset_name=f"{data.name} ({result.kind.upper() if result.kind != 'validation' else result.kind})",
+                        dataset_config=config,
+                        dataset_split=split,
+                        dataset_revision=data.revision,
+                        metric_type=metric,
+                        metric_value=value,
+                    )
+                )
+    return results
+
+
+def _merge(old: CardData, new: CardData) -> ModelCardData:
+    kept, ours = dict(old.to_dict()), dict(new.to_dict())  # type: ignore[no-untyped-call]
+    if _is_path(kept.get("base_model")):
+        del kept["base_model"]  # PEFT writes where it was loaded from
+    for key, value in ours.items():
+        if key in ("tags", "datasets", "metrics"):
+            known = kept.get(key) or []
+            kept[key] = list(dict.fromkeys([*([known] if isinstance(known, str) else known), *value]))
+        elif key in _OURS or kept.get(key) is None:
+            kept[key] = value
+    if tags := [tag for tag in kept.pop("tags", []) if not _is_path(str(tag).rpartition(":")[2])]:
+        kept["tags"] = tags
+    merged = ModelCardData(**kept, ignore_metadata_errors=True)
+    # Ours name no source: results that do were added by somebody.
+    ours_too = {result.unique_identifier for result in new.get("eval_results") or []}
+    theirs = [
+        result
+        for result in old.get("eval_results") or []
+        if (result.source_url or result.verified) and result.unique_identifier not in ours_too
+    ]
+    if theirs and new.get("eval_results"):
+        merged.eval_results = [*(merged.eval_results or []), *theirs]
+    return merged
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith(("/", ".", "~", "\\")) or value[1:3] in (":\\", ":/"))
+
+
+def _put_between_marks(old: str, new: str) -> str:
+    if (START in old) != (END in old):
+        raise ValueError(
+            f"the model card has only one of the marks {START!r} and {END!r}: put the other back, or delete the card"
+        )
+    if START in old:
+        before, _, rest = old.partition(START)
+        generated = new.partition(START)[2].rpartition(END)[0]
+        return f"{before}{START}{generated}{END}{rest.rpartition(END)[2]}"
+    if not old.strip() or _is_draft(old):
+        return new
+    return f"{old.rstrip()}\n\n{START}{new.partition(START)[2]}"
+
+
+def _is_draft(text: str) -> bool:
+    if _TRAINERS_DRAFT in " ".join(text.split()):
+        return True
+    # The template that PEFT leaves beside each adapter, with nothing added by a person.
+    template = set(ModelCard.from_template(ModelCardData()).text.splitlines())
+    return all(line in template or _PEFT_ADDS.fullmatch(line) for line in filter(str.strip, text.splitlines()))

@@ -1,0 +1,175 @@
+"""Which files of a finished run go to the Hub, and what must not be in them."""
+
+import json
+import mmap
+import os
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+
+from .charts import PICTURE
+
+__all__ = ["check_files", "is_run_file", "list_run_files", "secrets_of_environment"]
+
+_CARD = "README.md"
+_WEIGHTS = ("*.safetensors",)
+_CONFIGS = ("config.json", "adapter_config.json")
+# A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
+# whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
+_ALLOWED = (
+    *_WEIGHTS,
+    SAFE_WEIGHTS_INDEX_NAME,
+    *_CONFIGS,
+    "generation_config.json",
+    # tokenizers and processors
+    "*tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.spm",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "*processor_config.json",
+    # what was measured
+    "results.json",
+    ".eval_results/*.yaml",
+    PICTURE,
+)
+_IMAGES = {".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"}
+_IMAGE_IN_CARD = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]*?\bsrc=[\"']([^\"']+)")
+
+_HUB_TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SHORTEST_SECRET = 12
+_TEXT = {".jinja", ".json", ".md", ".svg", ".txt", ".yaml", ".yml"}
+# Their words come from the tokenizer's training data, not from this machine.
+_VOCABULARIES = {"added_tokens.json", "merges.txt", "tokenizer.json", "vocab.json", "vocab.txt"}
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~$})-])/(?:[\w.@+ -]*[\w.@+-]/)+[\w.@+-]+")
+# The same everywhere, so that they tell nothing.
+_SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/proc/", "/sys/", "/usr/")
+
+
+def list_run_files(run: Path) -> list[str]:
+    """
+    The files of a finished run that belong on the Hub: model, tokenizer or processor, card, the pictures that the card
+    shows, and results.
+
+    Args:
+        run (`Path`): the run's `output_dir`.
+
+    Returns:
+        `list[str]`: paths relative to `run`, sorted.
+
+    Raises:
+        ValueError: there is no whole model in the folder.
+    """
+    if not run.is_dir():
+        raise ValueError(f"{run} is not a folder: name the output_dir of a finished run")
+    inside = (path.relative_to(run).as_posix() for path in _walk(run))
+    found = {name for name in inside if is_run_file(name)}
+    if not any(_matches(name, _WEIGHTS) for name in found) or found.isdisjoint(_CONFIGS):
+        raise ValueError(
+            f"{run} holds no finished model ({' or '.join(_CONFIGS)} beside *.safetensors): name the folder that "
+            "trainer.save_model() wrote, not one of checkpoints only"
+        )
+    if SAFE_WEIGHTS_INDEX_NAME in found:
+        shards = set(json.loads((run / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values())
+        if missing := sorted(shards - found):
+            raise ValueError(f"{run} is not whole: {SAFE_WEIGHTS_INDEX_NAME} names {', '.join(missing)}: save it again")
+    if (run / _CARD).is_file():
+        found |= {_CARD, *_pictures(run)}
+    return sorted(found)
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a path in the repository or in a run folder is of a kind that a push replaces (the card is not)."""
+    return _matches(name, _ALLOWED)
+
+
+def secrets_of_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The values that must not leave this machine, by the name of their variable (`HF_TOKEN`, `WANDB_API_KEY`, …)."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    }
+
+
+def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> None:
+    """
+    Refuse files that hold a secret, or an absolute path of this machine.
+
+    Args:
+        run (`Path`): the folder.
+        names (`Iterable[str]`): the files, relative to `run`.
+        secrets (`Mapping[str, str]`): values that must not be in them, each by a name that the error may show.
+
+    Raises:
+        ValueError: names the file and what is in it, but not the secret.
+    """
+    for name in names:
+        path = run / name
+        if secret := _find_secret(path, secrets):
+            raise ValueError(f"{path} holds {secret}, which everybody who reads the repository would see: remove it")
+        if path.suffix in _TEXT and path.name not in _VOCABULARIES and (local := _find_local_path(path)):
+            raise ValueError(
+                f"{path} names {local!r}, a path of this machine, which means nothing on another: replace it by a Hub "
+                "name or a relative path"
+            )
+
+
+def _walk(run: Path) -> Iterable[Path]:
+    # Two levels are all that the patterns reach, and checkpoints are large.
+    for path in run.iterdir():
+        yield from [path] if path.is_file() else (inner for inner in path.glob("*") if inner.is_file())
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    path = PurePosixPath(name)
+    return any(
+        path.parent == PurePosixPath(pattern).parent and fnmatchcase(path.name, PurePosixPath(pattern).name)
+        for pattern in patterns
+    )
+
+
+def _pictures(run: Path) -> set[str]:
+    shown = ("".join(match) for match in _IMAGE_IN_CARD.findall((run / _CARD).read_text(encoding="utf-8")))
+    paths = (PurePosixPath(name) for name in shown if "://" not in name)
+    return {
+        path.as_posix()
+        for path in paths
+        if path.suffix.lower() in _IMAGES
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and (run / path).is_file()
+    }
+
+
+def _find_secret(path: Path, secrets: Mapping[str, str]) -> str | None:
+    if not path.stat().st_size:
+        return None
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for name, value in secrets.items():
+            if content.find(value.encode()) >= 0:
+                return f"the value of {name}"
+        return "a token of the Hub (hf_…)" if _HUB_TOKEN.search(content) else None
+
+
+def _find_local_path(path: Path) -> str | None:
+    # What exists here and is absolute is of this machine; a URL's path or a word with slashes is not.
+    candidates = _ABSOLUTE_PATH.findall(path.read_text(encoding="utf-8", errors="replace"))
+    return next((found for found in candidates if not found.startswith(_SYSTEM) and _exists(found)), None)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long, or not allowed to look
+        return False

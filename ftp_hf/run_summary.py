@@ -1,0 +1,398 @@
+"""What there is to tell of a finished run, as plain data: what model cards, comparisons and the Hub's history are made of."""
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .atomic_files import replacing
+
+__all__ = [
+    "BaseModel",
+    "Comparison",
+    "DataFacts",
+    "Evaluation",
+    "Hardware",
+    "LogRow",
+    "ProjectionFacts",
+    "RadiusFacts",
+    "RunSummary",
+    "combine",
+]
+
+RESULTS = "results.json"
+
+Built = TypeVar("Built")
+
+
+@dataclass
+class BaseModel:
+    """The model that training started from."""
+
+    name: str
+    """Its name on the Hub, or the last part of a local path."""
+    on_hub: bool = False
+    revision: str | None = None
+    parameters: int | None = None
+    dtype: str | None = None
+
+
+@dataclass
+class DataFacts:
+    """A data set, by the name that it has in the results."""
+
+    name: str
+    kind: str
+    """`"train"`, `"validation"`, `"id"` or `"ood"`."""
+    size: int | None = None
+    columns: list[str] = field(default_factory=list)
+    source: str | None = None
+    """Its name on the Hub, or the last part of a local path."""
+    on_hub: bool = False
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """What was measured on one data set."""
+
+    data: str
+    """The name of a [`DataFacts`]."""
+    kind: str
+    metrics: dict[str, dict[str, float]]
+    """Metric → seed → value; accuracies are in [0, 1]."""
+
+
+@dataclass
+class Comparison:
+    """Another model on the same data: the pre-trained one, or plain fine-tuning."""
+
+    name: str
+    """`"pre-trained"` and `"plain fine-tuning"` have a meaning: forgetting is measured against the first."""
+    results: list[Evaluation]
+    optimizer: str | None = None
+
+
+@dataclass
+class RadiusFacts:
+    """What a projected parameter's radius came to; see [`Radius`]."""
+
+    radius: float
+    deviation: float
+
+
+@dataclass
+class ProjectionFacts:
+    """How FTP projected."""
+
+    kappa: float
+    radius_lr: float
+    radius_betas: list[float]
+    radii: dict[str, RadiusFacts] = field(default_factory=dict)
+    """By the name of the parameter. Empty if the radii of the kept weights are not known."""
+    projected: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
+    """Trained, but not projected."""
+    anchors: str | None = None
+    """Where the anchors came from, if not from the weights that training started from."""
+
+
+@dataclass
+class LogRow:
+    """What was logged at a step."""
+
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the validation data, without `eval_`."""
+    radius_median: float | None = None
+    radius_max: float | None = None
+
+
+@dataclass
+class Hardware:
+    """What the run took."""
+
+    device: str
+    processes: int = 1
+    seconds_per_step: float | None = None
+    """The median over all steps: forward, backward and optimizer."""
+    total_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    """Of the device; on the CPU, of the first process as a whole."""
+
+
+@dataclass
+class RunSummary:
+    """
+    A finished run. `to_json` and `load` are a round trip; what is empty is not written.
+
+    Args:
+        name (`str`): what the model is called.
+        method (`str`): `"ftp"` or `"plain"`.
+        task (`str`, *optional*): as the Hub's pipelines are called, such as `"text-classification"`.
+        architecture (`str`, *optional*): the class of the model.
+        base_model ([`BaseModel`], *optional*): what training started from.
+        adapter (`str`, *optional*): PEFT's type of the adapter, if one was trained.
+        labels (`int`, *optional*): how many classes it tells apart.
+        seed (`int`, *optional*): of the weights that are kept.
+        steps, kept_step (`int`, *optional*): how many steps were taken, and after which the weights are kept.
+        optimizer (`str`, *optional*): the base optimizer as it was, with its options.
+        projection ([`ProjectionFacts`], *optional*): what FTP did.
+        results (list of [`Evaluation`], *optional*): of this method, with those of other seeds.
+        comparisons (list of [`Comparison`], *optional*): other models on the same data.
+        data (list of [`DataFacts`], *optional*): what it was trained and evaluated on.
+        hyperparameters, defaults (`dict`, *optional*): the training arguments that differ from their default, and the
+            rest.
+        log (list of [`LogRow`], *optional*): by step.
+        hardware ([`Hardware`], *optional*): what the run took.
+        versions (`dict[str, str]`, *optional*): of Python and the libraries.
+        commands (list of `str`, *optional*): what was run, in order.
+        commit (`str`, *optional*): of the code, where it is known.
+        license, language (`str` or `list[str]`, *optional*): of the model, where they are known.
+        tags (list of `str`, *optional*): more of them, for the Hub.
+    """
+
+    name: str
+    method: str
+    task: str | None = None
+    architecture: str | None = None
+    base_model: BaseModel | None = None
+    adapter: str | None = None
+    labels: int | None = None
+    seed: int | None = None
+    steps: int | None = None
+    kept_step: int | None = None
+    optimizer: str | None = None
+    projection: ProjectionFacts | None = None
+    results: list[Evaluation] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    data: list[DataFacts] = field(default_factory=list)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    log: list[LogRow] = field(default_factory=list)
+    hardware: Hardware | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    commit: str | None = None
+    license: str | None = None
+    language: str | list[str] | None = None
+    tags: list[str] = field(default_factory=list)
+
+    @property
+    def config_hash(self) -> str:
+        """Of what defines the run, without its seed: twelve characters that differ where the settings do."""
+        settings = {
+            "method": self.method,
+            "base_model": dataclasses.asdict(self.base_model) if self.base_model else None,
+            "optimizer": self.optimizer,
+            "data": [dataclasses.asdict(data) for data in self.data],
+            "arguments": {
+                name: value
+                for name, value in sorted({**self.defaults, **self.hyperparameters}.items())
+                if name not in ("seed", "data_seed")
+            },
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that the figures are in: accuracy where it was measured, the loss where nothing else was."""
+        names = [name for result in self.results for name in result.metrics]
+        others = [name for name in names if name != "loss"]
+        return "accuracy" if "accuracy" in names else next(iter([*others, *names]), None)
+
+    def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
+        """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""
+        return [result for result in (self.results if results is None else results) if result.kind == kind]
+
+    def value(self, data: str, metric: str | None = None) -> float | None:
+        """What the kept weights came to on a data set; `None` where it was not measured."""
+        for result in self.results:
+            values = result.metrics.get(metric or self.metric or "", {})
+            if result.data == data and str(self.seed) in values:
+                return values[str(self.seed)]
+        return None
+
+    def data_facts(self, name: str) -> DataFacts | None:
+        """What is known of the data set that the results call `name`."""
+        found = [data for data in self.data if data.name == name]
+        return next((data for data in found if data.kind != "train"), found[0] if found else None)
+
+    def headline(self) -> str:
+        """The figures of the kept weights in a line: `"ID 97.4, OOD mean 93.7 (7 sets)"`. Empty without any."""
+        if (metric := self.metric) is None:
+            return ""
+        seed = str(self.seed)
+        parts: list[str] = []
+        for kind, label in (("id", "ID"), ("ood", "OOD mean"), ("validation", "validation")):
+            means = mean_by_seed(self.of_kind(kind), metric)
+            if seed in means and not (kind == "validation" and parts):
+                count = len(self.of_kind(kind))
+                parts.append(f"{label} {show(means[seed], metric)}" + (f" ({count} sets)" if count > 1 else ""))
+        return ", ".join(parts)
+
+    def to_json(self) -> str:
+        """As JSON, in the order of the fields."""
+        return json.dumps({**_plain(self), "config_hash": self.config_hash}, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | Path) -> Path:
+        """
+        Write `results.json`.
+
+        Args:
+            path (`str` or `Path`): a run's folder, or the file.
+
+        Returns:
+            `Path`: the file.
+        """
+        file = _file(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            part.write_text(self.to_json(), encoding="utf-8")
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RunSummary":
+        """
+        Read `results.json`.
+
+        Args:
+            path (`str` or `Path`): a run's folder, or the file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not a summary of this version.
+        """
+        file = _file(path)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file} does not exist: did the run finish? Trainer.save_run_summary() and the examples write it"
+            )
+        try:
+            return _build(cls, json.loads(file.read_text(encoding="utf-8")), derived=("config_hash",))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file} is not a run's summary: {error}. If another version of ftp_hf wrote it, run it again with this one"
+            ) from error
+
+
+def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSummary]] | None = None) -> RunSummary:
+    """
+    One summary of a method over its seeds, beside other methods. The first run is the one whose weights are kept.
+
+    Args:
+        runs (sequence of [`RunSummary`]): of one configuration, with different seeds.
+        comparisons (mapping from `str` to sequence of [`RunSummary`], *optional*): runs of other methods on the same
+            data, by name; `"pre-trained"` and `"plain fine-tuning"` have a meaning, see [`Comparison`].
+
+    Raises:
+        ValueError: the runs of a method differ in more than the seed, or were evaluated on other data.
+    """
+    first = runs[0]
+    groups = {first.method: runs, **(comparisons or {})}
+    sizes = _sizes(first)
+    for name, group in groups.items():
+        if len({run.config_hash for run in group}) > 1:
+            raise ValueError(f"the {name} runs differ in more than the seed: their mean would mean nothing")
+        if len({run.seed for run in group}) < len(group):
+            raise ValueError(f"two {name} runs have the same seed: they are not independent")
+        for run in group:
+            if _sizes(run) != sizes:
+                raise ValueError(
+                    f"the {name} run of seed {run.seed} was evaluated on {_sizes(run)}, the first run on {sizes}: they "
+                    "cannot be compared. Evaluate both on the same data"
+                )
+    others = [
+        Comparison(name, _together(group), group[0].optimizer) for name, group in (comparisons or {}).items() if group
+    ]
+    commands = [command for group in groups.values() for run in group for command in run.commands]
+    return dataclasses.replace(
+        first,
+        results=_together(runs),
+        comparisons=[*first.comparisons, *others],
+        commands=list(dict.fromkeys(commands)),
+    )
+
+
+def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]:
+    """The mean over data sets, for each seed that was evaluated on all of them."""
+    values = [result.metrics.get(metric, {}) for result in results]
+    seeds = [seed for seed in (values[0] if values else ()) if all(seed in other for other in values)]
+    return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is in [0, 1] and shown in percent."""
+    return any(word in metric for word in ("accuracy", "f1", "precision", "recall"))
+
+
+def show(value: float, metric: str) -> str:
+    """A figure as it is printed: accuracies and their like in percent."""
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
+
+
+def _sizes(run: RunSummary) -> dict[str, int | None]:
+    facts = {result.data: run.data_facts(result.data) for result in run.results}
+    return {name: data.size if data else None for name, data in sorted(facts.items())}
+
+
+def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:
+    together = []
+    for result in runs[0].results:
+        same = [
+            other for run in runs for other in run.results if (other.data, other.kind) == (result.data, result.kind)
+        ]
+        metrics = {
+            metric: {seed: value for other in same for seed, value in other.metrics.get(metric, {}).items()}
+            for metric in result.metrics
+        }
+        together.append(Evaluation(result.data, result.kind, metrics))
+    return together
+
+
+def _file(path: str | Path) -> Path:
+    return Path(path) if Path(path).suffix == ".json" else Path(path) / RESULTS
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, without the fields that tell nothing."""
+    if dataclasses.is_dataclass(value):
+        fields = {option.name: getattr(value, option.name) for option in dataclasses.fields(value)}
+        return {name: _plain(field) for name, field in fields.items() if field is not None and field not in ({}, [])}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built:
+    if not isinstance(content, dict):
+        raise TypeError(f"{str(content)[:40]!r} is not an object")
+    hints = get_type_hints(kind)
+    content = {name: value for name, value in content.items() if name not in derived}
+    if unknown := content.keys() - hints.keys():
+        raise ValueError(f"unknown keys {sorted(unknown)}")
+    return kind(**{name: _typed(hints[name], value) for name, value in content.items()})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = [option for option in get_args(hint) if option is not type(None)]
+        return _typed(inner[0], value) if len(inner) == 1 else value
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value)  # type: ignore[arg-type]
+    if get_origin(hint) is list:
+        return [_typed(get_args(hint)[0], item) for item in value]
+    if get_origin(hint) is dict:
+        return {name: _typed(get_args(hint)[1], item) for name, item in value.items()}
+    return value
