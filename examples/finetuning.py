@@ -253,7 +253,7 @@ def finetune(
 
 def _finetune(
     script: ScriptArguments, training: FTPTrainingArguments, model: Any, processor: Any, collator: Any, data: Data
-) -> dict[str, Any]:
+) -> RunSummary:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ftp_hf").setLevel(logging.INFO)
     scores = Scores(keep_in_memory=True)
