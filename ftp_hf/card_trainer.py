@@ -8,7 +8,7 @@ from .charts import draw_radii
 from .model_card import write_model_card
 from .projected import Radius, projected_optimizer
 from .public import public_name, public_value, saving_public_arguments
-from .run_facts import RunWatch, data_facts, log_rows, summarize_run
+from .run_facts import TIMINGS, RunWatch, data_facts, log_rows, summarize_run
 from .run_summary import DataFacts, Evaluation, RunSummary
 
 __all__ = ["ModelCardMixin"]
@@ -76,7 +76,7 @@ class ModelCardMixin:
         values = {
             name.removeprefix(prefix): {str(self.args.seed): value}
             for name, value in metrics.items()
-            if name != "epoch" and not name.endswith(("_runtime", "_per_second", "_time"))
+            if name != "epoch" and not name.endswith(TIMINGS)
         }
         others = (known for known in self._noted_evaluations if (known.data, known.kind) != (data.name, data.kind))
         self._noted_evaluations = (*others, Evaluation(data.name, data.kind, values))

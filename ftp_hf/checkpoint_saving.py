@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from torch import distributed
 from torch.distributed.fsdp import StateDictType
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -24,6 +23,7 @@ from .checkpoints import (
     newest_whole,
     restore_replaced,
 )
+from .distributed import from_all_processes
 from .run_lock import run_lock
 
 __all__ = ["CompleteSavingMixin"]
@@ -188,11 +188,7 @@ class CompleteSavingMixin:
                 outcome = action(), None
             except (OSError, ValueError) as error:
                 outcome = None, error
-        outcomes = [outcome]
-        if distributed.is_available() and distributed.is_initialized():
-            outcomes = [None] * distributed.get_world_size()
-            distributed.all_gather_object(outcomes, outcome)
-        reported = [outcome for outcome in outcomes if outcome is not None]
+        reported = [reported for reported in from_all_processes(outcome) if reported is not None]
         for _, failure in reported:
             if failure is not None:
                 raise failure

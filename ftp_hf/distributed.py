@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from .projected import ProjectedOptimizer
 
-__all__ = ["check_agreement", "check_loaded", "check_strategy", "from_first_process"]
+__all__ = ["check_agreement", "check_loaded", "check_strategy", "from_all_processes", "from_first_process"]
 
 Value = TypeVar("Value")
 
@@ -61,7 +61,7 @@ def check_loaded(model: nn.Module) -> None:
         ValueError: names the parameters.
     """
     mine = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.is_meta]
-    everyone = _gathered(mine)
+    everyone = from_all_processes(mine)
     without_memory = max(everyone, key=len)
     if len(without_memory) > 1:
         raise ValueError(
@@ -85,7 +85,7 @@ def check_agreement(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> 
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return
-    first, *others = _gathered(_opinions(optimizer, compare_weights=compare_weights))
+    first, *others = from_all_processes(_opinions(optimizer, compare_weights=compare_weights))
     for rank, opinions in enumerate(others, start=1):
         different = sorted(key for key in first.keys() | opinions.keys() if first.get(key) != opinions.get(key))
         if different:
@@ -109,7 +109,13 @@ def from_first_process(value: Value) -> Value:
     return values[0]
 
 
-def _gathered(value: Value) -> list[Value]:
+def from_all_processes(value: Value) -> list[Value]:
+    """
+    The value of every process, in their order, on all of them. Each of them has to call it.
+
+    Args:
+        value: anything that can be pickled.
+    """
     if not torch.distributed.is_initialized():
         return [value]
     values = [value] * torch.distributed.get_world_size()

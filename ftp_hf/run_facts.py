@@ -27,7 +27,11 @@ from .training_args import FTPArguments
 if sys.platform != "win32":
     import resource
 
-__all__ = ["RunWatch", "data_facts", "log_rows", "summarize_run"]
+__all__ = ["TIMINGS", "RunWatch", "data_facts", "log_rows", "summarize_run"]
+
+TIMINGS = ("_runtime", "_per_second", "_time")
+"""How the names end of what `Trainer.evaluate` returns beside the metrics."""
+
 
 _TASKS = {
     "ForSequenceClassification": "text-classification",
@@ -157,7 +161,7 @@ def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
         metrics = {
             name.removeprefix("eval_"): value
             for name, value in entry.items()
-            if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second", "_time"))
+            if name.startswith("eval_") and not name.endswith(TIMINGS)
         }
         if "loss" not in entry and not metrics:
             continue
