@@ -22,6 +22,7 @@ from measure import Timed, alternate, in_fresh_process, parser, print_table, sec
 from torch import Tensor
 
 from ftp_hf import eager_kernels, projection
+from ftp_hf.first_states import first_states
 from ftp_hf.kernels import Kernels, batches
 from ftp_hf.projected_tensor import ProjectedTensor
 from ftp_hf.radii import RadiusState
@@ -74,6 +75,7 @@ def _project(weight: Tensor, anchor: Tensor, radius: Tensor) -> tuple[Tensor, Te
 class Stages:
     """Tensors in the middle of a training, a part of their rows on the ball, before and after an unconstrained step."""
 
+    @torch.no_grad()
     def __init__(self, shapes: Shapes, arguments: Namespace) -> None:
         gradients = Gradients(shapes, arguments.device, arguments.seed, sets=1)
         training = Training(CONTESTANTS["ftp"], shapes, gradients, arguments.seed)
@@ -82,8 +84,8 @@ class Stages:
         self.batch: list[ProjectedTensor] = []
         self.before: list[Tensor] = []
         for name, p in zip(shapes, training.parameters, strict=True):
-            tensor = ProjectedTensor(name, p, {}, group, 0)
-            tensor.state.update(tensor.first_state(None))
+            tensor = ProjectedTensor.of(name, p, {}, group, row_dim=0)
+            tensor.state.update(*first_states([tensor], lambda tensor: tensor.weight.detach()))
             displacement = -10 * p.grad  # so that the radius grows, and stays off its floor
             norms = projection.row_norms(displacement)
             tensor.radius_row[0] = norms.mean() if len(norms.shape) > 1 else norms.max() / 2
