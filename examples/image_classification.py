@@ -42,16 +42,15 @@ def main() -> None:
     training.remove_unused_columns = False
     data = Data.load(script)
     set_seed(training.seed)
-    processor = AutoImageProcessor.from_pretrained(script.model)
+    # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.
+    side = script.image_size
+    size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}
+    processor = AutoImageProcessor.from_pretrained(script.model, **size)
     options = {} if script.classifier_dropout is None else {"classifier_dropout_prob": script.classifier_dropout}
     model = AutoModelForImageClassification.from_pretrained(script.model, **data.model_options(), **options)
 
     def pixels(image: object) -> torch.Tensor:
-        image = image.convert("RGB")
-        if script.image_size is None:
-            return processor(image, return_tensors="pt")["pixel_values"][0]
-        image = image.resize((script.image_size, script.image_size))
-        return processor(image, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"][0]
+        return processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
 
     def evaluation(batch: dict) -> dict:
         return {
