@@ -109,30 +109,25 @@ def _linked(data: DataFacts) -> str:
 
 
 def _usage(summary: RunSummary, model_id: str) -> str:
-    if summary.adapter:
-        return _adapter_usage(summary, model_id)
-    if summary.task not in _INPUTS:
+    task, image = summary.task or "", summary.task == "image-classification"
+    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
         return ""
-    lines = ["from transformers import pipeline", "", f'pipe = pipeline("{summary.task}", model="{model_id}")']
-    if summary.task == "image-classification":
-        lines = ["from PIL import Image", *lines, 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")']
-    return "\n".join([*lines, f"print(pipe({_INPUTS[summary.task]}))"])
-
-
-def _adapter_usage(summary: RunSummary, model_id: str) -> str:
-    kind = _AUTO_CLASSES.get(summary.task or "")
-    if kind is None or summary.base_model is None:
-        return ""
-    labels = f", num_labels={summary.labels}" if summary.labels and summary.task != "text-generation" else ""
-    return "\n".join(
-        [
-            "from peft import PeftModel",
-            f"from transformers import {kind}",
-            "",
+    imports = ["from PIL import Image"] if image else []
+    lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
+    if summary.adapter and summary.base_model:
+        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
+        # Neither the base model nor the adapter knows what the labels are called.
+        labels = f", id2label={dict(enumerate(summary.labels))}" if summary.labels else ""
+        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
+        lines += [
             f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
             f'model = PeftModel.from_pretrained(model, "{model_id}")',
+            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
         ]
-    )
+    else:
+        imports.append("from transformers import pipeline")
+        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
+    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
 
 
 def _projection(summary: RunSummary) -> str:

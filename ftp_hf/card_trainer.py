@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import HubStrategy
+
 from .charts import draw_radii
 from .model_card import write_model_card
 from .projected import Radius, projected_optimizer
-from .public import public_name, public_value, saving_public_arguments
+from .public import forget_folders, public_name, public_value, saving_public_arguments
 from .run_facts import TIMINGS, RunWatch, data_facts, log_rows, summarize_run
 from .run_summary import DataFacts, Evaluation, RunSummary
 
@@ -159,6 +162,8 @@ class ModelCardMixin:
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's `train`, remembering what the card tells."""
+        if self.args.push_to_hub:
+            self._check_base_is_public()
         watch, self._saved_radii = RunWatch(), {}
         self._watch = watch
         self.add_callback(watch)
@@ -175,6 +180,16 @@ class ModelCardMixin:
             self._kept_radii = {} if projected is None else projected.radii()
         return result
 
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        As the Trainer's `push_to_hub`, with the card of what happened.
+
+        Raises:
+            ValueError: the model is an adapter of a base model in a local folder, which nobody else could load.
+        """
+        self._check_base_is_public()
+        return super().push_to_hub(*args, **kwargs)  # type: ignore[misc]
+
     def save_state(self) -> None:
         """As the Trainer's `save_state`, without the folders above the best checkpoint: the file is pushed."""
         best = self.state.best_model_checkpoint
@@ -183,6 +198,20 @@ class ModelCardMixin:
             super().save_state()  # type: ignore[misc]
         finally:
             self.state.best_model_checkpoint = best
+
+    def _check_base_is_public(self) -> None:
+        for config in getattr(self.model, "peft_config", {}).values():
+            base = config.base_model_name_or_path
+            if base and not public_name(base)[1]:
+                raise ValueError(
+                    f"the adapter's base model is {base!r}, a path of this machine, which adapter_config.json would tell "
+                    "everybody: load the base model by its Hub name, or set base_model_name_or_path in model.peft_config"
+                )
+
+    def _finish_checkpoint(self, checkpoint: Path) -> None:
+        if self.args.push_to_hub and self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            forget_folders(checkpoint / TRAINER_STATE_NAME)
+        super()._finish_checkpoint(checkpoint)  # type: ignore[misc]
 
     def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
         """Of the checkpoint that is saved now: it may be the one that is kept."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from torch.distributed.fsdp import StateDictType
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.training_args import ParallelMode
@@ -53,6 +54,8 @@ class CompleteSavingMixin:
     is_deepspeed_enabled: bool
     is_world_process_zero: Callable[[], bool]
     push_to_hub: Callable[..., Any]
+    add_callback: Callable[..., None]
+    remove_callback: Callable[..., None]
     _get_output_dir: Callable[[Any], str]
     _saves_checkpoint: bool = False
 
@@ -74,6 +77,9 @@ class CompleteSavingMixin:
                 self._on_writers(lambda: restore_replaced(run))
             checkpoint = self._whole_checkpoint(resume_from_checkpoint)
             self._prepare_resume(Path(checkpoint) if isinstance(checkpoint, str) else None)
+            finds_best = _FindsBestCheckpoint(run)
+            self.add_callback(finds_best)
+            held.callback(self.remove_callback, finds_best)
             return super().train(checkpoint, trial, *args, **kwargs)  # type: ignore[misc]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -111,6 +117,10 @@ class CompleteSavingMixin:
     def _prepare_resume(self, checkpoint: Path | None) -> None:
         """Called with the checkpoint that is going to be resumed from, before anything of it is read."""
 
+    def _finish_checkpoint(self, checkpoint: Path) -> None:
+        """Called on each process that saves, when all files are written."""
+        finish_checkpoint(checkpoint)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # `Trainer._save_checkpoint` (transformers 5.4 to 5.23) saves the model, the rest of the state, pushes the
         # checkpoint and deletes older ones; the latter two wait here until it is whole.
@@ -126,7 +136,7 @@ class CompleteSavingMixin:
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
             self.accelerator.wait_for_everyone()
             with _naming_what_is_left(checkpoint):
-                self._on_writers(lambda: finish_checkpoint(checkpoint))
+                self._on_writers(lambda: self._finish_checkpoint(checkpoint))
         finally:
             self._saves_checkpoint = False
             self.args.save_total_limit = limit
@@ -193,6 +203,23 @@ class CompleteSavingMixin:
             if failure is not None:
                 raise failure
         return [result for result, _ in reported]
+
+
+class _FindsBestCheckpoint(TrainerCallback):
+    """
+    Finds the best checkpoint beside the others when a run is resumed: its folder may have been moved, or its state names
+    no folders because it was pushed to the Hub. `Trainer` forgets a checkpoint that is not where the state says.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Training starts, or goes on."""
+        best = self._run / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        if args.save_strategy != "no" and state.best_model_checkpoint is None and best.is_dir():
+            logger.info("The best checkpoint so far is %s", best)
+            state.best_model_checkpoint = str(best)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What may leave the machine: names instead of local paths, and no secrets."""
 
 import copy
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -8,7 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["public_arguments", "public_command", "public_name", "public_value", "saving_public_arguments"]
+__all__ = [
+    "forget_folders",
+    "public_arguments",
+    "public_command",
+    "public_name",
+    "public_value",
+    "saving_public_arguments",
+]
 
 # Not `eos_token` or `max_new_tokens`.
 _SECRET = re.compile(r"^-*token$|(hub|hf|auth|access|api)[-_]token$|(password|secret|api[-_]?key)$", re.IGNORECASE)
@@ -91,6 +99,21 @@ def public_arguments(args: Any) -> Any:
             # Not `public_value` for anything else: enums and plugins have to load back as what they are.
             vars(public)[name] = public_value(value)
     return public
+
+
+def forget_folders(state: Path) -> None:
+    """
+    Leave only the name of the best checkpoint in a saved `TrainerState`, which is pushed with its checkpoint.
+
+    Args:
+        state (`Path`): a `trainer_state.json`; where this process did not write one, nothing happens.
+    """
+    if not state.is_file():
+        return
+    content = json.loads(state.read_text(encoding="utf-8"))
+    best = content.get("best_model_checkpoint")
+    content["best_model_checkpoint"] = public_value(best)
+    state.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class _SavedAsPublic:

@@ -110,7 +110,7 @@ def summarize_run(
         architecture=architecture,
         base_model=_base_model(dense),
         adapter=None if adapter is None else str(getattr(adapter.peft_type, "value", adapter.peft_type)),
-        labels=getattr(dense.config, "num_labels", None) if hasattr(dense, "config") else None,
+        labels=list(dense.config.id2label.values()) if "Classification" in architecture else [],
         seed=trainer.args.seed,
         steps=trainer.state.global_step,
         kept_step=_kept_step(trainer),
@@ -279,12 +279,10 @@ def _peak_of_process() -> int | None:
 
 
 def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"CPU ({line.partition(':')[2].strip()}), {torch.get_num_threads()} threads"
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+    information, threads = Path("/proc/cpuinfo"), torch.get_num_threads()
+    lines = information.read_text().splitlines() if information.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"CPU ({names[0] if names else platform.machine()}), {threads} thread{'s' * (threads > 1)}"
 
 
 def _versions() -> dict[str, str]:

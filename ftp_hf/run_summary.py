@@ -142,7 +142,7 @@ class RunSummary:
         architecture (`str`, *optional*): the class of the model.
         base_model ([`BaseModel`], *optional*): what training started from.
         adapter (`str`, *optional*): PEFT's type of the adapter, if one was trained.
-        labels (`int`, *optional*): how many classes it tells apart.
+        labels (list of `str`, *optional*): the classes that it tells apart, by index.
         seed (`int`, *optional*): of the weights that are kept.
         steps, kept_step (`int`, *optional*): how many steps were taken, and after which the weights are kept.
         optimizer (`str`, *optional*): the base optimizer as it was, with its options.
@@ -167,7 +167,7 @@ class RunSummary:
     architecture: str | None = None
     base_model: BaseModel | None = None
     adapter: str | None = None
-    labels: int | None = None
+    labels: list[str] = field(default_factory=list)
     seed: int | None = None
     steps: int | None = None
     kept_step: int | None = None

@@ -27,7 +27,7 @@ def make_summary(seed=0, method="ftp", shift=0.0, **changes):
         method=method,
         task="text-classification",
         base_model=BaseModel("someone/encoder", on_hub=True, revision="a" * 40),
-        labels=2,
+        labels=["negative", "positive"],
         seed=seed,
         steps=8,
         kept_step=4,

@@ -1,5 +1,6 @@
 """Push, load in a process of its own without ftp_hf, and get the same logits, bit for bit."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,19 @@ def test_adapter(hub, python, tmp_path):
     )
     model = peft.get_peft_model(model, lora)
     run = tmp_path / "run"
-    finetune(run, model, processor, data, ftp_exclude_new=False)
+    finetune(run, model, processor, data, ftp_exclude_new=False, hub_model_id="me/model")
     push_run(run, "me/model")
     assert "adapter_model.safetensors" in pushed(hub)
     assert "model.safetensors" not in pushed(hub)
     check_loaded_elsewhere(
         python, "adapter", logits(model, processor(text(), return_tensors="pt")), tmp_path / "loaded.pt"
     )
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(re.search(r"```python\n(.*?)```", (run / "README.md").read_text(), re.DOTALL)[1])
+    ran = python(snippet)
+    assert ran.returncode == 0, ran.stderr
+    assert "not supported" not in ran.stderr
+    assert re.search(r"'label': '(bad|good)'", ran.stdout)
 
 
 def test_adapter_of_a_local_base_is_refused(tmp_path, hub):

@@ -86,13 +86,18 @@ def test_every_strategy(hub, make_trainer, tmp_path, monkeypatch, strategy):
     check_public(hub, tmp_path)
 
 
-@pytest.mark.xfail(reason="a checkpoint's trainer_state.json names the best checkpoint by its absolute path")
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
 def test_pushed_checkpoints_of_an_absolute_output_dir(hub, make_trainer, tmp_path, strategy):
-    trainer = make_trainer(push_to_hub=True, hub_strategy=strategy, hub_always_push=True)
+    options = {"push_to_hub": True, "hub_strategy": strategy, "hub_always_push": True}
+    trainer = make_trainer(**options)
     trainer.train()
     trainer.push_to_hub()
     check_public(hub, tmp_path)
+    best = trainer.state.best_model_checkpoint
+    assert best in (str(tmp_path / "run" / "checkpoint-2"), str(tmp_path / "run" / "checkpoint-4"))
+    again = make_trainer(**options)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.best_model_checkpoint == best
 
 
 def test_push_to_hub_alone(hub, make_trainer, tmp_path):
@@ -158,3 +163,16 @@ def test_token_without_rights(hub, make_trainer):
     with pytest.raises(HfHubHTTPError, match="403"):
         make_trainer(push_to_hub=True, hub_strategy="end").push_to_hub(token=TOKENS["reader"])
     assert pushed(hub) == {}
+
+
+@pytest.mark.parametrize("during", [True, False], ids=["while training", "afterwards"])
+def test_adapter_of_a_local_base_is_refused(hub, make_trainer, tmp_path, during):
+    peft = pytest.importorskip("peft")
+    trainer = make_trainer(push_to_hub=during, ftp_exclude_new=False)
+    adapted = peft.get_peft_model(trainer.model, peft.LoraConfig(r=2, target_modules=["query"]))
+    data = trainer.train_dataset
+    trainer = FTPTrainer(adapted, trainer.args, train_dataset=data, eval_dataset=data)
+    with pytest.raises(ValueError, match=r"base model is '.*base', a path of this machine.*Hub name"):
+        trainer.train() if during else trainer.push_to_hub()
+    assert not any("adapter" in name for name in (pushed(hub) if hub.store.ids() else ()))
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
