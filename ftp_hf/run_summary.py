@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import json
 import statistics
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from .atomic_files import replacing
+from .plain_data import build, plain
 
 __all__ = [
     "BaseModel",
@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 RESULTS = "results.json"
-
-Built = TypeVar("Built")
 
 
 @dataclass
@@ -242,7 +240,7 @@ class RunSummary:
 
     def to_json(self) -> str:
         """As JSON, in the order of the fields."""
-        return json.dumps({**_plain(self), "config_hash": self.config_hash}, indent=2, ensure_ascii=False) + "\n"
+        return json.dumps({**plain(self), "config_hash": self.config_hash}, indent=2, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> Path:
         """
@@ -278,7 +276,7 @@ class RunSummary:
                 f"{file} does not exist: did the run finish? Trainer.save_run_summary() and the examples write it"
             )
         try:
-            return _build(cls, json.loads(file.read_text(encoding="utf-8")), derived=("config_hash",))
+            return build(cls, json.loads(file.read_text(encoding="utf-8")), derived=("config_hash",))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{file} is not a run's summary: {error}. If another version of ftp_hf wrote it, run it again with this one"
@@ -361,38 +359,3 @@ def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:
 
 def _file(path: str | Path) -> Path:
     return Path(path) if Path(path).suffix == ".json" else Path(path) / RESULTS
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as dicts, without the fields that tell nothing."""
-    if dataclasses.is_dataclass(value):
-        fields = {option.name: getattr(value, option.name) for option in dataclasses.fields(value)}
-        return {name: _plain(field) for name, field in fields.items() if field is not None and field not in ({}, [])}
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built:
-    if not isinstance(content, dict):
-        raise TypeError(f"{str(content)[:40]!r} is not an object")
-    hints = get_type_hints(kind)
-    content = {name: value for name, value in content.items() if name not in derived}
-    if unknown := content.keys() - hints.keys():
-        raise ValueError(f"unknown keys {sorted(unknown)}")
-    return kind(**{name: _typed(hints[name], value) for name, value in content.items()})
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        inner = [option for option in get_args(hint) if option is not type(None)]
-        return _typed(inner[0], value) if len(inner) == 1 else value
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value)  # type: ignore[arg-type]
-    if get_origin(hint) is list:
-        return [_typed(get_args(hint)[0], item) for item in value]
-    if get_origin(hint) is dict:
-        return {name: _typed(get_args(hint)[1], item) for name, item in value.items()}
-    return value

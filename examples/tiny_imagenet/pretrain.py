@@ -112,7 +112,7 @@ def main() -> None:
     parser = HfArgumentParser((ScriptArguments, TrainingArguments))
     on_gpu = torch.cuda.is_available()
     parser.set_defaults(
-        num_train_epochs=24,
+        num_train_epochs=10,
         per_device_train_batch_size=256,
         per_device_eval_batch_size=512,
         learning_rate=1e-3,

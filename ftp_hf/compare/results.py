@@ -1,0 +1,106 @@
+"""What a comparison measured, as plain data: `results.json`, from which the report is made."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftp_hf.atomic_files import replacing
+from ftp_hf.plain_data import build, plain
+from ftp_hf.run_summary import RESULTS, RunSummary, mean_by_seed
+
+__all__ = ["ComparedRun", "ComparisonResults", "MethodFacts"]
+
+
+@dataclass
+class MethodFacts:
+    """A method, and what was tried with it."""
+
+    name: str
+    """As in the config, such as `"l2-sp"`."""
+    title: str
+    """As in its paper, such as `"L2-SP"`."""
+    source: str
+    """The paper, or what the method is, in a line."""
+    sweep: dict[str, list[float]] = field(default_factory=dict)
+    """Setting → the values that were tried, all combinations of them."""
+    chosen: dict[str, float] = field(default_factory=dict)
+    """Setting → the value with the best ID validation."""
+
+
+@dataclass
+class ComparedRun:
+    """One run: a method with a setting and a seed."""
+
+    method: str
+    """The name of a [`MethodFacts`]."""
+    setting: dict[str, float]
+    seed: int
+    summary: RunSummary
+    """Its evaluations are of this seed alone, with kinds `"validation"`, `"id"`, `"ood"` and `"corrupted"`."""
+    trainable_parameters: int | None = None
+    optimizer_bytes: int | None = None
+    """Of the optimizer's state, at the end."""
+
+    def value(self, kind: str, metric: str, *, prefix: str = "") -> float | None:
+        """
+        The unweighted mean over the data sets of a kind.
+
+        Args:
+            kind (`str`): of the data.
+            metric (`str`): such as `"accuracy"`.
+            prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
+        """
+        results = [result for result in self.summary.of_kind(kind) if result.data.startswith(prefix)]
+        return mean_by_seed(results, metric).get(str(self.seed))
+
+
+@dataclass
+class ComparisonResults:
+    """
+    A comparison, finished or on its way.
+
+    Args:
+        name (`str`): of the config.
+        metric (`str`): that the methods are compared by, such as `"accuracy"`.
+        methods (list of [`MethodFacts`]): in the order of the config.
+        seeds (list of `int`): that each method ran with, at its chosen setting.
+        runs (list of [`ComparedRun`]): of all methods, settings and seeds.
+        config (`dict`): as the comparison was asked for.
+        command (`str`, *optional*): that made it.
+    """
+
+    name: str
+    metric: str
+    methods: list[MethodFacts]
+    seeds: list[int]
+    runs: list[ComparedRun]
+    config: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+
+    def method(self, name: str) -> MethodFacts:
+        """The facts of a method."""
+        return next(method for method in self.methods if method.name == name)
+
+    def chosen_runs(self, method: str) -> list[ComparedRun]:
+        """The runs of a method at its chosen setting, by seed."""
+        chosen = self.method(method).chosen
+        runs = [run for run in self.runs if run.method == method and run.setting == chosen and run.seed in self.seeds]
+        return sorted(runs, key=lambda run: self.seeds.index(run.seed))
+
+    def save(self, folder: Path) -> Path:
+        """Write `results.json` in a folder."""
+        with replacing(folder / RESULTS) as part:
+            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return folder / RESULTS
+
+    @classmethod
+    def load(cls, folder: Path) -> "ComparisonResults":
+        """
+        Read `results.json` from a folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not a comparison of this version.
+        """
+        return build(cls, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
