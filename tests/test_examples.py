@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
 
 from ftp_hf import RunSummary
+from ftp_hf.tasks import TaskData
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -121,7 +122,7 @@ def parse(monkeypatch, *flags):
         (["--ood", "{digits}/ood_blur.parquet", "{digits}/ood_blur.parquet"], "several data sets named"),
         (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
         (["--label_column", "class"], "the training data has no column 'class'"),
-        (["--label_aliases", "0=zero"], "if they mean the same, say so with --label_aliases"),
+        (["--label_aliases", "0=zero"], "if they mean the same, say so with label_aliases"),
     ],
 )
 def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
@@ -131,7 +132,7 @@ def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
     replaced = [flag.format(digits=digits) for flag in flags]
     script, _ = parse(monkeypatch, *(part for pair in given.items() for part in pair), *replaced)
     with pytest.raises(Exception, match=re.escape(message)):
-        finetuning.Data.load(script)
+        TaskData.load(script)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""Load data sets by Hub name or local path, and check that they share one label space."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import ClassLabel, Dataset, load_dataset
+
+__all__ = ["DatasetSpec", "check_labels", "label_names"]
+
+_SPEC = re.compile(
+    r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
+)
+_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+class DatasetSpec(NamedTuple):
+    """
+    One data set: `[NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]`.
+
+    `SOURCE` is a local file (Parquet, CSV, JSON), a local folder or a name on the Hub; `SPLIT` defaults to `train`;
+    `?COLUMN=VALUE` keeps the rows whose column has that value. `NAME` is what the data set is called in the results and
+    defaults to the file's or data set's own name.
+    """
+
+    name: str
+    source: str
+    config: str | None
+    split: str
+    column: str | None
+    value: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "DatasetSpec":
+        """
+        Raises:
+            ValueError: `text` is not of the form above.
+        """
+        match = _SPEC.fullmatch(text)
+        if match is None:
+            raise ValueError(f"data set {text!r} is not of the form [NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]")
+        parts = match.groupdict()
+        return cls(
+            name=parts["name"] or Path(parts["source"]).stem,
+            source=parts["source"],
+            config=parts["config"],
+            split=parts["split"] or "train",
+            column=parts["column"],
+            value=parts["value"],
+        )
+
+    def load(self) -> Dataset:
+        """
+        Raises:
+            FileNotFoundError: a local file or folder, or a data set on the Hub, is not there.
+            ValueError: the data set has no such split or column, no row has the value, or its file is of another kind.
+        """
+        path = Path(self.source)
+        if path.suffix in _BUILDERS:
+            if not path.is_file():
+                raise FileNotFoundError(f"data set {self.name!r}: {self.source} does not exist")
+            if self.split != "train":
+                raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
+            dataset = self._load(_BUILDERS[path.suffix], data_files=str(path), split="train")
+        elif path.is_file():
+            raise ValueError(f"{self.source} is none of {', '.join(_BUILDERS)}: convert it to one of them")
+        else:
+            dataset = self._load(self.source, self.config, split=self.split)
+        if self.column is not None:
+            _check_column(self.source, dataset, self.column)
+            rows = [row for row, value in enumerate(dataset[self.column]) if str(value) == self.value]
+            if not rows:
+                values = sorted({str(value) for value in dataset[self.column]})[:10]
+                raise ValueError(
+                    f"{self.source}: no row has {self.column}={self.value}; it has, among others, {', '.join(values)}"
+                )
+            dataset = dataset.select(rows)
+        return dataset
+
+    def _load(self, *args: Any, **options: Any) -> Dataset:
+        try:
+            return load_dataset(*args, **options)
+        except (OSError, ValueError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {error}") from error
+
+
+def label_names(dataset: Dataset, column: str) -> list[str]:
+    """
+    The names of the classes, by index.
+
+    Args:
+        dataset (`Dataset`): the training data.
+        column (`str`): of class indices.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    _check_column("the training data", dataset, column)
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    return [str(label) for label in sorted(set(dataset[column]))]
+
+
+def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> None:
+    """
+    Raise if a data set is not labelled as the training data is: a wrong accuracy would follow.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): to check.
+        column (`str`): of class indices.
+        labels (sequence of `str`): the names of the classes in the training data, by index.
+        aliases (mapping from `str` to `str`): other names for them.
+
+    Raises:
+        ValueError: the data set is empty, lacks the column, or has other labels.
+    """
+    if len(dataset) == 0:
+        raise ValueError(f"data set {name!r} is empty")
+    _check_column(f"data set {name!r}", dataset, column)
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel) and [aliases.get(label, label) for label in feature.names] != list(labels):
+        raise ValueError(
+            f"data set {name!r} has the labels {feature.names}, but the training data has {labels}; if they mean the "
+            "same, say so with label_aliases OTHER=LABEL"
+        )
+    if unknown := set(dataset[column]) - set(range(len(labels))):
+        raise ValueError(f"data set {name!r} has the labels {sorted(unknown)}, outside 0 … {len(labels) - 1}")
+
+
+def _check_column(name: str, dataset: Dataset, column: str) -> None:
+    if column not in dataset.column_names:
+        raise ValueError(f"{name} has no column {column!r}; it has {', '.join(dataset.column_names)}")

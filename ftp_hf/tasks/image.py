@@ -1,0 +1,114 @@
+"""Image classification: a pre-trained vision model with a head for the labels, and pixels for it."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from PIL import Image, ImageOps
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    default_data_collator,
+)
+
+from .classifier import classifier_options
+
+__all__ = ["ImageOptions", "ImageTask"]
+
+
+@dataclass
+class ImageOptions:
+    """
+    Args:
+        image_column (`str`, *optional*, defaults to `"image"`): the column of images.
+        image_size (`int`, *optional*): side of the square that images are resized to, in pixels. By default the image
+            processor decides.
+        random_flip (`bool`, *optional*, defaults to `False`): mirror half of the training images.
+        classifier_dropout (`float`, *optional*): dropout before the classifier, for configs that have
+            `classifier_dropout_prob`.
+    """
+
+    image_column: str = field(default="image", metadata={"help": "The column of images."})
+    image_size: int | None = field(
+        default=None, metadata={"help": "Side of the square that images are resized to, in pixels."}
+    )
+    random_flip: bool = field(default=False, metadata={"help": "Mirror half of the training images."})
+    classifier_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before the classifier (classifier_dropout_prob of the config)."}
+    )
+
+
+class ImageTask:
+    """
+    Args:
+        name (`str`): Hub name or local folder of the pre-trained model.
+        labels (sequence of `str`): the names of the classes, by index.
+        options ([`ImageOptions`], *optional*): how images are read.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+    """
+
+    collator = staticmethod(default_data_collator)
+
+    def __init__(
+        self, name: str, labels: Sequence[str], options: ImageOptions | None = None, label_column: str = "label"
+    ) -> None:
+        self.name, self.labels, self.label_column = name, labels, label_column
+        self.options = options or ImageOptions()
+        # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.
+        side = self.options.image_size
+        size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}
+        self.processor = AutoImageProcessor.from_pretrained(name, **size)  # type: ignore[no-untyped-call]
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
+        dropout = self.options.classifier_dropout
+        if dropout is not None:
+            options["classifier_dropout_prob"] = dropout
+        model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
+            self.name, **classifier_options(self.labels), **options
+        )
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks the column of images.
+        """
+        if self.options.image_column not in dataset.column_names:
+            raise ValueError(
+                f"no column {self.options.image_column!r} in {name} with the columns {dataset.column_names}: name it in "
+                "image_column"
+            )
+
+    def prepare(
+        self,
+        dataset: Dataset,
+        *,
+        augment: bool = False,
+        corrupt: Callable[[Image.Image], Image.Image] | None = None,
+    ) -> Dataset:
+        """
+        The data set as the model reads it, pixels and labels, made when a row is read.
+
+        Args:
+            dataset (`Dataset`): with a column of images.
+            augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
+            corrupt (callable from `Image` to `Image`, *optional*): changes each image first.
+        """
+
+        def pixels(image: Image.Image) -> Any:
+            image = image.convert("RGB")
+            if corrupt is not None:
+                image = corrupt(image)
+            if augment and self.options.random_flip and random.random() < 0.5:  # noqa: S311
+                image = ImageOps.mirror(image)
+            return self.processor(image, return_tensors="pt")["pixel_values"][0]
+
+        def transform(batch: dict[str, Any]) -> dict[str, Any]:
+            images = batch[self.options.image_column]
+            return {"pixel_values": [pixels(image) for image in images], "label": batch[self.label_column]}
+
+        return dataset.with_transform(transform)

@@ -1,0 +1,90 @@
+"""Text classification: a pre-trained encoder with a head for the labels, and tokens for it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
+
+from .classifier import classifier_options
+
+__all__ = ["TextOptions", "TextTask"]
+
+
+@dataclass
+class TextOptions:
+    """
+    Args:
+        text_columns (`list[str]`, *optional*, defaults to `["text"]`): what the column of texts may be called; each
+            data set must have one of them.
+        max_length (`int`, *optional*, defaults to 128): longer texts are cut, in tokens.
+    """
+
+    text_columns: list[str] = field(
+        default_factory=lambda: ["text"],
+        metadata={"help": "What the column of texts may be called; each data set must have one of them."},
+    )
+    max_length: int = field(default=128, metadata={"help": "Longer texts are cut, in tokens."})
+
+
+class TextTask:
+    """
+    Args:
+        name (`str`): Hub name or local folder of the pre-trained model.
+        labels (sequence of `str`): the names of the classes, by index.
+        options ([`TextOptions`], *optional*): how texts are read.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+    """
+
+    def __init__(
+        self, name: str, labels: Sequence[str], options: TextOptions | None = None, label_column: str = "label"
+    ) -> None:
+        self.name, self.labels, self.label_column = name, labels, label_column
+        self.options = options or TextOptions()
+        self.processor = AutoTokenizer.from_pretrained(name)
+        self.collator = DataCollatorWithPadding(self.processor)
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            self.name, **classifier_options(self.labels), **options
+        )
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set has none of the columns of texts, or several.
+        """
+        self._column(dataset, name)
+
+    def prepare(
+        self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
+    ) -> Dataset:
+        """
+        The data set as the model reads it: tokens and labels.
+
+        Args:
+            dataset (`Dataset`): with a column of texts.
+            augment (`bool`, *optional*, defaults to `False`): texts have no augmentation.
+            corrupt (callable from `str` to `str`, *optional*): changes each text first.
+        """
+        del augment
+        column = self._column(dataset, "a data set")
+
+        def encode(batch: dict[str, Any]) -> dict[str, Any]:
+            texts = batch[column] if corrupt is None else [corrupt(text) for text in batch[column]]
+            encoding = self.processor(texts, truncation=True, max_length=self.options.max_length)
+            return {**encoding, "label": batch[self.label_column]}
+
+        return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+
+    def _column(self, dataset: Dataset, name: str) -> str:
+        found = [column for column in self.options.text_columns if column in dataset.column_names]
+        if len(found) != 1:
+            raise ValueError(
+                f"expected one text column of {self.options.text_columns} in {name} with the columns "
+                f"{dataset.column_names}: name it in text_columns"
+            )
+        return found[0]
