@@ -22,7 +22,6 @@ import torch
 from datasets import Dataset, load_dataset
 from measure import Timed, alternate, cuda_facts, parser, print_table, synchronize, write
 from torch import Tensor
-from tpgm import TPGM
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -36,6 +35,7 @@ from transformers import (
 )
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, projected_optimizer
+from ftp_hf.baselines import TPGM
 
 Batch = dict[str, Tensor]
 
@@ -95,7 +95,7 @@ class Run:
         model.zero_grad()
         self.stopwatch.mark()
         if self.tpgm is not None:
-            self.tpgm.update([self.held_out])
+            self.tpgm.update([[self.held_out]])
             self.stopwatch.mark()
 
     def median_parts(self, repetitions: int) -> dict[str, float]:

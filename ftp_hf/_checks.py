@@ -1,4 +1,4 @@
-"""Checks of param groups: before anything is trained, an error that names the option, its value and the remedy."""
+"""Checks of optimizers and their param groups: before anything is trained, an error that names the option, its value and the remedy."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +13,15 @@ from .anchors import canonical_name
 from .projected_tensor import HELD
 from .sharding import Sharding
 
-__all__ = ["check_options", "check_parameter", "check_parameters", "check_patterns_match", "check_sharding", "matches"]
+__all__ = [
+    "check_options",
+    "check_parameter",
+    "check_parameters",
+    "check_patterns_match",
+    "check_sharding",
+    "check_steps_after_backward",
+    "matches",
+]
 
 
 @functools.cache
@@ -100,3 +108,12 @@ def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]])
                 f"the state to load is of {kinds[0]} tensors, but the parameters are {kinds[1]}: load it with "
                 "torch.distributed.checkpoint.state_dict.set_optimizer_state_dict, which shards and gathers"
             )
+
+
+def check_steps_after_backward(optim: str) -> None:
+    """Raise if an optimizer of the Trainer steps before anything else can read the whole gradient."""
+    if any(kind in optim for kind in ("lomo", "layerwise")):
+        raise ValueError(
+            f"optim={optim!s} changes the weights during the backward pass, before the gradient can be read: choose an "
+            "optimizer that steps afterwards, such as adamw_torch"
+        )

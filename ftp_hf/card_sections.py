@@ -90,7 +90,8 @@ def _sentence(summary: RunSummary) -> str:
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
     adapter = f" through a {_ADAPTERS.get(summary.adapter, summary.adapter)} adapter" if summary.adapter else ""
     if summary.method != "ftp":
-        return f"{base}, fine-tuned{adapter}{on}{task} as it is, without projection."
+        how = "as it is, without projection" if summary.method == "plain" else f"by the method `{summary.method}`"
+        return f"{base}, fine-tuned{adapter}{on}{task} {how}."
     kept = (
         "every trained weight within a learned radius of where it started"
         if adapter

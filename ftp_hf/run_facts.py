@@ -105,7 +105,7 @@ def summarize_run(
     architecture = type(dense).__name__
     return RunSummary(
         name=name,
-        method="plain" if projected is None else "ftp",
+        method=getattr(trainer, "method_name", "plain" if projected is None else "ftp"),
         task=next((task for suffix, task in _TASKS.items() if architecture.endswith(suffix)), None),
         architecture=architecture,
         base_model=_base_model(dense),

@@ -135,7 +135,7 @@ class RunSummary:
 
     Args:
         name (`str`): what the model is called.
-        method (`str`): `"ftp"` or `"plain"`.
+        method (`str`): `"ftp"`, `"plain"`, or what one of [`ftp_hf.baselines`] is called.
         task (`str`, *optional*): as the Hub's pipelines are called, such as `"text-classification"`.
         architecture (`str`, *optional*): the class of the model.
         base_model ([`BaseModel`], *optional*): what training started from.

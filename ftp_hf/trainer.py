@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 from transformers import Trainer
 
+from ._checks import check_steps_after_backward
 from .anchors import CheckpointAnchors
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
@@ -156,11 +157,7 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     def _check_supported(self) -> None:
         check_strategy(self.accelerator)
         check_loaded(self.model)
-        if any(kind in self.args.optim for kind in ("lomo", "layerwise")):
-            raise ValueError(
-                f"optim={self.args.optim!s} changes the weights during the backward pass, before the radius can read "
-                "the gradient: choose an optimizer that steps afterwards, such as adamw_torch"
-            )
+        check_steps_after_backward(self.args.optim)
 
 
 class FTPTrainer(FTPTrainerMixin, Trainer):

@@ -1,0 +1,148 @@
+"""What the baselines share: which parameters are pre-trained, what their values were, and where a method may run."""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType, str_to_bool
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from ftp_hf._checks import check_steps_after_backward, matches
+from ftp_hf.pretrained import new_parameters
+
+__all__ = [
+    "AnchoredTrainerMixin",
+    "check_no_closure",
+    "check_no_weight_decay",
+    "check_not_negative",
+    "check_positive",
+    "check_whole",
+    "pairs",
+    "parameters_without_anchor",
+]
+
+
+class AnchoredTrainerMixin:
+    """
+    The pre-trained values of the trained parameters, taken when the Trainer is constructed, before a checkpoint to resume
+    from is loaded: construct it on the pre-trained model. On a model that was fine-tuned already, the anchors are the
+    fine-tuned weights. Parameters that the model's checkpoint does not hold (a new classification head) have no anchor.
+
+    Args:
+        new (collection of `str`, *optional*, defaults to `()`): names or glob patterns of more parameters without a
+            pre-trained value, where `from_pretrained` cannot tell (a model made from a config, for example).
+
+    Raises:
+        ValueError: FSDP, DeepSpeed or another strategy that splits tensors, or an optimizer that steps during the
+            backward pass; a pattern matches no parameter.
+    """
+
+    method_name: str
+
+    args: Any
+    model: Any
+    optimizer: Any
+    accelerator: Any
+    _attached_to: Optimizer | None = None
+
+    def __init__(self, *args: Any, new: Collection[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_whole(self.method_name, self.model, self.accelerator)
+        check_steps_after_backward(self.args.optim)
+        without = parameters_without_anchor(self.model, new)
+        self.anchors = {
+            name: parameter.detach().clone()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and name not in without
+        }
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """The optimizer of the Trainer class, with the method attached to its step."""
+        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        inner = optimizer
+        while isinstance(inner, AcceleratedOptimizer):
+            inner = inner.optimizer
+        if inner is not self._attached_to:  # a second `train()` finds the optimizer of the first
+            trained = {parameter for group in inner.param_groups for parameter in group["params"]}
+            named = (self.model if model is None else model).named_parameters()
+            self._attach(inner, {name: parameter for name, parameter in named if parameter in trained})
+            self._attached_to = inner
+        return optimizer
+
+    def _attach(self, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
+        raise NotImplementedError
+
+
+def pairs(parameters: Mapping[str, nn.Parameter], anchors: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
+    """
+    The parameters that have an anchor, each with its own, on the parameter's device.
+
+    Raises:
+        ValueError: an anchor is of another shape.
+    """
+    for name, parameter in parameters.items():
+        if name in anchors and anchors[name].shape != parameter.shape:
+            raise ValueError(
+                f"the anchor of {name} has the shape {tuple(anchors[name].shape)}, the parameter "
+                f"{tuple(parameter.shape)}: take the anchors from the pre-trained model itself"
+            )
+    return [(p, anchors[name].to(p.device)) for name, p in parameters.items() if name in anchors]
+
+
+def parameters_without_anchor(model: nn.Module, patterns: Collection[str] = ()) -> set[str]:
+    """
+    The parameters without a pre-trained value: those that [`~ftp_hf.pretrained.new_parameters`] finds, and those that
+    are named.
+
+    Raises:
+        TypeError: `patterns` is a single string.
+        ValueError: a pattern matches no parameter.
+    """
+    if isinstance(patterns, str):
+        raise TypeError(
+            f"new must be a collection of names or glob patterns, got {patterns!r}: write new=({patterns!r},)"
+        )
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(matches(name, (pattern,)) for name in names):
+            raise ValueError(f"new: {pattern!r} matches no parameter. Name one ({names[-1]!r}) or use a glob pattern")
+    return new_parameters(model) | {name for name in names if matches(name, tuple(patterns))}
+
+
+def check_whole(method: str, model: nn.Module, accelerator: Any) -> None:
+    """Raise if a process would not hold whole parameters, from which the method computes norms and distances."""
+    kind = accelerator.distributed_type
+    asked = [name for name in ("FSDP", "DEEPSPEED") if str_to_bool(os.environ.get(f"ACCELERATE_USE_{name}", "false"))]
+    split = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or asked or split:
+        strategy = asked[0] if asked else "tensor parallelism" if split else kind.value
+        raise ValueError(
+            f"{method} needs whole parameters on every process, which {strategy} splits: train on one process or with DDP"
+        )
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise if a strength is not a finite number from 0 on."""
+    if not 0.0 <= value < float("inf"):
+        raise ValueError(f"{name} must be finite and not negative, got {value!r}; 0 leaves the optimizer as it is")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise if an option is not a finite number above 0."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def check_no_weight_decay(method: str, optimizer: Optimizer) -> None:
+    """Raise if the optimizer also pulls the weights to zero, where the method stands in the place of weight decay."""
+    if any(group.get("weight_decay", 0.0) for group in optimizer.param_groups):
+        raise ValueError(f"{method} takes the place of weight decay, which pulls to zero as well: set weight_decay=0.0")
+
+
+def check_no_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise in a hook before the step if the gradients are to be computed only within it."""
+    if any(argument is not None for argument in (*args[1:], *kwargs.values())):
+        raise ValueError("step(closure) computes the gradients too late: call backward() first, and step() without one")

@@ -1,0 +1,103 @@
+"""
+Linear probing, and LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution", ICLR 2022, arXiv 2202.10054).
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ._anchored import check_whole, parameters_without_anchor
+
+__all__ = ["LinearProbeTrainerMixin", "only_trained"]
+
+
+@contextmanager
+def only_trained(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """
+    While it is open, only these parameters of a model are trained. Afterwards those that it froze are trained again.
+
+    It does not stop batch-norm statistics from moving, nor dropout: call `model.eval()` before each forward pass for that.
+
+    Args:
+        model (`nn.Module`): any model.
+        names (collection of `str`): of the parameters that stay trainable.
+
+    Raises:
+        ValueError: none of them is a trainable parameter of the model.
+    """
+    frozen = _to_freeze(model, names)
+    for parameter in frozen:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad = True
+
+
+def _to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable.keys() & set(names):
+        raise ValueError(
+            "no parameter is left to train: the checkpoint that the model was loaded from holds all of them. Give the model "
+            'a new head (num_labels=, ignore_mismatched_sizes=True), or name the head, for example new=("classifier.*",)'
+        )
+    return [parameter for name, parameter in trainable.items() if name not in names]
+
+
+class LinearProbeTrainerMixin:
+    """
+    For any `Trainer` class: trains the new parameters on the frozen features of the pre-trained model. The whole model is
+    in evaluation mode meanwhile, as in the authors' code: no dropout, and batch norm keeps the statistics that it came
+    with. When `train()` is over, the same parameters can be trained as before, so LP-FT is two Trainers on one model:
+
+        LinearProbeTrainer(model=model, args=probing, train_dataset=dataset).train()
+        PlainTrainer(model=model, args=fine_tuning, train_dataset=dataset).train()
+
+    A later process gets the probed model by [`~ftp_hf.checkpoint_loading.load_weights`] from where it was saved. The
+    paper takes the probe's and the fine-tuning's learning rate from a sweep each, and its probes are often logistic
+    regressions fitted to stored features; by gradient descent, give the probe a large learning rate and no warm-up.
+
+    Args:
+        new (collection of `str`, *optional*, defaults to `()`): names or glob patterns of parameters to train beside those
+            that the model's checkpoint does not hold: an old head, for example.
+
+    Raises:
+        ValueError: no parameter is left to train; a pattern matches no parameter; FSDP or DeepSpeed, which replace the
+            parameters, so that they would stay frozen.
+    """
+
+    method_name = "linear-probe"
+
+    args: Any
+    model: Any
+    accelerator: Any
+
+    def __init__(self, *args: Any, new: Collection[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check_whole(self.method_name, self.model, self.accelerator)
+        self._probed = parameters_without_anchor(self.model, new)
+        _to_freeze(self.model, self._probed)
+        self._probing = ExitStack()
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`, with all but the new parameters frozen until it returns."""
+        with self._probing:
+            return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """The optimizer of the Trainer class, which is not given what is frozen."""
+        # Here, and not in `train`, because only now is the model certain that is trained (`model_init`), and not later,
+        # because DDP looks at what is trained when it wraps the model.
+        self._probing.close()
+        self._probing.enter_context(only_trained(self.model if model is None else model, self._probed))
+        return super().create_optimizer(model)  # type: ignore[misc, no-any-return]
+
+    def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
+        """As `Trainer.compute_loss`, with the model in evaluation mode, from which each training step takes it."""
+        model.eval()
+        return super().compute_loss(model, *args, **kwargs)  # type: ignore[misc, no-any-return]

@@ -1,0 +1,15 @@
+"""Two processes with DDP train what one trains, and stay together."""
+
+import launch
+import pytest
+import torch
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(checkpoint, tmp_path):
+    for processes in (1, 2):
+        launch.run("train_baseline.py", "--checkpoint", checkpoint, "--output", tmp_path, processes=processes)
+    for name in ("L2SPTrainer", "SPDTrainer", "TPGMTrainer", "LinearProbeTrainer"):
+        one, first, second = (torch.load(tmp_path / f"{name}-{run}.pt") for run in ("1-0", "2-0", "2-1"))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+        torch.testing.assert_close(first, one, rtol=1e-4, atol=2e-6)
