@@ -1,0 +1,266 @@
+"""How strongly a model, and each of its layers, answers small changes of real inputs.
+
+The figures of [`~ftp_hf.distance`] are bounds for any input; these are measured on a sample. Every input is changed by
+`± ε` in each component (random signs, which is as far as one can go within `ε` in the ∞-norm), in pixels or in word
+embeddings, and followed through the fine-tuned and the pre-trained model.
+
+How an owner reads these figures:
+
+- `fine_tuned` and `pretrained` are the largest `‖Δoutput‖∞ / ‖Δinput‖∞` that were met, of a layer or of all of the body
+  (its last hidden states). A fine-tuned model that answers several times as strongly as the pre-trained one did has
+  become nervous: noise that used to pass unnoticed now reaches the head. About equal is what one hopes for.
+- `difference` is the same of what fine-tuning added to a layer, `h − h0`, at the fine-tuned model's own inputs. It is
+  never above `bound`, which holds for all inputs. Far below it means that the bound is pessimistic on such data, near
+  it that the inputs already go where the layer was changed most.
+- The largest ratio is decided by one component of one input: a single steep channel is enough (6 from a ReLU6 that opens
+  fully, divided by a small `ε`). Read orders of magnitude; try another `size`.
+- All of them are *lower* bounds of the local Lipschitz constants: other inputs or directions, adversarial ones above
+  all, can be answered more strongly. They compare models on the same sample and seed; they certify nothing.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from .anchors import canonical_name
+from .distance import LINEAR_LAYERS, parameter_distance
+
+__all__ = ["LayerSensitivity", "ModelSensitivity", "model_sensitivity"]
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """
+    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met in one linear layer.
+
+    Args:
+        name (`str`): of the layer in the fine-tuned model, without wrapper prefixes.
+        fine_tuned (`float`): of `h`, the fine-tuned layer.
+        pretrained (`float`): of `h0`, the pre-trained layer, in the pre-trained model.
+        difference (`float`): of `h − h0`, on the inputs of `h`.
+        bound (`float`): `max_row ‖W − W0‖₁`, which `difference` cannot exceed.
+    """
+
+    name: str
+    fine_tuned: float
+    pretrained: float
+    difference: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class ModelSensitivity:
+    """
+    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met.
+
+    Args:
+        fine_tuned (`float`): from the input of the fine-tuned body to its last hidden states.
+        pretrained (`float`): the same of the pre-trained body.
+        layers (`tuple[LayerSensitivity, ...]`): the layers that both bodies have, in the order of the model.
+    """
+
+    fine_tuned: float
+    pretrained: float
+    layers: tuple[LayerSensitivity, ...]
+
+
+def model_sensitivity(
+    model: nn.Module,
+    pretrained: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    size: float = 0.01,
+    perturbations: int = 4,
+    seed: int = 0,
+) -> ModelSensitivity:
+    """
+    Measure the sensitivity of a fine-tuned model beside that of the pre-trained one. Heads are left out: the
+    pre-trained model has none, or another one.
+
+    Args:
+        model (`PreTrainedModel`): the fine-tuned model, in float32 or float64.
+        pretrained (`PreTrainedModel`): the pre-trained one, with or without a head; of the same body.
+        batches (iterable of mappings): what the models are called with. Labels are ignored, and
+            padding counts like any other input: batches of one length have none. They are kept in memory.
+        size (`float`, *optional*, defaults to 0.01): `ε` as a share of the inputs' root mean square.
+        perturbations (`int`, *optional*, defaults to 4): how many changes of each input are tried.
+        seed (`int`, *optional*, defaults to 0): of the signs.
+
+    Returns:
+        [`ModelSensitivity`]
+
+    Raises:
+        TypeError: one of them is no model of transformers.
+        ValueError: the models are in 16 bits, where small changes drown in rounding; `batches` is empty or lacks the
+            model's input; the bodies have no linear layer in common; a model has
+            diverged; `size` or `perturbations` is not positive.
+    """
+    batches = list(batches)
+    if not batches:
+        raise ValueError("batches is empty: pass at least one batch of inputs")
+    if not (size > 0 and perturbations >= 1):
+        raise ValueError(f"size must be positive and perturbations at least 1, got {size!r} and {perturbations!r}")
+    body, pretrained_body = _body(model, "model"), _body(pretrained, "pretrained")
+    fine_tuned, before = _counterparts(body, pretrained_body)
+    if not fine_tuned:
+        raise ValueError(
+            "model and pretrained have no linear layer of the same name and shape in common. Pass the model that was "
+            "fine-tuned and the one that it was loaded from"
+        )
+    whole = _largest_ratio(body, fine_tuned, batches, size, perturbations, seed)
+    pretrained_whole = _largest_ratio(pretrained_body, before, batches, size, perturbations, seed)
+    name_of = {layer: canonical_name(name) for name, layer in model.named_modules()}
+    layers = tuple(
+        LayerSensitivity(
+            name_of[watched.layer],
+            watched.ratio,
+            other.ratio,
+            watched.difference_ratio,
+            bound=_bound(watched.layer, other.layer),
+        )
+        for watched, other in zip(fine_tuned, before, strict=True)
+        if watched.called
+    )
+    return ModelSensitivity(whole, pretrained_whole, layers)
+
+
+def _body(model: nn.Module, role: str) -> PreTrainedModel:
+    body = getattr(model, "base_model", model)
+    if not isinstance(body, PreTrainedModel):
+        raise TypeError(
+            f"{role} must be a model of transformers, got {type(model).__name__}; merge adapters into theirs before "
+            "(merge_and_unload())"
+        )
+    if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in body.parameters()):
+        raise ValueError(f"{role} is in 16 bits, in which small changes drown: load it with dtype=torch.float32")
+    return body
+
+
+class _Watched:
+    """
+    A layer, and the largest ratios that were met in it. It is the layer's forward hook, in a body that sees each batch
+    and the changed batch one behind the other.
+
+    Args:
+        layer (`nn.Module`): one of `LINEAR_LAYERS`.
+        pretrained (`nn.Module`, *optional*): the layer to compare it with.
+    """
+
+    def __init__(self, layer: Any, pretrained: Any = None) -> None:
+        self.layer = layer
+        self.called = False
+        self.ratio = self.difference_ratio = 0.0
+        # (W − W0) Δx, and not the difference of four outputs, whose rounding errors can be larger than it.
+        self.difference = None if pretrained is None else _difference(layer, pretrained)
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if args[0].shape[0] % 2:
+            return  # no batch, but what is the same for all of it, such as a table of positions
+        self.called = True
+        change = _change(args[0])
+        self.ratio = max(self.ratio, _ratio(self._rows(_change(output)), self._rows(change)))
+        if self.difference is not None:
+            answer = self._rows(self.difference(change))
+            self.difference_ratio = max(self.difference_ratio, _ratio(answer, self._rows(change)))
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """What the layer maps one by one: whole samples of a convolution, positions of the others."""
+        return x.flatten(0, -2) if isinstance(self.layer, nn.Linear | Conv1D) else x.flatten(1)
+
+
+@torch.no_grad()
+def _difference(layer: Any, pretrained: Any) -> Any:
+    """`h − h0` without its bias, which is the same for all inputs."""
+    difference = copy.deepcopy(layer)
+    difference.weight.sub_(pretrained.weight.to(difference.weight))
+    if difference.bias is not None:
+        difference.bias.zero_()
+    return difference
+
+
+def _bound(layer: Any, pretrained: Any) -> float:
+    return parameter_distance("", layer.weight, pretrained.weight, int(isinstance(layer, Conv1D))).row_norm
+
+
+def _counterparts(body: nn.Module, pretrained_body: nn.Module) -> tuple[list[_Watched], list[_Watched]]:
+    """The linear layers that both bodies have under one name and in one shape."""
+    layers = {name: layer for name, layer in pretrained_body.named_modules() if isinstance(layer, LINEAR_LAYERS)}
+    pairs = [
+        (layer, layers[name])
+        for name, layer in body.named_modules()
+        if name in layers and type(layer) is type(layers[name]) and layer.weight.shape == layers[name].weight.shape
+    ]
+    return [_Watched(layer, before) for layer, before in pairs], [_Watched(before) for _, before in pairs]
+
+
+@torch.no_grad()
+def _largest_ratio(
+    body: PreTrainedModel,
+    layers: Iterable[_Watched],
+    batches: Iterable[Mapping[str, Tensor]],
+    size: float,
+    perturbations: int,
+    seed: int,
+) -> float:
+    """The largest ratio of the whole body; those of its layers are kept by themselves."""
+    largest = 0.0
+    generator = torch.Generator().manual_seed(seed)
+    with _watching(body, layers):
+        for batch in batches:
+            name, inputs, others = _inputs(body, batch)
+            for _ in range(perturbations):
+                signs = torch.randint(2, inputs.shape, generator=generator).to(inputs) * 2 - 1
+                changed = inputs + size * inputs.square().mean().sqrt() * signs
+                hidden = body(**{name: torch.cat([inputs, changed])}, **others)[0]
+                if not hidden.isfinite().all():
+                    raise ValueError(f"{type(body).__name__} answers with NaN or infinite values: it has diverged")
+                largest = max(largest, _ratio(_change(hidden).flatten(1), (changed - inputs).flatten(1)))
+    return largest
+
+
+def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Tensor, dict[str, Tensor]]:
+    """The name of the input that is changed, its values, and all other inputs twice."""
+    given = {key: value.to(body.device) for key, value in batch.items() if key not in {"label", "labels"}}
+    name = body.main_input_name
+    if name == "input_ids":
+        if name in given:
+            given["inputs_embeds"] = body.get_input_embeddings()(given.pop(name))
+        name = "inputs_embeds"
+    if name not in given:
+        raise ValueError(f"batches lack {body.main_input_name!r}, the model's input; they have {', '.join(batch)}")
+    inputs = given.pop(name)
+    return name, inputs, {key: torch.cat([value, value]) for key, value in given.items()}
+
+
+@contextmanager
+def _watching(body: nn.Module, layers: Iterable[_Watched]) -> Iterator[None]:
+    """Evaluation mode and hooks; both are undone."""
+    training = [module for module in body.modules() if module.training]
+    hooks = [watched.layer.register_forward_hook(watched) for watched in layers]
+    body.eval()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in training:
+            module.training = True
+
+
+def _change(both: Tensor) -> Tensor:
+    before, after = both.chunk(2)
+    return after - before
+
+
+def _ratio(outputs: Tensor, inputs: Tensor) -> float:
+    """The largest `‖Δoutput‖∞ / ‖Δinput‖∞` of the rows whose input changed."""
+    change = inputs.abs().amax(dim=1)
+    ratios = outputs.abs().amax(dim=1)[change > 0] / change[change > 0]
+    return ratios.max().item() if ratios.numel() else 0.0

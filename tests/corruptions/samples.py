@@ -1,0 +1,23 @@
+"""Photographs and texts to corrupt."""
+
+from functools import cache
+
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+TEXTS = [
+    "Despite the slow start, it's a smart, funny and deeply moving film that I would gladly watch again.",
+    "The acting was terrible; the plot (what there was of it) made no sense. I want my two hours back!",
+    'She whispered "not now" - and, for once, nobody in the crowded little theatre dared to laugh.',
+    "An overlong, badly edited, but strangely charming mess: go with friends, or do not go at all.",
+]
+
+
+@cache
+def photographs(side):
+    """Eight squares of two photographs."""
+    return [
+        Image.fromarray(photograph[100:400, left : left + 300]).resize((side, side), Image.Resampling.BOX)
+        for photograph in load_sample_images().images
+        for left in (0, 100, 200, 300)
+    ]
