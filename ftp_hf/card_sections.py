@@ -35,7 +35,7 @@ _INPUTS = {
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
 }
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
-_KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training"}
+_KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training", "corrupted": "corrupted"}
 
 
 def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:

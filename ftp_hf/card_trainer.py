@@ -12,7 +12,7 @@ from .model_card import write_model_card
 from .projected import Radius, projected_optimizer
 from .public import forget_folders, public_name, public_value, saving_public_arguments
 from .run_facts import TIMINGS, RunWatch, data_facts, log_rows, summarize_run
-from .run_summary import DataFacts, Evaluation, RunSummary
+from .run_summary import KINDS, DataFacts, Evaluation, RunSummary
 
 __all__ = ["ModelCardMixin"]
 
@@ -72,8 +72,8 @@ class ModelCardMixin:
             metrics (mapping from `str` to `float`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`.
             data ([`DataFacts`]): what it was evaluated on; [`data_facts`] reads it from a data set.
         """
-        if data.kind not in ("validation", "id", "ood"):
-            raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say 'validation', 'id' or 'ood'")
+        if data.kind not in KINDS[1:]:
+            raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say one of {', '.join(KINDS[1:])}")
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
         values = {
@@ -102,10 +102,8 @@ class ModelCardMixin:
         summary.hyperparameters |= {name: public_value(value) for name, value in (self._noted_settings or {}).items()}
         noted = {_place(data) for data in self._noted_data}
         summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
-        summary.data.sort(key=lambda data: ("train", "validation", "id", "ood").index(data.kind))
-        summary.results = sorted(
-            self._noted_evaluations, key=lambda result: ("validation", "id", "ood").index(result.kind)
-        )
+        summary.data.sort(key=lambda data: KINDS.index(data.kind))
+        summary.results = sorted(self._noted_evaluations, key=lambda result: KINDS.index(result.kind))
         if not summary.results:
             self._take_results_from_log(summary)
         return summary

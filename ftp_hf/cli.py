@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Sequence
+from pathlib import Path
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from rich.console import Console
@@ -43,9 +44,22 @@ def _make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="ftp-hf", description="What to do with a run once it has finished.")
     parser.add_argument("--version", action="version", version=f"ftp-hf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_push, _add_rollback, _add_history):
+    for add in (_add_compare, _add_push, _add_rollback, _add_history):
         add(commands)
     return parser
+
+
+def _add_compare(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="train and evaluate several methods alike",
+        description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
+        "evaluate them in and out of distribution, and write a report. What is finished is not repeated.",
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
+    parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
+    parser.set_defaults(run=_compare)
 
 
 def _add_push(commands: "_SubParsersAction[ArgumentParser]") -> None:
@@ -90,6 +104,14 @@ def _add_history(commands: "_SubParsersAction[ArgumentParser]") -> None:
 
 def _add_repository(parser: ArgumentParser) -> None:
     parser.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub")
+
+
+def _compare(options: Namespace) -> None:
+    # Needs the packages of the extra `compare`.
+    from .compare import ComparisonConfig, compare  # noqa: PLC0415
+
+    config = ComparisonConfig.load(options.config, options.model)
+    compare(config, options.output_dir or Path("runs", "compare", config.name))
 
 
 def _push(options: Namespace) -> None:

@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 RESULTS = "results.json"
+KINDS = ("train", "validation", "id", "ood", "corrupted")
+"""Of data, in the order of tables."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class DataFacts:
 
     name: str
     kind: str
-    """`"train"`, `"validation"`, `"id"` or `"ood"`."""
+    """One of `KINDS`; `"corrupted"` data are corrupted copies of ID test data."""
     size: int | None = None
     columns: list[str] = field(default_factory=list)
     source: str | None = None

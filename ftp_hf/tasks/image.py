@@ -98,11 +98,14 @@ class ImageTask:
             augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
             corrupt (callable from `Image` to `Image`, *optional*): changes each image first.
         """
+        size = self.processor.size
+        side = (size["width"], size["height"]) if "height" in size and "width" in size else None
 
         def pixels(image: Image.Image) -> Any:
             image = image.convert("RGB")
             if corrupt is not None:
-                image = corrupt(image)
+                # At the size that the model sees: a blur of a photograph is gone once it is resized to 32 pixels.
+                image = corrupt(image.resize(side, Image.Resampling.BICUBIC) if side else image)
             if augment and self.options.random_flip and random.random() < 0.5:  # noqa: S311
                 image = ImageOps.mirror(image)
             return self.processor(image, return_tensors="pt")["pixel_values"][0]

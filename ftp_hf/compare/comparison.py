@@ -1,0 +1,179 @@
+"""A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TextIO
+
+from accelerate import PartialState
+from datasets import disable_progress_bars, enable_progress_bars
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers.utils import logging
+
+from ftp_hf.plain_data import plain
+from ftp_hf.public import public_command, public_value
+from ftp_hf.run_lock import run_lock
+from ftp_hf.run_summary import show
+
+from .config import ComparisonConfig
+from .methods import METHODS
+from .plan import Run, choose, settings_of
+from .results import ComparedRun, ComparisonResults, MethodFacts
+from .runner import Runner
+
+__all__ = ["compare"]
+
+_STEPS = 1000
+"""Of the progress bar, for each run."""
+
+
+def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = None) -> ComparisonResults:
+    """
+    Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
+    their last checkpoint.
+
+    Settings are chosen on ID validation data, with the first seed; what was not chosen is never evaluated on test or OOD
+    data.
+
+    Args:
+        config ([`ComparisonConfig`]): what is compared.
+        folder (`Path`): for the runs, in `runs/`, and `results.json`.
+        output (text file, *optional*): for the progress; by default the standard error.
+
+    Raises:
+        ValueError: the data or a method does not fit; nothing has been trained then.
+        OSError: another comparison is running in the folder.
+    """
+    main = PartialState().is_main_process
+    with run_lock(folder) if main else nullcontext():
+        console = Console(file=output or sys.stderr, quiet=not main)
+        with _quiet(), _progress(console) as progress:
+            runner = Runner(config, folder / "runs")
+            runner.check()
+            results = _Comparison(config, runner, progress).run()
+        if main:
+            results.save(folder)
+    return results
+
+
+class _Comparison:
+    def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress) -> None:
+        self.config, self.runner, self.progress = config, runner, progress
+        self.total = sum(len(settings_of(config, name)) + len(config.seeds) - 1 for name in config.methods)
+        self.bar = progress.add_task("", total=self.total * _STEPS)
+        self.done = 0
+        self.chosen: dict[str, dict[str, float]] = {}
+        self.runs: list[ComparedRun] = []
+
+    def run(self) -> ComparisonResults:
+        ordered = sorted(self.config.methods, key=lambda name: _base_of(name) is not None)
+        facts = {name: self._compare_method(name) for name in ordered}
+        self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
+        order = list(self.config.methods)
+        return ComparisonResults(
+            name=self.config.name,
+            metric=self.config.metric,
+            methods=[facts[name] for name in order],
+            seeds=self.config.seeds,
+            runs=sorted(self.runs, key=lambda run: order.index(run.method)),
+            config=public_value(plain(self.config)),
+            command=public_command(["ftp-hf", *sys.argv[1:]]),
+        )
+
+    def _compare_method(self, name: str) -> MethodFacts:
+        settings, first, others = settings_of(self.config, name), self.config.sweep_seed, self.config.seeds[1:]
+        if METHODS[name].derived_from is not None:
+            # Nothing is trained, so all of the settings and seeds are evaluated: they are a curve.
+            tried = [self._finish(self._plan(name, setting, first), self.runner.evaluate) for setting in settings]
+            chosen = self.chosen[name] = choose([(run.setting, self._validation_figure(run)) for run in tried])
+            self.runs += tried
+            for seed in others:
+                self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
+                self._advance()
+        else:
+            planned = [self._plan(name, setting, first) for setting in settings]
+            tried = [self._finish(run, self._train) for run in planned]
+            chosen = self.chosen[name] = choose([(run.setting, self._validation_figure(run)) for run in tried])
+            for run, trained in zip(planned, tried, strict=True):
+                if run.setting == chosen:
+                    self.runs.append(self.runner.evaluate(run))
+                else:
+                    self.runner.forget_weights(run)
+                    self.runs.append(trained)
+            for seed in others:
+                run = self._plan(name, chosen, seed)
+                self._train(run)
+                self.runs.append(self._finish(run, self.runner.evaluate))
+        method = METHODS[name]
+        return MethodFacts(name, method.title, method.source, self.config.methods[name], chosen)
+
+    def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
+        needed = _base_of(name)
+        return Run(name, setting, seed, self._plan(needed, self.chosen[needed], seed) if needed else None)
+
+    def _train(self, run: Run) -> ComparedRun:
+        self.progress.update(self.bar, description=run.describe())
+        return self.runner.train(run, self._show)
+
+    def _finish(self, run: Run, do: Callable[[Run], ComparedRun]) -> ComparedRun:
+        self.progress.update(self.bar, description=run.describe())
+        finished = do(run)
+        self._advance()
+        line = f"{self.done}/{self.total} {run.describe()}: {self._figures(finished)}"
+        self.progress.console.print(line, soft_wrap=True, highlight=False)
+        return finished
+
+    def _advance(self) -> None:
+        self.done += 1
+        self._show(0.0)
+
+    def _show(self, share: float) -> None:
+        self.progress.update(self.bar, completed=(self.done + share) * _STEPS)
+
+    def _validation_figure(self, run: ComparedRun) -> float:
+        figure = run.value("validation", self.config.metric)
+        if figure is None:
+            raise ValueError(f"{run.summary.name}: {self.config.metric} was not measured on the validation data")
+        return figure
+
+    def _figures(self, run: ComparedRun) -> str:
+        metric = self.config.metric
+        labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
+        known = {label: run.value(kind, metric) for kind, label in labels.items()}
+        figures = [f"{label} {show(value, metric)}" for label, value in known.items() if value is not None]
+        seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
+        return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
+
+
+def _base_of(name: str) -> str | None:
+    return METHODS[name].derived_from or METHODS[name].starts_from
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a bar and a report of loaded weights for each run, dozens of them."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        enable_progress_bars()
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("to go"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,256 @@
+"""The config of a comparison: a YAML file whose keys are checked before anything is trained."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import TrainingArguments
+
+from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
+from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
+
+from .methods import METHODS
+
+__all__ = ["ComparisonConfig", "CorruptionOptions"]
+
+_TASKS: Mapping[str, tuple[type, tuple[str, ...]]] = {
+    "text-classification": (TextOptions, TEXT_CORRUPTIONS),
+    "image-classification": (ImageOptions, IMAGE_CORRUPTIONS),
+}
+# What the comparison itself decides, alike for all methods.
+_DECIDED = {
+    "do_eval",
+    "do_predict",
+    "do_train",
+    "eval_strategy",
+    "greater_is_better",
+    "hub_model_id",
+    "learning_rate",
+    "load_best_model_at_end",
+    "logging_dir",
+    "metric_for_best_model",
+    "output_dir",
+    "push_to_hub",
+    "remove_unused_columns",
+    "report_to",
+    "resume_from_checkpoint",
+    "save_only_model",
+    "save_strategy",
+    "save_total_limit",
+    "seed",
+    "data_seed",
+}
+
+
+@dataclass
+class CorruptionOptions:
+    """
+    Corrupted copies of the ID test data.
+
+    Args:
+        kinds (`list[str]`): of `ftp_hf.corruptions`, for images or for texts; `all` in a config means all of them.
+        severities (`list[int]`, *optional*, defaults to `[1, 2, 3, 4, 5]`): of each kind.
+        max_samples (`int`, *optional*): corrupt so many rows of the test data only, the same for each kind.
+        seed (`int`, *optional*, defaults to 0): of what is random in a corruption.
+    """
+
+    kinds: list[str]
+    severities: list[int] = field(default_factory=lambda: list(SEVERITIES))
+    max_samples: int | None = None
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class ComparisonConfig(DataOptions):
+    """
+    A comparison, as asked for. In YAML the options of the task stand beside the others; the options of [`DataOptions`],
+    and:
+
+    Args:
+        name (`str`): what the comparison is called; by default the name of the file.
+        task (`"text-classification"` or `"image-classification"`): what the model does.
+        model (`str`): Hub name or local folder of the pre-trained model.
+        methods (`dict[str, dict[str, list[float]]]`): method → setting → values to try, all combinations of them. In YAML
+            also a list of names, and single values.
+        learning_rate (`list[float]`): to try with each method that does not name its own.
+        seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
+        reading ([`TextOptions`] or [`ImageOptions`]): how texts or images are read.
+        metric (`"accuracy"` or `"balanced_accuracy"`, *optional*, defaults to `"accuracy"`): to choose and to compare by.
+        max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
+        corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
+        lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
+        training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
+    """
+
+    name: str
+    task: str
+    model: str
+    methods: dict[str, dict[str, list[float]]]
+    learning_rate: list[float]
+    seeds: list[int]
+    reading: TextOptions | ImageOptions
+    metric: str = "accuracy"
+    max_eval_samples: int | None = None
+    corruptions: CorruptionOptions | None = None
+    lora: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, file: Path, model: str | None = None) -> "ComparisonConfig":
+        """
+        Read and check a config.
+
+        Args:
+            file (`Path`): the YAML file.
+            model (`str`, *optional*): takes the place of its `model`.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            ValueError: it is not YAML, or a key is unknown, missing or has a value that is not allowed; names the file, the
+                key and what is allowed.
+        """
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: name the YAML file of the comparison")
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{file} is not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
+        if model is not None:
+            content["model"] = model
+        try:
+            return cls._build(content, file.stem)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+
+    @classmethod
+    def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
+        task = content.get("task")
+        if task not in _TASKS:
+            raise ValueError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
+        reading, kinds = _TASKS[str(task)]
+        own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
+        of_task = {option.name for option in dataclasses.fields(reading)}
+        _check_keys("", content, {*own, *of_task})
+        required = {"model", "train", "test", "methods", "learning_rate", "seeds"}
+        if missing := sorted(key for key in required if content.get(key) is None):
+            raise ValueError(f"{', '.join(missing)} must be given")
+        if (content.get("validation") is None) == (content.get("validation_fraction") is None):
+            raise ValueError(
+                "give either validation or validation_fraction: settings are chosen on ID validation data, never on test data"
+            )
+        values = {"name": name, **content}
+        values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
+        values["learning_rate"] = _numbers("learning_rate", values["learning_rate"])
+        values["seeds"] = _seeds(values["seeds"])
+        values["methods"] = _methods(values["methods"], values["learning_rate"])
+        values["corruptions"] = _corruptions(values.get("corruptions"), kinds)
+        for key in ("max_eval_samples", "max_train_samples"):
+            _check_count(key, values.get(key))
+        if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):
+            raise ValueError(f"metric must be one of accuracy, balanced_accuracy, got {values['metric']!r}")
+        for key in ("ood", "label_aliases"):
+            if not _is_list_of(str, values.get(key, [])):
+                raise ValueError(f"{key} must be a list of texts, got {values[key]!r}")
+        _check_training(values.get("training", {}))
+        return cls(**values)
+
+    @property
+    def sweep_seed(self) -> int:
+        """The seed that settings are chosen with."""
+        return self.seeds[0]
+
+
+def _check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -> None:
+    allowed = sorted(allowed)
+    for key in content:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), allowed, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
+
+
+def _numbers(key: str, value: Any) -> list[float]:
+    values = value if isinstance(value, list) else [value]
+    # YAML reads 1e-3, without a point, as text.
+    try:
+        numbers = [float(number) for number in values if not isinstance(number, bool)]
+    except (TypeError, ValueError):
+        numbers = []
+    if not values or len(numbers) < len(values) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{key} must be a number or a list of numbers, got {value!r}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{key} has a value twice: {value!r}")
+    return numbers
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+
+
+def _seeds(value: Any) -> list[int]:
+    if not _is_list_of(int, value) or not value or len(set(value)) < len(value) or min(value) < 0:
+        raise ValueError(f"seeds must be a list of different integers, such as [0, 1, 2, 3, 4], got {value!r}")
+    return list(value)
+
+
+def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, list[float]]]:
+    named = dict.fromkeys(value) if _is_list_of(str, value) else value
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
+    methods = {}
+    for name, settings in named.items():
+        if name not in METHODS:
+            raise ValueError(f"unknown method {name!r}. Allowed: {', '.join(METHODS)}")
+        method = METHODS[name]
+        if not isinstance(settings or {}, dict):
+            raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
+        own = method.sweep if method.derived_from else {"learning_rate": learning_rates, **method.sweep}
+        _check_keys(f"of methods: {name}: ", settings or {}, own)
+        given = {key: _numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
+        methods[name] = {key: list(given.get(key, values)) for key, values in own.items()}
+        if (needed := method.derived_from or method.starts_from) and needed not in named:
+            raise ValueError(f"method {name!r} builds on {needed!r}: add it to methods")
+    return methods
+
+
+def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"corruptions must be a mapping, such as {{kinds: all}}, got {value!r}")
+    _check_keys("of corruptions: ", value, [option.name for option in dataclasses.fields(CorruptionOptions)])
+    kinds = list(allowed) if value.get("kinds", "all") == "all" else value["kinds"]
+    if not _is_list_of(str, kinds) or not kinds or not set(kinds) <= set(allowed):
+        raise ValueError(f"corruptions: kinds must be 'all' or a list of {', '.join(allowed)}, got {kinds!r}")
+    options = CorruptionOptions(**{**value, "kinds": kinds})
+    if (
+        not _is_list_of(int, options.severities)
+        or not options.severities
+        or not set(options.severities) <= set(SEVERITIES)
+    ):
+        raise ValueError(f"corruptions: severities must be a list of {SEVERITIES}, got {options.severities!r}")
+    _check_count("corruptions: max_samples", options.max_samples)
+    return options
+
+
+def _check_count(key: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{key} must be a positive integer, got {value!r}")
+
+
+def _check_training(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"training must be a mapping of TrainingArguments, got {value!r}")
+    if decided := sorted(_DECIDED & value.keys()):
+        raise ValueError(
+            f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
+        )
+    allowed = {option.name for option in dataclasses.fields(TrainingArguments) if option.init} - _DECIDED
+    _check_keys("of training: ", value, allowed)

@@ -1,0 +1,77 @@
+"""Which runs a comparison needs, where they lie, and which setting of a method is chosen."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import ComparisonConfig
+from .methods import METHODS
+
+__all__ = ["Run", "choose", "settings_of"]
+
+Setting = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A method with a setting and a seed.
+
+    Args:
+        method (`str`): its name.
+        setting (mapping from `str` to `float`): what was tried.
+        seed (`int`): of the run.
+        base (`Run`, *optional*): the run that it starts from, or is computed from.
+    """
+
+    method: str
+    setting: Setting
+    seed: int
+    base: "Run | None" = None
+
+    def folder(self, runs: Path, config: ComparisonConfig) -> Path:
+        """
+        Where the run is kept: named after all that defines it, so that a finished run is found again by every comparison
+        that asks for the same, and by no other.
+
+        Args:
+            runs (`Path`): the folder of all runs.
+            config ([`ComparisonConfig`]): what they have in common.
+        """
+        digest = hashlib.sha256(json.dumps(self._definition(config), sort_keys=True).encode()).hexdigest()
+        return runs / f"{self.method}-{digest[:10]}-seed{self.seed}"
+
+    def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
+        # How runs are evaluated is not part of how they are trained.
+        common = asdict(config)
+        for key in ("name", "methods", "learning_rate", "seeds", "test", "ood", "max_eval_samples", "corruptions"):
+            del common[key]
+        if not METHODS[self.method].adapter:
+            del common["lora"]
+        base = self.base._definition(config) if self.base else None
+        return {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "base": base, **common}
+
+    def describe(self) -> str:
+        """Method, setting and seed in a line."""
+        settings = [f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in self.setting.items()]
+        return ", ".join([METHODS[self.method].title, *settings, f"seed {self.seed}"])
+
+
+def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]:
+    """All combinations of the values that a method is tried with, in the order of the config."""
+    sweep = config.methods[method]
+    return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+
+
+def choose(figures: list[tuple[dict[str, float], float]]) -> dict[str, float]:
+    """
+    The setting with the best figure; of equal ones the first.
+
+    Args:
+        figures (list of pairs): setting and ID validation figure; larger is better.
+    """
+    return max(figures, key=lambda figure: figure[1])[0]

@@ -1,0 +1,319 @@
+"""Training and evaluating the runs of a comparison, each once: what is finished is read back from its folder."""
+
+import dataclasses
+import gc
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
+
+from ftp_hf.atomic_files import replacing
+from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
+from ftp_hf.checkpoint_loading import load_weights
+from ftp_hf.checkpoints import list_checkpoints, newest_whole
+from ftp_hf.corruptions import corruption
+from ftp_hf.plain_data import build, plain
+from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.pretrained import new_parameters
+from ftp_hf.run_summary import DataFacts
+from ftp_hf.tasks import ImageTask, TaskData, TextOptions, TextTask
+from ftp_hf.tasks.classifier import compute_scores
+from ftp_hf.trainer import FTPTrainer
+from ftp_hf.training_args import FTPTrainingArguments
+
+from .config import ComparisonConfig
+from .methods import METHODS, Method, make_trainer, projection_options
+from .plan import Run
+from .results import ComparedRun
+
+__all__ = ["Runner"]
+
+Progress = Callable[[float], None]
+
+_TRAINED = "trained.json"
+
+
+class Runner:
+    """
+    Args:
+        config ([`ComparisonConfig`]): of the comparison.
+        runs (`Path`): the folder of all runs.
+
+    Raises:
+        ValueError: a data set is empty, lacks a column, has another label space or a single class; an argument of the
+            training is not allowed.
+    """
+
+    def __init__(self, config: ComparisonConfig, runs: Path) -> None:
+        self.config, self.runs = config, runs
+        self.data = TaskData.load(config)
+        kind = TextTask if isinstance(config.reading, TextOptions) else ImageTask
+        self.task: TextTask | ImageTask = kind(config.model, self.data.labels, config.reading, config.label_column)  # type: ignore[arg-type]
+        for facts, dataset in self.data.evaluations():
+            self.task.check(f"data set {facts.name!r}", dataset)
+            _check_classes(facts.name, dataset, config.label_column)
+        self.task.check("the training data", self.data.train)
+        _check_classes("train", self.data.train, config.label_column)
+        self._train = self.task.prepare(self.data.train, augment=True)
+        self._validation = self.task.prepare(self.data.validation)
+        self._tests: list[tuple[DataFacts, Dataset]] | None = None
+
+    def check(self) -> None:
+        """
+        Make the Trainer of each method once, so that what it refuses is known before anything is trained.
+
+        Raises:
+            ValueError: as the Trainers do, with the name of the method.
+        """
+        for name, sweep in self.config.methods.items():
+            if METHODS[name].derived_from is None:
+                run = Run(name, {setting: values[0] for setting, values in sweep.items()}, self.config.sweep_seed)
+                try:
+                    self._make_trainer(run, self.runs / "_check").create_optimizer()
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"method {name!r} cannot be trained: {error}") from error
+        shutil.rmtree(self.runs / "_check", ignore_errors=True)
+        _free_memory()
+
+    def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
+        """
+        Train a run, or go on with it, or read what became of it.
+
+        Args:
+            run ([`Run`]): to train, if its method trains at all.
+            progress (callable, *optional*): told the share of the steps that are done.
+
+        Returns:
+            [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch.
+        """
+        folder = run.folder(self.runs, self.config)
+        if not (folder / _TRAINED).is_file():
+            trainer = self._make_trainer(run, folder)
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(_Report(progress))
+            checkpoint = newest_whole(list_checkpoints(folder))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.save_model()
+            finished = ComparedRun(
+                run.method,
+                dict(run.setting),
+                run.seed,
+                trainer.run_summary(run.describe()),
+                trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+                optimizer_bytes=_optimizer_bytes(trainer),
+            )
+            _write(folder / _TRAINED, finished)
+            del trainer
+            _free_memory()
+        if PartialState().is_main_process:
+            for checkpoint in list_checkpoints(folder):
+                shutil.rmtree(checkpoint)
+        return _read(folder / _TRAINED)
+
+    def evaluate(self, run: Run) -> ComparedRun:
+        """
+        Evaluate a trained run, or one that is computed from a trained one, on the ID validation and test data, the OOD
+        sets and the corrupted ones; or read what it came to.
+
+        Args:
+            run ([`Run`]): which, or whose base, was trained.
+        """
+        folder = run.folder(self.runs, self.config)
+        file = folder / f"evaluated-{self._evaluation_digest()}.json"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            trainer = PlainTrainer(model=self._load(run), **self._trainer_options(self._arguments(run, folder)))
+            trainer.remove_callback(PrinterCallback)
+            for facts, dataset in self._evaluations():
+                metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{facts.name}")
+                trainer.note_evaluation(metrics, facts)
+            measured = trainer.run_summary(run.describe())
+            known = self._trained(run)
+            summary = dataclasses.replace(
+                known.summary, name=measured.name, results=measured.results, data=measured.data
+            )
+            _write(file, dataclasses.replace(known, summary=summary))
+            del trainer
+            _free_memory()
+        return _read(file)
+
+    def forget_weights(self, run: Run) -> None:
+        """Delete the weights of a run that was not chosen; what is known of it stays."""
+        folder = run.folder(self.runs, self.config)
+        if PartialState().is_main_process and folder.is_dir():
+            for path in folder.iterdir():
+                if path.name.endswith((".safetensors", ".safetensors.index.json")):
+                    path.unlink()
+
+    def _make_trainer(self, run: Run, folder: Path) -> Any:
+        method = METHODS[run.method]
+        set_seed(run.seed)
+        model = self.task.load_model()
+        new = new_parameters(model)
+        if run.base is not None:
+            load_weights(model, run.base.folder(self.runs, self.config))
+        trained = self._with_adapter(model, new) if method.adapter else model
+        return make_trainer(
+            method,
+            run.setting,
+            new=new,
+            held_out=self._validation,
+            model=trained,
+            train_dataset=self._train,
+            **self._trainer_options(self._arguments(run, folder)),
+        )
+
+    def _trainer_options(self, arguments: TrainingArguments) -> dict[str, Any]:
+        return {
+            "args": arguments,
+            "eval_dataset": self._validation,
+            "data_collator": self.task.collator,
+            "processing_class": self.task.processor,
+            "compute_metrics": compute_scores,
+        }
+
+    def _arguments(self, run: Run, folder: Path) -> TrainingArguments:
+        method = METHODS[run.method]
+        kind = FTPTrainingArguments if issubclass(method.trainer, FTPTrainer) else TrainingArguments
+        training = {"logging_steps": 50, "dataloader_pin_memory": torch.cuda.is_available(), **self.config.training}
+        if issubclass(method.trainer, (L2SPTrainerMixin, SPDTrainerMixin)):
+            training["weight_decay"] = 0.0  # these methods take its place
+        if "learning_rate" in run.setting:
+            training["learning_rate"] = run.setting["learning_rate"]
+        return kind(
+            output_dir=str(folder),
+            seed=run.seed,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model=self.config.metric,
+            greater_is_better=True,
+            remove_unused_columns=isinstance(self.task, TextTask),
+            report_to="none",
+            disable_tqdm=True,
+            **projection_options(method, run.setting),
+            **training,
+        )
+
+    def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
+        from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - only these methods need it
+
+        heads = sorted({name.rpartition(".")[0] for name in new})
+        options = {
+            "r": 8,
+            "lora_alpha": 16,
+            "target_modules": "all-linear",
+            "modules_to_save": heads,
+            **self.config.lora,
+        }
+        return get_peft_model(model, LoraConfig(**options))
+
+    def _load(self, run: Run) -> nn.Module:
+        set_seed(run.seed)
+        model = self.task.load_model()
+        method = METHODS[run.method]
+        if method.derived_from is None:
+            return self._load_trained(model, method, run.folder(self.runs, self.config))
+        if run.base is None:
+            raise ValueError(f"{run.describe()} is computed from a run of {method.derived_from!r}: name it as base")
+        start, new = _copied_state(model), new_parameters(model)
+        load_weights(model, run.base.folder(self.runs, self.config))
+        model.load_state_dict(interpolate(start, _copied_state(model), run.setting["alpha"], new=new))
+        return model
+
+    def _load_trained(self, model: nn.Module, method: Method, folder: Path) -> nn.Module:
+        if method.adapter:
+            from peft import PeftModel  # noqa: PLC0415
+
+            return PeftModel.from_pretrained(model, str(folder))
+        load_weights(model, folder)
+        return model
+
+    def _trained(self, run: Run) -> ComparedRun:
+        if METHODS[run.method].derived_from is None or run.base is None:
+            return _read(run.folder(self.runs, self.config) / _TRAINED)
+        base = _read(run.base.folder(self.runs, self.config) / _TRAINED)
+        summary = dataclasses.replace(base.summary, method=run.method, log=[], hardware=None, projection=None)
+        return ComparedRun(run.method, dict(run.setting), run.seed, summary, trainable_parameters=0)
+
+    def _evaluations(self) -> list[tuple[DataFacts, Dataset]]:
+        if self._tests is None:
+            self._tests = list(self._prepare_evaluations())
+        return self._tests
+
+    def _prepare_evaluations(self) -> Iterator[tuple[DataFacts, Dataset]]:
+        for facts, dataset in self.data.evaluations():
+            rows = dataset if facts.kind == "validation" else _sample(dataset, self.config.max_eval_samples)
+            yield dataclasses.replace(facts, size=len(rows)), self.task.prepare(rows)
+        if (options := self.config.corruptions) is None:
+            return
+        limit = min(filter(None, (options.max_samples, self.config.max_eval_samples)), default=None)
+        rows, test = _sample(self.data.test, limit), self.data.facts["id", "test"]
+        for kind in options.kinds:
+            for severity in options.severities:
+                facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
+                yield facts, self.task.prepare(rows, corrupt=corruption(kind, severity, options.seed))
+
+    def _evaluation_digest(self) -> str:
+        keys = ("test", "ood", "label_aliases", "max_eval_samples", "corruptions")
+        asked = {key: value for key, value in dataclasses.asdict(self.config).items() if key in keys}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Tell how far the training is."""
+        self._progress(state.global_step / state.max_steps)
+
+
+def _check_classes(name: str, dataset: Dataset, column: str) -> None:
+    if len(classes := set(dataset[column])) < 2:
+        raise ValueError(
+            f"data set {name!r} has a single class ({', '.join(map(str, classes))}): a model that always answers it would "
+            "be perfect there. Leave the data set out, or add rows of other classes"
+        )
+
+
+def _sample(dataset: Dataset, count: int | None) -> Dataset:
+    if count is None or count >= len(dataset):
+        return dataset
+    return dataset.shuffle(seed=0).select(range(count))
+
+
+def _copied_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _optimizer_bytes(trainer: Trainer) -> int | None:
+    state = getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "state", {})
+    tensors = [value for held in state.values() for value in held.values() if isinstance(value, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) or None
+
+
+def _write(file: Path, run: ComparedRun) -> None:
+    if PartialState().is_main_process:
+        with replacing(file) as part:
+            part.write_text(json.dumps(plain(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PartialState().wait_for_everyone()
+
+
+def _read(file: Path) -> ComparedRun:
+    return build(ComparedRun, json.loads(file.read_text(encoding="utf-8")))
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

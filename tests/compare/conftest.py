@@ -1,0 +1,12 @@
+import pytest
+from tiny_data import make_images, make_texts
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+    return make_texts(tmp_path_factory.mktemp("texts"))

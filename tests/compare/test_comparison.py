@@ -1,0 +1,150 @@
+"""Comparisons as the command runs them: on tiny models and data, with processes that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_data import image_config, write_config
+
+from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
+from ftp_hf.compare.plan import Run, settings_of
+from ftp_hf.plain_data import plain
+from ftp_hf.run_lock import run_lock
+
+ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp"]
+
+
+def load(folder, content):
+    return ComparisonConfig.load(write_config(folder, content))
+
+
+def figures(results):
+    """What a report says, but for the time it took."""
+    return [
+        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    methods = {name: {} for name in ALL} | {"wise-ft": {"alpha": [0.0, 0.5, 1.0]}}
+    corruptions = {"kinds": ["contrast"], "severities": [1, 5], "max_samples": 8}
+    config = load(folder, image_config(images, methods=methods, corruptions=corruptions))
+    return config, compare(config, folder / "out"), folder / "out"
+
+
+@pytest.mark.slow
+def test_every_method_is_swept_chosen_and_run_with_every_seed(compared):
+    config, results, folder = compared
+    assert [method.name for method in results.methods] == list(config.methods)
+    for method in results.methods:
+        runs = [run for run in results.runs if run.method == method.name]
+        swept = [run for run in runs if run.seed == config.seeds[0]]
+        best = max(run.value("validation", "accuracy") for run in swept)
+        assert len(swept) == len(settings_of(config, method.name))
+        chosen = results.chosen_runs(method.name)
+        assert [run.seed for run in chosen] == config.seeds
+        assert chosen[0].value("validation", "accuracy") == best
+        for run in chosen:
+            kinds = [(result.kind, result.data) for result in run.summary.results]
+            assert kinds == [
+                ("validation", "validation"),
+                ("id", "test"),
+                ("ood", "pale"),
+                ("corrupted", "contrast/1"),
+                ("corrupted", "contrast/5"),
+            ]
+    assert plain(ComparisonResults.load(folder)) == plain(results)
+
+
+@pytest.mark.slow
+def test_what_was_not_chosen_never_meets_test_data(compared):
+    _, results, folder = compared
+    for method in results.methods:
+        for run in results.runs:
+            if run.method == method.name and run.setting != method.chosen and run.method != "wise-ft":
+                assert {result.kind for result in run.summary.results} == {"validation"}
+    assert not list(folder.glob("runs/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_interpolation_ends_in_the_plain_run(compared):
+    _, results, _ = compared
+    fine_tuned = {run.seed: run.summary.results for run in results.chosen_runs("plain")}
+    ends = [run for run in results.runs if run.method == "wise-ft" and run.setting == {"alpha": 1.0}]
+    assert {run.seed: run.summary.results for run in ends} == fine_tuned
+    starts = [run for run in results.runs if run.method == "wise-ft" and run.setting == {"alpha": 0.0}]
+    assert [run.summary.results for run in starts] != list(fine_tuned.values())
+
+
+@pytest.mark.slow
+def test_lp_ft_starts_from_the_probed_head_and_probing_moves_nothing_else(compared, images):
+    config, results, folder = compared
+    probe = Run("linear-probe", results.method("linear-probe").chosen, 0)
+    probed = load_file(probe.folder(folder / "runs", config) / "model.safetensors")
+    pretrained = load_file(images / "model" / "model.safetensors")
+    held = {name.removeprefix("vit."): tensor for name, tensor in probed.items() if name.startswith("vit.")}
+    assert held.keys() == pretrained.keys()
+    assert all(torch.equal(held[name], pretrained[name]) for name in held)
+
+
+@pytest.mark.slow
+def test_nothing_is_done_twice(compared):
+    config, results, folder = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    again = compare(config, folder)
+    assert plain(again.runs) == plain(results.runs)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_comes_to_the_same(images, tmp_path):
+    content = image_config(images, methods={"plain": {}, "ftp": {"learning_rate": 1e-2}, "wise-ft": {"alpha": 0.5}})
+    content["training"] |= {"num_train_epochs": 8, "per_device_train_batch_size": 4}
+    file = write_config(tmp_path, content)
+    expected = compare(ComparisonConfig.load(file), tmp_path / "whole")
+    command = [sys.executable, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "killed")]
+    killed = 0
+    for files in (1, 4):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None:
+            time.sleep(0.02)
+            if (
+                len(list((tmp_path / "killed").glob("runs/*/checkpoint-*/optimizer.pt")))
+                + len(list((tmp_path / "killed").glob("runs/*/*.json")))
+                >= files
+            ):
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += process.wait() == -signal.SIGKILL
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert killed == 2
+    assert figures(ComparisonResults.load(tmp_path / "killed")) == figures(expected)
+
+
+@pytest.mark.slow
+def test_texts(texts, tmp_path):
+    content = {
+        **image_config(texts, methods={"plain": {}, "ftp": {}}, seeds=[3]),
+        "task": "text-classification",
+        "ood": [str(texts / "songs.parquet")],
+        "max_length": 8,
+        "max_eval_samples": 10,
+        "corruptions": {"kinds": ["keyboard_typos"], "severities": [3]},
+    }
+    results = compare(load(tmp_path, content), tmp_path / "out")
+    for method in ("plain", "ftp"):
+        (run,) = results.chosen_runs(method)
+        sizes = {data.name: data.size for data in run.summary.data if data.kind != "train"}
+        assert sizes == {"validation": 16, "test": 10, "songs": 10, "keyboard_typos/3": 10}
+
+
+def test_two_comparisons_do_not_share_a_folder(images, tmp_path):
+    with run_lock(tmp_path / "out"), pytest.raises(OSError, match="another"):
+        compare(load(tmp_path, image_config(images)), tmp_path / "out")

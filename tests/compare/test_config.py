@@ -1,0 +1,130 @@
+"""Configs are refused before anything is trained, with the file, the key and what is allowed."""
+
+import re
+
+import pytest
+from datasets import ClassLabel, Dataset, load_dataset
+from tiny_data import image_config, write_config
+
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.methods import METHODS
+from ftp_hf.compare.plan import Run, settings_of
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["plain", "magic"]}, "unknown method 'magic'. Allowed: plain, linear-probe, lp-ft"),
+        ({"methods": {"ftp": {"kapa": 1}}}, "unknown key of methods: ftp: 'kapa'; did you mean 'kappa'?"),
+        (
+            {"methods": {"ftp": {"kappa": "much"}}},
+            "methods: ftp: kappa must be a number or a list of numbers, got 'much'",
+        ),
+        (
+            {"methods": {"wise-ft": {"learning_rate": 1}, "plain": {}}},
+            "unknown key of methods: wise-ft: 'learning_rate'",
+        ),
+        ({"methods": ["lp-ft"]}, "'lp-ft' builds on 'linear-probe': add it to methods"),
+        ({"methods": []}, "methods must be a list of names"),
+        ({"metod": ["plain"]}, "unknown key 'metod'; did you mean 'methods'? Allowed: classifier_dropout"),
+        ({"max_length": 8}, "unknown key 'max_length'"),
+        ({"task": "captioning"}, "task must be one of text-classification, image-classification, got 'captioning'"),
+        ({"train": None}, "train must be given"),
+        ({"validation": None}, "give either validation or validation_fraction"),
+        ({"validation_fraction": 0.1}, "give either validation or validation_fraction"),
+        ({"seeds": [0, 0]}, "seeds must be a list of different integers"),
+        ({"seeds": 3}, "seeds must be a list of different integers"),
+        ({"learning_rate": [1e-3, 1e-3]}, "learning_rate has a value twice"),
+        ({"learning_rate": []}, "learning_rate must be a number or a list of numbers"),
+        ({"metric": "f1"}, "metric must be one of accuracy, balanced_accuracy, got 'f1'"),
+        ({"max_eval_samples": 0}, "max_eval_samples must be a positive integer, got 0"),
+        ({"ood": "a"}, "ood must be a list of texts, got 'a'"),
+        ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
+        ({"corruptions": {"severities": [6]}}, "corruptions: severities must be a list of"),
+        ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind'; did you mean 'kinds'?"),
+        ({"training": {"seed": 1}}, "training: seed cannot be set there"),
+        ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
+    ],
+)
+def test_bad_configs_are_refused(images, tmp_path, changes, message):
+    file = write_config(tmp_path, image_config(images, **changes))
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        ComparisonConfig.load(file)
+    assert str(file) in str(raised.value)
+
+
+def relabelled(images, file, names):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    data.cast_column("label", ClassLabel(names=names)).to_parquet(file)
+
+
+def of_one_class(images, file):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    data.filter(lambda row: row["label"] == 1).to_parquet(file)
+
+
+def empty(images, file):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    Dataset.from_dict({name: [] for name in data.column_names}, data.features).to_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (None, {"ood": ["{file}"]}, "bad.parquet does not exist"),
+        (None, {"train": "{images}/train.parquet#dev"}, "is a file and has no split 'dev'"),
+        (of_one_class, {"ood": ["{file}"]}, "data set 'bad' has a single class (1)"),
+        (empty, {"ood": ["{file}"]}, "data set 'bad' cannot be loaded"),
+        (lambda i, f: relabelled(i, f, ["light", "dark"]), {"ood": ["{file}"]}, "if they mean the same, say so"),
+        (None, {"image_column": "picture"}, "no column 'picture'"),
+        (None, {"label_column": "class"}, "the training data has no column 'class'"),
+        (None, {"train": "{images}#dev"}, "cannot be loaded from"),
+        (None, {"methods": {"plain": {}, "ftp": {"kappa": 2}}}, "method 'ftp' cannot be trained"),
+    ],
+)
+def test_bad_data_is_refused_by_the_command(images, tmp_path, capsys, make, changes, message):
+    bad = tmp_path / "bad.parquet"
+    if make is not None:
+        make(images, bad)
+    text = {"file": bad, "images": images}
+    filled = {
+        key: [item.format(**text) for item in value]
+        if isinstance(value, list)
+        else value.format(**text)
+        if isinstance(value, str)
+        else value
+        for key, value in changes.items()
+    }
+    file = write_config(tmp_path, image_config(images, **filled))
+    assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("runs/*/*.json"))
+
+
+def test_settings_are_all_combinations(images, tmp_path):
+    methods = {"plain": None, "l2-sp": {"alpha": [0.1, 1.0]}, "wise-ft": {"alpha": 0.5}}
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, methods=methods)))
+    assert settings_of(config, "plain") == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
+    assert [(s["learning_rate"], s["alpha"]) for s in settings_of(config, "l2-sp")] == [
+        (1e-3, 0.1),
+        (1e-3, 1.0),
+        (1e-2, 0.1),
+        (1e-2, 1.0),
+    ]
+    assert settings_of(config, "wise-ft") == [{"alpha": 0.5}]
+
+
+def test_every_method_names_settings_that_its_trainer_has(images, tmp_path):
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, methods=list(METHODS))))
+    assert list(config.methods) == list(METHODS)
+
+
+def test_runs_are_found_again_by_what_defines_them(images, tmp_path):
+    def folder(**changes):
+        config = ComparisonConfig.load(write_config(tmp_path, image_config(images, **changes)))
+        return Run("plain", {"learning_rate": 1e-3}, 0).folder(tmp_path, config)
+
+    assert folder(methods=["plain"], seeds=[0, 1, 2], learning_rate=[1e-3], ood=[]) == folder()
+    assert folder(training={"num_train_epochs": 3}) != folder()
+    assert folder(train_fraction=0.5) != folder()
