@@ -3,8 +3,10 @@
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
+from .guard import RobustnessGuard
 from .optim import FTP, FTPSGD, FTPAdamW
 from .projected import ProjectedOptimizer, Radius, projected_optimizer
+from .rules import load_rules
 from .run_facts import data_facts
 from .run_summary import DataFacts, RunSummary
 from .trainer import FTPTrainer, FTPTrainerMixin
@@ -24,8 +26,10 @@ __all__ = [
     "ModelCardMixin",
     "ProjectedOptimizer",
     "Radius",
+    "RobustnessGuard",
     "RunSummary",
     "data_facts",
+    "load_rules",
     "projected_optimizer",
 ]
 

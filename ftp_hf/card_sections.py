@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .card_guard import guard_history, guard_note
 from .card_results import results_note, results_table, seeds_of, table
 from .run_summary import Comparison, DataFacts, LogRow, RunSummary, is_share
 
@@ -68,6 +69,8 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "defaults": _settings(summary.defaults),
         "log": _log(summary),
         "log_note": _log_note(summary),
+        "guard": guard_history(summary.guard),
+        "guard_note": guard_note(summary.guard),
         "data": _data(summary.data),
         "hardware": _hardware(summary),
         "limits": _limits(summary),

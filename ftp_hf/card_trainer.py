@@ -8,10 +8,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
 from .charts import draw_radii
+from .guard import RobustnessGuard
 from .model_card import write_model_card
 from .projected import Radius, projected_optimizer
 from .public import forget_folders, public_name, public_value, saving_public_arguments
-from .run_facts import TIMINGS, RunWatch, data_facts, log_rows, summarize_run
+from .run_facts import RunWatch, data_facts, log_rows, measured, summarize_run
 from .run_summary import KINDS, DataFacts, Evaluation, RunSummary
 
 __all__ = ["ModelCardMixin"]
@@ -33,6 +34,7 @@ class ModelCardMixin:
     state: Any
     optimizer: Any
     add_callback: Any
+    callback_handler: Any
     remove_callback: Any
     train_dataset: Any
     eval_dataset: Any
@@ -76,11 +78,7 @@ class ModelCardMixin:
             raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say one of {', '.join(KINDS[1:])}")
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
-        values = {
-            name.removeprefix(prefix): {str(self.args.seed): value}
-            for name, value in metrics.items()
-            if name != "epoch" and not name.endswith(TIMINGS)
-        }
+        values = {name: {str(self.args.seed): value} for name, value in measured(metrics, prefix).items()}
         others = (known for known in self._noted_evaluations if (known.data, known.kind) != (data.name, data.kind))
         self._noted_evaluations = (*others, Evaluation(data.name, data.kind, values))
 
@@ -104,6 +102,9 @@ class ModelCardMixin:
         summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
         summary.data.sort(key=lambda data: KINDS.index(data.kind))
         summary.results = sorted(self._noted_evaluations, key=lambda result: KINDS.index(result.kind))
+        if (guard := self._guard()) is not None:
+            summary.guard = guard.history
+            summary.kept_step = guard.restored_step or summary.kept_step
         if not summary.results:
             self._take_results_from_log(summary)
         return summary
@@ -171,7 +172,9 @@ class ModelCardMixin:
             self.remove_callback(watch)
         # Now, because later evaluations are logged as well, and on all processes, because sharded radii need them.
         self._training_log = tuple(self.state.log_history)
-        if self.args.load_best_model_at_end and self.state.best_global_step:
+        guard = self._guard()
+        rolled_back = guard is not None and guard.restored_step is not None
+        if rolled_back or (self.args.load_best_model_at_end and self.state.best_global_step):
             self._kept_radii = self._saved_radii.get(self.state.best_global_step)
         else:
             projected = projected_optimizer(self.optimizer)
@@ -215,6 +218,10 @@ class ModelCardMixin:
         """Of the checkpoint that is saved now: it may be the one that is kept."""
         kept = {step: known for step, known in (self._saved_radii or {}).items() if step == self.state.best_global_step}
         self._saved_radii = {**kept, self.state.global_step: radii}
+
+    def _guard(self) -> RobustnessGuard | None:
+        callbacks = self.callback_handler.callbacks
+        return next((callback for callback in callbacks if isinstance(callback, RobustnessGuard)), None)
 
     def _take_results_from_log(self, summary: RunSummary) -> None:
         row = next((row for row in log_rows(self._training_log) if row.step == summary.kept_step and row.metrics), None)

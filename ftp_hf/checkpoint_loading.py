@@ -1,5 +1,6 @@
 """Loading a Trainer's checkpoint completely, also where its tensors go by other names than the model's."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from torch import nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from .anchors import CheckpointAnchors
+from .projected import projected_optimizer
 
-__all__ = ["CompleteLoadingMixin", "load_weights"]
+__all__ = ["CompleteLoadingMixin", "load_best_model", "load_weights"]
 
 
 class CompleteLoadingMixin:
@@ -21,21 +23,32 @@ class CompleteLoadingMixin:
     """
 
     model: Any
-    state: Any
-    is_fsdp_enabled: bool
-    is_deepspeed_enabled: bool
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-        self._load_whole(self.model if model is None else model, resume_from_checkpoint)
+        _load_whole(self, self.model if model is None else model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()  # type: ignore[misc]
-        self._load_whole(self.model, self.state.best_model_checkpoint)
+        load_best_model(self, super()._load_best_model)  # type: ignore[misc]
 
-    def _load_whole(self, model: Any, checkpoint: str) -> None:
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            load_weights(model, Path(checkpoint))
+
+def load_best_model(trainer: Any, load: Callable[[], None]) -> None:
+    """
+    Have a Trainer load the weights of its best checkpoint, all of them, under an optimizer that may go on.
+
+    Args:
+        trainer (`Trainer`): `state.best_model_checkpoint` names the checkpoint.
+        load (`Callable`): how it does that, `Trainer._load_best_model`.
+    """
+    if (projected := projected_optimizer(trainer.optimizer)) is not None:
+        projected.release_weights()
+    load()
+    _load_whole(trainer, trainer.model, trainer.state.best_model_checkpoint)
+
+
+def _load_whole(trainer: Any, model: Any, checkpoint: str) -> None:
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        load_weights(model, Path(checkpoint))
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The command `ftp-hf`: one function per subcommand, each with the parser of its arguments."""
 
 import sys
-from argparse import ArgumentParser, Namespace, _SubParsersAction
-from collections.abc import Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from rich.console import Console
@@ -11,8 +12,12 @@ from rich.table import Table
 
 from . import __version__
 from .hub import Version, history, push_run, rollback
+from .rules import check_summary, load_rules
+from .run_summary import RunSummary
 
 __all__ = ["main"]
+
+Loaded = TypeVar("Loaded")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,13 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments (`Sequence[str]`, *optional*): defaults to those of the process.
 
     Returns:
-        `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr.
+        `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr, and if `check`
+            finds a broken rule. Arguments that cannot be used, such as bad rules, end the process with 2.
     """
     options = _make_parser().parse_args(arguments)
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        options.run(options)
+        status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
     except (OSError, ValueError) as error:
         print(f"ftp-hf {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -37,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ftp-hf {options.command}: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status or 0
 
 
 def _make_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="ftp-hf", description="What to do with a run once it has finished.")
+    parser = ArgumentParser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
     parser.add_argument("--version", action="version", version=f"ftp-hf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_compare, _add_push, _add_rollback, _add_history):
+    for add in (_add_compare, _add_check, _add_push, _add_rollback, _add_history):
         add(commands)
     return parser
 
@@ -62,6 +68,19 @@ def _add_compare(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.set_defaults(run=_compare)
 
 
+def _add_check(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check a finished run against rules",
+        description="Check what a finished run measured, as its results.json has it, against rules. Nothing is measured "
+        "anew: whoever replaces the model's weights has to evaluate them too. Exits with 1 if a rule is broken or cannot be "
+        "checked, and with 2 if the rules or the results cannot be read.",
+    )
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=_loading(RunSummary.load), help="the run's output_dir")
+    _add_rules(parser, required=True)
+    parser.set_defaults(run=_check)
+
+
 def _add_push(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser = commands.add_parser(
         "push",
@@ -77,6 +96,7 @@ def _add_push(commands: "_SubParsersAction[ArgumentParser]") -> None:
         help="create it as a private repository; refuses one that exists and is public",
     )
     parser.add_argument("--revision", metavar="BRANCH", help="the branch to push to (main), created if need be")
+    _add_rules(parser, required=False)
     parser.set_defaults(run=_push)
 
 
@@ -114,8 +134,52 @@ def _compare(options: Namespace) -> None:
     compare(config, options.output_dir or Path("runs", "compare", config.name))
 
 
+def _add_rules(parser: ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--rules",
+        required=required,
+        metavar="FILE",
+        type=_loading(load_rules),
+        help="a YAML file with rules that results.json has to meet: a list 'rules' such as '- ood/sketch >= 0.60'",
+    )
+
+
+def _loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
+    """So that argparse reports what is wrong with the file as it reports any other argument."""
+
+    def checked(path: str) -> Loaded:
+        try:
+            return load(path)
+        except (OSError, ValueError) as error:
+            raise ArgumentTypeError(" ".join(str(error).split())) from error
+
+    return checked
+
+
+def _check(options: Namespace) -> int:
+    summary: RunSummary = options.run_dir
+    results = check_summary(options.rules, summary)
+    step = "" if summary.kept_step is None else f", the weights of step {summary.kept_step}"
+    table = Table(title=f"{summary.name}{step}")
+    table.add_column("rule", overflow="fold")
+    for column in ("figure", "threshold"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for result in results:
+        figures = ("" if value is None else f"{value:.4g}" for value in (result.value, result.threshold))
+        table.add_row(
+            result.rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}"
+        )
+    Console(markup=False).print(table)
+    return 0 if all(result.passed for result in results) else 1
+
+
 def _push(options: Namespace) -> None:
-    _say(push_run(options.run_dir, options.repo_id, private=options.private, revision=options.revision))
+    _say(
+        push_run(
+            options.run_dir, options.repo_id, private=options.private, revision=options.revision, rules=options.rules
+        )
+    )
 
 
 def _rollback(options: Namespace) -> None:

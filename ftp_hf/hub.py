@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from huggingface_hub.hf_api import ModelInfo
 from transformers.trainer import TRAINER_STATE_NAME
 
 from .hub_errors import HubError, calling_hub
+from .rules import Rule, check_summary, describe, parse_rules
 from .run_files import check_files, is_run_file, list_run_files, secrets_of_environment
 from .run_summary import RunSummary
 
@@ -61,6 +62,7 @@ def push_run(
     *,
     private: bool | None = None,
     revision: str | None = None,
+    rules: Sequence[str | Rule] | None = None,
     token: str | None = None,
     timeout: float = _TIMEOUT,
 ) -> Version:
@@ -75,6 +77,8 @@ def push_run(
         repo_id (`str`): `"user/name"`; it is created if it does not exist.
         private (`bool`, *optional*): whether a new repository is private. Defaults to what the namespace says.
         revision (`str`, *optional*, defaults to `"main"`): the branch; it is created if it does not exist.
+        rules (sequence of `str` or [`Rule`], *optional*): what the run's `results.json` has to meet, as
+            [`~ftp_hf.rules.parse_rules`] reads them; otherwise nothing is sent.
         token (`str`, *optional*): defaults to that of `HF_TOKEN`, or of `hf auth login`.
         timeout (`float`, *optional*, defaults to 100): seconds without a word from the server that break an attempt.
 
@@ -82,11 +86,14 @@ def push_run(
         `Version`
 
     Raises:
-        ValueError: the folder holds no whole model, or a file with a secret or a path of this machine.
+        ValueError: the folder holds no whole model, or a file with a secret or a path of this machine; or a rule is broken.
+        FileNotFoundError: there are rules, but no `results.json`.
         HubError: the Hub refused, or could not be reached.
     """
     run = Path(run_dir)
     names = list_run_files(run)
+    if rules is not None:
+        _check_rules(run, parse_rules(rules))
     token = token or get_token()
     check_files(run, names, secrets_of_environment() | ({"the Hub token": token} if token else {}))
     title = _describe(run)
@@ -269,6 +276,12 @@ def _number(tag: str) -> int:
 
 def _without_rollback(title: str) -> str:
     return re.sub(rf"^{_ROLLBACK}[^:]*: ", "", title)
+
+
+def _check_rules(run: Path, rules: Sequence[Rule]) -> None:
+    broken = [describe(result) for result in check_summary(rules, RunSummary.load(run)) if not result.passed]
+    if broken:
+        raise ValueError(f"{run} breaks {'; '.join(broken)}: nothing was pushed")
 
 
 def _describe(run: Path) -> str:

@@ -27,11 +27,9 @@ from .training_args import FTPArguments
 if sys.platform != "win32":
     import resource
 
-__all__ = ["TIMINGS", "RunWatch", "data_facts", "log_rows", "summarize_run"]
+__all__ = ["RunWatch", "data_facts", "log_rows", "measured", "summarize_run"]
 
-TIMINGS = ("_runtime", "_per_second", "_time")
-"""How the names end of what `Trainer.evaluate` returns beside the metrics."""
-
+_TIMINGS = ("_runtime", "_per_second", "_time")
 
 _TASKS = {
     "ForSequenceClassification": "text-classification",
@@ -154,15 +152,26 @@ def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **
     return dataclasses.replace(known, **facts)
 
 
+def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """
+    Of what `Trainer.evaluate` returns, what it measured: neither timings nor the epoch.
+
+    Args:
+        metrics (mapping from `str` to `float`): as it returns them.
+        prefix (`str`): of their names, such as `"eval_"`, which is left out.
+    """
+    return {
+        name.removeprefix(prefix): value
+        for name, value in metrics.items()
+        if name != "epoch" and not name.endswith(_TIMINGS)
+    }
+
+
 def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
     """The logs of a training, a row for each step: the loss, the validation metrics and the radii."""
     rows: dict[int, LogRow] = {}
     for entry in log_history:
-        metrics = {
-            name.removeprefix("eval_"): value
-            for name, value in entry.items()
-            if name.startswith("eval_") and not name.endswith(TIMINGS)
-        }
+        metrics = measured({name: value for name, value in entry.items() if name.startswith("eval_")}, "eval_")
         if "loss" not in entry and not metrics:
             continue
         row = rows.setdefault(entry["step"], LogRow(entry["step"]))

@@ -17,10 +17,12 @@ __all__ = [
     "Comparison",
     "DataFacts",
     "Evaluation",
+    "GuardCheck",
     "Hardware",
     "LogRow",
     "ProjectionFacts",
     "RadiusFacts",
+    "RuleResult",
     "RunSummary",
     "combine",
 ]
@@ -131,6 +133,35 @@ class Hardware:
 
 
 @dataclass
+class RuleResult:
+    """What became of a rule; see `rules.py`."""
+
+    rule: str
+    passed: bool
+    value: float | None = None
+    """`None` where it is not known, or not a number."""
+    threshold: float | None = None
+    why: str | None = None
+    """Why there is nothing to compare; the rule has failed then."""
+
+
+@dataclass
+class GuardCheck:
+    """What [`RobustnessGuard`] found at a step, and did."""
+
+    step: int
+    epoch: float | None = None
+    figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Set (`"id/test"`, `"ood/sketch"`) → metric → value; `None` where it is not finite."""
+    rules: list[RuleResult] = field(default_factory=list)
+    """Empty before the first step: there is nothing to hold the model to yet."""
+    action: str | None = None
+    """`"alert"`, `"stop"` or `"roll_back"`; `None` where every rule was met."""
+    restored_step: int | None = None
+    """After which the weights are that took the place of these."""
+
+
+@dataclass
 class RunSummary:
     """
     A finished run. `to_json` and `load` are a round trip; what is empty is not written.
@@ -154,6 +185,7 @@ class RunSummary:
             rest.
         log (list of [`LogRow`], *optional*): by step.
         hardware ([`Hardware`], *optional*): what the run took.
+        guard (list of [`GuardCheck`], *optional*): what [`RobustnessGuard`] found while it trained, by step.
         versions (`dict[str, str]`, *optional*): of Python and the libraries.
         commands (list of `str`, *optional*): what was run, in order.
         commit (`str`, *optional*): of the code, where it is known.
@@ -180,6 +212,7 @@ class RunSummary:
     defaults: dict[str, Any] = field(default_factory=dict)
     log: list[LogRow] = field(default_factory=list)
     hardware: Hardware | None = None
+    guard: list[GuardCheck] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     commit: str | None = None
@@ -206,9 +239,7 @@ class RunSummary:
     @property
     def metric(self) -> str | None:
         """The metric that the figures are in: accuracy where it was measured, the loss where nothing else was."""
-        names = [name for result in self.results for name in result.metrics]
-        others = [name for name in names if name != "loss"]
-        return "accuracy" if "accuracy" in names else next(iter([*others, *names]), None)
+        return main_metric(name for result in self.results for name in result.metrics)
 
     def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""
@@ -328,6 +359,12 @@ def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]
     values = [result.metrics.get(metric, {}) for result in results]
     seeds = [seed for seed in (values[0] if values else ()) if all(seed in other for other in values)]
     return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
+
+
+def main_metric(names: Iterable[str]) -> str | None:
+    """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
+    known = list(names)
+    return next((name for name in ("accuracy", *known) if name in known and name != "loss"), next(iter(known), None))
 
 
 def is_share(metric: str) -> bool:

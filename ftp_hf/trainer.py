@@ -93,11 +93,6 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         check_finite(radii, self.state.global_step)
         return radii
 
-    def _load_best_model(self) -> None:
-        if (projected := projected_optimizer(self.optimizer)) is not None:
-            projected.release_weights()
-        super()._load_best_model()
-
     def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
         source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from huggingface_hub import HfApi
-from small_runs import PUSHED, TOKENS, hashes, pushed, titles, write_run
+from small_runs import PUSHED, TOKENS, hashes, pushed, titles, write_results, write_run
 
 from ftp_hf.hub import HubError, history, push_run, rollback
 from ftp_hf.run_files import secrets_of_environment
@@ -21,13 +21,29 @@ def test_push_is_one_commit_of_the_listed_files_and_a_tag(hub, run):
 
 
 def test_results_give_the_title(hub, run):
-    results = [
-        {"data": "test", "kind": "id", "metrics": {"accuracy": {"0": 0.974}}},
-        {"data": "blur", "kind": "ood", "metrics": {"accuracy": {"0": 0.937}}},
-    ]
-    (run / "results.json").write_text(json.dumps({"name": "m", "method": "ftp", "seed": 0, "results": results}))
+    write_results(run)
     assert push_run(run, "me/model").title == "ID 97.4, OOD mean 93.7"
     assert "results.json" in pushed(hub)
+
+
+def test_a_model_that_breaks_a_rule_is_not_pushed(hub, run):
+    write_results(run)
+    rules = ["id/test >= 0.97", "ood/blur >= 0.95", "forgetting <= 0.05"]
+    with pytest.raises(
+        ValueError, match=r"breaks ood/blur >= 0.95 \(it is 0.937, against 0.95\); forgetting"
+    ) as refused:
+        push_run(run, "me/model", rules=rules)
+    assert "id/test" not in str(refused.value)
+    with pytest.raises(ValueError, match="is not understood"):
+        push_run(run, "me/model", rules=["id/test = 1"])
+    assert not hub.faults.requests
+    assert push_run(run, "me/model", rules=rules[:1]).tag == "v1"
+
+
+def test_rules_need_results(hub, run):
+    with pytest.raises(FileNotFoundError, match=r"results\.json does not exist"):
+        push_run(run, "me/model", rules=["id/test >= 0"])
+    assert not hub.faults.requests
 
 
 def test_results_of_something_else_do_not(hub, run):

@@ -1,0 +1,269 @@
+"""Rules that a model's figures have to meet: `ood/sketch >= 0.60`, `ood_mean >= pretrained - 0.02`, `forgetting <= 0.05`."""
+
+import math
+import operator
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from .run_summary import Evaluation, RuleResult, RunSummary, is_share, main_metric
+
+__all__ = [
+    "Figures",
+    "Rule",
+    "check_rules",
+    "check_summary",
+    "describe",
+    "figures_of",
+    "load_rules",
+    "parse_rules",
+]
+
+Figures = Mapping[str, Mapping[str, float | None]]
+"""Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
+
+SET = re.compile(r"(id|ood|validation)(/[^:<>=]*[^:<>=\s])?")
+"""How sets are called."""
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_OVER_OOD_SETS = ("ood_mean", "ood_worst", "forgetting")
+_MINUS = "\N{MINUS SIGN}"
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_RULE = re.compile(
+    rf"(?P<quantity>[^:<>=]+?)\s*(?::\s*(?P<metric>[\w./-]+)\s*)?(?P<operator>>=|<=|>|<)\s*"
+    rf"(?:(?P<pretrained>pretrained)(?P<change>\s*[+{_MINUS}-]\s*{_NUMBER})?|(?P<number>[+{_MINUS}-]?{_NUMBER}))"
+)
+_GRAMMAR = (
+    "write QUANTITY OPERATOR NUMBER, such as 'ood/sketch >= 0.60' or 'ood_mean >= pretrained - 0.02', where QUANTITY is "
+    f"id/NAME, ood/NAME, validation, {', '.join(_OVER_OOD_SETS)}, with :METRIC after it if need be, and OPERATOR one of "
+    f"{' '.join(_OPERATORS)}"
+)
+_KEYS = ("rules", "metric")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    A rule as [`parse_rules`] reads it.
+
+    Args:
+        text (`str`): as it was written.
+        quantity (`str`): a set (`"ood/sketch"`), `"ood_mean"`, `"ood_worst"` or `"forgetting"`.
+        metric (`str`, *optional*): by default accuracy where it was measured, as [`RunSummary`] has it.
+        operator (`str`): `">="`, `"<="`, `">"` or `"<"`.
+        number (`float`): the threshold, or what is added to the pre-trained model's figure.
+        relative (`bool`): whether it is added.
+    """
+
+    text: str
+    quantity: str
+    metric: str | None
+    operator: str
+    number: float
+    relative: bool
+
+    @property
+    def needs_pretrained(self) -> bool:
+        """Whether it cannot be checked without the pre-trained model's figures."""
+        return self.relative or self.quantity == "forgetting"
+
+    def sets(self, known: Iterable[str]) -> list[str]:
+        """
+        The sets that the quantity is over.
+
+        Args:
+            known (`Iterable[str]`): the sets that there are.
+
+        Raises:
+            ValueError: none of them is of that name or kind.
+        """
+        names = list(known)
+        ood = [name for name in names if name.split("/")[0] == "ood"]
+        found = ood if self.quantity in _OVER_OOD_SETS else [name for name in names if name == self.quantity]
+        if not found:
+            missing = "no OOD set" if self.quantity in _OVER_OOD_SETS else f"no set {self.quantity}"
+            raise ValueError(f"there is {missing}, only {', '.join(names) or 'none at all'}")
+        return found
+
+
+def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[Rule]:
+    """
+    Read rules. The quantities, each in a metric (`ood/sketch:balanced_accuracy >= 0.5`):
+
+    | quantity | what it is |
+    | --- | --- |
+    | `id/NAME`, `ood/NAME`, `validation` | the figure on a set, as [`Evaluation`] calls it |
+    | `ood_mean` | the unweighted mean over all OOD sets |
+    | `ood_worst` | of the OOD sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
+    | `forgetting` | the pre-trained model's `ood_mean` less that of this one, as on model cards |
+
+    On the right is a number, or `pretrained`, `pretrained - 0.02`, `pretrained + 0.02`, with the same quantity of the
+    pre-trained model.
+
+    Args:
+        rules (sequence of `str` or [`Rule`]): one text for each.
+        metric (`str`, *optional*): of the rules that name none.
+
+    Raises:
+        TypeError: `rules` is not a sequence of texts.
+        ValueError: there is none, or one is not understood.
+    """
+    if isinstance(rules, (str, Mapping)) or not all(isinstance(rule, (str, Rule)) for rule in rules):
+        raise TypeError(f"rules must be a list of texts such as ['ood/sketch >= 0.60'], got {rules!r}")
+    if not rules:
+        raise ValueError("rules is empty, so every model would pass: name at least one rule")
+    read = [rule if isinstance(rule, Rule) else _parse(rule) for rule in rules]
+    return [replace(rule, metric=rule.metric or metric) for rule in read]
+
+
+def load_rules(path: str | Path) -> list[Rule]:
+    """
+    Read a file of rules:
+
+        metric: accuracy  # optional; of the rules that name none
+        rules:
+          - id/test >= 0.9
+          - ood_mean >= pretrained - 0.02
+
+    Args:
+        path (`str` or `Path`): a YAML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: names the file, what is wrong in it, and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    keys = list(content) if isinstance(content, dict) else []
+    if unknown := [key for key in keys if key not in _KEYS]:
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; the keys are {' and '.join(_KEYS)}")
+    rules, metric = (content.get("rules"), content.get("metric")) if keys else (None, None)
+    if not isinstance(rules, list):
+        raise ValueError(f"{path}: rules must be a list of texts such as '- ood/sketch >= 0.60', got {rules!r}")
+    if not isinstance(metric, (str, type(None))):
+        raise ValueError(f"{path}: metric must be the name of a metric, such as accuracy, got {metric!r}")
+    try:
+        return parse_rules(rules, metric)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_rules(rules: Sequence[Rule], figures: Figures, pretrained: Figures) -> list[RuleResult]:
+    """
+    Check each rule. One that cannot be checked has failed, and says why; so has one whose figure is not a number.
+
+    Args:
+        rules (sequence of [`Rule`]): as [`parse_rules`] or [`load_rules`] return them.
+        figures ([`Figures`]): of the model.
+        pretrained ([`Figures`]): of the pre-trained model; may be empty where no rule needs it.
+    """
+    return [_check(rule, figures, pretrained) for rule in rules]
+
+
+def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult]:
+    """
+    Check each rule on what a finished run's summary says: of the weights that are kept, and of the pre-trained model
+    (the mean over its seeds, as on the card).
+
+    Args:
+        rules (sequence of [`Rule`]): the rules.
+        summary ([`RunSummary`]): nothing is measured anew.
+    """
+    before = next((other.results for other in summary.comparisons if other.name == "pre-trained"), [])
+    return check_rules(rules, figures_of(summary.results, str(summary.seed)), figures_of(before))
+
+
+def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
+    """
+    Evaluations as [`Figures`].
+
+    Args:
+        results (iterable of [`Evaluation`]): of one model or method.
+        seed (`str`, *optional*): whose figures; by default the mean over all seeds.
+    """
+    figures: dict[str, dict[str, float | None]] = {}
+    for result in results:
+        name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
+        for metric, values in result.metrics.items():
+            if seed is None or seed in values:
+                value = statistics.fmean(values.values()) if seed is None else values[seed]
+                figures.setdefault(name, {})[metric] = value
+    return figures
+
+
+def describe(result: RuleResult) -> str:
+    """A rule and what became of it, in a few words."""
+    if result.value is None or result.threshold is None:
+        return f"{result.rule} ({result.why})"
+    return f"{result.rule} (it is {result.value:.4g}, against {result.threshold:.4g})"
+
+
+def _parse(text: str) -> Rule:
+    match = _RULE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"the rule {text!r} is not understood: {_GRAMMAR}")
+    if not SET.fullmatch(match["quantity"]) and match["quantity"] not in _OVER_OOD_SETS:
+        raise ValueError(f"the rule {text!r} is about {match['quantity']!r}, which is no quantity: {_GRAMMAR}")
+    if match["pretrained"] and match["quantity"] == "forgetting":
+        raise ValueError(
+            f"the rule {text!r} compares twice: forgetting is measured against the pre-trained model already, so write "
+            "a number on the right"
+        )
+    number = (match["number"] or match["change"] or "0").replace(_MINUS, "-")
+    return Rule(
+        text=" ".join(text.split()),
+        quantity=match["quantity"],
+        metric=match["metric"],
+        operator=match["operator"],
+        number=float("".join(number.split())),
+        relative=match["pretrained"] is not None,
+    )
+
+
+def _measure(rule: Rule, figures: Figures, pretrained: Figures) -> tuple[float, float]:
+    """The quantity and the threshold; where a figure is not a number, neither are they."""
+    metric = rule.metric or main_metric(name for metrics in figures.values() for name in metrics)
+    if metric is None:
+        raise ValueError("nothing was measured")
+    if is_share(metric) and abs(rule.number) > 1:
+        raise ValueError(f"{metric} is a share in [0, 1], not in percent: write {rule.number / 100:g}")
+    sets = rule.sets(figures)
+    value = _over(rule, [_figure(figures, name, metric, "the model") for name in sets])
+    if not rule.needs_pretrained:
+        return value, rule.number
+    start = _over(rule, [_figure(pretrained, name, metric, "the pre-trained model") for name in sets])
+    return (start - value, rule.number) if rule.quantity == "forgetting" else (value, start + rule.number)
+
+
+def _over(rule: Rule, values: Sequence[float]) -> float:
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    if rule.quantity == "ood_worst":
+        return min(values) if rule.operator in (">=", ">") else max(values)
+    return statistics.fmean(values)
+
+
+def _figure(figures: Figures, name: str, metric: str, whose: str) -> float:
+    if metric not in figures.get(name, {}):
+        known = ", ".join(figures.get(name, {}))
+        raise ValueError(f"{whose} has no {metric} on {name}" + (f", only {known}" if known else ""))
+    value = figures[name][metric]
+    return math.nan if value is None else value
+
+
+def _check(rule: Rule, figures: Figures, pretrained: Figures) -> RuleResult:
+    try:
+        value, threshold = _measure(rule, figures, pretrained)
+    except ValueError as error:
+        return RuleResult(rule.text, passed=False, why=str(error))
+    if not (math.isfinite(value) and math.isfinite(threshold)):
+        return RuleResult(rule.text, passed=False, why="a figure is not finite")
+    # Of 0.65 - 0.60 = 0.05 nothing must be left of what binary numbers add to it.
+    passed = _OPERATORS[rule.operator](round(value, 9), round(threshold, 9))
+    return RuleResult(rule.text, passed, value, threshold)
