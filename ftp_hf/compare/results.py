@@ -9,7 +9,7 @@ from ftp_hf.atomic_files import replacing
 from ftp_hf.plain_data import build, plain
 from ftp_hf.run_summary import RESULTS, RunSummary, mean_by_seed
 
-__all__ = ["ComparedRun", "ComparisonResults", "MethodFacts"]
+__all__ = ["ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
 
 
 @dataclass
@@ -29,6 +29,35 @@ class MethodFacts:
 
 
 @dataclass
+class ParameterDrift:
+    """How far a parameter is from its pre-trained value, and how strongly its layer answers."""
+
+    name: str
+    row_norm: float
+    """`max_row ‖W − W0‖₁`."""
+    relative: float | None = None
+    """`‖W − W0‖₂ / ‖W0‖₂`."""
+    lipschitz: float | None = None
+    """The bound of the layer's difference function, where the parameter is the weight of a linear layer."""
+    fine_tuned: float | None = None
+    """The largest output change per input change that was met in the layer, in the ∞-norm."""
+    pretrained: float | None = None
+    """The same of the pre-trained layer."""
+
+
+@dataclass
+class Drift:
+    """The same of a whole model: the largest row norm and bound of its parameters, and its relative distance."""
+
+    row_norm: float
+    relative: float | None = None
+    lipschitz: float | None = None
+    fine_tuned: float | None = None
+    pretrained: float | None = None
+    parameters: list[ParameterDrift] = field(default_factory=list)
+
+
+@dataclass
 class ComparedRun:
     """One run: a method with a setting and a seed."""
 
@@ -41,6 +70,19 @@ class ComparedRun:
     trainable_parameters: int | None = None
     optimizer_bytes: int | None = None
     """Of the optimizer's state, at the end."""
+    drift: Drift | None = None
+    """Where it was measured."""
+
+    def values(self, kind: str, metric: str) -> dict[str, float]:
+        """
+        The figures of the data sets of a kind, by their names.
+
+        Args:
+            kind (`str`): of the data.
+            metric (`str`): such as `"accuracy"`.
+        """
+        found = {result.data: result.metrics.get(metric, {}) for result in self.summary.of_kind(kind)}
+        return {data: by_seed[str(self.seed)] for data, by_seed in found.items() if str(self.seed) in by_seed}
 
     def value(self, kind: str, metric: str, *, prefix: str = "") -> float | None:
         """
@@ -62,7 +104,7 @@ class ComparisonResults:
 
     Args:
         name (`str`): of the config.
-        metric (`str`): that the methods are compared by, such as `"accuracy"`.
+        metric (`str`): that the methods are compared by, such as `"accuracy"`; larger is better.
         methods (list of [`MethodFacts`]): in the order of the config.
         seeds (list of `int`): that each method ran with, at its chosen setting.
         runs (list of [`ComparedRun`]): of all methods, settings and seeds.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from scipy.stats import t
 
-from .results import ComparisonResults
-
 __all__ = ["PairedDifference", "matched_ood", "paired_difference", "pareto_front", "relative_change"]
 
 
@@ -24,8 +22,13 @@ class PairedDifference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves zero out. One without width says nothing: its seeds happened to agree."""
+        return self.low < self.high and (self.low > 0 or self.high < 0)
+
+    @property
+    def bound(self) -> float:
+        """The largest difference, of either sign, within the interval."""
+        return max(abs(self.low), abs(self.high))
 
 
 def paired_difference(
@@ -43,7 +46,8 @@ def paired_difference(
         [`PairedDifference`]: over the seeds that both have; with fewer than two its interval is infinite. `None` if there
         is no such seed.
     """
-    by_seed = {seed: value - reference[seed] for seed, value in values.items() if seed in reference}
+    # Rounded, so that equal differences are equal: a spread of 1e-17 is one of floating-point numbers.
+    by_seed = {seed: round(value - reference[seed], 12) for seed, value in values.items() if seed in reference}
     if not by_seed:
         return None
     mean, count = statistics.fmean(by_seed.values()), len(by_seed)
@@ -97,9 +101,3 @@ def matched_ood(curve: Sequence[tuple[float, float]], accuracy: float) -> float 
         if min(x0, x1) < accuracy < max(x0, x1):
             found.append(y0 + (y1 - y0) * (accuracy - x0) / (x1 - x0))
     return max(found, default=None)
-
-
-def by_seed(results: ComparisonResults, method: str, kind: str) -> dict[int, float]:
-    """The mean over the data sets of a kind, for each seed of a method at its chosen setting."""
-    values = {run.seed: run.value(kind, results.metric) for run in results.chosen_runs(method)}
-    return {seed: value for seed, value in values.items() if value is not None}

@@ -1,0 +1,69 @@
+"""What the charts of a comparison share: a colour and a mark for each method, sizes of letters, bare axes."""
+
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .results import ComparisonResults
+
+__all__ = ["GREY", "GRID", "LARGE", "MEDIUM", "SMALL", "WIDTH", "bare", "colour", "mark", "new_figure", "titles"]
+
+# As wide as a column of text: on a phone a point is about a pixel.
+WIDTH = 5.2
+LARGE, MEDIUM, SMALL = 13, 11, 10
+GREY, GRID = "#777777", "#dddddd"
+
+# Told apart by people with any colour vision, together with the marks; FTP and plain fine-tuning as in all pictures.
+_STYLES = {
+    "plain": ("#b5523b", "X"),
+    "linear-probe": ("#7f7f7f", "v"),
+    "lp-ft": ("#333333", "^"),
+    "l2-sp": ("#e69f00", "s"),
+    "wise-ft": ("#009e73", "P"),
+    "tpgm": ("#7a5bb0", "D"),
+    "spd": ("#c2a500", "p"),
+    "lora": ("#cc79a7", "h"),
+    "ftp": ("#1f6f8b", "o"),
+    "lora+ftp": ("#56b4e9", "*"),
+}
+_LONGEST = 14
+
+
+def colour(method: str) -> str:
+    """Of a method's marks, lines and bars."""
+    return _STYLES.get(method, (GREY, "o"))[0]
+
+
+def mark(method: str) -> str:
+    """The shape of a method's marks."""
+    return _STYLES.get(method, (GREY, "o"))[1]
+
+
+def titles(results: ComparisonResults) -> dict[str, str]:
+    """What the methods are called where there is little room: by their names, if their titles are too long."""
+    return {
+        known.name: _plain(known.title if len(known.title) <= _LONGEST else known.name) for known in results.methods
+    }
+
+
+def new_figure(height: float) -> Figure:
+    """A figure of the common width, and this height in inches."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def bare(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
+    """Axes without a frame, with a grid behind what is drawn."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=MEDIUM)
+    if grid:
+        axes.grid(axis=grid, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,197 @@
+"""What the statistics are taken of: the figures of a comparison by method, seed and data."""
+
+import statistics
+from dataclasses import dataclass
+
+from ftp_hf.run_summary import Hardware
+
+from .results import ComparedRun, ComparisonResults
+from .statistics import PairedDifference, matched_ood, paired_difference, relative_change
+
+__all__ = [
+    "CURVE",
+    "REFERENCE",
+    "Cost",
+    "against_plain",
+    "by_seed",
+    "check_same_data",
+    "cost",
+    "data_sets",
+    "finished_seeds",
+    "matched_difference",
+    "on_data",
+    "radii",
+    "relative_to_plain",
+    "robust_kind",
+    "severity_curve",
+    "wise_curve",
+]
+
+REFERENCE = "plain"
+CURVE = "wise-ft"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method takes, and that relative to plain fine-tuning on the same device."""
+
+    mean: float
+    ratio: float | None
+
+
+def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str = "") -> dict[int, float]:
+    """
+    The unweighted mean over the data sets of a kind, for each seed of a method at its chosen setting.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+        method (`str`): its name; one that is not compared has no seed.
+        kind (`str`): of the data.
+        prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
+    """
+    values = {run.seed: run.value(kind, results.metric, prefix=prefix) for run in _chosen(results, method)}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:
+    """The figure on one data set, for each seed of a method at its chosen setting."""
+    values = {run.seed: run.values(kind, results.metric) for run in _chosen(results, method)}
+    return {seed: known[data] for seed, known in values.items() if data in known}
+
+
+def data_sets(results: ComparisonResults, kind: str) -> list[str]:
+    """The names of the data sets of a kind that any method was evaluated on, in their order."""
+    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    return list(dict.fromkeys(name for run in runs for name in run.values(kind, results.metric)))
+
+
+def finished_seeds(results: ComparisonResults, method: str) -> list[int]:
+    """The seeds whose run at the chosen setting was evaluated on test data."""
+    kinds = ("id", "ood", "corrupted")
+    measured = {seed for kind in kinds for seed in by_seed(results, method, kind)}
+    return [seed for seed in results.seeds if seed in measured]
+
+
+def robust_kind(results: ComparisonResults) -> str | None:
+    """What robustness is judged by: real OOD sets, corruptions where there are none, or nothing."""
+    return next((kind for kind in ("ood", "corrupted") if data_sets(results, kind)), None)
+
+
+def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedDifference | None:
+    """A method minus plain fine-tuning, seed by seed; `None` where they share no seed."""
+    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind))
+
+
+def relative_to_plain(results: ComparisonResults, method: str, kind: str) -> float | None:
+    """[`relative_change`] of the means over the seeds that a method shares with plain fine-tuning."""
+    values, plain = by_seed(results, method, kind), by_seed(results, REFERENCE, kind)
+    seeds = values.keys() & plain.keys()
+    if not seeds or not any(plain[seed] for seed in seeds):
+        return None
+    return relative_change(
+        statistics.fmean(values[seed] for seed in seeds), statistics.fmean(plain[seed] for seed in seeds)
+    )
+
+
+def wise_curve(results: ComparisonResults, seed: int) -> list[tuple[float, float]]:
+    """WiSE-FT's (ID, OOD) points of a seed in the order of α; plain fine-tuning is α = 1."""
+    runs = {run.setting["alpha"]: run for run in results.runs if run.method == CURVE and run.seed == seed}
+    plain = next((run for run in _chosen(results, REFERENCE) if run.seed == seed), None)
+    if runs and plain is not None:
+        runs.setdefault(1.0, plain)
+    points = [(run.value("id", results.metric), run.value("ood", results.metric)) for _, run in sorted(runs.items())]
+    return [(identity, ood) for identity, ood in points if identity is not None and ood is not None]
+
+
+def matched_difference(results: ComparisonResults, method: str) -> PairedDifference | None:
+    """
+    The OOD accuracy of a method minus that of WiSE-FT's curve of the same seed at the method's ID accuracy; `None` where
+    no curve reaches it. Methods trade one for the other, and the curve is what the trade costs without any method.
+    """
+    identity, ood = by_seed(results, method, "id"), by_seed(results, method, "ood")
+    matched = {seed: matched_ood(wise_curve(results, seed), identity[seed]) for seed in identity.keys() & ood.keys()}
+    known = {seed: matched[seed] for seed in results.seeds if matched.get(seed) is not None}
+    return paired_difference(ood, {seed: value for seed, value in known.items() if value is not None})
+
+
+def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, float]:
+    """
+    The figure at each severity: the mean over the kinds of corruption, or one of them, and over the seeds.
+
+    Args:
+        results ([`ComparisonResults`]): with data sets called `"KIND/SEVERITY"`.
+        method (`str`): at its chosen setting.
+        corruption (`str`, *optional*): such as `"fog"`.
+    """
+    found: dict[int, list[float]] = {}
+    for run in _chosen(results, method):
+        for name, value in run.values("corrupted", results.metric).items():
+            kind, _, severity = name.rpartition("/")
+            if corruption in (None, kind):
+                found.setdefault(int(severity), []).append(value)
+    return {severity: statistics.fmean(found[severity]) for severity in sorted(found)}
+
+
+def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
+    """
+    The mean over the seeds of what a run took, and its ratio to plain fine-tuning over the seeds that both have on the
+    same device: times of different machines say nothing about methods.
+
+    Args:
+        results ([`ComparisonResults`]): with hardware facts.
+        method (`str`): at its chosen setting.
+        what (`str`): a field of [`Hardware`], such as `"seconds_per_step"`.
+    """
+    taken, plain = _taken(results, method, what), _taken(results, REFERENCE, what)
+    if not taken:
+        return None
+    pairs = [(value, plain[key]) for key, value in taken.items() if plain.get(key)]
+    ratio = (
+        statistics.fmean(value for value, _ in pairs) / statistics.fmean(value for _, value in pairs) if pairs else None
+    )
+    return Cost(statistics.fmean(taken.values()), ratio)
+
+
+def radii(results: ComparisonResults, method: str) -> dict[str, float]:
+    """The learned radius of each parameter, the median over the seeds; empty for a method without projection."""
+    found: dict[str, list[float]] = {}
+    for run in _chosen(results, method):
+        for name, known in (run.summary.projection.radii if run.summary.projection else {}).items():
+            found.setdefault(name, []).append(known.radius)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def check_same_data(results: ComparisonResults) -> None:
+    """
+    Refuse to compare figures of different data.
+
+    Raises:
+        ValueError: two runs were evaluated on different sets of one kind, or on sets of different sizes.
+    """
+    for kind in ("validation", "id", "ood", "corrupted"):
+        first: ComparedRun | None = None
+        for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
+            if not run.values(kind, results.metric):
+                continue  # not evaluated yet
+            first = first or run
+            ours, theirs = _sizes(run, kind, results.metric), _sizes(first, kind, results.metric)
+            if ours != theirs:
+                raise ValueError(
+                    f"the {run.method} run of seed {run.seed} was evaluated on the {kind} data {ours}, the {first.method} "
+                    f"run of seed {first.seed} on {theirs}: they cannot be compared. Evaluate both on the same data"
+                )
+
+
+def _chosen(results: ComparisonResults, method: str) -> list[ComparedRun]:
+    return results.chosen_runs(method) if any(known.name == method for known in results.methods) else []
+
+
+def _taken(results: ComparisonResults, method: str, what: str) -> dict[tuple[int, str, int], float]:
+    known = {run.seed: run.summary.hardware or Hardware("") for run in _chosen(results, method)}
+    values = {(seed, hardware.device, hardware.processes): getattr(hardware, what) for seed, hardware in known.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _sizes(run: ComparedRun, kind: str, metric: str) -> dict[str, int | None]:
+    facts = {name: run.summary.data_facts(name) for name in run.values(kind, metric)}
+    return {name: data.size if data else None for name, data in sorted(facts.items())}

@@ -1,0 +1,157 @@
+"""A comparison as a report: `report.html` in one file, `report.md`, and charts."""
+
+import base64
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ftp_hf.atomic_files import replacing
+from ftp_hf.card_results import table
+
+from .measures import check_same_data
+from .report_sections import Picture, sections, unfinished
+from .report_tables import Strong, Table
+from .results import ComparisonResults
+from .verdict import headline
+
+__all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
+
+HTML, MARKDOWN = "report.html", "report.md"
+
+_TEMPLATES = Path(__file__).parents[1] / "templates"
+# Places where Markdown would see a mark: anywhere, at the edges of words, at the start of a line, and of a link.
+_MARKS = re.compile(
+    r"(?=[\\`*<~$])|(?=&[#\w]+;)|(?<!\w)(?=_)|(?=_(?!\w))|^(?=>|#+(?:\s|$)|[+-](?:[\s-]|$))|(?<=\])(?=[(\[:])"
+)
+_NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
+
+
+class _Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def write_report(results: ComparisonResults, folder: str | Path) -> list[Path]:
+    """
+    Write the report of a comparison, in place of an earlier one.
+
+    Args:
+        results ([`ComparisonResults`]): finished or on its way.
+        folder (`str` or `Path`): where it goes, created if need be.
+
+    Returns:
+        `list[Path]`: `report.html`, which needs no other file, `report.md` and the charts.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: two methods were evaluated on different data.
+    """
+    check_charts_can_be_drawn()
+    check_same_data(results)
+    from .report_charts import draw_charts  # noqa: PLC0415 (matplotlib is optional)
+
+    folder = Path(folder)
+    pictures = draw_charts(results, folder)
+    for name, text in report_texts(results, pictures).items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    return [folder / HTML, folder / MARKDOWN, *(picture.file for picture in pictures.values())]
+
+
+def report_texts(results: ComparisonResults, pictures: Mapping[str, Picture]) -> dict[str, str]:
+    """
+    The report in both forms.
+
+    Args:
+        results ([`ComparisonResults`]): finished or on its way.
+        pictures (mapping from `str` to [`Picture`]): its charts, by name.
+
+    Returns:
+        `dict[str, str]`: by the name of the file.
+    """
+    facts = {
+        "name": results.name,
+        "headline": headline(results),
+        "unfinished": unfinished(results),
+        "sections": sections(results, pictures),
+    }
+    forms = {HTML: _html(), MARKDOWN: _markdown()}
+    return {name: environment.get_template(name).render(facts) for name, environment in forms.items()}
+
+
+def check_charts_can_be_drawn() -> None:
+    """
+    To be called before anything is trained.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    if find_spec("matplotlib") is None:
+        raise ImportError('the report of a comparison needs matplotlib: pip install "ftp-hf[demo]"')
+
+
+def escape_markdown(text: str) -> str:
+    """
+    Text as Markdown that shows it as it is, in a paragraph or a cell.
+
+    Args:
+        text (`str`): such as a name that a user gave. Line breaks become spaces.
+    """
+    line = re.sub(r"[\r\n]+", " ", text)
+    return _Markdown(_NUMBERED.sub(r"\1\\", _MARKS.sub(r"\\", line)))
+
+
+def _html() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = _inline
+    environment.tests["strong"] = lambda cell: isinstance(cell, Strong)
+    return environment
+
+
+def _markdown() -> Environment:
+    """Escapes as the one for HTML does: everything that is no markup."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, _Markdown) else escape_markdown(str(value)),
+        autoescape=False,  # noqa: S701 (of HTML, which this is not)
+    )
+    environment.filters |= {"table": _markdown_table, "fenced": _fenced, "path": _path}
+    return environment
+
+
+def _inline(picture: Picture) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.file.read_bytes()).decode()}"
+
+
+def _markdown_table(known: Table) -> str:
+    rows = [[_cell(cell) for cell in row] for row in known.rows]
+    return _Markdown(table([_cell(cell) for cell in known.header], rows, left=known.left))
+
+
+def _cell(cell: str) -> str:
+    text = escape_markdown(cell)
+    return f"**{text}**" if isinstance(cell, Strong) and text else text
+
+
+def _fenced(text: str) -> str:
+    """A block of code, fenced by more backticks than are in it."""
+    longest = max(map(len, re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return _Markdown(f"{fence}\n{text}\n{fence}")
+
+
+def _path(picture: Picture) -> str:
+    return _Markdown(f"{picture.file.parent.name}/{picture.file.name}")

@@ -1,0 +1,256 @@
+"""The charts of a report, and what is said below each."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ftp_hf.atomic_files import replacing
+from ftp_hf.run_summary import is_share
+
+from .chart_labels import spread
+from .chart_style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles
+from .formats import duration, size
+from .measures import REFERENCE, by_seed, cost, data_sets, radii, relative_to_plain, robust_kind, severity_curve
+from .radius_chart import draw_radius_map
+from .report_sections import Picture
+from .results import ComparisonResults
+from .scatter_chart import draw_scatter
+from .statistics import relative_change
+
+__all__ = ["CHARTS", "draw_charts"]
+
+CHARTS = "charts"
+
+
+def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
+    """
+    Draw what there are figures for, in place of all earlier charts.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+        folder (`Path`): of the report; the pictures go to `charts/` in it.
+
+    Returns:
+        `dict[str, Picture]`: by name: `"scatter"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`, `"memory"`,
+        `"radii-METHOD"`.
+    """
+    (folder / CHARTS).mkdir(parents=True, exist_ok=True)
+    charts = {}
+    for name, title, note, figure in _figures(results):
+        file = folder / CHARTS / f"{re.sub(r'[^a-z0-9-]', '-', name)}.png"
+        with replacing(file) as part:
+            figure.savefig(part, format="png", dpi=170, metadata={"Software": None})
+        charts[name] = Picture(file, title, note)
+    kept = {chart.file for chart in charts.values()}
+    for file in (folder / CHARTS).glob("*.png"):
+        if file not in kept:
+            file.unlink()  # an earlier comparison's picture would be a wrong one
+    return charts
+
+
+def _figures(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:
+    drawn: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [
+        (
+            "scatter",
+            "ID against OOD",
+            (
+                "Up and to the right is better. Large marks are means with their standard deviation over seeds, small ones "
+                "the seeds, the line WiSE-FT's way from pre-trained to fine-tuned weights. Ringed: no other mean is better in "
+                "both, which can be chance."
+            ),
+            draw_scatter,
+        ),
+        (
+            "relative",
+            "Change relative to plain fine-tuning",
+            "In percent of plain fine-tuning's accuracy, as the tables of TPGM and FTP have it; dots are seeds.",
+            _relative,
+        ),
+        (
+            "severity",
+            "Accuracy against the severity of corruption",
+            "Mean over all kinds of corruption and all seeds; 1 is barely visible, 5 is hard.",
+            _severity,
+        ),
+        ("corruptions", "The same for each kind of corruption", "Mean over the seeds.", _corruptions),
+        ("time", "Time per step", "Of a training step as a whole, the median of a run; mean over the seeds.", _time),
+        ("memory", "Peak memory", "Of the device; on the CPU, of the process as a whole.", _memory),
+    ]
+    for name, title, note, draw in drawn:
+        if figure := draw(results):
+            yield name, title, note, figure
+    for method in results.methods:
+        if known := radii(results, method.name):
+            yield (
+                f"radii-{method.name}",
+                f"Learned radius of each parameter, {method.title}",
+                (
+                    "Columns are the layers from input to output; median over the seeds, logarithmic. Dark layers were kept "
+                    "near their pre-trained weights, bright ones moved most."
+                ),
+                draw_radius_map(known),
+            )
+
+
+def _relative(results: ComparisonResults) -> Figure | None:
+    kinds = ["id", robust_kind(results)]
+    names = {"id": "ID", "ood": "OOD", "corrupted": "corrupted"}
+    short = titles(results)
+    rows = [
+        (method.name, kind, change)
+        for method in results.methods
+        for kind in kinds
+        if kind and method.name != REFERENCE and (change := relative_to_plain(results, method.name, kind)) is not None
+    ]
+    if not rows:
+        return None
+    figure = new_figure(0.9 + 0.34 * len(rows))
+    axes = figure.add_subplot()
+    # With room between the methods.
+    methods = list(dict.fromkeys(method for method, _, _ in rows))
+    places = [row + 0.5 * methods.index(method) for row, (method, _, _) in enumerate(rows)]
+    for place, (method, kind, change) in zip(places, rows, strict=True):
+        axes.barh(place, change, height=0.8, color=colour(method), alpha=0.45 if kind == "id" else 1)
+        plain, values = by_seed(results, REFERENCE, kind), by_seed(results, method, kind)
+        seeds = [relative_change(value, plain[seed]) for seed, value in values.items() if plain.get(seed)]
+        axes.plot(seeds, [place] * len(seeds), "o", color="#222222", markersize=3.5, alpha=0.7, markeredgewidth=0)
+        text = f"{change:+.1f}".replace("-", "\N{MINUS SIGN}")
+        axes.annotate(
+            text, (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=MEDIUM,
+        )  # fmt: skip
+    axes.set_yticks(
+        places, [f"{short[method]}  {names[kind]}" if kind == "id" else names[kind] for method, kind, _ in rows]
+    )
+    axes.set_ylim(places[-1] + 0.7, -0.7)
+    axes.axvline(0, color="#222222", linewidth=1)
+    axes.set_xlabel("Δ relative to plain fine-tuning (%)", fontsize=LARGE)
+    bare(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _severity(results: ComparisonResults) -> Figure | None:
+    curves = {method.name: severity_curve(results, method.name) for method in results.methods}
+    curves = {method: curve for method, curve in curves.items() if curve}
+    if not curves:
+        return None
+    figure = new_figure(4.4)
+    axes = figure.add_subplot()
+    _lines(axes, results, curves, size=6)
+    axes.set_xlabel("severity", fontsize=LARGE)
+    axes.set_ylabel(_metric(results), fontsize=LARGE)
+    bare(axes)
+    low, high = axes.get_ylim()
+    ends = [_scaled(results, list(curve.values())[-1]) for curve in curves.values()]
+    # As high as a line of letters, in the units of the axis.
+    gap = 1.35 * MEDIUM / 72 / (0.78 * figure.get_figheight()) * (high - low)
+    short = titles(results)
+    for (method, curve), end, place in zip(curves.items(), ends, spread(ends, gap), strict=True):
+        axes.annotate(
+            short[method],
+            (max(curve), end),
+            xytext=(max(curve) + 0.25, place),
+            color=colour(method),
+            fontsize=MEDIUM,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GREY,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 3,
+                "relpos": (0, 0.5),
+            },
+        )
+    return figure
+
+
+def _corruptions(results: ComparisonResults) -> Figure | None:
+    kinds = list(dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted")))
+    if len(kinds) < 2:
+        return None
+    rows = -(-len(kinds) // 2)
+    figure = new_figure(0.9 + 1.55 * rows)
+    grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
+    drawn: dict[str, Line2D] = {}
+    for axes, kind in zip(grid.flat, kinds, strict=False):
+        curves = {method.name: severity_curve(results, method.name, kind) for method in results.methods}
+        drawn |= _lines(axes, results, {method: curve for method, curve in curves.items() if curve}, size=4)
+        axes.set_title(kind.replace("_", " ").replace("$", r"\$"), fontsize=MEDIUM, loc="left", pad=3)
+        bare(axes)
+        axes.tick_params(labelsize=SMALL)
+    for axes in list(grid.flat)[len(kinds) :]:
+        axes.remove()
+        grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
+    short = titles(results)
+    figure.legend(
+        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
+        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
+    )  # fmt: skip
+    figure.supxlabel("severity", fontsize=MEDIUM)
+    figure.supylabel(_metric(results), fontsize=MEDIUM)
+    return figure
+
+
+def _lines(
+    axes: Axes, results: ComparisonResults, curves: dict[str, dict[int, float]], *, size: int
+) -> dict[str, Line2D]:
+    lines = {}
+    for method, curve in curves.items():
+        values = [_scaled(results, value) for value in curve.values()]
+        (lines[method],) = axes.plot(
+            list(curve), values, "-", marker=mark(method), color=colour(method), markersize=size, linewidth=1.6,
+            markeredgewidth=0,
+        )  # fmt: skip
+        axes.set_xticks(list(curve))
+    return lines
+
+
+def _time(results: ComparisonResults) -> Figure | None:
+    return _costs(results, "seconds_per_step", "time per step", duration)
+
+
+def _memory(results: ComparisonResults) -> Figure | None:
+    return _costs(results, "peak_memory_bytes", "peak memory", size)
+
+
+def _costs(results: ComparisonResults, what: str, name: str, show: Callable[[float], str]) -> Figure | None:
+    """Bars from zero, with the ratio to plain fine-tuning behind them."""
+    costs = {method.name: cost(results, method.name, what) for method in results.methods}
+    known = {method: each for method, each in costs.items() if each is not None}
+    if not known:
+        return None
+    figure = new_figure(0.55 + 0.34 * len(known))
+    axes = figure.add_subplot()
+    short = titles(results)
+    axes.barh(range(len(known)), [each.mean for each in known.values()], height=0.7, color=[colour(m) for m in known])
+    for row, (method, each) in enumerate(known.items()):
+        ratio = f"  {each.ratio:.2f}×" if each.ratio is not None and method != REFERENCE else ""
+        axes.annotate(
+            f"{show(each.mean)}{ratio}", (each.mean, row), xytext=(4, 0), textcoords="offset points", va="center",
+            fontsize=MEDIUM,
+        )  # fmt: skip
+    axes.set_yticks(range(len(known)), [short[method] for method in known])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.75 * max(each.mean for each in known.values()))
+    axes.set_xticks([])
+    axes.set_xlabel(name, fontsize=LARGE, loc="left")
+    bare(axes, grid=None)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelsize=MEDIUM)
+    return figure
+
+
+def _scaled(results: ComparisonResults, value: float) -> float:
+    return 100 * value if is_share(results.metric) else value
+
+
+def _metric(results: ComparisonResults) -> str:
+    return results.metric.replace("_", " ") + (" (%)" if is_share(results.metric) else "")

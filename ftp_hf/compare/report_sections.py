@@ -1,0 +1,275 @@
+"""What a report says, section by section, in the order in which it is read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import yaml
+
+from ftp_hf.public import public_value
+from ftp_hf.run_summary import is_share
+
+from .measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
+from .report_tables import (
+    Table,
+    costs_table,
+    data_table,
+    drift_table,
+    matched_table,
+    means_table,
+    most_moved_table,
+    paired_table,
+    sets_table,
+    sweep_table,
+)
+from .results import ComparisonResults
+from .verdict import KEPT, verdicts
+
+__all__ = ["Code", "Picture", "Points", "Section", "Text", "sections", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of (what is in bold, what is said about it)."""
+
+    items: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class Code:
+    """To be copied as it is."""
+
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart, what it shows for those who do not see it, and how to read it."""
+
+    file: Path
+    title: str
+    note: str
+    kind: ClassVar[str] = "picture"
+
+
+Block: TypeAlias = Text | Points | Code | Picture | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title and what is below it; folded away until a reader asks for it, if so wanted."""
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = False
+
+
+def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> list[Section]:
+    """
+    The sections of a report; those without figures are left out.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+        pictures (mapping from `str` to [`Picture`]): as `draw_charts` made them.
+    """
+    radii = [picture for name, picture in pictures.items() if name.startswith("radii-")]
+    known = [
+        Section("What the evidence supports", _verdicts(results)),
+        Section("How to read this", [Points(list(_reading(results)))], folded=True),
+        Section("In and out of distribution", [*_table(means_table(results)), *_of(pictures, "scatter")]),
+        Section("Beside plain fine-tuning", [*_paired(results), *_of(pictures, "relative")]),
+        Section("At the same ID accuracy", _matched(results)),
+        Section("Every data set", _table(sets_table(results)), folded=True),
+        Section("Corrupted data", _of(pictures, "severity", "corruptions")),
+        Section("Time and memory", [*_costs(results), *_of(pictures, "time", "memory")]),
+        Section("Learned radii", radii),
+        Section("Distance from the pre-trained model", _drift(results)),
+        Section("The parameters that moved most", _table(most_moved_table(results)), folded=True),
+        Section("What was tried, and how it was chosen", _sweep(results), folded=True),
+        Section("Data, seeds and machine", [Points(list(_setup(results))), *_table(data_table(results))], folded=True),
+        Section("How to repeat it", _repeat(results), folded=True),
+    ]
+    return [section for section in known if section.blocks]
+
+
+def unfinished(results: ComparisonResults) -> str:
+    """Which runs are still to come; empty if none are."""
+    done = {method.title: len(finished_seeds(results, method.name)) for method in results.methods}
+    count = len(results.seeds)
+    missing = [f"{title} has {number or 'none'} of {count}" for title, number in done.items() if number < count]
+    return (
+        f"Unfinished, seeds so far: {', '.join(missing)}. All figures are of the runs that have finished."
+        if missing
+        else ""
+    )
+
+
+def _of(pictures: Mapping[str, Picture], *names: str) -> list[Block]:
+    return [pictures[name] for name in names if name in pictures]
+
+
+def _table(table: Table, *notes: str) -> list[Block]:
+    """A table and what is to be said about it; nothing if it is empty."""
+    return [table, *(Text(note) for note in notes)] if table.rows else []
+
+
+def _verdicts(results: ComparisonResults) -> list[Block]:
+    known = verdicts(results)
+    return [Points([("", verdict.sentence) for verdict in known])] if known else []
+
+
+def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
+    yield "ID", "in distribution, test data like the training data."
+    if data_sets(results, "ood"):
+        yield "OOD", "out of distribution, real data that differ from it. Their mean counts every data set the same."
+    if data_sets(results, "corrupted"):
+        yield "Corrupted", "test data with artificial damage in five severities, from barely visible to hard."
+    if is_share(results.metric):
+        yield "Figures", f"{results.metric.replace('_', ' ')} in %; differences are in points, one of a hundred."
+        yield (
+            "Keeps ID",
+            (
+                f"said where the seeds do not tell ID apart, and the whole interval is within {100 * KEPT:g} point of plain "
+                "fine-tuning."
+            ),
+        )
+    yield "±", "the standard deviation over the seeds: how much one run differs from the next."
+    yield (
+        "[low, high]",
+        (
+            "the 95 % interval (Student's t) of the mean difference to plain fine-tuning, taken between runs of the same seed. "
+            "Where it contains zero, the seeds do not tell the methods apart, and no claim is made. It covers what varies "
+            "between seeds: not other test data, and not other models."
+        ),
+    )
+    yield (
+        "Settings",
+        (
+            "chosen on ID validation data only. The shift that a model will meet is not known beforehand, so that a setting "
+            "chosen on OOD data would promise what cannot be had. Test data, ID or OOD, were never chosen by."
+        ),
+    )
+    if (count := _intervals(results)) > 1:
+        yield (
+            "Many methods",
+            (
+                f"mean many intervals, here {count} beside plain fine-tuning. At 95 % one in twenty leaves zero out by chance: "
+                f"{count / 20:.1f} of these, on average, if no method made a difference."
+            ),
+        )
+
+
+def _intervals(results: ComparisonResults) -> int:
+    known = [
+        against_plain(results, method.name, kind)
+        for method in results.methods
+        for kind in ("id", "ood", "corrupted")
+        if method.name != REFERENCE
+    ]
+    return sum(each is not None and len(each.by_seed) > 1 for each in known)
+
+
+def _paired(results: ComparisonResults) -> list[Block]:
+    return _table(
+        paired_table(results),
+        "Differences to plain fine-tuning over the same seeds, with their 95 % intervals; bold where zero is left out. "
+        "Δ % is the change of the mean relative to plain fine-tuning, as the papers have it.",
+    )
+
+
+def _matched(results: ComparisonResults) -> list[Block]:
+    if all(method.name != CURVE for method in results.methods):
+        return []
+    return _table(
+        matched_table(results),
+        "Methods trade ID for OOD. WiSE-FT's curve, the weights between pre-trained and plain fine-tuned ones, is a trade "
+        "that costs no training: the figures are each method's OOD mean minus the curve's, of the same seed and at the "
+        "same ID accuracy, with 95 % intervals. They are not defined where the curve does not reach the method's ID "
+        "accuracy, and those seeds are left out.",
+    )
+
+
+def _costs(results: ComparisonResults) -> list[Block]:
+    devices = _devices(results)
+    table = costs_table(results)
+    if len(table.header) == 1:
+        return []
+    note = "In brackets: the change relative to plain fine-tuning on the same device. Time per step is the median of a run."
+    if len(devices) > 1:
+        note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
+    return _table(table, note)
+
+
+def _drift(results: ComparisonResults) -> list[Block]:
+    note = (
+        "Relative distance is ‖W − W0‖ / ‖W0‖ of all parameters together; a row norm is the L1 norm of a row of W − W0, in "
+        "the units of the radii. The bound says how far a layer can move its output, per unit of input and on any input, "
+        "from where the pre-trained layer would put it. Sensitivity is the largest change of the output per change of the "
+        "input that was met on a sample."
+    )
+    return _table(drift_table(results), note)
+
+
+def _sweep(results: ComparisonResults) -> list[Block]:
+    edges = [
+        f"{method.title} ({name} {method.chosen[name]:g})"
+        for method in results.methods
+        for name, values in method.sweep.items()
+        if method.name != CURVE and len(values) > 1 and method.chosen.get(name) in (min(values), max(values))
+    ]
+    notes = [
+        f"All with seed {results.seeds[0]}; the setting in bold was chosen, on ID validation alone, and run with all seeds."
+    ]
+    if edges:
+        notes.append(f"Chosen at the edge of what was tried, so that more might be had beyond it: {', '.join(edges)}.")
+    return _table(sweep_table(results), *notes)
+
+
+def _setup(results: ComparisonResults) -> Iterator[tuple[str, str]]:
+    models = dict.fromkeys(run.summary.base_model.name for run in results.runs if run.summary.base_model)
+    sizes = dict.fromkeys(
+        run.summary.base_model.parameters
+        for run in results.runs
+        if run.summary.base_model and run.summary.base_model.parameters
+    )
+    if models:
+        yield "Model", ", ".join(models) + (f" ({max(sizes):,} parameters)" if len(sizes) == 1 else "")
+    yield "Seeds", ", ".join(map(str, results.seeds))
+    for method in results.methods:
+        yield method.title, method.source
+    if devices := _devices(results):
+        yield "Machine", "; ".join(devices)
+    versions: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        for library, version in run.summary.versions.items():
+            versions.setdefault(library, {})[version] = None
+    if versions:
+        yield "Versions", ", ".join(f"{library} {' and '.join(known)}" for library, known in versions.items())
+    if commits := dict.fromkeys(run.summary.commit for run in results.runs if run.summary.commit):
+        yield "Commit", ", ".join(commits)
+
+
+def _devices(results: ComparisonResults) -> list[str]:
+    known = [run.summary.hardware for run in results.runs if run.summary.hardware]
+    return list(
+        dict.fromkeys(each.device + (f", {each.processes} processes" if each.processes > 1 else "") for each in known)
+    )
+
+
+def _repeat(results: ComparisonResults) -> list[Block]:
+    blocks: list[Block] = [Code(public_value(results.command))] if results.command else []
+    if results.config:
+        config = yaml.safe_dump(public_value(results.config), sort_keys=False, allow_unicode=True).rstrip()
+        blocks += [Text("with this configuration:" if results.command else "The configuration:"), Code(config)]
+    return blocks

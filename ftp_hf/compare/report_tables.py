@@ -1,0 +1,263 @@
+"""The tables of a report, as text that Markdown and HTML are made of."""
+
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ftp_hf.run_summary import show
+
+from .formats import change, difference, duration, mean_and_sd, size
+from .measures import (
+    CURVE,
+    REFERENCE,
+    against_plain,
+    by_seed,
+    cost,
+    data_sets,
+    finished_seeds,
+    matched_difference,
+    on_data,
+    relative_to_plain,
+)
+from .results import ComparisonResults, Drift, MethodFacts
+from .statistics import PairedDifference
+
+__all__ = [
+    "KINDS",
+    "Strong",
+    "Table",
+    "costs_table",
+    "data_table",
+    "drift_table",
+    "matched_table",
+    "means_table",
+    "most_moved_table",
+    "paired_table",
+    "sets_table",
+    "setting_text",
+    "sweep_table",
+]
+
+# What matters most comes first: a phone shows three columns.
+KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
+_MOST_MOVED = 3
+
+
+class Strong(str):
+    """A cell in bold."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first `left` columns are text, the others figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+    kind: ClassVar[str] = "table"
+
+
+def means_table(results: ComparisonResults) -> Table:
+    """Mean ± standard deviation over the seeds of each method, by kind of data."""
+    kinds = {kind: title for kind, title in KINDS.items() if data_sets(results, kind)}
+    rows = [
+        [
+            method.title,
+            *(mean_and_sd(by_seed(results, method.name, kind).values(), results.metric) for kind in kinds),
+            str(len(finished_seeds(results, method.name))),
+        ]
+        for method in results.methods
+    ]
+    return Table(["method", *kinds.values(), "seeds"], rows)
+
+
+def sets_table(results: ComparisonResults) -> Table:
+    """The same for every data set; of the corruptions, each kind's mean over its severities."""
+    methods = [method.name for method in results.methods]
+    rows = [
+        [
+            f"{KINDS[kind].split()[0]} {name}",
+            *(mean_and_sd(on_data(results, method, kind, name).values(), results.metric) for method in methods),
+        ]
+        for kind in ("id", "ood")
+        for name in data_sets(results, kind)
+    ]
+    corruptions = dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted"))
+    rows += [
+        [
+            f"corrupted {kind}",
+            *(
+                mean_and_sd(by_seed(results, method, "corrupted", prefix=f"{kind}/").values(), results.metric)
+                for method in methods
+            ),
+        ]
+        for kind in corruptions
+    ]
+    return Table(["data", *(method.title for method in results.methods)], rows)
+
+
+def paired_table(results: ComparisonResults) -> Table:
+    """Each method minus plain fine-tuning over the same seeds; differences whose interval leaves zero out are bold."""
+    kinds = {kind: KINDS[kind] for kind in ("id", "ood", "corrupted") if data_sets(results, kind)}
+    rows = []
+    for method in results.methods:
+        known = {kind: against_plain(results, method.name, kind) for kind in kinds}
+        seeds = max((len(each.by_seed) for each in known.values() if each), default=0)
+        if method.name == REFERENCE or not seeds:
+            continue
+        relative = [relative_to_plain(results, method.name, kind) for kind in kinds]
+        rows.append(
+            [
+                method.title,
+                *(_marked(each, results.metric) for each in known.values()),
+                *("" if each is None else f"{each:+.1f}".replace("-", "\N{MINUS SIGN}") for each in relative),
+                str(seeds),
+            ]
+        )
+    percent = [f"{title.split()[0]} Δ %" for title in kinds.values()]
+    return Table(["method", *kinds.values(), *percent, "seeds"], rows)
+
+
+def matched_table(results: ComparisonResults) -> Table:
+    """OOD of each method minus that of WiSE-FT's curve at the same ID accuracy, seed by seed."""
+    rows = []
+    for method in results.methods:
+        seeds = finished_seeds(results, method.name)
+        if method.name in (REFERENCE, CURVE) or not seeds:
+            continue
+        known = matched_difference(results, method.name)
+        text = _marked(known, results.metric) if known else "not defined"
+        rows.append([method.title, text, f"{len(known.by_seed) if known else 0} of {len(seeds)}"])
+    return Table(["method", "OOD at the same ID", "seeds on the curve"], rows)
+
+
+def sweep_table(results: ComparisonResults) -> Table:
+    """Every setting that was tried with the first seed, and what it was chosen by."""
+    rows = []
+    for method in results.methods:
+        for setting in _settings(results, method):
+            runs = [run for run in results.runs if run.method == method.name and run.setting == setting]
+            first = next((run for run in runs if run.seed == results.seeds[0]), None)
+            value = first.value("validation", results.metric) if first else None
+            row = [method.title, setting_text(setting), "not run yet" if value is None else show(value, results.metric)]
+            rows.append([Strong(cell) for cell in row] if setting == method.chosen else row)
+    return Table(["method", "setting", "ID validation"], rows, left=2)
+
+
+def setting_text(setting: dict[str, float]) -> str:
+    """`"learning_rate 0.001, alpha 0.1"`."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items()) or "default"
+
+
+def costs_table(results: ComparisonResults) -> Table:
+    """What each method takes: time and memory with their ratio to plain fine-tuning, parameters, optimizer state."""
+    rows = []
+    for method in results.methods:
+        runs = results.chosen_runs(method.name)
+        measured = [
+            _cost(results, method.name, what, text)
+            for what, text in (("seconds_per_step", duration), ("peak_memory_bytes", size), ("total_seconds", duration))
+        ]
+        parameters = {run.trainable_parameters for run in runs if run.trainable_parameters is not None}
+        state = [run.optimizer_bytes for run in runs if run.optimizer_bytes is not None]
+        rows.append(
+            [
+                method.title,
+                *measured,
+                " / ".join(f"{count:,}" for count in sorted(parameters)),
+                size(statistics.fmean(state)) if state else "",
+            ]
+        )
+    header = ["method", "time per step", "peak memory", "training time", "trainable parameters", "optimizer state"]
+    return _without_empty(Table(header, rows))
+
+
+def data_table(results: ComparisonResults) -> Table:
+    """The data sets, with their sizes."""
+    known = {
+        (data.kind, data.name): data for run in results.runs for data in run.summary.data if data.kind != "corrupted"
+    }
+    rows = [
+        [
+            {"id": "ID test", "ood": "OOD", "train": "training"}.get(kind, kind),
+            name,
+            data.source or "",
+            data.split or "",
+            "" if data.size is None else f"{data.size:,}",
+        ]
+        for (kind, name), data in known.items()
+    ]
+    return _without_empty(Table(["for", "name", "source", "split", "rows"], rows, left=4))
+
+
+def drift_table(results: ComparisonResults) -> Table:
+    """How far each method's models are from the pre-trained one, as a whole: means over the seeds."""
+    rows = []
+    for method in results.methods:
+        drifts = [run.drift for run in results.chosen_runs(method.name) if run.drift is not None]
+        if drifts:
+            values = [_mean(drifts, name) for name in ("relative", "row_norm", "lipschitz", "fine_tuned", "pretrained")]
+            rows.append([method.title, *("" if value is None else f"{value:.3g}" for value in values)])
+    header = [
+        "method",
+        "relative distance",
+        "largest row norm",
+        "largest bound of a layer",
+        "sensitivity",
+        "pre-trained",
+    ]
+    return _without_empty(Table(header, rows))
+
+
+def most_moved_table(results: ComparisonResults) -> Table:
+    """The parameters of each method that are relatively furthest from their pre-trained values, the mean over the seeds."""
+    rows = []
+    for method in results.methods:
+        moved: dict[str, list[tuple[float, float]]] = {}
+        for run in results.chosen_runs(method.name):
+            for known in run.drift.parameters if run.drift else ():
+                if known.relative is not None:
+                    moved.setdefault(known.name, []).append((known.relative, known.row_norm))
+        means = {
+            name: [statistics.fmean(column) for column in zip(*values, strict=True)] for name, values in moved.items()
+        }
+        most = sorted(means, key=lambda name: -means[name][0])[:_MOST_MOVED]
+        rows += [[method.title, name, *(f"{value:.3g}" for value in means[name])] for name in most]
+    return Table(["method", "parameter", "relative distance", "row norm"], rows, left=2)
+
+
+def _settings(results: ComparisonResults, method: MethodFacts) -> list[dict[str, float]]:
+    """All combinations of the sweep, and what was run besides."""
+    planned = [dict(zip(method.sweep, values, strict=True)) for values in itertools.product(*method.sweep.values())]
+    run = [run.setting for run in results.runs if run.method == method.name]
+    known = [*(planned if method.sweep else []), *run]
+    return list({tuple(sorted(setting.items())): setting for setting in known}.values())
+
+
+def _marked(known: PairedDifference | None, metric: str) -> str:
+    text = difference(known, metric)
+    return Strong(text) if known is not None and known.is_clear else text
+
+
+def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[float], str]) -> str:
+    known = cost(results, method, what)
+    if known is None:
+        return ""
+    ratio = "" if known.ratio is None or method == REFERENCE else f" ({change(known.ratio)})"
+    return f"{text(known.mean)}{ratio}"
+
+
+def _mean(drifts: Sequence[Drift], name: str) -> float | None:
+    values = [getattr(drift, name) for drift in drifts]
+    return None if any(value is None for value in values) else statistics.fmean(values)
+
+
+def _without_empty(table: Table) -> Table:
+    """Without the columns that say nothing."""
+    used = [number for number in range(len(table.header)) if number == 0 or any(row[number] for row in table.rows)]
+    left = sum(number < table.left for number in used)
+    return Table([table.header[n] for n in used], [[row[n] for n in used] for row in table.rows], left)

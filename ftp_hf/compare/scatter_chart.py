@@ -1,0 +1,170 @@
+"""The chart of what each method trades: accuracy in distribution against accuracy out of it."""
+
+import statistics
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ftp_hf.run_summary import is_share
+
+from .chart_labels import Box, place
+from .chart_style import GREY, LARGE, MEDIUM, bare, colour, mark, new_figure, titles
+from .measures import CURVE, by_seed, robust_kind, wise_curve
+from .results import ComparisonResults
+from .statistics import pareto_front
+
+__all__ = ["draw_scatter", "mean_curve"]
+
+_MARGIN = 0.12
+_LEAST_SPAN = 0.01
+# A method that is this much further from the median than others are, and by some points, would make all others one dot.
+_FAR, _FAR_POINTS = 6, 0.04
+_FEW = 4
+
+
+def draw_scatter(results: ComparisonResults) -> Figure | None:
+    """
+    Mean and standard deviation of each method over its seeds, each seed, WiSE-FT's curve, and the Pareto front of the
+    means ringed.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+
+    Returns:
+        `Figure`: `None` where no run was evaluated both in and out of distribution.
+    """
+    kind, scale = robust_kind(results) or "ood", 100 if is_share(results.metric) else 1
+    robust = {"ood": "OOD", "corrupted": "corrupted"}[kind]
+    seeds = {method.name: _points(results, method.name, kind, scale) for method in results.methods}
+    seeds = {method: points for method, points in seeds.items() if points}
+    if not seeds:
+        return None
+    figure = new_figure(4.7)
+    axes = figure.add_subplot()
+    means = {method: _mean(points) for method, points in seeds.items()}
+    short = titles(results)
+    far = _far(means, scale)
+    if kind == "ood":
+        curve = [(scale * x, scale * y) for x, y in mean_curve(results)]
+        axes.plot(*zip(*curve, strict=True), "-", color=colour(CURVE), linewidth=1.5, zorder=2) if curve else None
+    for method, points in seeds.items():
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, mark(method), color=colour(method), alpha=0.35, markersize=5, markeredgewidth=0, zorder=3)
+        axes.errorbar(
+            *means[method],
+            xerr=_deviation(x),
+            yerr=_deviation(y),
+            fmt=mark(method),
+            color=colour(method),
+            markersize=9,
+            elinewidth=1.2,
+            zorder=4,
+        )
+    for method in pareto_front(means):
+        axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
+    name = results.metric.replace("_", " ") + (" (%)" if scale == 100 else "")
+    axes.set_xlabel(f"ID test {name}", fontsize=LARGE)
+    axes.set_ylabel(f"{robust} mean {name}", fontsize=LARGE)
+    bare(axes)
+    every = [point for method, points in seeds.items() if method not in far for point in points]
+    axes.set_xlim(_limits([x for x, _ in every], scale))
+    axes.set_ylim(_limits([y for _, y in every], scale))
+    labels = {short[name]: (means[name], colour(name)) for name in means if name not in far}
+    _label(
+        figure,
+        axes,
+        labels,
+        [(*point, *point) for point in every] + [bar for name in means for bar in _bars(seeds[name])],
+    )
+    if far:
+        names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
+        axes.set_title(f"outside the frame (ID, {robust}):\n{names}", fontsize=MEDIUM, color=GREY, loc="left")
+    return figure
+
+
+def mean_curve(results: ComparisonResults) -> list[tuple[float, float]]:
+    """WiSE-FT's curve, the mean over the seeds that have as many points as the first one."""
+    curves = [curve for seed in results.seeds if (curve := wise_curve(results, seed))]
+    whole = [curve for curve in curves if len(curve) == len(curves[0])]
+    return [_mean(points) for points in zip(*whole, strict=True)]
+
+
+def _points(results: ComparisonResults, method: str, kind: str, scale: int) -> list[tuple[float, float]]:
+    identity, robust = by_seed(results, method, "id"), by_seed(results, method, kind)
+    return [(scale * identity[seed], scale * robust[seed]) for seed in identity if seed in robust]
+
+
+def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _bars(points: Sequence[tuple[float, float]]) -> list[Box]:
+    """The two bars of a method."""
+    (x, y), dx, dy = _mean(points), *(_deviation(values) for values in zip(*points, strict=True))
+    return [(x - dx, y, x + dx, y), (x, y - dy, x, y + dy)]
+
+
+def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
+    """The methods that are far from the rest, in ID or in OOD."""
+    far: set[str] = set()
+    if len(means) < _FEW:
+        return []
+    for axis in (0, 1):
+        middle = statistics.median(point[axis] for point in means.values())
+        distances = {method: abs(point[axis] - middle) for method, point in means.items()}
+        usual = max(_FAR * statistics.median(distances.values()), _FAR_POINTS * scale)
+        far |= {method for method, distance in distances.items() if distance > usual}
+    return [method for method in means if method in far]
+
+
+def _limits(values: Sequence[float], scale: int) -> tuple[float, float]:
+    """The methods, with room around them; the ends of WiSE-FT's curve may be far away."""
+    low, high = min(values), max(values)
+    span = max(high - low, scale * _LEAST_SPAN)
+    middle = (low + high) / 2
+    return middle - span * (0.5 + _MARGIN), middle + span * (0.5 + _MARGIN)
+
+
+def _label(
+    figure: Figure,
+    axes: Axes,
+    labels: dict[str, tuple[tuple[float, float], str]],
+    others: Sequence[Box],
+) -> None:
+    """Each method's name beside its mean, with a thin line to it."""
+    figure.canvas.draw()  # only then are sizes known
+    frame = axes.get_window_extent()
+    corner = (frame.x0, frame.y0)
+
+    def on_page(point: tuple[float, float]) -> tuple[float, float]:
+        x, y = axes.transData.transform(point)
+        return x - corner[0], y - corner[1]
+
+    anchors = [on_page(point) for point, _ in labels.values()]
+    texts = [
+        axes.text(0, 0, name, fontsize=MEDIUM, color=colour, ha="center", va="center_baseline", zorder=6)
+        for name, (_, colour) in labels.items()
+    ]
+    extents = [text.get_window_extent() for text in texts]
+    sizes = [(extent.width * 1.05, extent.height * 1.05) for extent in extents]
+    places = place(
+        anchors, sizes, (frame.width, frame.height), [(*on_page(box[:2]), *on_page(box[2:])) for box in others]
+    )
+    for text, extent, anchor, (x, y) in zip(texts, extents, anchors, places, strict=True):
+        text.set_position(tuple(axes.transData.inverted().transform((x + corner[0], y + corner[1]))))
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        text.set_in_layout(False)
+        nearest = (
+            min(max(anchor[0], x - extent.width / 2), x + extent.width / 2),
+            min(max(anchor[1], y - extent.height / 2), y + extent.height / 2),
+        )
+        ends = axes.transData.inverted().transform(
+            [(end[0] + corner[0], end[1] + corner[1]) for end in (anchor, nearest)]
+        )
+        axes.plot(*ends.T, "-", color=GREY, linewidth=0.8, zorder=2.5)

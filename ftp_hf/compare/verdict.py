@@ -1,0 +1,176 @@
+"""What the evidence supports, in a sentence for each method and one for all."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ftp_hf.run_summary import is_share, show
+
+from .formats import bound, change, difference, interval, points, signed
+from .measures import REFERENCE, against_plain, cost, finished_seeds, robust_kind
+from .results import ComparisonResults
+from .statistics import PairedDifference
+
+__all__ = ["KEPT", "Verdict", "headline", "verdicts"]
+
+KEPT = 0.01
+"""ID accuracy is called kept where the whole interval is within a point of plain fine-tuning."""
+
+_LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
+_PLAIN = "plain fine-tuning"
+# As many methods have room for their intervals in one sentence.
+_FEW = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a method beside plain fine-tuning."""
+
+    method: str
+    title: str
+    sentence: str
+    differences: dict[str, PairedDifference]
+    """By the kind of the data: `"id"`, `"ood"`, `"corrupted"`."""
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds it shares with plain fine-tuning."""
+        return max((len(known.by_seed) for known in self.differences.values()), default=0)
+
+    def sign(self, kind: str) -> int:
+        """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
+        known = self.differences.get(kind)
+        return 0 if known is None or not known.is_clear else 1 if known.low > 0 else -1
+
+
+def verdicts(results: ComparisonResults) -> list[Verdict]:
+    """
+    What the evidence supports for each method, in the order of the config.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not. Without a run of plain fine-tuning there are no verdicts.
+    """
+    if not finished_seeds(results, REFERENCE):
+        return []
+    return [_verdict(results, method.name, method.title) for method in results.methods if method.name != REFERENCE]
+
+
+def headline(results: ComparisonResults) -> str:
+    """
+    The most important in a sentence: which methods are told apart from plain fine-tuning in robustness.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    if all(method.name != REFERENCE for method in results.methods):
+        return f"{_PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."
+    known = [verdict for verdict in verdicts(results) if verdict.seeds]
+    if not known:
+        return f"No method has a finished run beside {_PLAIN} yet: there is nothing to conclude."
+    if all(verdict.seeds == 1 for verdict in known):
+        return "One seed: nothing can be concluded from this comparison."
+    kind = robust_kind(results)
+    if kind is None:
+        return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
+    place = "Out of distribution" if kind == "ood" else "On corrupted data"
+    gains, losses = ([verdict for verdict in known if verdict.sign(kind) == sign] for sign in (1, -1))
+    if not gains and not losses:
+        others, support = f"any of the {len(known)} other methods", "supports none of them over it"
+        if len(known) == 1:
+            others, support = "the only other method", "does not support it"
+        return f"{place}, {_seeds(known)} do not separate {others} from {_PLAIN}: the evidence {support}."
+    parts = [
+        f"{_together(_figures_of_group(group, kind, results.metric))} {'is' if len(group) == 1 else 'are'} {word}"
+        for group, word in ((gains, f"above {_PLAIN}"), (losses, "below it" if gains else f"below {_PLAIN}"))
+        if group
+    ]
+    rest = len(known) - len(gains) - len(losses)
+    others = (
+        f"; {_seeds(known)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
+    )
+    return f"{place}, {' and '.join(parts)}{others}."
+
+
+def _verdict(results: ComparisonResults, method: str, title: str) -> Verdict:
+    found = {kind: against_plain(results, method, kind) for kind in _LABELS}
+    verdict = Verdict(method, title, "", {kind: each for kind, each in found.items() if each is not None})
+    return dataclasses.replace(verdict, sentence=_sentence(results, verdict))
+
+
+def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
+    known, metric, title = verdict.differences, results.metric, verdict.title
+    if not known:
+        return f"{title}: no finished run yet that shares a seed with {_PLAIN}."
+    if verdict.seeds == 1:
+        return f"One seed: nothing can be concluded about {title} ({_figures(known, metric)})."
+    if not any(verdict.sign(kind) for kind in known):
+        separated = f"{verdict.seeds} seeds do not separate {title} from {_PLAIN}"
+        return f"{separated}: {_figures(known, metric)}{_cost(results, verdict.method, '; ')}."
+    left = {kind: each for kind, each in known.items() if not _is_claimed(verdict, kind, metric)}
+    not_separated = f"; not separated: {_figures(left, metric)}" if left else ""
+    return f"{title} {_claims(verdict, metric)}{_cost(results, verdict.method, ', ')}{not_separated}."
+
+
+def _is_claimed(verdict: Verdict, kind: str, metric: str) -> bool:
+    return verdict.sign(kind) != 0 or (kind == "id" and _is_kept(verdict.differences[kind], metric))
+
+
+def _claims(verdict: Verdict, metric: str) -> str:
+    """What the intervals support: what is kept, gained and lost."""
+    unit = points(metric)
+    claims = []
+    if (identity := verdict.differences.get("id")) and _is_kept(identity, metric):
+        claims.append(f"keeps ID within {bound(identity.bound, metric)}{unit} of {_PLAIN}")
+    for sign, verb in ((1, "gains"), (-1, "loses")):
+        changes = [
+            f"{show(abs(each.mean), metric)}{unit} {'on ' * (kind == 'corrupted')}{_LABELS[kind]} {interval(each, metric)}"
+            for kind, each in verdict.differences.items()
+            if verdict.sign(kind) == sign
+        ]
+        if changes:
+            claims.append(f"{verb} {_together(changes)}")
+    return _together(claims) if len(claims) < 3 else "; ".join(claims)
+
+
+def _is_kept(known: PairedDifference, metric: str) -> bool:
+    """An interval around zero that is narrow enough to call it kept."""
+    agrees_by_chance = known.low == known.high != 0
+    return is_share(metric) and not known.is_clear and not agrees_by_chance and known.bound <= KEPT
+
+
+def _figures(known: dict[str, PairedDifference], metric: str) -> str:
+    return ", ".join(f"{_LABELS[kind]} {difference(each, metric)}" for kind, each in known.items())
+
+
+def _figures_of_group(group: Sequence[Verdict], kind: str, metric: str) -> list[str]:
+    """`FTP (+1.8 points [+1.2, +2.4])` from the largest difference down, and what it costs in distribution, if clear."""
+    texts = []
+    for verdict in sorted(group, key=lambda verdict: -abs(verdict.differences[kind].mean)):
+        known = verdict.differences[kind]
+        text = f"{signed(known.mean, metric)}{points(metric)}"
+        if len(group) <= _FEW:
+            text += f" {interval(known, metric)}"
+        if verdict.sign("id") < 0:
+            text += f", ID {signed(verdict.differences['id'].mean, metric)}"
+        texts.append(f"{verdict.title} ({text})")
+    return texts
+
+
+def _cost(results: ComparisonResults, method: str, before: str) -> str:
+    """`, at +4 % time per step and −10 % peak memory`."""
+    known = {"time per step": "seconds_per_step", "peak memory": "peak_memory_bytes"}
+    costs = {label: cost(results, method, what) for label, what in known.items()}
+    changes = {label: change(each.ratio) for label, each in costs.items() if each and each.ratio}
+    parts = [
+        f"{text} {label}" for label, text in changes.items() if not (label == "peak memory" and text.startswith("±"))
+    ]
+    return f"{before}at {' and '.join(parts)}" if parts else ""
+
+
+def _seeds(known: Sequence[Verdict]) -> str:
+    counts = sorted({verdict.seeds for verdict in known})
+    return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+
+
+def _together(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
