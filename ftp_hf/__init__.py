@@ -1,9 +1,11 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
+from .adapters import adapter_options
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
 from .guard import RobustnessGuard
+from .low_rank_tensor import LowRankProduct, LowRankUpdate
 from .optim import FTP, FTPSGD, FTPAdamW
 from .projected import ProjectedOptimizer, Radius, projected_optimizer
 from .rules import load_rules
@@ -23,11 +25,14 @@ __all__ = [
     "FTPTrainer",
     "FTPTrainerMixin",
     "FTPTrainingArguments",
+    "LowRankProduct",
+    "LowRankUpdate",
     "ModelCardMixin",
     "ProjectedOptimizer",
     "Radius",
     "RobustnessGuard",
     "RunSummary",
+    "adapter_options",
     "data_facts",
     "load_rules",
     "projected_optimizer",

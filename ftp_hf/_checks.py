@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from .anchors import canonical_name
+from .low_rank_tensor import LowRankUpdate
 from .projected_tensor import HELD
 from .sharding import Sharding
 
 __all__ = [
+    "check_low_rank",
     "check_options",
     "check_parameter",
     "check_parameters",
@@ -94,6 +96,28 @@ def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
                 raise ValueError(
                     f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
                     f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
+                )
+
+
+def check_low_rank(updates: Sequence[LowRankUpdate], groups: Sequence[dict[str, Any]]) -> None:
+    """Raise if a factor is not among the parameters, or the rows of two updates would be scaled together."""
+    names = {canonical_name(name) for group in groups for name in group.get("param_names", ())}
+    owner_of: dict[str, str] = {}
+    for update in updates:
+        missing = sorted(update.factors - names)
+        if missing:
+            raise ValueError(
+                f"low_rank: the factors {', '.join(missing)} of {update.name} are not among the optimizer's named "
+                "parameters. Pass the (name, parameter) pairs of model.named_parameters() that require gradients, as the "
+                "first argument"
+            )
+        owner_of |= {product.rows: update.name for product in update.products}
+    for update in updates:
+        for factor in sorted(update.factors & owner_of.keys()):
+            if owner_of[factor] != update.name:
+                raise ValueError(
+                    f"low_rank: {factor} is a factor of both {owner_of[factor]} and {update.name}, so that neither can be "
+                    "projected without the other. Do not tie their adapters"
                 )
 
 

@@ -15,6 +15,7 @@ import torch.distributed
 from torch import Tensor
 
 from .kernels import Kernels
+from .low_rank_tensor import LowRankTensor
 from .projected_tensor import ProjectedTensor
 from .projection import RADIUS_FLOOR
 from .sharding import Sharding
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     """Tensors that are projected together, and what is known for it."""
 
     kernels: Kernels
-    tensors: list[ProjectedTensor]
+    tensors: list[ProjectedTensor | LowRankTensor]
     gradients: Tensor | None
     """`∇γ(t)`, one value per tensor; `None` at the first step."""
     largest: Tensor | None = None
@@ -74,13 +75,15 @@ def _with_values(batch: Batch, whole: dict[str, tuple[Tensor, Tensor]]) -> Batch
     return batch._replace(gradients=None if batch.gradients is None else gradients, largest=largest)
 
 
-def whole_values(tensors: Sequence[ProjectedTensor], sums: Tensor, norms: Tensor) -> tuple[Tensor, Tensor]:
+def whole_values(
+    tensors: Sequence[ProjectedTensor | LowRankTensor], sums: Tensor, norms: Tensor
+) -> tuple[Tensor, Tensor]:
     """
     What is true of whole tensors, from what each process knows of its parts. Every process has to call it with the same
     tensors: it is one all-gather for all of them (for each process group, where there are several).
 
     Args:
-        tensors (`Sequence[ProjectedTensor]`): sharded or not.
+        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): sharded or not.
         sums (`Tensor`): values that add up, one row per tensor.
         norms (`Tensor`): the largest row norm of each part (1e-8 is in it), one per tensor; 0 for an empty part.
 

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from . import projection
 from .exchange import whole_values
+from .low_rank_tensor import LowRankTensor
 from .projected_tensor import HELD_DTYPES, ProjectedTensor
 
-__all__ = ["first_states"]
+__all__ = ["first_states", "low_rank_first_states"]
 
 _NARROW_FROM = 2**16
 """Elements from which a tensor is worth the precision that a 16-bit direction costs at the floor."""
@@ -37,6 +38,23 @@ def first_states(
         _first_state(tensor, anchor, fact)
         for (tensor, anchor), fact in zip(_each(tensors, anchor_of), facts, strict=True)
     ]
+
+
+def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Tensor]]:
+    """
+    The states of low-rank updates before the first step: the first radius is how far they are from zero.
+
+    Args:
+        tensors (`Sequence[LowRankTensor]`): without state.
+
+    Returns:
+        `list[dict[str, Tensor]]`: one state for each update.
+    """
+    if not tensors:
+        return []
+    distances = torch.stack([tensor.distance().cpu() for tensor in tensors])
+    _, distances = whole_values(tensors, torch.zeros(len(tensors), 0), distances)
+    return [tensor.first_state(distance) for tensor, distance in zip(tensors, distances, strict=True)]
 
 
 class _Facts(NamedTuple):

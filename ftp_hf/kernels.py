@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from . import cpu_kernels, eager_kernels
+from . import cpu_kernels, eager_kernels, low_rank_kernels
+from .low_rank_tensor import LowRankTensor
 from .projected_tensor import ProjectedTensor
 
 __all__ = ["Kernels", "batches"]
@@ -15,33 +16,34 @@ __all__ = ["Kernels", "batches"]
 
 class Kernels(Protocol):
     """
-    What the modules of kernels have in common. Every function takes tensors of one param group, device and dtype, all of
-    them sharded or none; of sharded ones, the parts of this process, which may be empty.
+    What the modules of kernels have in common. Every function takes tensors of one kind ([`ProjectedTensor`] or
+    [`LowRankTensor`]), param group, device and dtype, all of them sharded or none; of sharded ones, the parts of this
+    process, which may be empty.
     """
 
-    def radius_gradients(self, batch: Sequence[ProjectedTensor]) -> Tensor:
+    def radius_gradients(self, batch: Sequence[Any]) -> Tensor:
         """`∇γ(t)`, one value per tensor, before the unconstrained step."""
 
-    def project(
-        self, batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None
-    ) -> None:
+    def project(self, batch: Sequence[Any], gradients: Tensor | None, largest: Tensor | None = None) -> None:
         """The Adam step on the radii, with gradients, and the projection, after the unconstrained step."""
 
-    def distances(self, batch: Sequence[ProjectedTensor]) -> Tensor:
+    def distances(self, batch: Sequence[Any]) -> Tensor:
         """The largest row norm of each displacement, between steps or after the unconstrained step."""
 
 
-def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[ProjectedTensor]]]:
+def batches(
+    tensors: Sequence[ProjectedTensor | LowRankTensor],
+) -> Iterator[tuple[Kernels, list[ProjectedTensor | LowRankTensor]]]:
     """
     Group the tensors that are computed together, each group with its kernels.
 
     Args:
-        tensors (`Sequence[ProjectedTensor]`): with their state.
+        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): with their state.
 
     Yields:
-        `tuple[Kernels, list[ProjectedTensor]]`
+        `tuple[Kernels, list[ProjectedTensor | LowRankTensor]]`
     """
-    groups: dict[Any, list[ProjectedTensor]] = {}
+    groups: dict[Any, list[ProjectedTensor | LowRankTensor]] = {}
     for tensor in tensors:
         kernels = _kernels_for(tensor)
         key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype, tensor.sharding is None)
@@ -50,7 +52,9 @@ def batches(tensors: Sequence[ProjectedTensor]) -> Iterator[tuple[Kernels, list[
         yield kernels, batch
 
 
-def _kernels_for(tensor: ProjectedTensor) -> Kernels:
+def _kernels_for(tensor: ProjectedTensor | LowRankTensor) -> Kernels:
+    if isinstance(tensor, LowRankTensor):
+        return low_rank_kernels
     if tensor.weight.is_cuda and tensor.held.is_cuda and _has_triton():
         from . import triton_kernels  # noqa: PLC0415 - a CPU build of torch comes without Triton
 

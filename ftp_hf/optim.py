@@ -46,6 +46,7 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from ._checks import check_options, check_parameters
+from .low_rank_tensor import LowRankUpdate
 from .projected import Anchors, ProjectedOptimizer
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW"]
@@ -89,6 +90,8 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             tensor. By default each parameter's value just before its first step.
         anchor_device (`"cpu"`, *optional*): keep the anchors in (pinned) host memory and stream them through each
             step, for a model that fits the GPU only just. By default they are beside the weights.
+        low_rank (sequence of [`LowRankUpdate`], *optional*, defaults to ()): adapters whose product is projected, and
+            not their factors; [`adapter_options`] makes them of a model of PEFT.
 
     Raises:
         ValueError: an option is out of range; a pattern matches nothing or lacks names to match; a projected parameter
@@ -118,7 +121,9 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
         anchor_device: str | None = None,
+        low_rank: Sequence[LowRankUpdate] = (),
     ) -> None:
+        self._low_rank = tuple(low_rank)
         self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         super().__init__(
             params,
@@ -148,7 +153,7 @@ class FTPSGD(ProjectedOptimizer, SGD):
         params (iterable): as for [`FTPAdamW`].
         lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused:
             as in `torch.optim.SGD`, with its defaults.
-        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
 
     Raises:
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.
@@ -174,7 +179,9 @@ class FTPSGD(ProjectedOptimizer, SGD):
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
         anchor_device: str | None = None,
+        low_rank: Sequence[LowRankUpdate] = (),
     ) -> None:
+        self._low_rank = tuple(low_rank)
         self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         super().__init__(
             params,
@@ -208,7 +215,7 @@ class FTP(ProjectedOptimizer):
             `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
-        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
 
     Raises:
         TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights
@@ -235,6 +242,7 @@ class FTP(ProjectedOptimizer):
         transposed: Sequence[str] = (),
         anchors: Anchors | None = None,
         anchor_device: str | None = None,
+        low_rank: Sequence[LowRankUpdate] = (),
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
@@ -248,6 +256,7 @@ class FTP(ProjectedOptimizer):
             )
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
+        self._low_rank = tuple(low_rank)
         self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
         groups = [dict(group) for group in optimizer.param_groups]
         try:
@@ -311,7 +320,12 @@ class FTP(ProjectedOptimizer):
         return self.optimizer.register_load_state_dict_post_hook(hook, prepend)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer, "_options": self._options, "_anchors": self._anchors}
+        return {
+            "optimizer": self.optimizer,
+            "_options": self._options,
+            "_anchors": self._anchors,
+            "_low_rank": self._low_rank,
+        }
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         self.optimizer.add_param_group(param_group)

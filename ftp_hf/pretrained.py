@@ -8,6 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
+from .adapter_products import base_name, has_adapters
 from .anchors import CheckpointAnchors, canonical_name
 
 __all__ = ["is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
@@ -27,6 +28,8 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         `set[str]`: their names; empty for a model that was not loaded from a checkpoint, of which nothing is known.
     """
     name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
+    if has_adapters(model):
+        name_of = {name: base_name(canonical) for name, canonical in name_of.items()}
     # `from_pretrained` marks what it loads on the parameter itself; its loading report is not kept (transformers
     # 5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`).
     new = {name for name, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)}

@@ -10,11 +10,20 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ._checks import check_options, check_parameter, check_parameters, check_patterns_match, check_sharding, matches
+from ._checks import (
+    check_low_rank,
+    check_options,
+    check_parameter,
+    check_parameters,
+    check_patterns_match,
+    check_sharding,
+    matches,
+)
 from .anchors import canonical_name, open_anchors, validate_anchors
 from .exchange import Batch, put_together, whole_values
-from .first_states import first_states
+from .first_states import first_states, low_rank_first_states
 from .kernels import batches
+from .low_rank_tensor import LowRankTensor, LowRankUpdate
 from .masters import MASTER, masters_in_place
 from .projected_tensor import HELD, ProjectedTensor, placed
 from .projection import RADIUS_FLOOR
@@ -46,12 +55,14 @@ class ProjectedOptimizer(Optimizer):
 
     The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor_or_direction` (the
     shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusState`]), and
-    for a bfloat16 parameter its float32 `master`. It is created at the first step for which `p` has a gradient. The
-    options are in `optimizer.param_groups`.
+    for a bfloat16 parameter its float32 `master`. It is created at the first step for which `p` has a gradient. A
+    [`LowRankUpdate`] has nothing but a `radius`, in the state of its first `rows`. The options are in
+    `optimizer.param_groups`.
     """
 
     _options: dict[str, Any]
     _anchors: Mapping[str, Tensor] | None
+    _low_rank: tuple[LowRankUpdate, ...] = ()
     _step_supports_amp_scaling: bool
 
     @torch.no_grad()
@@ -69,6 +80,7 @@ class ProjectedOptimizer(Optimizer):
     def _check_groups(self) -> None:
         """Check across all groups what one group alone cannot tell, before anything is trained."""
         check_patterns_match(self.param_groups)
+        check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
             if not all("param_names" in group for group in self.param_groups if group["project"]):
                 raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
@@ -169,12 +181,18 @@ class ProjectedOptimizer(Optimizer):
 
     def projected_parameters(self) -> dict[str, Tensor]:
         """
-        The parameters that are projected: neither excluded nor in a group with `project=False`.
+        The dense parameters that are projected: neither excluded nor in a group with `project=False`, and no factors of
+        [`low_rank_updates`].
 
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`].
         """
         return {name: parameter for name, parameter, *_ in self._projected()}
+
+    @property
+    def low_rank_updates(self) -> tuple[LowRankUpdate, ...]:
+        """The `low_rank` updates that were given."""
+        return self._low_rank
 
     @property
     def external_anchors(self) -> Mapping[str, Tensor] | None:
@@ -184,13 +202,17 @@ class ProjectedOptimizer(Optimizer):
     @torch.no_grad()
     def anchors(self) -> dict[str, Tensor]:
         """
-        The anchor of every projected parameter that has taken a step.
+        The anchor of every dense parameter that is projected and has taken a step. (That of a low-rank update is zero.)
 
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the parameter's dtype, float32 for
             a bfloat16 parameter; a `DTensor` for a sharded one.
         """
-        return {tensor.name: like(tensor.parameter, tensor.anchor()) for tensor in self._tensors_with_state()}
+        return {
+            tensor.name: like(tensor.parameter, tensor.anchor())
+            for tensor in self._tensors_with_state()
+            if isinstance(tensor, ProjectedTensor)
+        }
 
     @torch.no_grad()
     def release_weights(self) -> None:
@@ -200,8 +222,9 @@ class ProjectedOptimizer(Optimizer):
         would overwrite what is loaded, are given up. Radii and moments stay.
         """
         for tensor in self._tensors_with_state():
-            tensor.held.copy_(tensor.anchor())
-            tensor.radius_state.at_floor.zero_()
+            if isinstance(tensor, ProjectedTensor):
+                tensor.held.copy_(tensor.anchor())
+                tensor.radius_state.at_floor.zero_()
         for state in self.state.values():
             state.pop(MASTER, None)
 
@@ -238,7 +261,12 @@ class ProjectedOptimizer(Optimizer):
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_options": self._options, "_anchors": self._anchors}
+        return {
+            **super().__getstate__(),
+            "_options": self._options,
+            "_anchors": self._anchors,
+            "_low_rank": self._low_rank,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -265,14 +293,15 @@ class ProjectedOptimizer(Optimizer):
                 self.state[parameter] |= state
 
     def _projected(self) -> Iterator[tuple[str, Tensor, dict[str, Any], int]]:
-        """Name, parameter, param group and row dimension of each projected parameter."""
+        """Name, parameter, param group and row dimension of each dense parameter that is projected."""
+        factors = {factor for update in self._low_rank for factor in update.factors}
         for number, group in enumerate(self.param_groups):
             if not group["project"]:
                 continue
             names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
-                if parameter.numel() and not matches(name, group["exclude"]):
+                if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
                     row_dim = 1 if matches(name, group["transposed"]) else 0
                     yield canonical_name(name), parameter, group, row_dim
 
@@ -282,10 +311,28 @@ class ProjectedOptimizer(Optimizer):
             state = self.state.get(parameter, {})
             yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim)
 
-    def _tensors_with_state(self) -> list[ProjectedTensor]:
-        return [tensor for tensor in self._tensors() if tensor.has_state]
+    def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
+        if not self._low_rank:
+            return
+        group_of, parameter_of = {}, {}
+        for group in self.param_groups:
+            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False):
+                group_of[canonical_name(name)], parameter_of[canonical_name(name)] = group, parameter
+        trained = {
+            name: self.state.get(parameter, {}).get(MASTER, parameter) for name, parameter in parameter_of.items()
+        }
+        for update in self._low_rank:
+            rows = [product.rows for product in update.products]
+            group = group_of[rows[0]]
+            if all(group_of[name]["project"] and not matches(name, group_of[name]["exclude"]) for name in rows):
+                yield LowRankTensor.of(update, trained, self.state.get(parameter_of[rows[0]], {}), group)
 
-    def _tensors_with_gradient(self) -> Iterator[ProjectedTensor]:
+    def _tensors_with_state(self) -> list[ProjectedTensor | LowRankTensor]:
+        dense = [tensor for tensor in self._tensors() if tensor.has_state]
+        return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
+
+    def _tensors_with_gradient(self) -> Iterator[ProjectedTensor | LowRankTensor]:
+        yield from (tensor for tensor in self._low_rank_tensors() if tensor.has_gradient)
         for tensor in self._tensors():
             if tensor.grad is None:
                 continue
@@ -297,9 +344,11 @@ class ProjectedOptimizer(Optimizer):
             yield tensor
 
     def _first_states(
-        self, tensors: Sequence[ProjectedTensor], parameter_of: Mapping[Tensor, Tensor]
+        self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]
     ) -> list[dict[str, Tensor]]:
-        for tensor in tensors:
+        low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
+        dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
+        for tensor in dense:
             check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
 
         def anchor_of(tensor: ProjectedTensor) -> Tensor:
@@ -310,7 +359,7 @@ class ProjectedOptimizer(Optimizer):
             anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)
             return anchor.to(tensor.weight.device, parameter.dtype)
 
-        return first_states(tensors, anchor_of)
+        return low_rank_first_states(low_rank) + first_states(dense, anchor_of)
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
@@ -332,7 +381,7 @@ def _memory(tensor: Tensor) -> int:
     return local(tensor).untyped_storage().data_ptr()
 
 
-def _radii_on_device(tensors: Sequence[ProjectedTensor], distances: Tensor) -> dict[str, Radius]:
+def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:
     states = RadiusState.gather([tensor.radius_row for tensor in tensors])
     projected, distances = (
         values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from transformers import Trainer
 
 from ._checks import check_steps_after_backward
+from .adapters import find_adapters
 from .anchors import CheckpointAnchors
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
@@ -96,17 +97,20 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
         source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)
-        anchors = None if source is None else CheckpointAnchors(source, model)
+        checkpoint = None if source is None else CheckpointAnchors(source, model)
+        adapters = find_adapters(model, options.ftp_adapters)
 
         trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
-        new = from_first_process(new_parameters(model, anchors)) if options.ftp_exclude_new else set()
-        excluded = [name for name in named if name in new]
+        new = from_first_process(new_parameters(model, checkpoint)) if options.ftp_exclude_new else set()
+        excluded = adapters.new(named, new)
         if excluded:
             logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
+        excluded += adapters.plain
+        dense = {name: named[name] for name in named.keys() - adapters.factors - {*excluded}}
         origin = getattr(model, "name_or_path", "")
-        if anchors is None and origin and is_fine_tuned(Path(origin)):
+        if checkpoint is None and origin and is_fine_tuned(Path(origin)):
             logger.warning(
                 "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
                 "Name the pre-trained model in ftp_anchors if that is not what you mean.",
@@ -120,10 +124,11 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
             radius_betas=(options.ftp_radius_beta1, options.ftp_radius_beta2),
             exclude=[*excluded, *(options.ftp_exclude or [])],
             transposed=[name for name in transposed_parameters(model) if name in named],
-            anchors=anchors,
+            anchors=adapters.anchors(dense, checkpoint),
             anchor_device=options.ftp_anchor_device,
+            low_rank=adapters.updates,
         )
-        if not projected.projected_parameters():
+        if not projected.projected_parameters() and not projected.low_rank_updates:
             raise ValueError(
                 "no parameter is left to project: all trained parameters are new or excluded. Check ftp_exclude, set "
                 "ftp_exclude_new=False to project them around their initial values, or use the plain Trainer"

@@ -30,6 +30,9 @@ class FTPArguments:
             safetensors file or a name on the Hub. By default the weights that training starts from.
         ftp_anchor_device (`"cpu"`, *optional*): keep the anchors in host memory, for a model that fits the GPU only
             just. By default they are beside the weights.
+        ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
+            to each weight where that can be done exactly (`"product"`), each of their parameters around its first value
+            (`"factors"`), or none of them (`"none"`). docs/adapters.md says which method is which.
         ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
             summary over all of them.
     """
@@ -68,6 +71,13 @@ class FTPArguments:
         metadata={
             "help": "'cpu' keeps the anchors in host memory, for a model that fits the GPU only just. By default they are "
             "beside the weights."
+        },
+    )
+    ftp_adapters: str = field(
+        default="product",
+        metadata={
+            "help": "Of a model with adapters of PEFT, project what they add to each weight ('product'), each of their "
+            "parameters around its first value ('factors'), or none of them ('none')."
         },
     )
     ftp_log_parameters: bool = field(

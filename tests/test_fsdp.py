@@ -125,3 +125,18 @@ def test_bfloat16_policy(finetuned):
         # Gradients of eight bits are added in another order: 0.6 % and 1.3 % were measured.
         assert_same_training(rank, one, weights=0.02, radii=0.05)
         assert_equal(rank, ranks[0])
+
+
+@slow
+@pytest.mark.parametrize("flags", [(), ("--fsdp", "full")], ids=["ddp", "fsdp"])
+def test_adapters(finetuned, flags):
+    _, (one,) = finetuned(1, "--lora", steps=12)
+    _, ranks = finetuned(2, "--lora", *flags, steps=12)
+    assert len(one["radii"]) == 8
+    assert one["anchors"] == {}
+    for rank in ranks:
+        assert_same_training(rank, one, weights=1e-5, radii=1e-5)
+        assert_equal(rank, ranks[0])
+        # Six values for each radius, beside torch's own state, on every process.
+        assert rank["state_bytes"] < one["state_bytes"] * (0.55 if flags else 1.001)
+        assert flags or set(rank["collectives_of_steps"]) == {0}

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
 from digits.data import load_split
+from peft import LoraConfig, get_peft_model
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
@@ -88,6 +89,9 @@ def parse_options() -> Namespace:
     parser.add_argument("--keep_gathered", action="store_true", help="FSDP2 without reshard_after_forward.")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--tied", action="store_true", help="A language model with tied weights instead.")
+    parser.add_argument(
+        "--lora", action="store_true", help="Adapters of the attention's layers instead of the weights."
+    )
     parser.add_argument("--save_steps", type=int)
     parser.add_argument("--resume", help="A checkpoint to go on from.")
     parser.add_argument("--resume_last", dest="resume", action="store_const", const=True, help="The newest whole one.")
@@ -188,6 +192,9 @@ def finetune(options: Namespace) -> None:
     set_seed(arguments.seed)
     count = CountCollectives()
     model, dataset = tied() if options.tied else (pretrained(), digits())
+    if options.lora:
+        lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
+        model = get_peft_model(model, lora)
     trainer = RecordingTrainer(model, arguments, train_dataset=dataset, callbacks=[count])
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))

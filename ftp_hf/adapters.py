@@ -1,0 +1,246 @@
+"""
+What the adapters of a model of PEFT do to its weights. `docs/adapters.md` is the table of all methods.
+
+PEFT is looked at only if it was imported already: without it there are no adapters.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .adapter_products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
+from .anchors import CheckpointAnchors, canonical_name
+from .low_rank_tensor import LowRankUpdate
+from .pretrained import new_parameters, transposed_parameters
+
+__all__ = ["ADAPTER_MODES", "Adapters", "adapter_options", "find_adapters"]
+
+logger = logging.getLogger(__name__)
+
+ADAPTER_MODES = ("product", "factors", "none")
+
+_TO_THE_BASE = {"base_model", "model", "base_layer", "original_module"}
+"""Where the modules of PEFT keep what they wrap."""
+
+
+class Adapters(NamedTuple):
+    """The trained parameters of a model with adapters, sorted by what can be projected of them."""
+
+    updates: tuple[LowRankUpdate, ...]
+    """What is projected as a product."""
+    plain: tuple[str, ...]
+    """The adapters' parameters that are left to the plain optimizer."""
+    base_values: Mapping[str, Tensor]
+    """The pre-trained value of each trained copy of pre-trained weights: `modules_to_save`, single tokens, layer norms."""
+    twin_of: Mapping[str, str]
+    """The name of the parameter that such a copy was made of; "" for an adapter's parameter, which is none."""
+
+    @property
+    def factors(self) -> set[str]:
+        """The names of the parameters in `updates`."""
+        return {name for update in self.updates for name in update.factors}
+
+    def new(self, named: Mapping[str, Tensor], unknown: set[str]) -> list[str]:
+        """
+        The parameters without a pre-trained value, such as a new head in `modules_to_save`.
+
+        Args:
+            named (mapping from `str` to `Tensor`): the trained parameters.
+            unknown (`set[str]`): as [`new_parameters`] returns them, which knows nothing of adapters.
+        """
+        return [name for name in named if self.twin_of.get(name, name) in unknown]
+
+    def anchors(self, named: Mapping[str, Tensor], checkpoint: CheckpointAnchors | None) -> Mapping[str, Tensor] | None:
+        """
+        The anchors of the trained parameters that are projected densely; `None` if their present values will do.
+
+        Args:
+            named (mapping from `str` to `Tensor`): these parameters.
+            checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
+        """
+        if not self.twin_of or (checkpoint is None and not self.base_values):
+            return checkpoint
+        in_checkpoint: Mapping[str, Tensor] = checkpoint or {}
+        return {
+            name: in_checkpoint[base_name(name)]
+            if base_name(name) in in_checkpoint
+            else self.base_values.get(name, parameter)
+            for name, parameter in named.items()
+        }
+
+
+def adapter_options(model: nn.Module, adapters: str = "product", *, exclude_new: bool = True) -> dict[str, Any]:
+    """
+    The options with which [`FTPAdamW`], [`FTPSGD`] and [`FTP`] project a model with adapters, for any training loop.
+    ([`FTPTrainer`] sees adapters by itself.)
+
+    Args:
+        model (`nn.Module`): with adapters of PEFT, the ones to train active.
+        adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
+        exclude_new (`bool`, *optional*, defaults to `True`): leave trained modules that the pre-trained checkpoint does
+            not hold, such as a new head in `modules_to_save`, unprojected.
+
+    Returns:
+        `dict[str, Any]`: `low_rank`, `exclude`, `transposed` and `anchors`.
+
+    Raises:
+        ValueError: as [`find_adapters`].
+
+    Example:
+        ```python
+        trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        optimizer = FTPAdamW(trained, lr=1e-4, **adapter_options(model))
+        ```
+    """
+    found = find_adapters(model, adapters)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    unprojected = [*found.plain, *(found.new(named, new_parameters(model)) if exclude_new else ())]
+    dense = {name: parameter for name, parameter in named.items() if name not in found.factors | {*unprojected}}
+    return {
+        "low_rank": found.updates,
+        "exclude": unprojected,
+        "transposed": [name for name in transposed_parameters(model) if name in dense],
+        "anchors": found.anchors(dense, None),
+    }
+
+
+def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
+    """
+    Sort the trained parameters of a model with adapters. One line in the log names the methods that are not projected.
+
+    Args:
+        model (`nn.Module`): with adapters of PEFT, or without, of which nothing is found.
+        adapters (`str`, *optional*, defaults to `"product"`): `"product"` projects what the adapters add to each weight
+            where it can be projected exactly, and leaves the others to the plain optimizer; `"factors"` projects every
+            parameter of an adapter around its first value, whatever that does to the model; `"none"` projects none.
+
+    Returns:
+        [`Adapters`]
+
+    Raises:
+        ValueError: `adapters` is none of the three; an adapter started with a product that was taken out of the base
+            weight (PiSSA and its like); a weight is trained together with its adapter; adapters share memory.
+    """
+    if adapters not in ADAPTER_MODES:
+        raise ValueError(f"ftp_adapters must be one of {', '.join(map(repr, ADAPTER_MODES))}, got {adapters!r}")
+    if not has_adapters(model):
+        return Adapters((), (), {}, {})
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    copies = {copy.name: copy for copy in _copies(model) if copy.name in trained}
+    own = {name: method for name in trained if name not in copies and (method := _method(model, name))}
+    twin_of = dict.fromkeys(own, "") | {name: copy.twin for name, copy in copies.items()}
+    base_values = {name: copy.value for name, copy in copies.items()}
+    if adapters != "product":
+        return Adapters((), tuple(own) if adapters == "none" else (), base_values, twin_of)
+    updates, refused = _updates(model, {parameter: canonical_name(name) for name, parameter in trained.items()})
+    factors = {name for update in updates for name in update.factors}
+    # What LoRA adds to a bias is zero at first.
+    biases = {name: torch.zeros_like(trained[name]) for name in own if _bias_of(name) in factors}
+    plain = {
+        name: refused.get(canonical_name(name), method)
+        for name, method in own.items()
+        if canonical_name(name) not in factors and name not in biases
+    }
+    if plain:
+        _log_plain(plain)
+    return Adapters(tuple(updates), tuple(plain), base_values | biases, twin_of)
+
+
+class _Copy(NamedTuple):
+    """A trained copy of pre-trained weights."""
+
+    name: str
+    value: Tensor
+    """What it was copied from, as it was."""
+    twin: str
+    """The name of that parameter."""
+
+
+def _copies(model: nn.Module) -> Iterator[_Copy]:
+    for path, module in model.named_modules():
+        children = module._modules
+        for kind, original in (("modules_to_save", "original_module"), ("ln_tuning_layers", "base_layer")):
+            if isinstance(copied := children.get(kind), nn.Module) and isinstance(
+                base := children.get(original), nn.Module
+            ):
+                values = dict(base.named_parameters())
+                for name, _ in copied.named_parameters():
+                    twin = name.partition(".")[2]
+                    yield _Copy(f"{path}.{kind}.{name}", values[twin].detach(), f"{path}.{original}.{twin}")
+        if "trainable_tokens_delta" in children:
+            for adapter, value in module.trainable_tokens_original.items():
+                yield _Copy(f"{path}.trainable_tokens_delta.{adapter}", value, f"{path}.base_layer.weight")
+
+
+def _method(model: nn.Module, name: str) -> str:
+    """The method of PEFT that a parameter belongs to, such as "ia3"; "" if it is one of the base model's."""
+    module: nn.Module | None = model
+    for part in name.split("."):
+        package = type(module).__module__.split(".")
+        if package[0] == "peft" and part not in _TO_THE_BASE:
+            return package[2] if package[1] == "tuners" else part
+        module = None if module is None else module._modules.get(part)
+    return ""
+
+
+def _bias_of(name: str) -> str:
+    weight, _, leaf = canonical_name(name).rpartition(".")
+    return f"{weight}.weight" if leaf == "bias" else ""
+
+
+def _updates(model: nn.Module, name_of: dict[Tensor, str]) -> tuple[list[LowRankUpdate], dict[str, str]]:
+    """The updates that can be projected, and by parameter name why others cannot be."""
+    configs = getattr(model, "peft_config", {})
+    updates: list[LowRankUpdate] = []
+    refused: dict[str, str] = {}
+    for path, layer in model.named_modules():
+        if not has_products(layer):
+            continue
+        name = base_name(f"{canonical_name(path)}.{weight_name(layer)}")
+        try:
+            products = tuple(layer_products(layer, name_of, configs))
+        except Unprojectable as reason:
+            own = (p for kind in layer.adapter_layer_names for p in layer._modules[kind].parameters())
+            refused |= {name_of[parameter]: str(reason) for parameter in own if parameter in name_of}
+            continue
+        if products:
+            _check_frozen(name, layer)
+            updates.append(LowRankUpdate(name, products))
+    _check_memory(updates, name_of)
+    return updates, refused
+
+
+def _check_frozen(name: str, layer: Any) -> None:
+    weight = getattr(layer.get_base_layer(), weight_name(layer), None)
+    if weight is not None and weight.requires_grad:
+        raise ValueError(
+            f"{name} is trained together with its adapter, so that what the adapter adds is not how far the weight is from "
+            "its start: freeze the weight, or set ftp_adapters to 'factors' or 'none'"
+        )
+
+
+def _check_memory(updates: list[LowRankUpdate], name_of: dict[Tensor, str]) -> None:
+    """Raise if two factors are one tensor under two names, as PEFT's `ensure_weight_tying` makes them."""
+    factors = {name for update in updates for name in update.factors}
+    owner_of: dict[int, str] = {}
+    for parameter, name in name_of.items():
+        if name in factors and not parameter.is_meta:
+            owner = owner_of.setdefault(parameter.untyped_storage().data_ptr(), name)
+            if owner != name:
+                raise ValueError(
+                    f"{owner} and {name} share memory, so that projecting one adapter would change the other: do not tie "
+                    "them (ensure_weight_tying=False), or set ftp_adapters to 'factors' or 'none'"
+                )
+
+
+def _log_plain(method_of: dict[str, str]) -> None:
+    counts = Counter(method_of.values())
+    logger.warning(
+        "Left to the plain optimizer, because scaling rows does not project what they do to the model: %s. "
+        "ftp_adapters='factors' would project each of these parameters around its first value (docs/adapters.md).",
+        ", ".join(f"{method} (parameters: {count})" for method, count in counts.items()),
+    )

@@ -1,0 +1,53 @@
+"""The projection of low-rank updates, on any device: the equations of [`low_rank`] between the two halves of a step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import projection
+from .low_rank import inner_products
+from .low_rank_tensor import LowRankTensor
+from .radii import RadiusState
+
+__all__ = ["distances", "project", "radius_gradients"]
+
+
+def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:
+    """`∇γ(t)` of every update, as in [`eager_kernels.radius_gradients`]."""
+    return torch.stack([_radius_gradient(tensor) for tensor in batch])
+
+
+def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
+    """Learn the radii and project every update, as in [`eager_kernels.project`]."""
+    rows = [tensor.radius_row for tensor in batch]
+    radii = RadiusState.gather(rows)
+    if gradients is not None:
+        radii = radii.learned(gradients, batch[0].group)
+    results = [_project(tensor, radius) for tensor, radius in zip(batch, radii.radius, strict=True)]
+    found, projected = (torch.stack(values) for values in zip(*results, strict=True))
+    settled = radii.settled(found if largest is None else largest, projected)
+    # The factors keep the direction at the floor, so that the update never has to rest at its anchor.
+    settled._replace(at_floor=torch.zeros_like(settled.at_floor)).scatter(rows)
+
+
+def distances(batch: Sequence[LowRankTensor]) -> Tensor:
+    """The largest row norm of each update, as in [`eager_kernels.distances`]."""
+    return torch.stack([tensor.distance() for tensor in batch])
+
+
+def _radius_gradient(tensor: LowRankTensor) -> Tensor:
+    products = [
+        inner_products(gradient.to(rows), rows)
+        for gradient, rows in zip(tensor.gradient_views(), tensor.row_views(), strict=True)
+    ]
+    return (sum(products[1:], products[0]) / tensor.row_norms().clamp(max=tensor.radius_state.radius)).sum()
+
+
+def _project(tensor: LowRankTensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    norms = tensor.row_norms()
+    outside = projection.projected_rows(radius, norms)
+    factors = torch.where(outside, radius / norms, 1)
+    for rows in tensor.row_views():
+        rows.mul_(factors.unsqueeze(2))
+    return torch.cat([norms.new_zeros(1), norms.flatten()]).max(), outside.sum().to(radius)

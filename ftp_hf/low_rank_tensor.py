@@ -1,0 +1,211 @@
+"""One low-rank update that is projected: what it is made of, and what a step needs to know of it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from .low_rank import row_norms
+from .radii import RadiusState
+from .sharding import Sharding, local
+
+__all__ = ["LowRankProduct", "LowRankTensor", "LowRankUpdate"]
+
+
+class LowRankProduct(NamedTuple):
+    """
+    A product of two factors that is added to a weight: `ΔW = scaling · rows · columns`, as a matrix of output units.
+
+    By default the factors are those of LoRA: `rows` is its `B` of shape (rows, rank), `columns` its `A` of shape
+    (rank, columns); kernels of a convolution count as columns.
+    """
+
+    rows: str
+    """The name of the trained parameter whose rows are those of the update: what is scaled."""
+    columns: str | Tensor
+    """The name of the other factor, or the factor itself if it is not trained."""
+    scaling: float = 1.0
+    transposed: bool = False
+    """Whether both factors are stored transposed, as for embeddings, whose rows are tokens: `rows` is (rank, tokens)."""
+    blocks: int = 1
+    """How many matrices are stacked, as for a mixture of experts: `rows` is (rows, rank · blocks), the experts innermost,
+    and `columns` (blocks · rank, columns)."""
+    bases: tuple[Tensor, Tensor] | None = None
+    """Fixed matrices, (rows, rank) and (rank, columns), of which the factors scale the rows, as for VeRA: the factors are
+    vectors."""
+
+    def row_views(self, rows: Tensor) -> Tensor:
+        """`rows`, or its gradient, as (blocks, rows, rank): a view, through which the rows are scaled."""
+        if self.transposed:
+            return rows.t().unsqueeze(0)
+        return rows.view(rows.shape[0], -1, self.blocks).permute(2, 0, 1)
+
+    def matrices(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """`L` (blocks, rows, rank) and `R` (blocks, rank, columns), whose product is the update."""
+        left = self.row_views(rows) * self.scaling
+        if self.transposed:
+            right = columns.t().unsqueeze(0)
+        else:
+            # Not flatten(1), which a vector does not have.
+            right = columns.reshape(self.blocks, columns.shape[0] // self.blocks, -1)
+        if self.bases is not None:
+            left, right = left * self.bases[0].to(left), right * self.bases[1].to(left)
+        return left, right.to(left)
+
+
+class LowRankUpdate(NamedTuple):
+    """What adapters add to one weight, which has one radius: the sum of the products."""
+
+    name: str
+    """What [`~ProjectedOptimizer.radii`] calls it: the name of the weight in the model without adapters."""
+    products: tuple[LowRankProduct, ...]
+
+    @property
+    def factors(self) -> set[str]:
+        """The names of the trained parameters in it."""
+        names = (name for product in self.products for name in (product.rows, product.columns))
+        return {name for name in names if isinstance(name, str)}
+
+
+class LowRankTensor(NamedTuple):
+    """
+    A low-rank update that takes part in the projection, with its state: what [`ProjectedTensor`] is for a dense weight.
+
+    The state, the six values of the radius, is that of the first product's `rows`. There is no other.
+    """
+
+    update: LowRankUpdate
+    rows: tuple[Tensor, ...]
+    """The row factor of each product, or the float32 master of a 16-bit one. The whole factor, if it is sharded."""
+    columns: tuple[Tensor, ...]
+    state: dict[str, Any]
+    group: dict[str, Any]
+    sharding: Sharding | None
+
+    @classmethod
+    def of(
+        cls, update: LowRankUpdate, trained: Mapping[str, Tensor], state: dict[str, Any], group: dict[str, Any]
+    ) -> "LowRankTensor":
+        """
+        The update, with the factors that it has now. Call it with gradients disabled.
+
+        Args:
+            update ([`LowRankUpdate`]): which update.
+            trained (mapping from `str` to `Tensor`): the optimizer's parameters by name.
+            state (`dict`): that of the first product's `rows`.
+            group (`dict`): the param group with the options.
+
+        Raises:
+            ValueError: a factor is sharded through the rows of the update, or it scales rows that are not sharded with it.
+        """
+        rows = tuple(trained[product.rows] for product in update.products)
+        columns = tuple(
+            trained[product.columns] if isinstance(product.columns, str) else product.columns
+            for product in update.products
+        )
+        shardings = [
+            Sharding.of(product.rows, factor, row_dim=int(product.transposed))
+            for product, factor in zip(update.products, rows, strict=True)
+        ]
+        if shardings[0] is not None and any(product.bases for product in update.products):
+            raise ValueError(
+                f"{update.products[0].rows} is sharded, but the matrix whose rows it scales is not: train with DDP, or put "
+                "it in a param group with project=False"
+            )
+        return cls(update, rows, columns, state, group, shardings[0])
+
+    @property
+    def name(self) -> str:
+        """What errors and [`~ProjectedOptimizer.radii`] call it."""
+        return self.update.name
+
+    @property
+    def parameter(self) -> Tensor:
+        """The parameter whose state is that of the update."""
+        return self.rows[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The part of it that this process has."""
+        return local(self.parameter)
+
+    @property
+    def has_gradient(self) -> bool:
+        """
+        Whether the update takes part in this step.
+
+        Raises:
+            ValueError: some of its products do and some do not, so that its row norms say nothing of what was evaluated.
+        """
+        without = [
+            product.rows for product, rows in zip(self.update.products, self.rows, strict=True) if rows.grad is None
+        ]
+        if without and len(without) < len(self.rows):
+            raise ValueError(
+                f"the adapters of {self.name} are projected together, but {', '.join(without)} has no gradient: train "
+                "with the adapters active that were active when the optimizer was built, or build another one"
+            )
+        return not without
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the update has taken a step."""
+        return "radius" in self.state
+
+    @property
+    def radius_row(self) -> Tensor:
+        """The state of the radius, as it is stored: six values."""
+        return self.state["radius"]  # type: ignore[no-any-return]
+
+    @property
+    def radius_state(self) -> RadiusState:
+        """The state of the radius, by name."""
+        return RadiusState(*self.radius_row)
+
+    @property
+    def whole_rows(self) -> int:
+        """The number of rows of the update."""
+        return self.update.products[0].blocks * self.parameter.shape[int(self.update.products[0].transposed)]
+
+    def row_views(self) -> list[Tensor]:
+        """The rows of each product that this process has, (blocks, rows, rank), to be scaled in place."""
+        return [
+            product.row_views(local(rows).detach())
+            for product, rows in zip(self.update.products, self.rows, strict=True)
+        ]
+
+    def gradient_views(self) -> list[Tensor]:
+        """The gradients of [`row_views`]."""
+        gradients = [rows.grad for rows in self.rows if rows.grad is not None]
+        return [
+            product.row_views(local(gradient).contiguous())
+            for product, gradient in zip(self.update.products, gradients, strict=True)
+        ]
+
+    def row_norms(self) -> Tensor:
+        """
+        `‖ΔW‖₁` of the rows that this process has, plus 1e-8: (blocks, rows). Of a sharded update, every process has to
+        call it, because each has rows of the left factor but needs the whole right one.
+        """
+        whole = [columns.full_tensor() if isinstance(columns, DTensor) else columns for columns in self.columns]
+        matrices = [
+            product.matrices(local(rows).detach(), columns.detach())
+            for product, rows, columns in zip(self.update.products, self.rows, whole, strict=True)
+        ]
+        lefts, rights = zip(*matrices, strict=True)
+        return row_norms(*(matrices[0] if len(matrices) == 1 else (torch.cat(lefts, dim=2), torch.cat(rights, dim=1))))
+
+    def distance(self) -> Tensor:
+        """The largest row norm, 0-D; 0 where this process has no rows."""
+        return torch.cat([self.weight.new_zeros(1), self.row_norms().flatten()]).max()
+
+    def first_state(self, radius: Tensor) -> dict[str, Tensor]:
+        """
+        The state before the first step.
+
+        Args:
+            radius (`Tensor`): γ, 0-D: how far the whole update is from zero.
+        """
+        return {"radius": torch.stack(RadiusState.first(radius.to(self.weight)))}

@@ -1,0 +1,105 @@
+"""TRL's `SFTTrainer` with the projection: the two lines of the README, with LoRA and without."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from ftp_hf import FTPArguments, FTPTrainerMixin, projected_optimizer
+
+peft = pytest.importorskip("peft")
+trl = pytest.importorskip("trl")
+
+
+class FTPSFTTrainer(FTPTrainerMixin, trl.SFTTrainer):
+    pass
+
+
+@dataclass
+class FTPSFTConfig(FTPArguments, trl.SFTConfig):
+    pass
+
+
+SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+WORDS = [*SPECIAL.values(), *(f"w{number}" for number in range(20))]
+
+
+def tokenizer():
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, SPECIAL["unk_token"]))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, **SPECIAL)
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=32,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
+        )
+    )
+
+
+def trainer_of(output_dir, config=None):
+    texts = [" ".join(f"w{(start + step) % 20}" for step in range(8)) for start in range(40)]
+    args = FTPSFTConfig(
+        output_dir=str(output_dir),
+        max_steps=8,
+        learning_rate=1e-2,
+        logging_steps=4,
+        save_steps=4,
+        per_device_train_batch_size=4,
+        max_length=16,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        ftp_kappa=0.5,
+    )
+    return FTPSFTTrainer(
+        model=llama(),
+        args=args,
+        train_dataset=Dataset.from_dict({"text": texts}),
+        processing_class=tokenizer(),
+        peft_config=config,
+    )
+
+
+LORA = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+
+
+@pytest.mark.parametrize("config", [LORA, None], ids=["lora", "full"])
+def test_sft_is_projected_saved_and_resumed(tmp_path, config):
+    trainer = trainer_of(tmp_path, config)
+    trainer.train()
+    optimizer = projected_optimizer(trainer.optimizer)
+    assert optimizer.param_groups[0]["kappa"] == 0.5
+    radii = optimizer.radii()
+    names = {f"model.layers.{layer}.self_attn.{kind}_proj.weight" for layer in (0, 1) for kind in "qv"}
+    assert radii.keys() >= names
+    assert (radii.keys() == names) == (config is not None)
+    model = trainer.model if config is None else trainer.model.merge_and_unload()
+    start, after = dict(llama().named_parameters()), dict(model.named_parameters())
+    for name in names:
+        norms = (after[name].double() - start[name].double()).abs().sum(dim=1)
+        assert 1e-3 < norms.max() <= radii[name].radius + 1e-6
+    resumed = trainer_of(tmp_path, config)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert projected_optimizer(resumed.optimizer).radii() == radii
+    file = "model" if config is None else "adapter_model"
+    saved = load_file(tmp_path / "checkpoint-8" / f"{file}.safetensors")
+    mine = dict(resumed.model.named_parameters())
+    for name, weight in saved.items():
+        adapted = name.replace("lora_A.", "lora_A.default.").replace("lora_B.", "lora_B.default.")
+        assert torch.equal(weight, mine[adapted]), name
