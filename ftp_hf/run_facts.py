@@ -73,6 +73,13 @@ class RunWatch(TrainerCallback):
         self.seconds: list[float] = []
         self._start = 0.0
 
+    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        """Training starts: from here on counts what memory it takes at most."""
+        if args.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(args.device)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """A step starts."""
         self._start = time.perf_counter()

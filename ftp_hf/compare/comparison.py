@@ -20,8 +20,10 @@ from ftp_hf.run_summary import show
 from .config import ComparisonConfig
 from .methods import METHODS
 from .plan import Run, choose, settings_of
+from .report import HTML, check_charts_can_be_drawn, write_report
 from .results import ComparedRun, ComparisonResults, MethodFacts
 from .runner import Runner
+from .verdict import headline
 
 __all__ = ["compare"]
 
@@ -39,13 +41,15 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
 
     Args:
         config ([`ComparisonConfig`]): what is compared.
-        folder (`Path`): for the runs, in `runs/`, and `results.json`.
+        folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
         output (text file, *optional*): for the progress; by default the standard error.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then.
         OSError: another comparison is running in the folder.
+        ImportError: matplotlib, which draws the charts, is missing.
     """
+    check_charts_can_be_drawn()
     main = PartialState().is_main_process
     with run_lock(folder) if main else nullcontext():
         console = Console(file=output or sys.stderr, quiet=not main)
@@ -55,6 +59,8 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
             results = _Comparison(config, runner, progress).run()
         if main:
             results.save(folder)
+            write_report(results, folder)
+            console.print(f"{headline(results)}\n{folder / HTML}", soft_wrap=True, highlight=False)
     return results
 
 

@@ -25,6 +25,7 @@ class Method:
         adapter (`bool`, *optional*, defaults to `False`): whether LoRA's weights are trained instead of the model's.
         starts_from (`str`, *optional*): the method whose run of the same seed leaves the head that this one starts with.
         derived_from (`str`, *optional*): the method whose run of the same seed this one is computed from, without training.
+        options (mapping, *optional*): arguments of the training that belong to the method.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Method:
     adapter: bool = False
     starts_from: str | None = None
     derived_from: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _LinearProbeTrainer(LinearProbeTrainerMixin, PlainTrainer):
@@ -80,6 +82,14 @@ METHODS: Mapping[str, Method] = {
     "lora+ftp": Method(
         "LoRA + FTP", f"{_LORA}; {_FTP}", FTPTrainer, {"kappa": (1.0,), "radius_lr": (1e-2,)}, adapter=True
     ),
+    "lora+factors": Method(
+        "LoRA + FTP on A and B",
+        "each factor within a radius of its start, which bounds no distance of the model",
+        FTPTrainer,
+        {"kappa": (1.0,), "radius_lr": (1e-2,)},
+        adapter=True,
+        options={"ftp_adapters": "factors"},
+    ),
 }
 """By the name in a config, in the order of the report."""
 
@@ -90,7 +100,7 @@ def projection_options(method: Method, setting: Mapping[str, float]) -> dict[str
     """The settings that are fields of `FTPTrainingArguments`: FTP's `kappa` is `ftp_kappa` there."""
     if not issubclass(method.trainer, FTPTrainer):
         return {}
-    return {f"ftp_{name}": value for name, value in setting.items() if name != "learning_rate"}
+    return {**{f"ftp_{name}": value for name, value in setting.items() if name != "learning_rate"}, **method.options}
 
 
 def make_trainer(

@@ -91,7 +91,7 @@ def check_charts_can_be_drawn() -> None:
         ImportError: matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise ImportError('the report of a comparison needs matplotlib: pip install "ftp-hf[demo]"')
+        raise ImportError('the report of a comparison needs matplotlib: pip install "ftp-hf[compare]"')
 
 
 def escape_markdown(text: str) -> str:

@@ -30,15 +30,17 @@ from ftp_hf.trainer import FTPTrainer
 from ftp_hf.training_args import FTPTrainingArguments
 
 from .config import ComparisonConfig
+from .drift import measure_drift
 from .methods import METHODS, Method, make_trainer, projection_options
 from .plan import Run
-from .results import ComparedRun
+from .results import ComparedRun, Drift
 
 __all__ = ["Runner"]
 
 Progress = Callable[[float], None]
 
 _TRAINED = "trained.json"
+_SENSITIVITY_ROWS = 16
 
 
 class Runner:
@@ -136,11 +138,12 @@ class Runner:
                 metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{facts.name}")
                 trainer.note_evaluation(metrics, facts)
             measured = trainer.run_summary(run.describe())
+            drift = self._measure_drift(run, trainer.model)
             known = self._trained(run)
             summary = dataclasses.replace(
                 known.summary, name=measured.name, results=measured.results, data=measured.data
             )
-            _write(file, dataclasses.replace(known, summary=summary))
+            _write(file, dataclasses.replace(known, summary=summary, drift=drift))
             del trainer
             _free_memory()
         return _read(file)
@@ -237,6 +240,20 @@ class Runner:
             return PeftModel.from_pretrained(model, str(folder))
         load_weights(model, folder)
         return model
+
+    def _measure_drift(self, run: Run, model: Any) -> Drift:
+        merged = model.merge_and_unload() if METHODS[run.method].adapter else model
+        pretrained = self.task.load_model()
+        new = new_parameters(pretrained)
+        # Sensitivities take many forward passes: those of one seed have to do.
+        measured = run.seed == self.config.sweep_seed and METHODS[run.method].derived_from is None
+        batches = [self.task.collator(self._sensitivity_rows())] if measured else []
+        on_device = [{name: value.to(merged.device) for name, value in batch.items()} for batch in batches]
+        return measure_drift(merged, pretrained.to(merged.device), new, on_device)
+
+    def _sensitivity_rows(self) -> list[dict[str, Any]]:
+        test = self.task.prepare(self.data.test.select(range(min(_SENSITIVITY_ROWS, len(self.data.test)))))
+        return [test[row] for row in range(len(test))]
 
     def _trained(self, run: Run) -> ComparedRun:
         if METHODS[run.method].derived_from is None or run.base is None:

@@ -1,0 +1,55 @@
+"""How far a run has moved its model from the pre-trained one, and how strongly the model answers to changes."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+
+from torch import Tensor, nn
+
+from ftp_hf.distance import model_distance
+from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
+
+from .results import Drift, ParameterDrift
+
+__all__ = ["measure_drift"]
+
+logger = logging.getLogger(__name__)
+
+
+def measure_drift(
+    model: nn.Module, pretrained: nn.Module, new: Collection[str], batches: Iterable[Mapping[str, Tensor]] = ()
+) -> Drift:
+    """
+    The distances of [`~ftp_hf.distance`], and the sensitivities of [`~ftp_hf.sensitivity`] where there are batches.
+
+    Args:
+        model (`PreTrainedModel`): fine-tuned, with adapters merged.
+        pretrained (`PreTrainedModel`): as fine-tuning started from it.
+        new (collection of `str`): the parameters of `pretrained` that were not loaded.
+        batches (iterable of mappings, *optional*): inputs to measure sensitivities on.
+    """
+    anchors = {name: parameter for name, parameter in pretrained.named_parameters() if name not in new}
+    distance = model_distance(model, anchors)
+    sensitivity = _sensitivity(model, pretrained, list(batches))
+    layers = {layer.name: layer for layer in sensitivity.layers} if sensitivity else {}
+    drift = Drift(distance.row_norm, distance.relative, distance.lipschitz)
+    if sensitivity is not None:
+        drift.fine_tuned, drift.pretrained = sensitivity.fine_tuned, sensitivity.pretrained
+    for known in distance.parameters:
+        moved = ParameterDrift(known.name, known.row_norm, known.relative, known.lipschitz)
+        layer = layers.get(known.name.removesuffix(".weight"))
+        if layer is not None and known.lipschitz is not None:
+            moved.fine_tuned, moved.pretrained = layer.fine_tuned, layer.pretrained
+        drift.parameters.append(moved)
+    return drift
+
+
+def _sensitivity(
+    model: nn.Module, pretrained: nn.Module, batches: list[Mapping[str, Tensor]]
+) -> ModelSensitivity | None:
+    if not batches:
+        return None
+    try:
+        return model_sensitivity(model, pretrained, batches)
+    except (TypeError, ValueError) as error:
+        logger.warning("No sensitivities are measured: %s", error)
+        return None
