@@ -27,6 +27,7 @@ _STYLES = {
     "lora": ("#cc79a7", "h"),
     "ftp": ("#1f6f8b", "o"),
     "lora+ftp": ("#56b4e9", "*"),
+    "lora+factors": ("#8c510a", "d"),
 }
 _LONGEST = 14
 

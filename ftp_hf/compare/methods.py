@@ -83,8 +83,8 @@ METHODS: Mapping[str, Method] = {
         "LoRA + FTP", f"{_LORA}; {_FTP}", FTPTrainer, {"kappa": (1.0,), "radius_lr": (1e-2,)}, adapter=True
     ),
     "lora+factors": Method(
-        "LoRA + FTP on A and B",
-        "each factor within a radius of its start, which bounds no distance of the model",
+        "LoRA + factors",
+        "FTP on A and B, each around its start: no bound on the model's distance",
         FTPTrainer,
         {"kappa": (1.0,), "radius_lr": (1e-2,)},
         adapter=True,

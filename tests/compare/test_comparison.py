@@ -16,7 +16,7 @@ from ftp_hf.compare.plan import Run, settings_of
 from ftp_hf.plain_data import plain
 from ftp_hf.run_lock import run_lock
 
-ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp"]
+ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp", "lora+ftp", "lora+factors"]
 
 
 def load(folder, content):
@@ -61,6 +61,7 @@ def test_every_method_is_swept_chosen_and_run_with_every_seed(compared):
                 ("corrupted", "contrast/5"),
             ]
     assert plain(ComparisonResults.load(folder)) == plain(results)
+    assert all(method.title in (folder / "report.html").read_text() for method in results.methods)
 
 
 @pytest.mark.slow
@@ -92,6 +93,22 @@ def test_lp_ft_starts_from_the_probed_head_and_probing_moves_nothing_else(compar
     held = {name.removeprefix("vit."): tensor for name, tensor in probed.items() if name.startswith("vit.")}
     assert held.keys() == pretrained.keys()
     assert all(torch.equal(held[name], pretrained[name]) for name in held)
+
+
+@pytest.mark.slow
+def test_the_distance_is_that_of_the_weights(compared, images):
+    config, results, folder = compared
+    run = results.chosen_runs("ftp")[0]
+    kept = load_file(Run("ftp", run.setting, run.seed).folder(folder / "runs", config) / "model.safetensors")
+    pretrained = load_file(images / "model" / "model.safetensors")
+    saved = "encoder.layer.0.output.dense.weight"  # of `vit.layers.0.mlp.fc2`
+    expected = (kept[f"vit.{saved}"] - pretrained[saved]).abs().sum(dim=1).max()
+    moved = next(known for known in run.drift.parameters if known.name.endswith("layers.0.mlp.fc2.weight"))
+    assert moved.row_norm == moved.lipschitz == pytest.approx(float(expected), rel=1e-4)
+    assert moved.fine_tuned > 0
+    assert not any("classifier" in known.name for known in run.drift.parameters), "the head has no pre-trained value"
+    adapted = results.chosen_runs("lora+ftp")[0]
+    assert 0 < adapted.drift.relative < 1
 
 
 @pytest.mark.slow
