@@ -21,7 +21,12 @@ from ftp_hf.run_summary import combine
 
 
 def make_card(
-    folder: Path, runs: list[Path], plain: list[Path], pretrained: list[Path], before: list[str]
+    folder: Path,
+    runs: list[Path],
+    plain: list[Path],
+    pretrained: list[Path],
+    before: list[str],
+    base_model: str | None = None,
 ) -> RunSummary:
     """Write or update the card in `folder`, and say what is in it."""
     if not runs:
@@ -32,6 +37,8 @@ def make_card(
         summary = combine([RunSummary.load(run) for run in runs], comparisons)
         commands = [*before, *summary.commands, public_command(["python", *sys.argv])]
         summary = dataclasses.replace(summary, name=folder.name, commands=commands)
+        if base_model is not None:
+            summary.base_model.name = base_model
         summary.save(folder)
     draw_radii(summary, folder)
     write_model_card(summary, folder)
@@ -63,8 +70,16 @@ def main() -> None:
     parser.add_argument("--plain", nargs="*", type=Path, default=[], help="The same of plain fine-tuning.")
     parser.add_argument("--pretrained", nargs="*", type=Path, default=[], help="The same of the pre-trained model.")
     parser.add_argument("--before", nargs="*", default=[], help="Commands that came before, such as for the data.")
+    parser.add_argument("--base_model", help="What the base model is called, if not as the folder it was loaded from.")
     arguments = parser.parse_args()
-    summary = make_card(arguments.folder, arguments.runs, arguments.plain, arguments.pretrained, arguments.before)
+    summary = make_card(
+        arguments.folder,
+        arguments.runs,
+        arguments.plain,
+        arguments.pretrained,
+        arguments.before,
+        arguments.base_model,
+    )
     write_index(arguments.folder.parent)
     print(f"{arguments.folder}: {summary.headline()}")
 

@@ -1,6 +1,7 @@
 """Configs are refused before anything is trained, with the file, the key and what is allowed."""
 
 import re
+from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, load_dataset
@@ -10,6 +11,8 @@ from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.methods import METHODS
 from ftp_hf.compare.plan import Run, settings_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "compare"
 
 
 @pytest.mark.parametrize(
@@ -128,3 +131,9 @@ def test_runs_are_found_again_by_what_defines_them(images, tmp_path):
     assert folder(methods=["plain"], seeds=[0, 1, 2], learning_rate=[1e-3], ood=[]) == folder()
     assert folder(training={"num_train_epochs": 3}) != folder()
     assert folder(train_fraction=0.5) != folder()
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_are_valid(file):
+    config = ComparisonConfig.load(file, model="any")
+    assert {"plain", "ftp"} <= config.methods.keys()
