@@ -27,6 +27,7 @@ def make_card(
     pretrained: list[Path],
     before: list[str],
     base_model: str | None = None,
+    dataset: str | None = None,
 ) -> RunSummary:
     """Write or update the card in `folder`, and say what is in it."""
     if not runs:
@@ -39,6 +40,8 @@ def make_card(
         summary = dataclasses.replace(summary, name=folder.name, commands=commands)
         if base_model is not None:
             summary.base_model.name = base_model
+        if dataset is not None:
+            next(data for data in summary.data if data.kind == "train").name = dataset
         summary.save(folder)
     draw_radii(summary, folder)
     write_model_card(summary, folder)
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("--pretrained", nargs="*", type=Path, default=[], help="The same of the pre-trained model.")
     parser.add_argument("--before", nargs="*", default=[], help="Commands that came before, such as for the data.")
     parser.add_argument("--base_model", help="What the base model is called, if not as the folder it was loaded from.")
+    parser.add_argument("--dataset", help="What the training data is called, if not as its file.")
     arguments = parser.parse_args()
     summary = make_card(
         arguments.folder,
@@ -79,6 +83,7 @@ def main() -> None:
         arguments.pretrained,
         arguments.before,
         arguments.base_model,
+        arguments.dataset,
     )
     write_index(arguments.folder.parent)
     print(f"{arguments.folder}: {summary.headline()}")
