@@ -28,6 +28,8 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from ftp_hf import CompleteLoadingMixin
+
 SIZE = 32
 SHIFT = 4
 """Training images move by up to so many pixels in each direction, with zeros coming in."""
@@ -94,8 +96,8 @@ def shift_and_mirror(pixels: torch.Tensor) -> torch.Tensor:
     return padded[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
-class PretrainingTrainer(Trainer):
-    """`Trainer` that augments the training images only."""
+class PretrainingTrainer(CompleteLoadingMixin, Trainer):
+    """`Trainer` that augments the training images only, and resumes with all of the weights of a ViT."""
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
         self.data_collator = Collator(augment=True)
@@ -113,7 +115,7 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     parser.set_defaults(
         num_train_epochs=10,
-        per_device_train_batch_size=256,
+        per_device_train_batch_size=128,
         per_device_eval_batch_size=512,
         learning_rate=1e-3,
         weight_decay=0.05,

@@ -86,6 +86,7 @@ class _Comparison:
             runs=sorted(self.runs, key=lambda run: order.index(run.method)),
             config=public_value(plain(self.config)),
             command=public_command(["ftp-hf", *sys.argv[1:]]),
+            rules=self.config.rules,
         )
 
     def _compare_method(self, name: str) -> MethodFacts:

@@ -12,7 +12,9 @@ import yaml
 from transformers import TrainingArguments
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
+from ftp_hf.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
+from ftp_hf.tasks.datasets_by_name import DatasetSpec
 
 from .methods import METHODS
 
@@ -83,6 +85,8 @@ class ComparisonConfig(DataOptions):
         metric (`"accuracy"` or `"balanced_accuracy"`, *optional*, defaults to `"accuracy"`): to choose and to compare by.
         max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
+        rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
+            of [`parse_rules`]. The report says of each method how many of its runs do; nothing is chosen by it.
         lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """
@@ -97,6 +101,7 @@ class ComparisonConfig(DataOptions):
     metric: str = "accuracy"
     max_eval_samples: int | None = None
     corruptions: CorruptionOptions | None = None
+    rules: list[str] = field(default_factory=list)
     lora: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -159,6 +164,8 @@ class ComparisonConfig(DataOptions):
             if not _is_list_of(str, values.get(key, [])):
                 raise ValueError(f"{key} must be a list of texts, got {values[key]!r}")
         _check_training(values.get("training", {}))
+        if values.get("rules"):
+            _check_rules(values["rules"], values.get("ood", []))
         return cls(**values)
 
     @property
@@ -243,6 +250,24 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
 def _check_count(key: str, value: Any) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise ValueError(f"{key} must be a positive integer, got {value!r}")
+
+
+def _check_rules(value: Any, ood: Iterable[str]) -> None:
+    known = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
+    try:
+        rules = parse_rules(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"rules: {error}") from error
+    for rule in rules:
+        try:
+            rule.sets(known)
+        except ValueError as error:
+            raise ValueError(f"rules: {rule.text!r} cannot be checked: {error}") from error
+        if rule.needs_pretrained:
+            raise ValueError(
+                f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. "
+                "Write a number"
+            )
 
 
 def _check_training(value: Any) -> None:

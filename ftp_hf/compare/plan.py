@@ -15,6 +15,10 @@ __all__ = ["Run", "choose", "settings_of"]
 
 Setting = Mapping[str, float]
 
+# How runs are evaluated is not part of how they are trained, nor is which other ones there are.
+_OF_EVALUATION = {"test", "ood", "max_eval_samples", "corruptions", "rules"}
+_OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -46,10 +50,7 @@ class Run:
         return runs / f"{self.method}-{digest[:10]}-seed{self.seed}"
 
     def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
-        # How runs are evaluated is not part of how they are trained.
-        common = asdict(config)
-        for key in ("name", "methods", "learning_rate", "seeds", "test", "ood", "max_eval_samples", "corruptions"):
-            del common[key]
+        common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
         if not METHODS[self.method].adapter:
             del common["lora"]
         base = self.base._definition(config) if self.base else None

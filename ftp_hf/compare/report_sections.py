@@ -20,6 +20,7 @@ from .report_tables import (
     means_table,
     most_moved_table,
     paired_table,
+    rules_table,
     sets_table,
     sweep_table,
 )
@@ -90,6 +91,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("In and out of distribution", [*_table(means_table(results)), *_of(pictures, "scatter")]),
         Section("Beside plain fine-tuning", [*_paired(results), *_of(pictures, "relative")]),
         Section("At the same ID accuracy", _matched(results)),
+        Section("Rules", _rules(results)),
         Section("Every data set", _table(sets_table(results)), folded=True),
         Section("Corrupted data", _of(pictures, "severity", "corruptions")),
         Section("Time and memory", [*_costs(results), *_of(pictures, "time", "memory")]),
@@ -197,6 +199,15 @@ def _matched(results: ComparisonResults) -> list[Block]:
         "that costs no training: the figures are each method's OOD mean minus the curve's, of the same seed and at the "
         "same ID accuracy, with 95 % intervals. They are not defined where the curve does not reach the method's ID "
         "accuracy, and those seeds are left out.",
+    )
+
+
+def _rules(results: ComparisonResults) -> list[Block]:
+    return _table(
+        rules_table(results),
+        "How many runs of each method meet a rule at the end of training. `ftp-hf check` holds a single model against the "
+        "same rules, and RobustnessGuard a training while it runs. A method that was picked by rules on OOD data "
+        "needs other OOD data to be judged by.",
     )
 
 

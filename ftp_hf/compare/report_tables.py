@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ftp_hf.rules import check_rules, figures_of, parse_rules
 from ftp_hf.run_summary import show
 
 from .formats import change, difference, duration, mean_and_sd, size
@@ -35,6 +36,7 @@ __all__ = [
     "means_table",
     "most_moved_table",
     "paired_table",
+    "rules_table",
     "sets_table",
     "setting_text",
     "sweep_table",
@@ -120,6 +122,20 @@ def paired_table(results: ComparisonResults) -> Table:
         )
     percent = [f"{title.split()[0]} Δ %" for title in kinds.values()]
     return Table(["method", *kinds.values(), *percent, "seeds"], rows)
+
+
+def rules_table(results: ComparisonResults) -> Table:
+    """How many of a method's runs meet each rule, and all of them; in bold where every run does."""
+    if not results.rules:
+        return Table(["method"], [])
+    rules = parse_rules(results.rules, results.metric)
+    rows = []
+    for method in results.methods:
+        figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method.name)]
+        met = [[result.passed for result in check_rules(rules, known, {})] for known in figures]
+        by_rule = [[run[number] for run in met] for number in range(len(rules))]
+        rows.append([method.title, *map(_share_met, by_rule), _share_met([all(run) for run in met])])
+    return Table(["method", *(rule.text for rule in rules), "all"], rows)
 
 
 def matched_table(results: ComparisonResults) -> Table:
@@ -261,3 +277,8 @@ def _without_empty(table: Table) -> Table:
     used = [number for number in range(len(table.header)) if number == 0 or any(row[number] for row in table.rows)]
     left = sum(number < table.left for number in used)
     return Table([table.header[n] for n in used], [[row[n] for n in used] for row in table.rows], left)
+
+
+def _share_met(met: Sequence[bool]) -> str:
+    text = f"{sum(met)} of {len(met)}" if met else ""
+    return Strong(text) if all(met) else text

@@ -110,6 +110,7 @@ class ComparisonResults:
         runs (list of [`ComparedRun`]): of all methods, settings and seeds.
         config (`dict`): as the comparison was asked for.
         command (`str`, *optional*): that made it.
+        rules (list of `str`, *optional*): what models have to meet, as [`parse_rules`] reads them.
     """
 
     name: str
@@ -119,6 +120,7 @@ class ComparisonResults:
     runs: list[ComparedRun]
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
+    rules: list[str] = field(default_factory=list)
 
     def method(self, name: str) -> MethodFacts:
         """The facts of a method."""

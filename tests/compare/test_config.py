@@ -46,6 +46,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "compare"
         ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
         ({"corruptions": {"severities": [6]}}, "corruptions: severities must be a list of"),
         ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind'; did you mean 'kinds'?"),
+        ({"rules": "ood_mean >= 0.5"}, "rules: rules must be a list of texts"),
+        ({"rules": ["ood mean >= 0.5"]}, "rules: the rule 'ood mean >= 0.5' is about 'ood mean', which is no quantity"),
+        ({"rules": ["ood/dark >= 0.5"]}, "rules: 'ood/dark >= 0.5' cannot be checked: there is no set ood/dark, only"),
+        ({"rules": ["forgetting <= 0.1"]}, "heads are new, so that the pre-trained model has no figures"),
         ({"training": {"seed": 1}}, "training: seed cannot be set there"),
         ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
     ],
@@ -129,6 +133,7 @@ def test_runs_are_found_again_by_what_defines_them(images, tmp_path):
         return Run("plain", {"learning_rate": 1e-3}, 0).folder(tmp_path, config)
 
     assert folder(methods=["plain"], seeds=[0, 1, 2], learning_rate=[1e-3], ood=[]) == folder()
+    assert folder(rules=["id/test >= 0.9"]) == folder()
     assert folder(training={"num_train_epochs": 3}) != folder()
     assert folder(train_fraction=0.5) != folder()
 

@@ -14,7 +14,7 @@ from ftp_hf.compare.chart_labels import place, spread
 from ftp_hf.compare.measures import against_plain, cost, matched_difference, relative_to_plain
 from ftp_hf.compare.radius_chart import radius_grid
 from ftp_hf.compare.report import escape_markdown, report_texts, write_report
-from ftp_hf.compare.report_tables import Strong, matched_table, means_table, paired_table, sweep_table
+from ftp_hf.compare.report_tables import Strong, matched_table, means_table, paired_table, rules_table, sweep_table
 from ftp_hf.compare.scatter_chart import draw_scatter
 
 EVERYTHING = {
@@ -174,6 +174,20 @@ def test_means_and_differences_by_hand():
         "FTP", "0.0 [-0.2, +0.2]", "+2.0 [+1.8, +2.2]", "0.0 [-0.2, +0.2]", "+0.0", "+3.3", "+0.0", "3",
     ]  # fmt: skip
     assert [isinstance(cell, Strong) for cell in row] == [False, False, True, False, False, False, False, False]
+
+
+def test_rules_are_counted_over_seeds():
+    results = comparison(
+        {"plain": PLAIN, "ftp": GAIN, "spd": []}, rules=["id/test >= 0.905", "ood_mean > 0.6", "ood_worst >= 0.51"]
+    )
+    # ID 0.90, 0.91, 0.92 and 0.901, 0.91, 0.919; OOD 0.60, 0.62, 0.61 and 0.619, 0.64, 0.631, the worst set 0.1 below.
+    assert rules_table(results).rows == [
+        ["Plain fine-tuning", "2 of 3", "2 of 3", "2 of 3", "2 of 3"],
+        ["FTP", "2 of 3", Strong("3 of 3"), Strong("3 of 3"), "2 of 3"],
+        ["SPD", "", "", "", ""],
+    ]
+    assert isinstance(rules_table(results).rows[1][2], Strong)
+    assert not isinstance(rules_table(results).rows[1][1], Strong)
 
 
 def test_what_is_not_on_the_curve_is_said():
