@@ -1,11 +1,17 @@
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import finetuning
+import numpy as np
+import PIL.Image
 import pytest
+import torch
+from datasets import Dataset, Features, Image, Value
+from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
 
 from ftp_hf import RunSummary
@@ -112,6 +118,25 @@ def test_resuming_an_example(digits, tmp_path):
 def parse(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["image_classification.py", *map(str, flags)])
     return finetuning.parse_arguments(finetuning.ScriptArguments)
+
+
+@pytest.mark.slow
+def test_resuming_the_pre_training(tmp_path):
+    generator = np.random.default_rng(0)
+    features = Features({"image": Image(), "label": Value("int64")})
+    for split, count in {"train": 32, "validation": 8}.items():
+        images = [PIL.Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(count)]
+        rows = Dataset.from_dict({"image": images, "label": [row % 4 for row in range(count)]}, features)
+        rows.to_parquet(tmp_path / f"{split}.parquet")
+    (tmp_path / "classes.tsv").write_text("".join(f"{number}\tn{number}\tword {number}\n" for number in range(4)))
+    flags = ["--data", tmp_path, "--num_train_epochs", 2, "--per_device_train_batch_size", 8, "--warmup_steps", 2]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    succeed("examples/tiny_imagenet/pretrain.py", "--output_dir", whole, *flags, "--save_total_limit", 2)
+    shutil.copytree(whole / "checkpoint-4", resumed / "checkpoint-4")
+    succeed("examples/tiny_imagenet/pretrain.py", "--output_dir", resumed, *flags)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 @pytest.mark.parametrize(
