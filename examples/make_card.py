@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ftp_hf import RunSummary
 from ftp_hf.charts import draw_radii
+from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.model_card import write_model_card
 from ftp_hf.public import public_command
 from ftp_hf.run_summary import combine
@@ -63,7 +64,29 @@ def write_index(folder: Path) -> None:
         summary, name = RunSummary.load(file), file.parent.name
         base = f"`{summary.base_model.name}`" if summary.base_model else ""
         lines.append(f"| [{name}]({name}/README.md) | {summary.method} | {base} | {summary.headline()} |")
+    lines += _comparisons(folder)
     (folder / "README.md").write_text("\n".join(lines) + "\n")
+
+
+def _comparisons(folder: Path) -> list[str]:
+    """List the comparisons in the folder, with what each of them supports."""
+    lines = []
+    for file in sorted(folder.glob("comparisons/*/results.json")):
+        results = ComparisonResults.load(file.parent)
+        report = file.with_name("report.md").relative_to(folder)
+        lines.append(f"| [{results.name}]({report}) | {len(results.seeds)} | {headline(results)} |")
+    if not lines:
+        return []
+    about = [
+        "## Comparisons",
+        "",
+        "Made by `ftp-hf compare` with the configs of that name in `examples/compare`; `ftp-hf report` writes a report again",
+        "from its `results.json`.",
+        "",
+        "| comparison | seeds | what it supports |",
+        "| --- | ---: | --- |",
+    ]
+    return ["", *about, *lines]
 
 
 def main() -> None:

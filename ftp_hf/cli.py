@@ -50,7 +50,7 @@ def _make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
     parser.add_argument("--version", action="version", version=f"ftp-hf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_compare, _add_check, _add_push, _add_rollback, _add_history):
+    for add in (_add_compare, _add_report, _add_check, _add_push, _add_rollback, _add_history):
         add(commands)
     return parser
 
@@ -66,6 +66,16 @@ def _add_compare(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
     parser.set_defaults(run=_compare)
+
+
+def _add_report(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write the report of a comparison again",
+        description="Write report.html, report.md and the charts of a comparison from its results.json alone.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the comparison's output_dir")
+    parser.set_defaults(run=_report)
 
 
 def _add_check(commands: "_SubParsersAction[ArgumentParser]") -> None:
@@ -132,6 +142,13 @@ def _compare(options: Namespace) -> None:
 
     config = ComparisonConfig.load(options.config, options.model)
     compare(config, options.output_dir or Path("runs", "compare", config.name))
+
+
+def _report(options: Namespace) -> None:
+    from .compare import ComparisonResults, write_report  # noqa: PLC0415
+
+    for file in write_report(ComparisonResults.load(options.folder), options.folder):
+        print(file)
 
 
 def _add_rules(parser: ArgumentParser, *, required: bool) -> None:

@@ -4,12 +4,15 @@ import re
 import statistics
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 from PIL import Image
 
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.compare.chart_labels import place, spread
 from ftp_hf.compare.measures import against_plain, cost, matched_difference, relative_to_plain
 from ftp_hf.compare.radius_chart import radius_grid
@@ -24,6 +27,8 @@ EVERYTHING = {
     "tpgm": TIE,
     "ftp": GAIN,
 }
+CARDS = Path(__file__).parents[2] / "model_cards"
+PUBLISHED = sorted(CARDS.glob("comparisons/*/results.json"))
 VOID = {"meta", "img", "br"}
 
 
@@ -309,6 +314,30 @@ def test_the_same_results_make_the_same_report(tmp_path):
     write_report(comparison(corruptions=()), tmp_path)
     assert not (tmp_path / "charts" / "severity.png").exists()
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_report_again_from_its_results(tmp_path, capsys):
+    results = comparison(EVERYTHING)
+    write_report(results, tmp_path / "first")
+    results.save(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out.split()
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    assert main(["report", str(tmp_path / "nowhere")]) == 1
+    assert "results.json" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.parent.name)
+def test_published_reports_are_what_their_results_say(file, tmp_path):
+    results = ComparisonResults.load(file.parent)
+    written = write_report(results, tmp_path)
+    assert (tmp_path / "report.md").read_text() == file.with_name("report.md").read_text()
+    charts = {chart.name for chart in written if chart.suffix == ".png"}
+    assert charts == {chart.name for chart in file.parent.glob("charts/*.png")}
+    assert headline(results) in (CARDS / "README.md").read_text()
 
 
 def test_other_data_are_refused_before_anything_is_written(tmp_path):
