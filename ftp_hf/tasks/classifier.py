@@ -42,7 +42,6 @@ def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
 def classifier_options(labels: Sequence[str]) -> dict[str, Any]:
     """What `from_pretrained` has to know for a classifier of these labels, with a new head where need be."""
     return {
-        "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
         "ignore_mismatched_sizes": True,
