@@ -1,5 +1,6 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
+from .adapter_products import restore_base_weights
 from .adapters import adapter_options
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
@@ -36,6 +37,7 @@ __all__ = [
     "data_facts",
     "load_rules",
     "projected_optimizer",
+    "restore_base_weights",
 ]
 
 __version__ = "0.1.0"

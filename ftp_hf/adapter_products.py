@@ -9,12 +9,21 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from .low_rank_tensor import LowRankProduct
 
-__all__ = ["Unprojectable", "base_name", "has_adapters", "has_products", "layer_products", "weight_name"]
+__all__ = [
+    "Unprojectable",
+    "base_name",
+    "has_adapters",
+    "has_products",
+    "layer_products",
+    "restore_base_weights",
+    "weight_name",
+]
 
 _WRAPPER = re.compile(
     r"^base_model\.(model\.)?|\.(base_layer|original_module|token_adapter|modules_to_save\.[^.]+)(?=\.|$)"
@@ -22,7 +31,7 @@ _WRAPPER = re.compile(
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-_TAKEN_OUT = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_TAKEN_OUT = ("pissa", "olora", "corda", "lora_ga")
 """The initialisations that take the product that they start with out of the base weight."""
 
 
@@ -60,7 +69,8 @@ class Unprojectable(Exception):  # noqa: N818 - it is no error, but the answer t
 
 def has_products(layer: nn.Module) -> bool:
     """Whether a module is a layer with LoRA or VeRA."""
-    return "lora_A" in layer._modules or "vera_lambda_b" in layer._modules
+    # AdaLoRA keeps tensors under the names of LoRA's modules.
+    return isinstance(layer._modules.get("lora_A"), nn.ModuleDict) or "vera_lambda_b" in layer._modules
 
 
 def weight_name(layer: Any) -> str:
@@ -82,9 +92,51 @@ def layer_products(layer: Any, name_of: Mapping[Tensor, str], configs: Mapping[s
         Unprojectable: the update is no product, or the factor whose rows are its rows is not trained.
         ValueError: the product that the adapter started with was taken out of the base weight.
     """
+    if any(config.peft_type == "XLORA" for config in configs.values()):
+        raise Unprojectable("xlora, which weighs its adapters anew for each token")
     product_of = _lora_product if "lora_A" in layer._modules else _vera_product
     for adapter in layer.active_adapters:
         yield from product_of(layer, adapter, name_of, configs.get(adapter))
+
+
+def restore_base_weights(model: nn.Module) -> None:
+    """
+    Put the product that PiSSA, OLoRA, CorDA or LoRA-GA took out of each base weight back, and start with `B = 0` and their
+    `A`: the base weights are the pre-trained ones again (to the rounding of their dtype), so that the adapter can be
+    projected. It is saved as the plain LoRA that it is then. `docs/adapters.md` says why FTP leaves nothing else of such a
+    start. Without such adapters, nothing happens.
+
+    Args:
+        model (`nn.Module`): as `get_peft_model` returned it. Not with trained adapters, whose product would be put into
+            the base weights.
+
+    Raises:
+        ValueError: a base weight is quantised, so that nothing can be put back.
+
+    Example:
+        ```python
+        model = get_peft_model(model, LoraConfig(init_lora_weights="pissa"))
+        restore_base_weights(model)
+        ```
+    """
+    configs = {
+        adapter: config
+        for adapter, config in getattr(model, "peft_config", {}).items()
+        if _init(config).startswith(_TAKEN_OUT)
+    }
+    for path, layer in model.named_modules():
+        for adapter in configs.keys() & layer._modules.get("lora_B", {}).keys():
+            weight = layer.get_base_layer().weight
+            if not weight.is_floating_point():
+                raise ValueError(
+                    f"the base weight of {path} is quantised ({weight.dtype}), so the product that init_lora_weights="
+                    f"{_init(configs[adapter])!r} took out of it cannot be put back: use True, 'gaussian' or 'eva'"
+                )
+            with torch.no_grad():
+                weight += layer.get_delta_weight(adapter)
+                layer.lora_B[adapter].weight.zero_()
+    for config in configs.values():
+        config.init_lora_weights = True
 
 
 def _lora_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], config: Any) -> Iterator[LowRankProduct]:
@@ -112,16 +164,23 @@ def _lora_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], confi
         raise Unprojectable(type(layer.lora_variant[adapter]).__name__)
     if rows not in name_of:
         raise Unprojectable("LoRA with a frozen row factor")
-    init = str(getattr(config, "init_lora_weights", True)).lower()
-    if init.startswith(_TAKEN_OUT):
+    if (init := _init(config)).startswith((*_TAKEN_OUT, "loftq")):
+        remedy = (
+            "Call restore_base_weights(model) right after get_peft_model, which keeps A₀ and starts with B = 0"
+            if init.startswith(_TAKEN_OUT)
+            else "Use an initialisation whose product is zero (True, 'gaussian', 'eva')"
+        )
         raise ValueError(
             f"init_lora_weights={init!r} takes the product B₀A₀ that {name_of[rows]} starts with out of the base weight, so "
-            "that the distance from the pre-trained model is s(BA − B₀A₀), whose rows no scaling of B projects. Use an "
-            "initialisation whose product is zero (True, 'gaussian', 'eva'; docs/adapters.md says what comes close), or set "
-            "ftp_adapters to 'factors' or 'none'"
+            "that the distance from the pre-trained model is s(BA − B₀A₀), whose rows no scaling of B projects. "
+            f"{remedy} (docs/adapters.md), or set ftp_adapters to 'factors' or 'none'"
         )
     blocks = getattr(layer, "num_experts", 1)
     yield _product(rows, columns, name_of, scaling=layer.scaling[adapter], transposed=transposed, blocks=blocks)
+
+
+def _init(config: Any) -> str:
+    return str(getattr(config, "init_lora_weights", True)).lower()
 
 
 def _vera_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], _: Any) -> Iterator[LowRankProduct]:

@@ -7,6 +7,7 @@ PEFT is looked at only if it was imported already: without it there are no adapt
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from .adapter_products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
 from .anchors import CheckpointAnchors, canonical_name
 from .low_rank_tensor import LowRankUpdate
-from .pretrained import new_parameters, transposed_parameters
+from .pretrained import local_checkpoint, new_parameters, transposed_parameters
 
 __all__ = ["ADAPTER_MODES", "Adapters", "adapter_options", "find_adapters"]
 
@@ -73,7 +74,9 @@ class Adapters(NamedTuple):
         }
 
 
-def adapter_options(model: nn.Module, adapters: str = "product", *, exclude_new: bool = True) -> dict[str, Any]:
+def adapter_options(
+    model: nn.Module, adapters: str = "product", *, exclude_new: bool = True, anchors: str | Path | None = None
+) -> dict[str, Any]:
     """
     The options with which [`FTPAdamW`], [`FTPSGD`] and [`FTP`] project a model with adapters, for any training loop.
     ([`FTPTrainer`] sees adapters by itself.)
@@ -83,6 +86,9 @@ def adapter_options(model: nn.Module, adapters: str = "product", *, exclude_new:
         adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
         exclude_new (`bool`, *optional*, defaults to `True`): leave trained modules that the pre-trained checkpoint does
             not hold, such as a new head in `modules_to_save`, unprojected.
+        anchors (`str` or `Path`, *optional*): the pre-trained checkpoint (a folder, a file, or a name on the Hub), where
+            what is trained beside the adapters was trained before: loading an adapter that was saved with its biases
+            overwrites those of the base. By default the weights in memory.
 
     Returns:
         `dict[str, Any]`: `low_rank`, `exclude`, `transposed` and `anchors`.
@@ -97,14 +103,15 @@ def adapter_options(model: nn.Module, adapters: str = "product", *, exclude_new:
         ```
     """
     found = find_adapters(model, adapters)
+    checkpoint = None if anchors is None else CheckpointAnchors(local_checkpoint(str(anchors)), model)
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    unprojected = [*found.plain, *(found.new(named, new_parameters(model)) if exclude_new else ())]
+    unprojected = [*found.plain, *(found.new(named, new_parameters(model, checkpoint)) if exclude_new else ())]
     dense = {name: parameter for name, parameter in named.items() if name not in found.factors | {*unprojected}}
     return {
         "low_rank": found.updates,
         "exclude": unprojected,
         "transposed": [name for name in transposed_parameters(model) if name in dense],
-        "anchors": found.anchors(dense, None),
+        "anchors": found.anchors(dense, checkpoint),
     }
 
 
@@ -179,10 +186,15 @@ def _copies(model: nn.Module) -> Iterator[_Copy]:
 def _method(model: nn.Module, name: str) -> str:
     """The method of PEFT that a parameter belongs to, such as "ia3"; "" if it is one of the base model's."""
     module: nn.Module | None = model
-    for part in name.split("."):
+    path = name.split(".")
+    for part, adapter in zip(path, [*path[1:], ""], strict=True):
         package = type(module).__module__.split(".")
         if package[0] == "peft" and part not in _TO_THE_BASE:
-            return package[2] if package[1] == "tuners" else part
+            if package[1] == "tuners":
+                return package[2]
+            # Virtual tokens of all methods are in the `prompt_encoder` of a `PeftModel`.
+            config = getattr(module, "peft_config", {}).get(adapter)
+            return part if config is None else str(config.peft_type.value).lower()
         module = None if module is None else module._modules.get(part)
     return ""
 
@@ -240,7 +252,7 @@ def _check_memory(updates: list[LowRankUpdate], name_of: dict[Tensor, str]) -> N
 def _log_plain(method_of: dict[str, str]) -> None:
     counts = Counter(method_of.values())
     logger.warning(
-        "Left to the plain optimizer, because scaling rows does not project what they do to the model: %s. "
-        "ftp_adapters='factors' would project each of these parameters around its first value (docs/adapters.md).",
+        "Not projected, but left to the plain optimizer, for the reasons in docs/adapters.md: %s. "
+        "ftp_adapters='factors' would project each of these parameters around its first value.",
         ", ".join(f"{method} (parameters: {count})" for method, count in counts.items()),
     )

@@ -191,8 +191,9 @@ class ProjectedOptimizer(Optimizer):
 
     @property
     def low_rank_updates(self) -> tuple[LowRankUpdate, ...]:
-        """The `low_rank` updates that were given."""
-        return self._low_rank
+        """The `low_rank` updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""
+        named = self._named_parameters()
+        return tuple(update for update in self._low_rank if _takes_part(update, named))
 
     @property
     def external_anchors(self) -> Mapping[str, Tensor] | None:
@@ -314,18 +315,20 @@ class ProjectedOptimizer(Optimizer):
     def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
         if not self._low_rank:
             return
-        group_of, parameter_of = {}, {}
-        for group in self.param_groups:
-            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False):
-                group_of[canonical_name(name)], parameter_of[canonical_name(name)] = group, parameter
-        trained = {
-            name: self.state.get(parameter, {}).get(MASTER, parameter) for name, parameter in parameter_of.items()
-        }
+        named = self._named_parameters()
+        trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
         for update in self._low_rank:
-            rows = [product.rows for product in update.products]
-            group = group_of[rows[0]]
-            if all(group_of[name]["project"] and not matches(name, group_of[name]["exclude"]) for name in rows):
-                yield LowRankTensor.of(update, trained, self.state.get(parameter_of[rows[0]], {}), group)
+            if _takes_part(update, named):
+                parameter, group = named[update.products[0].rows]
+                yield LowRankTensor.of(update, trained, self.state.get(parameter, {}), group)
+
+    def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
+        """Name → parameter and param group, of all parameters that have a name."""
+        return {
+            canonical_name(name): (parameter, group)
+            for group in self.param_groups
+            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
+        }
 
     def _tensors_with_state(self) -> list[ProjectedTensor | LowRankTensor]:
         dense = [tensor for tensor in self._tensors() if tensor.has_state]
@@ -375,6 +378,11 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
     while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
         optimizer = getattr(optimizer, "optimizer", None)
     return optimizer
+
+
+def _takes_part(update: LowRankUpdate, named: Mapping[str, tuple[Tensor, dict[str, Any]]]) -> bool:
+    groups = {product.rows: named[product.rows][1] for product in update.products}
+    return all(group["project"] and not matches(name, group["exclude"]) for name, group in groups.items())
 
 
 def _memory(tensor: Tensor) -> int:

@@ -234,7 +234,8 @@ def _kept_step(trainer: Any) -> int:
 
 def _projection(projected: ProjectedOptimizer, args: Any, radii: Mapping[str, Radius]) -> ProjectionFacts:
     group = next(group for group in projected.param_groups if group["project"])
-    names = projected.projected_parameters()
+    dense, updates = projected.projected_parameters(), projected.low_rank_updates
+    taking_part = dense.keys() | {factor for update in updates for factor in update.factors}
     trained = [canonical_name(name) for group in projected.param_groups for name in group.get("param_names", [])]
     anchors = FTPArguments.of(args).ftp_anchors
     return ProjectionFacts(
@@ -242,8 +243,8 @@ def _projection(projected: ProjectedOptimizer, args: Any, radii: Mapping[str, Ra
         radius_lr=group["radius_lr"],
         radius_betas=list(group["radius_betas"]),
         radii={name: RadiusFacts(value.radius, value.deviation) for name, value in radii.items()},
-        projected=list(names),
-        excluded=[name for name in trained if name not in names],
+        projected=[*dense, *(update.name for update in updates)],
+        excluded=[name for name in trained if name not in taking_part],
         anchors=None if anchors is None else public_name(anchors)[0],
     )
 

@@ -130,8 +130,10 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         )
         if not projected.projected_parameters() and not projected.low_rank_updates:
             raise ValueError(
-                "no parameter is left to project: all trained parameters are new or excluded. Check ftp_exclude, set "
-                "ftp_exclude_new=False to project them around their initial values, or use the plain Trainer"
+                "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
+                "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
+                "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
+                "plain Trainer"
             )
         return projected
 

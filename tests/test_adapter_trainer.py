@@ -11,7 +11,7 @@ from test_adapters import TINY_BERT, merged
 from test_trainer import arguments, load
 from transformers import BertModel, Trainer, TrainingArguments
 
-from ftp_hf import FTPAdamW, FTPTrainer, adapter_options, projected_optimizer
+from ftp_hf import FTPAdamW, FTPTrainer, RunSummary, adapter_options, projected_optimizer
 
 peft = pytest.importorskip("peft")
 
@@ -116,10 +116,29 @@ def test_ftp_adapters(checkpoint, dataset, tmp_path, adapters, keys):
     assert any("classifier" in name for name in radii)
 
 
-def test_nothing_left_to_project_is_refused(checkpoint, dataset, tmp_path):
-    trainer = trainer_of(checkpoint, dataset, tmp_path, ftp_adapters="none")
-    with pytest.raises(ValueError, match="no parameter is left to project"):
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (CONFIG, {"ftp_adapters": "none"}),
+        (CONFIG, {"ftp_exclude": ["*lora_B*"]}),
+        (peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", use_dora=True), {}),
+    ],
+    ids=["none", "excluded", "dora"],
+)
+def test_nothing_left_to_project_is_refused(checkpoint, dataset, tmp_path, config, options):
+    trainer = trainer_of(checkpoint, dataset, tmp_path, config=config, **options)
+    with pytest.raises(ValueError, match=r"no parameter is left to project.* ftp_adapters='factors'"):
         trainer.train()
+
+
+def test_the_card_counts_an_update_as_projected_and_not_its_factors_as_left_out(checkpoint, dataset, tmp_path):
+    trainer = trainer_of(checkpoint, dataset, tmp_path)
+    trainer.train()
+    trainer.create_model_card()
+    projection = RunSummary.load(tmp_path).projection
+    assert set(projection.projected) == projection.radii.keys() == LORA
+    assert all("classifier" in name for name in projection.excluded)
+    assert len(projection.excluded) == 2
 
 
 def test_a_plain_trainer_takes_the_same_steps(checkpoint, dataset, tmp_path):

@@ -2,13 +2,22 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BitsAndBytesConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
-from ftp_hf import FTP, FTPSGD, FTPAdamW, adapter_options
+from ftp_hf import FTP, FTPSGD, FTPAdamW, adapter_options, restore_base_weights
 
 peft = pytest.importorskip("peft")
 
@@ -25,10 +34,11 @@ TOKENS = torch.randint(0, 30, (6, 8), generator=torch.Generator().manual_seed(0)
 LABELS = TOKENS[:, 0] % 2
 
 
-def bert():
+def bert(hidden_size=16):
     torch.manual_seed(0)
     # Without dropout, so that a loss is a function of the weights alone.
     config = copy.deepcopy(TINY_BERT)
+    config.hidden_size, config.intermediate_size = hidden_size, 2 * hidden_size
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     return BertForSequenceClassification(config).double()
 
@@ -230,12 +240,12 @@ OTHERS = {
     "ia3": (peft.IA3Config(target_modules=LINEAR, feedforward_modules=[]), "ia3 (parameters: 4)"),
     "loha": (peft.LoHaConfig(r=2, target_modules=LINEAR), "loha (parameters: 16)"),
     "oft": (peft.OFTConfig(oft_block_size=4, target_modules=LINEAR), "oft (parameters: 4)"),
-    "prompt": (peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "prompt_encoder (parameters: 1)"),
-    "prefix": (peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "prompt_encoder (parameters: 1)"),
+    "prompt": (peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "prompt_tuning (parameters: 1)"),
+    "prefix": (peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=2), "prefix_tuning (parameters: 1)"),
     "fixed rows": (lora(target_modules=LINEAR), "LoRA with a frozen row factor (parameters: 4)"),
     "adalora": (
         peft.AdaLoraConfig(target_modules=LINEAR, init_r=2, target_r=1, total_step=100),
-        "SVDLinear (parameters: 12)",
+        "adalora (parameters: 16)",
     ),
 }
 
@@ -279,12 +289,72 @@ def test_factors_are_projected_around_their_first_values_when_asked_for(caplog, 
             assert norms.max() <= radii[name].radius * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("init", ["pissa", "pissa_niter_2", "olora"])
-def test_a_product_taken_out_of_the_base_is_refused(init):
-    model = peft.get_peft_model(bert().float(), lora(target_modules=LINEAR, init_lora_weights=init))
-    with pytest.raises(ValueError, match=f"init_lora_weights='{init}' takes the product .* set ftp_adapters"):
+@pytest.mark.parametrize(("init", "make"), [("pissa", bert), ("pissa_niter_2", bert), ("olora", bert), ("pissa", gpt2)])
+def test_a_product_taken_out_of_the_base_is_refused_until_it_is_put_back(init, make, tmp_path):
+    targets = LINEAR if make is bert else ["attn.c_proj"]
+    config = lora(target_modules=targets, init_lora_weights=init, fan_in_fan_out=make is gpt2)
+    model = peft.get_peft_model(make().float(), config)
+    with pytest.raises(
+        ValueError, match=f"init_lora_weights='{init}' takes .* restore_base_weights.* set ftp_adapters"
+    ):
         adapter_options(model)
     assert adapter_options(model, "factors")["low_rank"] == ()
+
+    start, first = make().float(), {name: value.clone() for name, value in model.state_dict().items()}
+    restore_base_weights(model)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, torch.zeros_like(value) if "lora_B" in name else first[name]) or "base_layer" in name
+    for name, weight in merged(model).items():
+        torch.testing.assert_close(weight, dict(start.named_parameters())[name].detach(), rtol=0, atol=1e-6)
+    loss = bert_loss if make is bert else gpt2_loss
+    optimizer = FTPAdamW(trained(model), lr=5e-3, **adapter_options(model))
+    *_, _ = steps(model, optimizer, loss, 5)
+    assert max(radius.radius for radius in optimizer.radii().values()) > 1e-3
+    model.save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(start, tmp_path)
+    torch.testing.assert_close(loss(loaded.eval()), loss(model.eval()), rtol=1e-5, atol=0)
+
+
+def test_what_was_taken_out_of_a_quantised_weight_cannot_be_put_back():
+    model = peft.get_peft_model(bert().float(), lora(target_modules=LINEAR, init_lora_weights="olora"))
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    layer.base_layer.weight = nn.Parameter(layer.base_layer.weight.to(torch.int8), requires_grad=False)
+    with pytest.raises(ValueError, match=r"query is quantised \(torch.int8\).*'olora'"):
+        restore_base_weights(model)
+
+
+def test_trained_experts_of_xlora_are_left_to_the_plain_optimizer(caplog, tmp_path):
+    # X-LoRA takes no adapters of models whose layers are elsewhere than Llama's.
+    def llama():
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=30, use_cache=False, **sizes))
+
+    peft.get_peft_model(llama(), lora(target_modules=["q_proj"])).save_pretrained(tmp_path)
+    config = peft.XLoraConfig("CAUSAL_LM", hidden_size=8, adapters={"0": str(tmp_path)}, use_trainable_adapters=True)
+    options = adapter_options(peft.get_peft_model(llama(), config))
+    assert options["low_rank"] == ()
+    assert any("lora_B" in name for name in options["exclude"])
+    assert "xlora, which weighs its adapters anew for each token (parameters: 2)" in caplog.text
+
+
+def test_biases_that_a_loaded_adapter_overwrote_are_anchored_where_the_user_says(tmp_path):
+    bert().float().save_pretrained(tmp_path / "base")
+    first = peft.get_peft_model(bert().float(), lora(target_modules=LINEAR, bias="lora_only", task_type="SEQ_CLS"))
+    name = "base_model.model.bert.encoder.layer.0.attention.self.query.base_layer.bias"
+    with torch.no_grad():
+        first.get_parameter(name).add_(0.5)
+    first.save_pretrained(tmp_path / "adapter")
+    base = BertForSequenceClassification.from_pretrained(tmp_path / "base")
+    model = peft.PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
+    options = adapter_options(model, anchors=tmp_path / "base")
+    before = bert().float().get_parameter("bert.encoder.layer.0.attention.self.query.bias")
+    assert torch.equal(options["anchors"][name], before)
+    assert not torch.equal(model.get_parameter(name), before)
+
+
+def test_the_table_names_every_method_of_peft():
+    table = (Path(__file__).parents[1] / "docs" / "adapters.md").read_text()
+    assert [kind.name for kind in peft.PeftType if f"`{kind.name}`" not in table] == []
 
 
 def test_refusals():
@@ -393,6 +463,39 @@ def test_the_base_weights_are_never_read():
         optimizer.step()
     assert all(radius.radius > 0 for radius in optimizer.radii().values())
     assert len(optimizer.radii()) == 4
+
+
+@pytest.mark.parametrize("bits", [{"load_in_8bit": True}, {"load_in_4bit": True}], ids=["8 bits", "4 bits"])
+def test_a_quantised_base_is_trained_through_and_stays(bits, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    # The 4-bit kernels of some CPUs want sizes that 64 divides (bitsandbytes 0.50).
+    bert(hidden_size=64).float().save_pretrained(tmp_path)
+    quantised = BitsAndBytesConfig(**bits, llm_int8_skip_modules=["classifier"])
+    base = BertForSequenceClassification.from_pretrained(tmp_path, quantization_config=quantised, device_map="cpu")
+    model = peft.get_peft_model(peft.prepare_model_for_kbit_training(base, False), lora(target_modules=LINEAR))
+    layers = {
+        f"{name.removeprefix('base_model.model.')}.weight": layer
+        for name, layer in model.named_modules()
+        if hasattr(layer, "lora_A")
+    }
+    assert not any(layer.base_layer.weight.is_floating_point() for layer in layers.values())
+    # In training mode: after an evaluation, bitsandbytes packs 4-bit weights so that CPUs cannot train through them.
+    with model.disable_adapter():
+        before = bert_loss(model.train())
+    optimizer = FTPAdamW(trained(model), lr=1e-2, **adapter_options(model))
+    losses = []
+    for value in steps(model, optimizer, bert_loss, 12):
+        losses.append(value)
+        radii = optimizer.radii()
+        assert radii.keys() == layers.keys()
+        for name, layer in layers.items():
+            update = layer.lora_B["default"].weight.double() @ layer.lora_A["default"].weight.double()
+            largest = (layer.scaling["default"] * update).abs().sum(dim=1).max().item()
+            assert largest <= radii[name].radius * (1 + 1e-6)
+    assert losses[-1] < losses[0]
+    assert max(radius.radius for radius in radii.values()) > 1e-3
+    with model.disable_adapter():
+        assert torch.equal(bert_loss(model), before)
 
 
 def test_adapters_of_transformers_are_seen_without_a_peft_model():

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ftp_hf import FTPArguments, FTPTrainerMixin, projected_optimizer
+from ftp_hf import FTPAdamW, FTPArguments, FTPTrainerMixin, adapter_options, projected_optimizer
 
 peft = pytest.importorskip("peft")
 trl = pytest.importorskip("trl")
@@ -52,8 +52,18 @@ def llama():
 
 
 def trainer_of(output_dir, config=None):
-    texts = [" ".join(f"w{(start + step) % 20}" for step in range(8)) for start in range(40)]
-    args = FTPSFTConfig(
+    args = arguments(output_dir, FTPSFTConfig, ftp_kappa=0.5)
+    return FTPSFTTrainer(llama(), args, train_dataset=dataset(), processing_class=tokenizer(), peft_config=config)
+
+
+def dataset():
+    return Dataset.from_dict(
+        {"text": [" ".join(f"w{(start + step) % 20}" for step in range(8)) for start in range(40)]}
+    )
+
+
+def arguments(output_dir, kind, **options):
+    return kind(
         output_dir=str(output_dir),
         max_steps=8,
         learning_rate=1e-2,
@@ -65,14 +75,7 @@ def trainer_of(output_dir, config=None):
         bf16=False,
         report_to="none",
         disable_tqdm=True,
-        ftp_kappa=0.5,
-    )
-    return FTPSFTTrainer(
-        model=llama(),
-        args=args,
-        train_dataset=Dataset.from_dict({"text": texts}),
-        processing_class=tokenizer(),
-        peft_config=config,
+        **options,
     )
 
 
@@ -103,3 +106,29 @@ def test_sft_is_projected_saved_and_resumed(tmp_path, config):
     for name, weight in saved.items():
         adapted = name.replace("lora_A.", "lora_A.default.").replace("lora_B.", "lora_B.default.")
         assert torch.equal(weight, mine[adapted]), name
+
+
+def test_trls_own_trainer_takes_the_same_steps_with_the_helper(tmp_path):
+    constant = {"lr_scheduler_type": "constant"}
+    torch.manual_seed(2)
+    ours = FTPSFTTrainer(
+        peft.get_peft_model(llama(), LORA),
+        arguments(tmp_path / "ours", FTPSFTConfig, **constant),
+        train_dataset=dataset(),
+        processing_class=tokenizer(),
+    )
+    ours.train()
+    torch.manual_seed(2)
+    model = peft.get_peft_model(llama(), LORA)
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    optimizer = FTPAdamW(named, lr=1e-2, fused=True, **adapter_options(model))
+    theirs = trl.SFTTrainer(
+        model,
+        arguments(tmp_path / "theirs", trl.SFTConfig, **constant),
+        train_dataset=dataset(),
+        processing_class=tokenizer(),
+        optimizers=(optimizer, None),
+    )
+    theirs.train()
+    assert optimizer.radii() == projected_optimizer(ours.optimizer).radii()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), ours.model.parameters(), strict=True))
