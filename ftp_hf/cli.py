@@ -137,11 +137,15 @@ def _add_repository(parser: ArgumentParser) -> None:
 
 
 def _compare(options: Namespace) -> None:
-    # Needs the packages of the extra `compare`.
-    from .compare import ComparisonConfig, compare  # noqa: PLC0415
-
+    try:
+        from .compare import ComparisonConfig, compare  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
     config = ComparisonConfig.load(options.config, options.model)
-    compare(config, options.output_dir or Path("runs", "compare", config.name))
+    try:
+        compare(config, options.output_dir or Path("runs", "compare", config.name))
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(f"{options.config}: {error}") from error
 
 
 def _report(options: Namespace) -> None:

@@ -1,6 +1,8 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -50,7 +52,7 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
         ImportError: matplotlib, which draws the charts, is missing.
     """
     check_charts_can_be_drawn()
-    main = PartialState().is_main_process
+    main = _join_processes(config).is_main_process
     with run_lock(folder) if main else nullcontext():
         console = Console(file=output or sys.stderr, quiet=not main)
         with _quiet(), _progress(console) as progress:
@@ -158,6 +160,19 @@ def _base_of(name: str) -> str | None:
     return METHODS[name].derived_from or METHODS[name].starts_from
 
 
+def _join_processes(config: ComparisonConfig) -> PartialState:
+    """The processes of a launcher, as the Trainers will join them."""
+    state = PartialState(cpu=bool(config.training.get("use_cpu", False)))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != state.num_processes:
+        # Without an accelerator processes join each other only if they are told to use the CPU.
+        raise ValueError(
+            f"launched as {launched} processes that would each make the whole comparison: on CPUs, write use_cpu: true "
+            "under training"
+        )
+    return state
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without a bar and a report of loaded weights for each run, dozens of them."""
@@ -166,7 +181,9 @@ def _quiet() -> Iterator[None]:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the libraries to each other, at each run
+            yield
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()  # type: ignore[no-untyped-call]

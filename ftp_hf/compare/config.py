@@ -1,8 +1,7 @@
 """The config of a comparison: a YAML file whose keys are checked before anything is trained."""
 
 import dataclasses
-import difflib
-import math
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from ftp_hf.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.datasets_by_name import DatasetSpec
 
+from .config_values import check_keys, check_positive, check_types, is_list_of, read_numbers
 from .methods import METHODS
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
@@ -26,6 +26,7 @@ _TASKS: Mapping[str, tuple[type, tuple[str, ...]]] = {
 }
 # What the comparison itself decides, alike for all methods.
 _DECIDED = {
+    "disable_tqdm",
     "do_eval",
     "do_predict",
     "do_train",
@@ -136,33 +137,34 @@ class ComparisonConfig(DataOptions):
 
     @classmethod
     def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
+        content = {key: value for key, value in content.items() if value is not None}
         task = content.get("task")
-        if task not in _TASKS:
+        if not isinstance(task, str) or task not in _TASKS:
             raise ValueError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
-        reading, kinds = _TASKS[str(task)]
+        reading, kinds = _TASKS[task]
         own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
         of_task = {option.name for option in dataclasses.fields(reading)}
-        _check_keys("", content, {*own, *of_task})
+        check_keys("", content, {*own, *of_task})
         required = {"model", "train", "test", "methods", "learning_rate", "seeds"}
-        if missing := sorted(key for key in required if content.get(key) is None):
+        if missing := sorted(required - content.keys()):
             raise ValueError(f"{', '.join(missing)} must be given")
-        if (content.get("validation") is None) == (content.get("validation_fraction") is None):
+        check_types("", cls, content)
+        check_types("", reading, content)
+        if ("validation" in content) == ("validation_fraction" in content):
             raise ValueError(
                 "give either validation or validation_fraction: settings are chosen on ID validation data, never on test data"
             )
         values = {"name": name, **content}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
-        values["learning_rate"] = _numbers("learning_rate", values["learning_rate"])
+        values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
         values["seeds"] = _seeds(values["seeds"])
         values["methods"] = _methods(values["methods"], values["learning_rate"])
         values["corruptions"] = _corruptions(values.get("corruptions"), kinds)
-        for key in ("max_eval_samples", "max_train_samples"):
-            _check_count(key, values.get(key))
+        for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
+            check_positive(key, content.get(key))
         if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):
             raise ValueError(f"metric must be one of accuracy, balanced_accuracy, got {values['metric']!r}")
-        for key in ("ood", "label_aliases"):
-            if not _is_list_of(str, values.get(key, [])):
-                raise ValueError(f"{key} must be a list of texts, got {values[key]!r}")
+        _check_apart(content)
         _check_training(values.get("training", {}))
         if values.get("rules"):
             _check_rules(values["rules"], values.get("ood", []))
@@ -174,41 +176,23 @@ class ComparisonConfig(DataOptions):
         return self.seeds[0]
 
 
-def _check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -> None:
-    allowed = sorted(allowed)
-    for key in content:
-        if key not in allowed:
-            close = difflib.get_close_matches(str(key), allowed, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
-
-
-def _numbers(key: str, value: Any) -> list[float]:
-    values = value if isinstance(value, list) else [value]
-    # YAML reads 1e-3, without a point, as text.
-    try:
-        numbers = [float(number) for number in values if not isinstance(number, bool)]
-    except (TypeError, ValueError):
-        numbers = []
-    if not values or len(numbers) < len(values) or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{key} must be a number or a list of numbers, got {value!r}")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{key} has a value twice: {value!r}")
-    return numbers
-
-
-def _is_list_of(kind: type, value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+def _check_apart(content: Mapping[str, Any]) -> None:
+    """Data that a model was trained on, or chosen by, would flatter it in a test; and no set counts twice."""
+    single = {key: content[key] for key in ("train", "validation", "test") if key in content}
+    named = [*single.items(), *(("ood", text) for text in content.get("ood", []))]
+    for (key, text), (other, other_text) in itertools.combinations(named, 2):
+        if DatasetSpec.parse(text)._replace(name="") == DatasetSpec.parse(other_text)._replace(name=""):
+            raise ValueError(f"{key} and {other} name the same data, {other_text!r}: each needs rows of its own")
 
 
 def _seeds(value: Any) -> list[int]:
-    if not _is_list_of(int, value) or not value or len(set(value)) < len(value) or min(value) < 0:
+    if not is_list_of(int, value) or not value or len(set(value)) < len(value) or min(value) < 0:
         raise ValueError(f"seeds must be a list of different integers, such as [0, 1, 2, 3, 4], got {value!r}")
     return list(value)
 
 
 def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, list[float]]]:
-    named = dict.fromkeys(value) if _is_list_of(str, value) else value
+    named = dict.fromkeys(value) if is_list_of(str, value) else value
     if not isinstance(named, dict) or not named:
         raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
     methods = {}
@@ -219,8 +203,8 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
         if not isinstance(settings or {}, dict):
             raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
         own = method.sweep if method.derived_from else {"learning_rate": learning_rates, **method.sweep}
-        _check_keys(f"of methods: {name}: ", settings or {}, own)
-        given = {key: _numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
+        check_keys(f"of methods: {name}: ", settings or {}, own)
+        given = {key: read_numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
         methods[name] = {key: list(given.get(key, values)) for key, values in own.items()}
         if (needed := method.derived_from or method.starts_from) and needed not in named:
             raise ValueError(f"method {name!r} builds on {needed!r}: add it to methods")
@@ -232,24 +216,20 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
         return None
     if not isinstance(value, dict):
         raise ValueError(f"corruptions must be a mapping, such as {{kinds: all}}, got {value!r}")
-    _check_keys("of corruptions: ", value, [option.name for option in dataclasses.fields(CorruptionOptions)])
+    check_keys("of corruptions: ", value, [option.name for option in dataclasses.fields(CorruptionOptions)])
+    check_types("corruptions: ", CorruptionOptions, {**value, "kinds": None})
     kinds = list(allowed) if value.get("kinds", "all") == "all" else value["kinds"]
-    if not _is_list_of(str, kinds) or not kinds or not set(kinds) <= set(allowed):
+    if not is_list_of(str, kinds) or not kinds or not set(kinds) <= set(allowed):
         raise ValueError(f"corruptions: kinds must be 'all' or a list of {', '.join(allowed)}, got {kinds!r}")
     options = CorruptionOptions(**{**value, "kinds": kinds})
     if (
-        not _is_list_of(int, options.severities)
+        not is_list_of(int, options.severities)
         or not options.severities
         or not set(options.severities) <= set(SEVERITIES)
     ):
         raise ValueError(f"corruptions: severities must be a list of {SEVERITIES}, got {options.severities!r}")
-    _check_count("corruptions: max_samples", options.max_samples)
+    check_positive("corruptions: max_samples", options.max_samples)
     return options
-
-
-def _check_count(key: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{key} must be a positive integer, got {value!r}")
 
 
 def _check_rules(value: Any, ood: Iterable[str]) -> None:
@@ -270,12 +250,13 @@ def _check_rules(value: Any, ood: Iterable[str]) -> None:
             )
 
 
-def _check_training(value: Any) -> None:
-    if not isinstance(value, dict):
-        raise ValueError(f"training must be a mapping of TrainingArguments, got {value!r}")
+def _check_training(value: dict[str, Any]) -> None:
     if decided := sorted(_DECIDED & value.keys()):
         raise ValueError(
             f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
         )
     allowed = {option.name for option in dataclasses.fields(TrainingArguments) if option.init} - _DECIDED
-    _check_keys("of training: ", value, allowed)
+    check_keys("of training: ", value, allowed)
+    check_types("training: ", TrainingArguments, value)
+    for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
+        check_positive(f"training: {key}", value.get(key))

@@ -120,13 +120,21 @@ def make_trainer(
     if issubclass(method.trainer, FTPTrainer):
         return method.trainer(**options)
     own: dict[str, Any] = {
-        name: int(value) if name in _COUNTS else value for name, value in setting.items() if name != "learning_rate"
+        name: _count(name, value) if name in _COUNTS else value
+        for name, value in setting.items()
+        if name != "learning_rate"
     }
     if issubclass(method.trainer, TPGMTrainerMixin):
         own["held_out_dataset"] = held_out
     if issubclass(method.trainer, _ANCHORED):
         own["new"] = new
     return method.trainer(**options, **own)
+
+
+def _count(name: str, value: float) -> int:
+    if not float(value).is_integer():
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(value)
 
 
 _ANCHORED = (LinearProbeTrainerMixin, L2SPTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin)

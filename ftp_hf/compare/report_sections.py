@@ -136,7 +136,7 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     if data_sets(results, "ood"):
         yield "OOD", "out of distribution, real data that differ from it. Their mean counts every data set the same."
     if data_sets(results, "corrupted"):
-        yield "Corrupted", "test data with artificial damage in five severities, from barely visible to hard."
+        yield "Corrupted", "test data with artificial damage, from severity 1, barely visible, to 5, hard."
     if is_share(results.metric):
         yield "Figures", f"{results.metric.replace('_', ' ')} in %; differences are in points, one of a hundred."
         yield (
@@ -160,6 +160,8 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
         (
             "chosen on ID validation data only. The shift that a model will meet is not known beforehand, so that a setting "
             "chosen on OOD data would promise what cannot be had. Test data, ID or OOD, were never chosen by."
+            + _LEARNS_FROM_VALIDATION
+            * any(method.name == "tpgm" for method in results.methods)
         ),
     )
     if (count := _intervals(results)) > 1:
@@ -170,6 +172,11 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
                 f"{count / 20:.1f} of these, on average, if no method made a difference."
             ),
         )
+
+
+_LEARNS_FROM_VALIDATION = (
+    " TPGM also learns its radii on the validation data, as its authors do: its validation figure flatters it."
+)
 
 
 def _intervals(results: ComparisonResults) -> int:
@@ -217,6 +224,13 @@ def _costs(results: ComparisonResults) -> list[Block]:
     if len(table.header) == 1:
         return []
     note = "In brackets: the change relative to plain fine-tuning on the same device. Time per step is the median of a run."
+    names = {method.name for method in results.methods}
+    if "lp-ft" in names:
+        note += " LP-FT's training time is without that of the linear probe that it starts from."
+    if names & {"l2-sp", "spd", "tpgm"} and any("ftp" in name for name in names):
+        note += (
+            " FTP's optimizer state holds its anchors; L2-SP, SPD and TPGM keep theirs beside the optimizer, uncounted."
+        )
     if len(devices) > 1:
         note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
     return _table(table, note)

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from ftp_hf.pretrained import new_parameters
 from ftp_hf.run_summary import DataFacts
 from ftp_hf.tasks import ImageTask, TaskData, TextOptions, TextTask
 from ftp_hf.tasks.classifier import compute_scores
+from ftp_hf.tasks.data import naming
 from ftp_hf.trainer import FTPTrainer
 from ftp_hf.training_args import FTPTrainingArguments
 
@@ -58,32 +60,45 @@ class Runner:
         self.config, self.runs = config, runs
         self.data = TaskData.load(config)
         kind = TextTask if isinstance(config.reading, TextOptions) else ImageTask
-        self.task: TextTask | ImageTask = kind(config.model, self.data.labels, config.reading, config.label_column)  # type: ignore[arg-type]
-        for facts, dataset in self.data.evaluations():
-            self.task.check(f"data set {facts.name!r}", dataset)
-            _check_classes(facts.name, dataset, config.label_column)
-        self.task.check("the training data", self.data.train)
-        _check_classes("train", self.data.train, config.label_column)
+        try:
+            self.task: TextTask | ImageTask = kind(config.model, self.data.labels, config.reading, config.label_column)  # type: ignore[arg-type]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"model: {config.model!r} cannot be read: {error}") from error
+        for key, name, dataset in self.data.named():
+            with naming(key):
+                self.task.check(f"data set {name!r}", dataset)
+                _check_classes(name, dataset, config.label_column)
         self._train = self.task.prepare(self.data.train, augment=True)
         self._validation = self.task.prepare(self.data.validation)
         self._tests: list[tuple[DataFacts, Dataset]] | None = None
 
     def check(self) -> None:
         """
-        Make the Trainer of each method once, so that what it refuses is known before anything is trained.
+        Make the Trainers of each method, with each value that is to be tried, so that what they refuse is known before
+        anything is trained.
 
         Raises:
             ValueError: as the Trainers do, with the name of the method.
         """
         for name, sweep in self.config.methods.items():
-            if METHODS[name].derived_from is None:
-                run = Run(name, {setting: values[0] for setting, values in sweep.items()}, self.config.sweep_seed)
+            # Each value once is enough, in whatever combination.
+            for values in itertools.zip_longest(*sweep.values()):
+                setting = {
+                    key: tried[0] if value is None else value
+                    for (key, tried), value in zip(sweep.items(), values, strict=True)
+                }
                 try:
-                    self._make_trainer(run, self.runs / "_check").create_optimizer()
+                    self._check_setting(name, setting)
                 except (TypeError, ValueError) as error:
-                    raise ValueError(f"method {name!r} cannot be trained: {error}") from error
+                    raise ValueError(f"methods: {name} cannot be trained: {error}") from error
         shutil.rmtree(self.runs / "_check", ignore_errors=True)
         _free_memory()
+
+    def _check_setting(self, method: str, setting: dict[str, float]) -> None:
+        if METHODS[method].derived_from is not None:
+            interpolate({}, {}, setting["alpha"])
+        else:
+            self._make_trainer(Run(method, setting, self.config.sweep_seed), self.runs / "_check").create_optimizer()
 
     def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
         """
@@ -98,27 +113,11 @@ class Runner:
         """
         folder = run.folder(self.runs, self.config)
         if not (folder / _TRAINED).is_file():
-            trainer = self._make_trainer(run, folder)
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(_Report(progress))
-            checkpoint = newest_whole(list_checkpoints(folder))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            trainer.save_model()
-            finished = ComparedRun(
-                run.method,
-                dict(run.setting),
-                run.seed,
-                trainer.run_summary(run.describe()),
-                trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-                optimizer_bytes=_optimizer_bytes(trainer),
-            )
-            _write(folder / _TRAINED, finished)
-            del trainer
-            _free_memory()
-        if PartialState().is_main_process:
-            for checkpoint in list_checkpoints(folder):
-                shutil.rmtree(checkpoint)
-        return _read(folder / _TRAINED)
+            self._fit(run, folder, progress)
+        self._forget_checkpoints(folder)
+        trained = _read(folder / _TRAINED)
+        _check_processes(trained)
+        return trained
 
     def evaluate(self, run: Run) -> ComparedRun:
         """
@@ -132,6 +131,7 @@ class Runner:
         file = folder / f"evaluated-{self._evaluation_digest()}.json"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
+            self._keep_weights(run.base if METHODS[run.method].derived_from else run)
             trainer = PlainTrainer(model=self._load(run), **self._trainer_options(self._arguments(run, folder)))
             trainer.remove_callback(PrinterCallback)
             for facts, dataset in self._evaluations():
@@ -153,8 +153,45 @@ class Runner:
         folder = run.folder(self.runs, self.config)
         if PartialState().is_main_process and folder.is_dir():
             for path in folder.iterdir():
-                if path.name.endswith((".safetensors", ".safetensors.index.json")):
+                if _holds_weights(path):
                     path.unlink()
+
+    def _fit(self, run: Run, folder: Path, progress: Progress = lambda _: None) -> None:
+        self._keep_weights(run.base)
+        trainer = self._make_trainer(run, folder)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Report(progress))
+        checkpoint = newest_whole(list_checkpoints(folder))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_model()
+        summary = trainer.run_summary(run.describe())
+        if checkpoint and summary.hardware:
+            summary.hardware.total_seconds = None  # of the part after the interruption it would be
+        finished = ComparedRun(
+            run.method,
+            dict(run.setting),
+            run.seed,
+            summary,
+            trainable_parameters=sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"]),
+            optimizer_bytes=_optimizer_bytes(trainer),
+        )
+        _write(folder / _TRAINED, finished)
+        del trainer
+        _free_memory()
+
+    def _forget_checkpoints(self, folder: Path) -> None:
+        if PartialState().is_main_process:
+            for checkpoint in list_checkpoints(folder):
+                shutil.rmtree(checkpoint)
+
+    def _keep_weights(self, run: Run | None) -> None:
+        """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
+        if run is None:
+            return
+        folder = run.folder(self.runs, self.config)
+        if (folder / _TRAINED).is_file() and not any(map(_holds_weights, folder.iterdir())):
+            self._fit(run, folder)
+            self._forget_checkpoints(folder)
 
     def _make_trainer(self, run: Run, folder: Path) -> Any:
         method = METHODS[run.method]
@@ -186,7 +223,12 @@ class Runner:
     def _arguments(self, run: Run, folder: Path) -> TrainingArguments:
         method = METHODS[run.method]
         kind = FTPTrainingArguments if issubclass(method.trainer, FTPTrainer) else TrainingArguments
-        training = {"logging_steps": 50, "dataloader_pin_memory": torch.cuda.is_available(), **self.config.training}
+        training = {
+            "logging_steps": 50,
+            "log_level_replica": "error",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            **self.config.training,
+        }
         if issubclass(method.trainer, (L2SPTrainerMixin, SPDTrainerMixin)):
             training["weight_decay"] = 0.0  # these methods take its place
         if "learning_rate" in run.setting:
@@ -311,6 +353,20 @@ def _sample(dataset: Dataset, count: int | None) -> Dataset:
 
 def _copied_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _holds_weights(path: Path) -> bool:
+    return path.name.endswith((".safetensors", ".safetensors.index.json"))
+
+
+def _check_processes(run: ComparedRun) -> None:
+    """The batch of a step grows with the processes, so that runs on other numbers of them are other runs."""
+    trained, now = (run.summary.hardware.processes if run.summary.hardware else 1), PartialState().num_processes
+    if trained != now:
+        raise ValueError(
+            f"{run.summary.name} was trained on {trained} process{'es' * (trained > 1)}, but this comparison runs on {now}: "
+            "the batches of its runs would differ. Start it as before, or give it another output_dir"
+        )
 
 
 def _optimizer_bytes(trainer: Trainer) -> int | None:

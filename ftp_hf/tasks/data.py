@@ -1,17 +1,18 @@
 """The data of a classification task: training, validation, ID test and OOD sets, all in one label space."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from ftp_hf.run_facts import data_facts
 from ftp_hf.run_summary import DataFacts
 
 from .datasets_by_name import DatasetSpec, check_labels, label_names
 
-__all__ = ["DataOptions", "TaskData"]
+__all__ = ["DataOptions", "TaskData", "naming"]
 
 
 @dataclass
@@ -103,24 +104,25 @@ class TaskData:
             raise ValueError("give either validation or validation_fraction, not both")
         if options.train_fraction is not None and options.max_train_samples is not None:
             raise ValueError("give either train_fraction or max_train_samples, not both")
-        train = DatasetSpec.parse(options.train).load()
-        labels = label_names(train, options.label_column)
-        validation = DatasetSpec.parse(options.validation).load() if options.validation else None
+        aliases = _aliases(options.label_aliases)
+        train = _load("train", options.train)
+        with naming("train"):
+            labels = label_names(train, options.label_column)
+            check_labels("train", train, options.label_column, labels, aliases)
+        validation = _load("validation", options.validation) if options.validation else None
         if options.validation_fraction is not None:
-            train, validation = _split(train, options.validation_fraction, options)
+            with naming("validation_fraction"):
+                train, validation = _split(train, options.validation_fraction, options.label_column, labels)
         if options.train_fraction is not None:
-            train = _split(train, 1 - options.train_fraction, options)[0]
+            with naming("train_fraction"):
+                train = _split(train, 1 - options.train_fraction, options.label_column, labels)[0]
         if options.max_train_samples is not None:
             train = train.select(range(min(options.max_train_samples, len(train))))
-        test = DatasetSpec.parse(options.test).load()
+        test = _load("test", options.test)
         specs = [DatasetSpec.parse(spec) for spec in options.ood]
         if repeated := {spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1}:
             raise ValueError(f"ood has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
-        ood = {spec.name: spec.load() for spec in specs}
-        aliases = dict(alias.split("=", 1) for alias in options.label_aliases)
-        for name, dataset in {"train": train, "validation": validation, "test": test, **ood}.items():
-            if dataset is not None:
-                check_labels(name, dataset, options.label_column, labels, aliases)
+        ood = {spec.name: _load("ood", text) for spec, text in zip(specs, options.ood, strict=True)}
         held_out = options.validation_fraction is not None
         facts = [
             _facts(train, "train", "train", options.train),
@@ -132,7 +134,19 @@ class TaskData:
             _facts(test, "test", "id", options.test),
             *(_facts(ood[spec.name], spec.name, "ood", text) for spec, text in zip(specs, options.ood, strict=True)),
         ]
-        return cls(train, validation, test, ood, labels, {(known.kind, known.name): known for known in facts})
+        loaded = cls(train, validation, test, ood, labels, {(known.kind, known.name): known for known in facts})
+        for key, name, dataset in loaded.named():
+            with naming(key):
+                check_labels(name, dataset, options.label_column, labels, aliases)
+        return loaded
+
+    def named(self) -> list[tuple[str, str, Dataset]]:
+        """The option that each data set comes from, what it is called, and itself."""
+        single = {"train": self.train, "validation": self.validation, "test": self.test}
+        return [
+            *((key, key, dataset) for key, dataset in single.items() if dataset is not None),
+            *(("ood", name, dataset) for name, dataset in self.ood.items()),
+        ]
 
     def evaluations(self) -> list[tuple[DataFacts, Dataset]]:
         """What a model is evaluated on, in this order: validation (where there is one), ID test and OOD sets."""
@@ -147,8 +161,31 @@ class TaskData:
         return replace(self, train=transform(self.train), validation=validation, test=transform(self.test), ood=ood)
 
 
-def _split(rows: Dataset, share: float, options: DataOptions) -> tuple[Dataset, Dataset]:
-    parts = rows.train_test_split(share, seed=0, stratify_by_column=options.label_column)
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Say in an error which option it is about."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{key}: {error}") from error
+
+
+def _load(key: str, text: str) -> Dataset:
+    with naming(key):
+        return DatasetSpec.parse(text).load()
+
+
+def _aliases(texts: list[str]) -> dict[str, str]:
+    if unclear := [text for text in texts if "=" not in text]:
+        raise ValueError(f"label_aliases: {unclear[0]!r} is not of the form OTHER=LABEL")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _split(rows: Dataset, share: float, column: str, labels: list[str]) -> tuple[Dataset, Dataset]:
+    if not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
+        rows = rows.cast_column(column, ClassLabel(names=labels))
+    parts = rows.train_test_split(share, seed=0, stratify_by_column=column)
     return parts["train"], parts["test"]
 
 

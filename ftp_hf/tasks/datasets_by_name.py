@@ -95,10 +95,12 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
         column (`str`): of class indices.
 
     Raises:
-        ValueError: there is no such column.
+        ValueError: there is no such column, or it holds something else.
     """
     _check_column("the training data", dataset, column)
     feature = dataset.features[column]
+    if not re.fullmatch(r"u?int\d+|bool", str(getattr(feature, "dtype", ""))):
+        raise ValueError(f"the column {column!r} must hold class indices from 0 on, not {feature}")
     if isinstance(feature, ClassLabel):
         return list(feature.names)
     return [str(label) for label in sorted(set(dataset[column]))]

@@ -13,6 +13,7 @@ from tiny_data import image_config, write_config
 
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.compare.plan import Run, settings_of
+from ftp_hf.compare.runner import Runner
 from ftp_hf.plain_data import plain
 from ftp_hf.run_lock import run_lock
 
@@ -118,6 +119,68 @@ def test_nothing_is_done_twice(compared):
     again = compare(config, folder)
     assert plain(again.runs) == plain(results.runs)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+
+
+@pytest.mark.slow
+def test_what_is_trained_is_counted(compared):
+    _, results, _ = compared
+    counts = {name: results.chosen_runs(name)[0].trainable_parameters for name in ALL}
+    assert counts["linear-probe"] == 2 * 16 + 2, "the head alone"
+    assert counts["plain"] == counts["lp-ft"] == counts["ftp"] == counts["tpgm"] > counts["lora"] > 34
+
+
+@pytest.mark.slow
+def test_weights_that_were_forgotten_are_trained_again_when_they_are_chosen(images, tmp_path):
+    both = load(tmp_path, image_config(images, methods=["plain"], seeds=[0]))
+    first = compare(both, tmp_path / "out")
+    chosen = first.method("plain").chosen
+    other = next(rate for rate in both.learning_rate if {"learning_rate": rate} != chosen)
+    run = Run("plain", {"learning_rate": other}, 0)
+    assert not list(run.folder(tmp_path / "out" / "runs", both).glob("*.safetensors"))
+    methods = {"plain": {}, "wise-ft": {"alpha": 1.0}}
+    alone = load(tmp_path, image_config(images, methods=methods, seeds=[0], learning_rate=[other]))
+    again, anew = compare(alone, tmp_path / "out"), compare(alone, tmp_path / "anew")
+    assert figures(again) == figures(anew)
+    assert not list((tmp_path / "out").glob("runs/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_the_time_of_an_interrupted_run_is_not_that_of_its_end(images, tmp_path):
+    config = load(tmp_path, image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-3]))
+    run, runner = Run("plain", {"learning_rate": 1e-3}, 0), Runner(config, tmp_path)
+
+    def killed(share):
+        if share == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(run, killed)
+    resumed = runner.train(run).summary
+    assert resumed.steps == 8
+    assert resumed.hardware.total_seconds is None
+    assert resumed.hardware.seconds_per_step > 0
+
+
+@pytest.mark.slow
+def test_several_processes_make_one_comparison(images, tmp_path):
+    file = write_config(tmp_path, image_config(images, methods=["plain", "ftp", "tpgm"], learning_rate=[1e-3]))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "out")]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stderr.count("6/6") == 1
+    results = ComparisonResults.load(tmp_path / "out")
+    assert {run.summary.hardware.processes for run in results.runs} == {2}
+    assert {run.summary.steps for run in results.runs} == {4}, "32 rows in 2 epochs of 2 × 8 rows a step"
+    with pytest.raises(ValueError, match="was trained on 2 processes, but this comparison runs on 1"):
+        compare(ComparisonConfig.load(file), tmp_path / "out")
+
+
+def test_processes_that_would_not_join_are_refused(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"launched as 2 processes .* write use_cpu: true under training"):
+        compare(load(tmp_path, image_config(images, training={"num_train_epochs": 1})), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -354,6 +354,18 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
         write_report(comparison(), tmp_path)
 
 
+def test_what_sets_a_method_apart_is_said():
+    def text(*methods):
+        return report_texts(comparison(dict.fromkeys(methods, PLAIN)), {})["report.md"]
+
+    every = text("plain", "lp-ft", "tpgm", "ftp")
+    assert "TPGM also learns its radii on the validation data" in every
+    assert "LP-FT's training time is without that of the linear probe" in every
+    assert "L2-SP, SPD and TPGM keep theirs beside the optimizer" in every
+    few = text("plain", "ftp")
+    assert not any(words in few for words in ("TPGM", "LP-FT", "beside the optimizer"))
+
+
 def test_radius_grid():
     radii = {
         "bert.embeddings.word.weight": 1.0,

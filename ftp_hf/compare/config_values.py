@@ -1,0 +1,84 @@
+"""Checks of the values in a config; their errors name the key, the value and what is allowed."""
+
+import difflib
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["check_keys", "check_positive", "check_types", "is_list_of", "read_numbers"]
+
+
+def is_list_of(kind: type, value: Any) -> bool:
+    """Whether it is a list of values of a type; truth values are no integers here."""
+    return isinstance(value, list) and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+
+
+def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -> None:
+    """Raise `ValueError` for a key that is not allowed, with the one that may have been meant."""
+    allowed = sorted(allowed)
+    for key in content:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), allowed, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
+
+
+# By the hint of an option: how it is called, and what it may be.
+_TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    float: ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    dict[str, Any]: ("a mapping", lambda value: isinstance(value, dict)),
+    list[str]: ("a list of texts", lambda value: is_list_of(str, value)),
+}
+
+
+def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
+    """
+    Raise `ValueError` for a value that the type of its option does not allow.
+
+    Args:
+        where (`str`): what the key is printed after, such as `"training: "`.
+        kind (`type`): the dataclass of the options. Types other than plain ones, and `None`, pass.
+        content (mapping from `str`): the values.
+    """
+    for key, hint in get_type_hints(kind).items():
+        options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        known = [_TYPES.get(option) for option in options if option is not type(None)]
+        value = content.get(key)
+        if value is None or None in known or any(is_one(value) for _, is_one in filter(None, known)):
+            continue
+        point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if float in options and isinstance(value, str) else ""
+        raise ValueError(
+            f"{where}{key} must be {' or '.join(name for name, _ in filter(None, known))}, got {value!r}{point}"
+        )
+
+
+def check_positive(key: str, value: float | None) -> None:
+    """Raise `ValueError` unless a number is above zero or missing."""
+    if value is not None and value <= 0:
+        raise ValueError(f"{key} must be positive, got {value!r}")
+
+
+def read_numbers(key: str, value: Any) -> list[float]:
+    """
+    A number or a list of them, as a list.
+
+    Raises:
+        ValueError: it is neither, a number is not finite or there twice, or a learning rate is not positive.
+    """
+    values = value if isinstance(value, list) else [value]
+    # YAML reads 1e-3, without a point, as text.
+    try:
+        numbers = [float(number) for number in values if not isinstance(number, bool)]
+    except (TypeError, ValueError):
+        numbers = []
+    if not values or len(numbers) < len(values) or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{key} must be a number or a list of numbers, got {value!r}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{key} has a value twice: {value!r}")
+    if key.endswith("learning_rate") and min(numbers) <= 0:
+        raise ValueError(f"{key} must be positive, got {value!r}")
+    return numbers
