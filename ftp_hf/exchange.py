@@ -18,12 +18,9 @@ from .kernels import Kernels
 from .low_rank_tensor import LowRankTensor
 from .projected_tensor import ProjectedTensor
 from .projection import RADIUS_FLOOR
-from .sharding import Sharding
+from .sharding import gathered
 
 __all__ = ["Batch", "put_together", "whole_values"]
-
-# Renamed in torch 2.13; the old name warns at every call.
-_ALL_GATHER = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
 
 
 class Batch(NamedTuple):
@@ -102,17 +99,8 @@ def whole_values(
         everything = len(numbers) == len(tensors)
         index = slice(None) if everything else torch.tensor(numbers, device=values.device)
         splits_rows = _mask(tuple(sharding.splits_rows for sharding in shardings), values.device)
-        values[index] = _whole(_gathered(values[index], shardings[0]), splits_rows)
+        values[index] = _whole(gathered(values[index], shardings[0].group, shardings[0].device_type), splits_rows)
     return values[:, :-1], values[:, -1]
-
-
-def _gathered(values: Tensor, sharding: Sharding) -> Tensor:
-    """The values of every process, along a new first dimension."""
-    sent = values.to(sharding.device_type).contiguous()
-    processes = torch.distributed.get_world_size(sharding.group)
-    received = sent.new_empty(processes * len(sent), *sent.shape[1:])
-    getattr(torch.distributed, _ALL_GATHER)(received, sent, group=sharding.group)
-    return received.view(processes, *sent.shape).to(values.device)
 
 
 def _whole(parts: Tensor, splits_rows: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from . import projection
 from .exchange import whole_values
+from .kernels import batches
 from .low_rank_tensor import LowRankTensor
 from .projected_tensor import HELD_DTYPES, ProjectedTensor
 
@@ -52,7 +53,12 @@ def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Te
     """
     if not tensors:
         return []
-    distances = torch.stack([tensor.distance().cpu() for tensor in tensors])
+    known = {
+        tensor.name: distance
+        for kernels, batch in batches(tensors)
+        for tensor, distance in zip(batch, kernels.distances(batch).cpu(), strict=True)
+    }
+    distances = torch.stack([known[tensor.name] for tensor in tensors])
     _, distances = whole_values(tensors, torch.zeros(len(tensors), 0), distances)
     return [tensor.first_state(distance) for tensor, distance in zip(tensors, distances, strict=True)]
 

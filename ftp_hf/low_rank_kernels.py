@@ -9,13 +9,14 @@ from . import projection
 from .low_rank import inner_products
 from .low_rank_tensor import LowRankTensor
 from .radii import RadiusState
+from .sharding import whole_tensors
 
 __all__ = ["distances", "project", "radius_gradients"]
 
 
 def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:
     """`∇γ(t)` of every update, as in [`eager_kernels.radius_gradients`]."""
-    return torch.stack([_radius_gradient(tensor) for tensor in batch])
+    return torch.stack([_radius_gradient(*known) for known in zip(batch, _row_norms(batch), strict=True)])
 
 
 def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
@@ -24,7 +25,7 @@ def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: T
     radii = RadiusState.gather(rows)
     if gradients is not None:
         radii = radii.learned(gradients, batch[0].group)
-    results = [_project(tensor, radius) for tensor, radius in zip(batch, radii.radius, strict=True)]
+    results = [_project(*known) for known in zip(batch, _row_norms(batch), radii.radius, strict=True)]
     found, projected = (torch.stack(values) for values in zip(*results, strict=True))
     settled = radii.settled(found if largest is None else largest, projected)
     # The factors keep the direction at the floor, so that the update never has to rest at its anchor.
@@ -33,21 +34,34 @@ def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: T
 
 def distances(batch: Sequence[LowRankTensor]) -> Tensor:
     """The largest row norm of each update, as in [`eager_kernels.distances`]."""
-    return torch.stack([tensor.distance() for tensor in batch])
+    return torch.stack([_largest(norms) for norms in _row_norms(batch)])
 
 
-def _radius_gradient(tensor: LowRankTensor) -> Tensor:
+def _row_norms(batch: Sequence[LowRankTensor]) -> list[Tensor]:
+    """
+    `‖ΔW‖₁` of the rows that this process has. Every process has rows of the left factors, but needs the whole right ones:
+    those of a sharded batch arrive together.
+    """
+    whole = iter(whole_tensors([columns for tensor in batch for columns in tensor.columns]))
+    return [tensor.row_norms([next(whole) for _ in tensor.columns]) for tensor in batch]
+
+
+def _radius_gradient(tensor: LowRankTensor, norms: Tensor) -> Tensor:
     products = [
         inner_products(gradient.to(rows), rows)
         for gradient, rows in zip(tensor.gradient_views(), tensor.row_views(), strict=True)
     ]
-    return (sum(products[1:], products[0]) / tensor.row_norms().clamp(max=tensor.radius_state.radius)).sum()
+    return (sum(products[1:], products[0]) / norms.clamp(max=tensor.radius_state.radius)).sum()
 
 
-def _project(tensor: LowRankTensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    norms = tensor.row_norms()
+def _project(tensor: LowRankTensor, norms: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     outside = projection.projected_rows(radius, norms)
     factors = torch.where(outside, radius / norms, 1)
     for rows in tensor.row_views():
         rows.mul_(factors.unsqueeze(2))
-    return torch.cat([norms.new_zeros(1), norms.flatten()]).max(), outside.sum().to(radius)
+    return _largest(norms), outside.sum().to(radius)
+
+
+def _largest(norms: Tensor) -> Tensor:
+    """0-D; 0 where this process has no rows."""
+    return torch.cat([norms.new_zeros(1), norms.flatten()]).max()

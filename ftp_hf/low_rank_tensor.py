@@ -1,11 +1,10 @@
 """One low-rank update that is projected: what it is made of, and what a step needs to know of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from .low_rank import row_norms
 from .radii import RadiusState
@@ -184,22 +183,19 @@ class LowRankTensor(NamedTuple):
             for product, gradient in zip(self.update.products, gradients, strict=True)
         ]
 
-    def row_norms(self) -> Tensor:
+    def row_norms(self, columns: Sequence[Tensor]) -> Tensor:
         """
-        `‖ΔW‖₁` of the rows that this process has, plus 1e-8: (blocks, rows). Of a sharded update, every process has to
-        call it, because each has rows of the left factor but needs the whole right one.
+        `‖ΔW‖₁` of the rows that this process has, plus 1e-8: (blocks, rows).
+
+        Args:
+            columns (sequence of `Tensor`): the right factor of each product, whole: [`columns`] may be sharded.
         """
-        whole = [columns.full_tensor() if isinstance(columns, DTensor) else columns for columns in self.columns]
         matrices = [
-            product.matrices(local(rows).detach(), columns.detach())
-            for product, rows, columns in zip(self.update.products, self.rows, whole, strict=True)
+            product.matrices(local(rows).detach(), right.detach())
+            for product, rows, right in zip(self.update.products, self.rows, columns, strict=True)
         ]
         lefts, rights = zip(*matrices, strict=True)
         return row_norms(*(matrices[0] if len(matrices) == 1 else (torch.cat(lefts, dim=2), torch.cat(rights, dim=1))))
-
-    def distance(self) -> Tensor:
-        """The largest row norm, 0-D; 0 where this process has no rows."""
-        return torch.cat([self.weight.new_zeros(1), self.row_norms().flatten()]).max()
 
     def first_state(self, radius: Tensor) -> dict[str, Tensor]:
         """

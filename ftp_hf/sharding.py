@@ -6,15 +6,20 @@ processes. The radius belongs to the whole tensor, and every process keeps the s
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Shard, distribute_tensor
 
-__all__ = ["Sharding", "like", "local", "local_part_of"]
+__all__ = ["Sharding", "gathered", "like", "local", "local_part_of", "whole_tensors"]
+
+# Renamed in torch 2.13; the old name warns at every call.
+_ALL_GATHER = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
 
 
 class Sharding(NamedTuple):
@@ -110,3 +115,70 @@ def local_part_of(whole: Tensor, tensor: Tensor) -> Tensor:
         return whole.redistribute(tensor.device_mesh, tensor.placements).to_local()
     # Every process has the whole tensor, so nothing has to be sent.
     return distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
+
+
+def gathered(values: Tensor, group: ProcessGroup, device_type: str) -> Tensor:
+    """
+    The values of every process, along a new first dimension.
+
+    Args:
+        values (`Tensor`): of one shape on all processes.
+        group (`ProcessGroup`): the processes.
+        device_type (`str`): of the tensors that they can send.
+    """
+    sent = values.to(device_type).contiguous()
+    processes = torch.distributed.get_world_size(group)
+    received = sent.new_empty(processes * len(sent), *sent.shape[1:])
+    getattr(torch.distributed, _ALL_GATHER)(received, sent, group=group)
+    return received.view(processes, *sent.shape).to(values.device)
+
+
+def whole_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """
+    Whole tensors, from the parts of all processes: one all-gather for all of one dtype (and process group), where
+    `DTensor.full_tensor` takes one or more for each. Every process has to call it, with the same tensors.
+
+    Args:
+        tensors (sequence of `Tensor`): `DTensor`s, and ordinary ones, which are returned as they are.
+    """
+    whole: dict[int, Tensor] = {}
+    together: dict[tuple[ProcessGroup, str, torch.dtype], list[int]] = {}
+    for number, tensor in enumerate(tensors):
+        if not isinstance(tensor, DTensor):
+            whole[number] = tensor
+        elif (cut := _only_cut(tensor.placements)) is None:
+            whole[number] = tensor.full_tensor()
+        else:
+            mesh = tensor.device_mesh
+            together.setdefault((mesh.get_group(cut), mesh.device_type, tensor.dtype), []).append(number)
+    for (group, device_type, _), numbers in together.items():
+        whole |= zip(
+            numbers, _gathered_tensors([tensors[number] for number in numbers], group, device_type), strict=True
+        )
+    return [whole[number] for number in range(len(tensors))]
+
+
+def _gathered_tensors(tensors: Sequence[Any], group: ProcessGroup, device_type: str) -> list[Tensor]:
+    dims = [next(placement.dim for placement in tensor.placements if placement.is_shard()) for tensor in tensors]
+    processes = torch.distributed.get_world_size(group)
+    parts = [_padded_part(tensor, dim, processes) for tensor, dim in zip(tensors, dims, strict=True)]
+    received = gathered(torch.cat([part.flatten() for part in parts]), group, device_type)
+    of_each = torch.split(received, [part.numel() for part in parts], dim=1)
+    return [
+        values.reshape(-1, *part.shape[1:])[: tensor.shape[dim]].movedim(0, dim)
+        for tensor, dim, part, values in zip(tensors, dims, parts, of_each, strict=True)
+    ]
+
+
+def _padded_part(tensor: DTensor, dim: int, processes: int) -> Tensor:
+    """The part of this process, sharded dimension first, filled up to the size of the largest part."""
+    part = tensor.to_local().detach().movedim(dim, 0)
+    padded = part.new_zeros(-(-tensor.shape[dim] // processes), *part.shape[1:])
+    padded[: len(part)] = part
+    return padded
+
+
+def _only_cut(placements: tuple[Placement, ...]) -> int | None:
+    """The dimension of the mesh along which a tensor is cut into parts of equal size but the last; `None` if it is otherwise."""
+    cuts = [dim for dim, placement in enumerate(placements) if not placement.is_replicate()]
+    return cuts[0] if len(cuts) == 1 and type(placements[cuts[0]]) is Shard else None

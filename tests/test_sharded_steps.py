@@ -67,6 +67,14 @@ def test_what_a_process_sends_is_16_bytes_a_tensor(stepped, processes):
 
 
 @slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_tensors_are_gathered_together(stepped, processes):
+    for rank in stepped(processes):
+        # One for each dtype.
+        assert rank["gathered"] == {"equal": True, "tensors": 24, "collectives": 2}
+
+
+@slow
 def test_an_overflow_on_one_process_skips_the_step_on_all(stepped):
     for rank in stepped(2):
         assert rank["scaled_steps"] == [True, True, False, True]

@@ -23,8 +23,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
-from ftp_hf import FTPSGD, FTPAdamW, eager_kernels, exchange, kernels, triton_kernels
-from ftp_hf.sharding import local
+from ftp_hf import FTPSGD, FTPAdamW, eager_kernels, kernels, sharding, triton_kernels
+from ftp_hf.sharding import local, whole_tensors
 
 # Fewer rows than processes, as many, more, and a number that does not divide; single rows; and what makes row blocks.
 SHAPES = {
@@ -121,7 +121,7 @@ def sent_by_a_step(mesh):
     }
     optimizer = FTPAdamW(parameters.items(), lr=1e-2, **OPTIONS)
     sizes = []
-    gather = getattr(dist, exchange._ALL_GATHER)
+    gather = getattr(dist, sharding._ALL_GATHER)
 
     def counting(received, sent, **options):
         sizes.append(sent.nbytes)
@@ -131,9 +131,23 @@ def sent_by_a_step(mesh):
         for parameter in parameters.values():
             parameter.grad = torch.ones_like(parameter)
         sizes.clear()
-        with mock.patch.object(dist, exchange._ALL_GATHER, counting):
+        with mock.patch.object(dist, sharding._ALL_GATHER, counting):
             optimizer.step()
     return {"tensors": len(optimizer.radii()), "bytes": sum(sizes)}
+
+
+def gathered_together(mesh):
+    """Whether shards of all shapes come together as the tensors that they were cut from, and in how many collectives."""
+    generator = torch.Generator().manual_seed(0)
+    wholes = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    shards = [sharded(whole, name, mesh) for name, whole in wholes.items()]
+    halves = [distribute_tensor(whole.bfloat16(), mesh, [Shard(whole.ndim - 1)]) for whole in wholes.values()]
+    others = [torch.ones(3), distribute_tensor(torch.ones(3), mesh, [Replicate()])]
+    with CommDebugMode() as counter:
+        found = whole_tensors([*shards, *halves, *others])
+    expected = [*wholes.values(), *(whole.bfloat16() for whole in wholes.values()), torch.ones(3), torch.ones(3)]
+    equal = [torch.equal(tensor, whole) for tensor, whole in zip(found, expected, strict=True)]
+    return {"equal": all(equal), "tensors": len(equal), "collectives": counter.get_total_counts()}
 
 
 def scaled_steps(mesh):
@@ -210,6 +224,7 @@ def main(output):
     mesh = init_device_mesh("cpu", (world,))
     assert isinstance(sharded(torch.ones(4, 3), "four-rows.weight", mesh), DTensor)
     results = {"world_size": world, "sent": sent_by_a_step(mesh), "scaled_steps": scaled_steps(mesh)}
+    results["gathered"] = gathered_together(mesh)
     fused = PROJECTED["FTPAdamW-fused"]
     results["optimizers"] = {"FTPAdamW-fused": compare(fused, mesh)}
     if world == 2:
