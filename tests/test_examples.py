@@ -10,9 +10,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, Value, load_dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from ftp_hf import RunSummary
 from ftp_hf.tasks import TaskData
@@ -118,6 +123,22 @@ def test_resuming_an_example(digits, tmp_path):
 def parse(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["image_classification.py", *map(str, flags)])
     return finetuning.parse_arguments(finetuning.ScriptArguments)
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_the_pre_trained_vit_is_as_good_as_its_card_says():
+    folder = ROOT / "examples" / "tiny_imagenet" / "vit"
+    model = AutoModelForImageClassification.from_pretrained(folder).eval()
+    processor = AutoImageProcessor.from_pretrained(folder)
+    rows = load_dataset(str(SHARED / "vision" / "tiny_imagenet_32"), split="validation")
+    right = 0
+    with torch.inference_mode():
+        for batch in rows.iter(500):
+            pixels = processor([image.convert("RGB") for image in batch["image"]], return_tensors="pt")
+            right += int((model(**pixels).logits.argmax(-1) == torch.tensor(batch["label"])).sum())
+    accuracies = re.search(r"^\| accuracy .*\|$", (folder / "README.md").read_text(), re.MULTILINE)[0]
+    assert accuracies.split("|")[-2].strip() == f"{100 * right / len(rows):.1f}"
 
 
 @pytest.mark.slow
