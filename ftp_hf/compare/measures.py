@@ -33,7 +33,7 @@ CURVE = "wise-ft"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method takes, and that relative to plain fine-tuning on the same device."""
+    """What a method takes, and that relative to plain fine-tuning, where the seeds tell the two apart."""
 
     mean: float
     ratio: float | None
@@ -135,7 +135,8 @@ def severity_curve(results: ComparisonResults, method: str, corruption: str | No
 def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
     """
     The mean over the seeds of what a run took, and its ratio to plain fine-tuning over the seeds that both have on the
-    same device: times of different machines say nothing about methods.
+    same device: times of different machines say nothing about methods, and those of a busy machine only what is outside
+    the interval of their differences.
 
     Args:
         results ([`ComparisonResults`]): with hardware facts.
@@ -145,10 +146,9 @@ def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
     taken, plain = _taken(results, method, what), _taken(results, REFERENCE, what)
     if not taken:
         return None
-    pairs = [(value, plain[key]) for key, value in taken.items() if plain.get(key)]
-    ratio = (
-        statistics.fmean(value for value, _ in pairs) / statistics.fmean(value for _, value in pairs) if pairs else None
-    )
+    ours, theirs = ({key[0]: values[key] for key in taken.keys() & plain.keys()} for values in (taken, plain))
+    known = paired_difference(ours, theirs)
+    ratio = statistics.fmean(ours.values()) / statistics.fmean(theirs.values()) if known and known.is_clear else None
     return Cost(statistics.fmean(taken.values()), ratio)
 
 

@@ -223,7 +223,14 @@ def _costs(results: ComparisonResults) -> list[Block]:
     table = costs_table(results)
     if len(table.header) == 1:
         return []
-    note = "In brackets: the change relative to plain fine-tuning on the same device. Time per step is the median of a run."
+    note = (
+        "In brackets: the change relative to plain fine-tuning on the same device, where the seeds tell it apart. Time per "
+        "step is the median of a run."
+    )
+    if any(device.startswith("CPU") for device in devices):
+        note += (
+            " On a CPU, what earlier runs left behind is in the peak memory of later ones: a few percent say nothing."
+        )
     names = {method.name for method in results.methods}
     if "lp-ft" in names:
         note += " LP-FT's training time is without that of the linear probe that it starts from."

@@ -160,10 +160,7 @@ def _cost(results: ComparisonResults, method: str, before: str) -> str:
     """`, at +4 % time per step and −10 % peak memory`."""
     known = {"time per step": "seconds_per_step", "peak memory": "peak_memory_bytes"}
     costs = {label: cost(results, method, what) for label, what in known.items()}
-    changes = {label: change(each.ratio) for label, each in costs.items() if each and each.ratio}
-    parts = [
-        f"{text} {label}" for label, text in changes.items() if not (label == "peak memory" and text.startswith("±"))
-    ]
+    parts = [f"{change(each.ratio)} {label}" for label, each in costs.items() if each and each.ratio is not None]
     return f"{before}at {' and '.join(parts)}" if parts else ""
 
 

@@ -107,7 +107,7 @@ def _run(method, setting, seed, point, ood, corruptions, metric):
             "CPU, 2 cores",
             seconds_per_step=STEP_SECONDS.get(method, 0.5) * (1 + 0.01 * seed),
             total_seconds=60.0,
-            peak_memory_bytes=2**30 + (2**29 if method == "tpgm" else 0),
+            peak_memory_bytes=int((1.5 if method == "tpgm" else 1.0) * (2**30 + 2**20 * seed)),
         ),
         projection=_projection(seed) if "ftp" in method else None,
         versions={"torch": "2.13.0", "transformers": "5.23.0"},

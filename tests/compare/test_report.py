@@ -146,8 +146,8 @@ def figures(results):
         found |= {f"{1000 * cost(results, method.name, 'seconds_per_step').mean:.3g}"}
         found |= {f"{cost(results, method.name, 'seconds_per_step').mean:.3g}"}
         found |= {f"{cost(results, method.name, 'peak_memory_bytes').mean / 2**30:.2f}"}
-        found |= {f"{cost(results, method.name, 'peak_memory_bytes').ratio * 100 - 100:.0f}"}
-        found |= {f"{abs(cost(results, method.name, 'seconds_per_step').ratio * 100 - 100):.0f}"}
+        found |= {f"{(cost(results, method.name, 'peak_memory_bytes').ratio or 1) * 100 - 100:.0f}"}
+        found |= {f"{abs((cost(results, method.name, 'seconds_per_step').ratio or 1) * 100 - 100):.0f}"}
         for run in runs:
             found |= {f"{run.optimizer_bytes / 2**20:.1f}", f"{run.trainable_parameters:,}"}
             found |= {f"{value:.3g}" for value in dataclasses.astuple(run.drift)[:5]}

@@ -19,6 +19,7 @@ from ftp_hf.compare.measures import (
 )
 from ftp_hf.compare.results import ComparisonResults
 from ftp_hf.compare.statistics import matched_ood, paired_difference, pareto_front, relative_change
+from ftp_hf.compare.verdict import verdicts
 
 
 def test_paired_difference_by_hand():
@@ -115,12 +116,21 @@ def test_costs_are_compared_on_the_same_device():
     assert cost(results, "ftp", "seconds_per_step").mean == pytest.approx(0.52 * 1.01)
     assert cost(results, "ftp", "seconds_per_step").ratio == pytest.approx(1.04)
     assert cost(results, "tpgm", "peak_memory_bytes").ratio == pytest.approx(1.5)
+    assert cost(results, "ftp", "peak_memory_bytes").ratio is None, "it takes the same"
     for run in results.chosen_runs("ftp"):
         run.summary.hardware.device = "GPU"
     assert cost(results, "ftp", "seconds_per_step").ratio is None
     for run in results.chosen_runs("tpgm"):
         run.summary.hardware = None
     assert cost(results, "tpgm", "seconds_per_step") is None
+
+
+def test_a_busy_machine_is_not_the_method():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    # Plain fine-tuning takes 0.5, 0.505 and 0.51 s: the differences are 0.02, 0.0202 and 0.3.
+    results.chosen_runs("ftp")[2].summary.hardware.seconds_per_step = 0.81
+    assert cost(results, "ftp", "seconds_per_step").ratio is None
+    assert "time per step" not in verdicts(results)[0].sentence
 
 
 def test_radii_are_medians_over_the_seeds():
