@@ -147,4 +147,13 @@ class ComparisonResults:
             FileNotFoundError: there is none.
             ValueError: it is not a comparison of this version.
         """
-        return build(cls, json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+        file = folder / RESULTS
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: name the output_dir of a comparison that has finished")
+        try:
+            return build(cls, json.loads(file.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file} is not a comparison: {error}. If another version of ftp_hf wrote it, start the comparison again: "
+                "finished runs are not repeated"
+            ) from error

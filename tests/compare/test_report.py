@@ -326,7 +326,9 @@ def test_the_command_writes_a_report_again_from_its_results(tmp_path, capsys):
     for name in ("report.html", "report.md"):
         assert (tmp_path / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
     assert main(["report", str(tmp_path / "nowhere")]) == 1
-    assert "results.json" in capsys.readouterr().err
+    assert "results.json does not exist" in capsys.readouterr().err
+    assert main(["report", str(CARDS / "digits-vit-ftp")]) == 1
+    assert "results.json is not a comparison: unknown keys" in capsys.readouterr().err
 
 
 @pytest.mark.slow
