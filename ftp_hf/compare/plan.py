@@ -17,6 +17,7 @@ Setting = Mapping[str, float]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "max_eval_samples", "corruptions", "rules"}
+_EVALUATED_ON = {"test", "ood", "max_eval_samples", "corruptions", "label_aliases"}
 _OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds"}
 
 
@@ -46,8 +47,18 @@ class Run:
             runs (`Path`): the folder of all runs.
             config ([`ComparisonConfig`]): what they have in common.
         """
-        digest = hashlib.sha256(json.dumps(self._definition(config), sort_keys=True).encode()).hexdigest()
-        return runs / f"{self.method}-{digest[:10]}-seed{self.seed}"
+        return runs / f"{self.method}-{_digest(self._definition(config))}-seed{self.seed}"
+
+    def evaluation_file(self, runs: Path, config: ComparisonConfig) -> Path:
+        """
+        Where its evaluation is kept: named after the data that it is evaluated on.
+
+        Args:
+            runs (`Path`): the folder of all runs.
+            config ([`ComparisonConfig`]): names the data.
+        """
+        data = {key: value for key, value in asdict(config).items() if key in _EVALUATED_ON}
+        return self.folder(runs, config) / f"evaluated-{_digest(data)}.json"
 
     def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
         common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
@@ -76,3 +87,7 @@ def choose(figures: list[tuple[dict[str, float], float]]) -> dict[str, float]:
         figures (list of pairs): setting and ID validation figure; larger is better.
     """
     return max(figures, key=lambda figure: figure[1])[0]
+
+
+def _digest(definition: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:10]

@@ -2,32 +2,24 @@
 
 import dataclasses
 import gc
-import hashlib
 import itertools
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
-from ftp_hf.atomic_files import replacing
 from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
 from ftp_hf.checkpoint_loading import load_weights
 from ftp_hf.checkpoints import list_checkpoints, newest_whole
-from ftp_hf.corruptions import corruption
-from ftp_hf.plain_data import build, plain
 from ftp_hf.plain_trainer import PlainTrainer
 from ftp_hf.pretrained import new_parameters
-from ftp_hf.run_summary import DataFacts
-from ftp_hf.tasks import ImageTask, TaskData, TextOptions, TextTask
+from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.classifier import compute_scores
-from ftp_hf.tasks.data import naming
 from ftp_hf.trainer import FTPTrainer
 from ftp_hf.training_args import FTPTrainingArguments
 
@@ -36,13 +28,12 @@ from .drift import measure_drift
 from .methods import METHODS, Method, make_trainer, projection_options
 from .plan import Run
 from .results import ComparedRun, Drift
+from .run_data import RunData
+from .run_files import TRAINED, forget_checkpoints, forget_weights, has_weights, read_run, write_run
 
 __all__ = ["Runner"]
 
 Progress = Callable[[float], None]
-
-_TRAINED = "trained.json"
-_SENSITIVITY_ROWS = 16
 
 
 class Runner:
@@ -58,19 +49,8 @@ class Runner:
 
     def __init__(self, config: ComparisonConfig, runs: Path) -> None:
         self.config, self.runs = config, runs
-        self.data = TaskData.load(config)
-        kind = TextTask if isinstance(config.reading, TextOptions) else ImageTask
-        try:
-            self.task: TextTask | ImageTask = kind(config.model, self.data.labels, config.reading, config.label_column)  # type: ignore[arg-type]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model: {config.model!r} cannot be read: {error}") from error
-        for key, name, dataset in self.data.named():
-            with naming(key):
-                self.task.check(f"data set {name!r}", dataset)
-                _check_classes(name, dataset, config.label_column)
-        self._train = self.task.prepare(self.data.train, augment=True)
-        self._validation = self.task.prepare(self.data.validation)
-        self._tests: list[tuple[DataFacts, Dataset]] | None = None
+        self.data = RunData(config)
+        self.task = self.data.task
 
     def check(self) -> None:
         """
@@ -112,10 +92,10 @@ class Runner:
             [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch.
         """
         folder = run.folder(self.runs, self.config)
-        if not (folder / _TRAINED).is_file():
+        if not (folder / TRAINED).is_file():
             self._fit(run, folder, progress)
-        self._forget_checkpoints(folder)
-        trained = _read(folder / _TRAINED)
+        forget_checkpoints(folder)
+        trained = read_run(folder / TRAINED)
         _check_processes(trained)
         return trained
 
@@ -127,14 +107,13 @@ class Runner:
         Args:
             run ([`Run`]): which, or whose base, was trained.
         """
-        folder = run.folder(self.runs, self.config)
-        file = folder / f"evaluated-{self._evaluation_digest()}.json"
+        folder, file = run.folder(self.runs, self.config), run.evaluation_file(self.runs, self.config)
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             self._keep_weights(run.base if METHODS[run.method].derived_from else run)
             trainer = PlainTrainer(model=self._load(run), **self._trainer_options(self._arguments(run, folder)))
             trainer.remove_callback(PrinterCallback)
-            for facts, dataset in self._evaluations():
+            for facts, dataset in self.data.evaluations:
                 metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{facts.name}")
                 trainer.note_evaluation(metrics, facts)
             measured = trainer.run_summary(run.describe())
@@ -143,18 +122,14 @@ class Runner:
             summary = dataclasses.replace(
                 known.summary, name=measured.name, results=measured.results, data=measured.data
             )
-            _write(file, dataclasses.replace(known, summary=summary, drift=drift))
+            write_run(file, dataclasses.replace(known, summary=summary, drift=drift))
             del trainer
             _free_memory()
-        return _read(file)
+        return read_run(file)
 
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
-        folder = run.folder(self.runs, self.config)
-        if PartialState().is_main_process and folder.is_dir():
-            for path in folder.iterdir():
-                if _holds_weights(path):
-                    path.unlink()
+        forget_weights(run.folder(self.runs, self.config))
 
     def _fit(self, run: Run, folder: Path, progress: Progress = lambda _: None) -> None:
         self._keep_weights(run.base)
@@ -175,23 +150,18 @@ class Runner:
             trainable_parameters=sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"]),
             optimizer_bytes=_optimizer_bytes(trainer),
         )
-        _write(folder / _TRAINED, finished)
+        write_run(folder / TRAINED, finished)
         del trainer
         _free_memory()
-
-    def _forget_checkpoints(self, folder: Path) -> None:
-        if PartialState().is_main_process:
-            for checkpoint in list_checkpoints(folder):
-                shutil.rmtree(checkpoint)
 
     def _keep_weights(self, run: Run | None) -> None:
         """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
         if run is None:
             return
         folder = run.folder(self.runs, self.config)
-        if (folder / _TRAINED).is_file() and not any(map(_holds_weights, folder.iterdir())):
+        if (folder / TRAINED).is_file() and not has_weights(folder):
             self._fit(run, folder)
-            self._forget_checkpoints(folder)
+            forget_checkpoints(folder)
 
     def _make_trainer(self, run: Run, folder: Path) -> Any:
         method = METHODS[run.method]
@@ -205,16 +175,16 @@ class Runner:
             method,
             run.setting,
             new=new,
-            held_out=self._validation,
+            held_out=self.data.validation,
             model=trained,
-            train_dataset=self._train,
+            train_dataset=self.data.train,
             **self._trainer_options(self._arguments(run, folder)),
         )
 
     def _trainer_options(self, arguments: TrainingArguments) -> dict[str, Any]:
         return {
             "args": arguments,
-            "eval_dataset": self._validation,
+            "eval_dataset": self.data.validation,
             "data_collator": self.task.collator,
             "processing_class": self.task.processor,
             "compute_metrics": compute_scores,
@@ -289,43 +259,16 @@ class Runner:
         new = new_parameters(pretrained)
         # Sensitivities take many forward passes: those of one seed have to do.
         measured = run.seed == self.config.sweep_seed and METHODS[run.method].derived_from is None
-        batches = [self.task.collator(self._sensitivity_rows())] if measured else []
+        batches = [self.task.collator(self.data.sensitivity_rows())] if measured else []
         on_device = [{name: value.to(merged.device) for name, value in batch.items()} for batch in batches]
         return measure_drift(merged, pretrained.to(merged.device), new, on_device)
 
-    def _sensitivity_rows(self) -> list[dict[str, Any]]:
-        test = self.task.prepare(self.data.test.select(range(min(_SENSITIVITY_ROWS, len(self.data.test)))))
-        return [test[row] for row in range(len(test))]
-
     def _trained(self, run: Run) -> ComparedRun:
         if METHODS[run.method].derived_from is None or run.base is None:
-            return _read(run.folder(self.runs, self.config) / _TRAINED)
-        base = _read(run.base.folder(self.runs, self.config) / _TRAINED)
+            return read_run(run.folder(self.runs, self.config) / TRAINED)
+        base = read_run(run.base.folder(self.runs, self.config) / TRAINED)
         summary = dataclasses.replace(base.summary, method=run.method, log=[], hardware=None, projection=None)
         return ComparedRun(run.method, dict(run.setting), run.seed, summary, trainable_parameters=0)
-
-    def _evaluations(self) -> list[tuple[DataFacts, Dataset]]:
-        if self._tests is None:
-            self._tests = list(self._prepare_evaluations())
-        return self._tests
-
-    def _prepare_evaluations(self) -> Iterator[tuple[DataFacts, Dataset]]:
-        for facts, dataset in self.data.evaluations():
-            rows = dataset if facts.kind == "validation" else _sample(dataset, self.config.max_eval_samples)
-            yield dataclasses.replace(facts, size=len(rows)), self.task.prepare(rows)
-        if (options := self.config.corruptions) is None:
-            return
-        limit = min(filter(None, (options.max_samples, self.config.max_eval_samples)), default=None)
-        rows, test = _sample(self.data.test, limit), self.data.facts["id", "test"]
-        for kind in options.kinds:
-            for severity in options.severities:
-                facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
-                yield facts, self.task.prepare(rows, corrupt=corruption(kind, severity, options.seed))
-
-    def _evaluation_digest(self) -> str:
-        keys = ("test", "ood", "label_aliases", "max_eval_samples", "corruptions")
-        asked = {key: value for key, value in dataclasses.asdict(self.config).items() if key in keys}
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:10]
 
 
 class _Report(TrainerCallback):
@@ -337,26 +280,8 @@ class _Report(TrainerCallback):
         self._progress(state.global_step / state.max_steps)
 
 
-def _check_classes(name: str, dataset: Dataset, column: str) -> None:
-    if len(classes := set(dataset[column])) < 2:
-        raise ValueError(
-            f"data set {name!r} has a single class ({', '.join(map(str, classes))}): a model that always answers it would "
-            "be perfect there. Leave the data set out, or add rows of other classes"
-        )
-
-
-def _sample(dataset: Dataset, count: int | None) -> Dataset:
-    if count is None or count >= len(dataset):
-        return dataset
-    return dataset.shuffle(seed=0).select(range(count))
-
-
 def _copied_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def _holds_weights(path: Path) -> bool:
-    return path.name.endswith((".safetensors", ".safetensors.index.json"))
 
 
 def _check_processes(run: ComparedRun) -> None:
@@ -373,17 +298,6 @@ def _optimizer_bytes(trainer: Trainer) -> int | None:
     state = getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "state", {})
     tensors = [value for held in state.values() for value in held.values() if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) or None
-
-
-def _write(file: Path, run: ComparedRun) -> None:
-    if PartialState().is_main_process:
-        with replacing(file) as part:
-            part.write_text(json.dumps(plain(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    PartialState().wait_for_everyone()
-
-
-def _read(file: Path) -> ComparedRun:
-    return build(ComparedRun, json.loads(file.read_text(encoding="utf-8")))
 
 
 def _free_memory() -> None:

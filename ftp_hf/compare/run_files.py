@@ -1,0 +1,54 @@
+"""What the folder of a run holds: its results, and weights and checkpoints for as long as they are needed."""
+
+import json
+import shutil
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ftp_hf.atomic_files import replacing
+from ftp_hf.checkpoints import list_checkpoints
+from ftp_hf.plain_data import build, plain
+
+from .results import ComparedRun
+
+__all__ = ["TRAINED", "forget_checkpoints", "forget_weights", "has_weights", "read_run", "write_run"]
+
+TRAINED = "trained.json"
+"""Written last of all that a training leaves."""
+
+
+def read_run(file: Path) -> ComparedRun:
+    """What [`write_run`] wrote."""
+    return build(ComparedRun, json.loads(file.read_text(encoding="utf-8")))
+
+
+def write_run(file: Path, run: ComparedRun) -> None:
+    """Write a run whole or not at all, on the first process; the others wait."""
+    if PartialState().is_main_process:
+        with replacing(file) as part:
+            part.write_text(json.dumps(plain(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PartialState().wait_for_everyone()
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the weights of a run are still there."""
+    return any(map(_holds_weights, folder.iterdir()))
+
+
+def forget_weights(folder: Path) -> None:
+    """Delete the weights of a run, if there are any."""
+    if PartialState().is_main_process and folder.is_dir():
+        for path in [*filter(_holds_weights, folder.iterdir())]:
+            path.unlink()
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that has finished."""
+    if PartialState().is_main_process:
+        for checkpoint in list_checkpoints(folder):
+            shutil.rmtree(checkpoint)
+
+
+def _holds_weights(path: Path) -> bool:
+    return path.name.endswith((".safetensors", ".safetensors.index.json"))
