@@ -136,7 +136,8 @@ def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
     """
     The mean over the seeds of what a run took, and its ratio to plain fine-tuning over the seeds that both have on the
     same device: times of different machines say nothing about methods, and those of a busy machine only what is outside
-    the interval of their differences.
+    the interval of their differences. On a CPU there is no ratio of peak memory: it is that of the process, in which
+    earlier runs leave memory behind.
 
     Args:
         results ([`ComparisonResults`]): with hardware facts.
@@ -146,7 +147,8 @@ def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
     taken, plain = _taken(results, method, what), _taken(results, REFERENCE, what)
     if not taken:
         return None
-    ours, theirs = ({key[0]: values[key] for key in taken.keys() & plain.keys()} for values in (taken, plain))
+    both = [key for key in taken if key in plain and not (what == "peak_memory_bytes" and key[1].startswith("CPU"))]
+    ours, theirs = ({key[0]: values[key] for key in both} for values in (taken, plain))
     known = paired_difference(ours, theirs)
     ratio = statistics.fmean(ours.values()) / statistics.fmean(theirs.values()) if known and known.is_clear else None
     return Cost(statistics.fmean(taken.values()), ratio)

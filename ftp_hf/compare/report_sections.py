@@ -228,9 +228,7 @@ def _costs(results: ComparisonResults) -> list[Block]:
         "step is the median of a run."
     )
     if any(device.startswith("CPU") for device in devices):
-        note += (
-            " On a CPU, what earlier runs left behind is in the peak memory of later ones: a few percent say nothing."
-        )
+        note += " On a CPU, peak memory has in it what earlier runs left behind, and is not compared."
     names = {method.name for method in results.methods}
     if "lp-ft" in names:
         note += " LP-FT's training time is without that of the linear probe that it starts from."

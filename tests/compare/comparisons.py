@@ -104,7 +104,7 @@ def _run(method, setting, seed, point, ood, corruptions, metric):
         results=[Evaluation(name, kind, {metric: {str(seed): value}}) for (name, kind), value in measured.items()],
         data=data,
         hardware=Hardware(
-            "CPU, 2 cores",
+            "GPU, 80 GB",
             seconds_per_step=STEP_SECONDS.get(method, 0.5) * (1 + 0.01 * seed),
             total_seconds=60.0,
             peak_memory_bytes=int((1.5 if method == "tpgm" else 1.0) * (2**30 + 2**20 * seed)),

@@ -125,6 +125,14 @@ def test_costs_are_compared_on_the_same_device():
     assert cost(results, "tpgm", "seconds_per_step") is None
 
 
+def test_peak_memory_of_one_process_is_not_compared():
+    results = comparison({"plain": PLAIN, "tpgm": TIE})
+    for run in results.runs:
+        run.summary.hardware.device = "CPU (of some kind), 1 thread"
+    assert cost(results, "tpgm", "peak_memory_bytes").ratio is None
+    assert cost(results, "tpgm", "seconds_per_step").ratio == pytest.approx(2)
+
+
 def test_a_busy_machine_is_not_the_method():
     results = comparison({"plain": PLAIN, "ftp": GAIN})
     # Plain fine-tuning takes 0.5, 0.505 and 0.51 s: the differences are 0.02, 0.0202 and 0.3.
