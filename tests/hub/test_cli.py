@@ -98,9 +98,10 @@ def test_error_is_one_line(hub, python, run):
     failed = python("-m", "ftp_hf", "push", run, "me/model", user="unknown")
     assert failed.returncode == 1
     assert failed.stdout == ""
-    assert len(failed.stderr.splitlines()) == 1
-    assert failed.stderr.startswith("ftp-hf push: me/model: ")
-    assert "Log in" in failed.stderr
+    # bitsandbytes, where it is installed, says at its import what it lacks.
+    (line,) = [line for line in failed.stderr.splitlines() if "gemm_4bit_forward" not in line]
+    assert line.startswith("ftp-hf push: me/model: ")
+    assert "Log in" in line
     assert TOKENS["unknown"] not in failed.stderr
     assert not hub.store.ids()
 
