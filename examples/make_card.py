@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ftp_hf import RunSummary
 from ftp_hf.charts import draw_radii
+from ftp_hf.common.privacy import public_command
 from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.model_card import write_model_card
-from ftp_hf.public import public_command
 from ftp_hf.run_summary import combine
 
 

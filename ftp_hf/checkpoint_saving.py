@@ -14,7 +14,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.training_args import ParallelMode
 
-from .atomic_files import move_files, replacing
 from .checkpoints import (
     MANIFEST,
     begin_checkpoint,
@@ -24,6 +23,7 @@ from .checkpoints import (
     newest_whole,
     restore_replaced,
 )
+from .common.files import move_files, replacing
 from .distributed import from_all_processes
 from .run_lock import run_lock
 

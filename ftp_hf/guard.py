@@ -11,11 +11,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
 
-from .atomic_files import replacing
 from .checkpoint_loading import load_best_model
 from .checkpoints import find_damage
+from .common.files import replacing
+from .common.records import build, plain
 from .distributed import from_all_processes, from_first_process
-from .plain_data import build, plain
 from .pretrained import new_parameters
 from .rules import SET, Figures, Rule, check_rules, describe, parse_rules
 from .run_facts import measured

@@ -8,9 +8,9 @@ import huggingface_hub
 import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
-from .atomic_files import replacing
 from .card_sections import sections
 from .charts import PICTURE
+from .common.files import replacing
 from .run_summary import DataFacts, RunSummary, is_share
 
 __all__ = ["CARD", "END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]

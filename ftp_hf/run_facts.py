@@ -19,8 +19,8 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .anchors import canonical_name
+from .common.privacy import public_command, public_name, public_value
 from .projected import ProjectedOptimizer, Radius, projected_optimizer
-from .public import public_command, public_name, public_value
 from .run_summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
 from .training_args import FTPArguments
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .atomic_files import replacing
-from .plain_data import build, plain
+from .common.files import replacing
+from .common.records import build, plain
 
 __all__ = [
     "BaseModel",

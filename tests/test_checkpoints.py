@@ -10,7 +10,6 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 from workers.finetune_tiny import CONFIG, make_trainer, resume, save_pretrained
 
 from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer
-from ftp_hf.atomic_files import move_files, replacing
 from ftp_hf.checkpoints import (
     MANIFEST,
     begin_checkpoint,
@@ -21,6 +20,7 @@ from ftp_hf.checkpoints import (
     newest_whole,
     restore_replaced,
 )
+from ftp_hf.common.files import move_files, replacing
 from ftp_hf.run_lock import run_lock
 
 MARKER = "checkpoint-is-incomplete.txt"

@@ -30,8 +30,8 @@ from ftp_hf import (
 )
 from ftp_hf.card_guard import guard_history
 from ftp_hf.checkpoints import list_checkpoints
+from ftp_hf.common.records import plain
 from ftp_hf.model_card import model_card
-from ftp_hf.plain_data import plain
 from ftp_hf.rules import check_rules
 from ftp_hf.run_summary import GuardCheck, RuleResult
 

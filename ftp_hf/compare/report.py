@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ftp_hf.atomic_files import replacing
 from ftp_hf.card_results import table
+from ftp_hf.common.files import replacing
 
 from .measures import check_same_data
 from .report_sections import Picture, sections, unfinished

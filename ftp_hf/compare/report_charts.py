@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ftp_hf.atomic_files import replacing
+from ftp_hf.common.files import replacing
 from ftp_hf.run_summary import is_share
 
 from .chart_labels import spread

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.atomic_files import replacing
-from ftp_hf.plain_data import build, plain
+from ftp_hf.common.files import replacing
+from ftp_hf.common.records import build, plain
 from ftp_hf.run_summary import RESULTS, RunSummary, mean_by_seed
 
 __all__ = ["ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]

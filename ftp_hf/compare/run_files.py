@@ -6,9 +6,9 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ftp_hf.atomic_files import replacing
 from ftp_hf.checkpoints import list_checkpoints
-from ftp_hf.plain_data import build, plain
+from ftp_hf.common.files import replacing
+from ftp_hf.common.records import build, plain
 
 from .results import ComparedRun
 
