@@ -195,8 +195,10 @@ class Gradients:
 @contextmanager
 def eager_kernels_only() -> Iterator[None]:
     """While it is open, the fast kernels of `ftp_hf` take no tensor."""
-    names = ["cpu_kernels", *(["triton_kernels"] if find_spec("triton") else [])]
+    names = ["cpu", *(["cuda"] if find_spec("triton") else [])]
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(patch.object(import_module(f"ftp_hf.{name}"), "takes", lambda _: False))
+            stack.enter_context(
+                patch.object(import_module(f"ftp_hf.projection.kernels.{name}"), "takes", lambda _: False)
+            )
         yield

@@ -21,11 +21,12 @@ from contestants import CONTESTANTS, LEARNING_RATE, MODELS, Gradients, Shapes, T
 from measure import Timed, alternate, in_fresh_process, parser, print_table, seconds, write
 from torch import Tensor
 
-from ftp_hf import eager_kernels, projection
-from ftp_hf.first_states import first_states
-from ftp_hf.kernels import Kernels, batches
-from ftp_hf.projected_tensor import ProjectedTensor
-from ftp_hf.radii import RadiusState
+from ftp_hf.projection import equations as projection
+from ftp_hf.projection.first_state import first_states
+from ftp_hf.projection.kernels import eager as eager_kernels
+from ftp_hf.projection.kernels.dispatch import Kernels, batches
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.tensor import ProjectedTensor
 
 MECHANISMS = ("kernels", "compiled", "eager")
 TINY = {f"weight{number}": (4, 4) for number in range(256)}

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from .anchors import canonical_name
-from .low_rank_tensor import LowRankUpdate
-from .projected_tensor import HELD
-from .sharding import Sharding
+from .projection.low_rank_tensor import LowRankUpdate
+from .projection.sharding import Sharding
+from .projection.tensor import HELD
 
 __all__ = [
     "check_low_rank",

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from .adapter_products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
 from .anchors import CheckpointAnchors, canonical_name
-from .low_rank_tensor import LowRankUpdate
 from .pretrained import local_checkpoint, new_parameters, transposed_parameters
+from .projection.low_rank_tensor import LowRankUpdate
 
 __all__ = ["ADAPTER_MODES", "Adapters", "adapter_options", "find_adapters"]
 

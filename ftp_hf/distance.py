@@ -41,7 +41,7 @@ from transformers.pytorch_utils import Conv1D
 
 from .anchors import CheckpointAnchors, canonical_name, open_anchors
 from .pretrained import local_checkpoint, transposed_parameters
-from .projection import row_blocks, row_sums
+from .projection.equations import row_blocks, row_sums
 
 __all__ = ["LINEAR_LAYERS", "ModelDistance", "ParameterDistance", "model_distance", "parameter_distance"]
 

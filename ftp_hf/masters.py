@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .sharding import local
+from .projection.sharding import local
 
 __all__ = ["MASTER", "masters_in_place", "needs_master"]
 

@@ -46,8 +46,8 @@ from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from ._checks import check_options, check_parameters
-from .low_rank_tensor import LowRankUpdate
 from .projected import Anchors, ProjectedOptimizer
+from .projection.low_rank_tensor import LowRankUpdate
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW"]
 

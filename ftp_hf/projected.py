@@ -20,15 +20,15 @@ from ._checks import (
     matches,
 )
 from .anchors import canonical_name, open_anchors, validate_anchors
-from .exchange import Batch, put_together, whole_values
-from .first_states import first_states, low_rank_first_states
-from .kernels import batches
-from .low_rank_tensor import LowRankTensor, LowRankUpdate
 from .masters import MASTER, masters_in_place
-from .projected_tensor import HELD, ProjectedTensor, placed
-from .projection import RADIUS_FLOOR
-from .radii import RadiusState
-from .sharding import like, local, local_part_of
+from .projection.equations import RADIUS_FLOOR
+from .projection.exchange import Batch, put_together, whole_values
+from .projection.first_state import first_states, low_rank_first_states
+from .projection.kernels.dispatch import batches
+from .projection.low_rank_tensor import LowRankTensor, LowRankUpdate
+from .projection.radius import RadiusState
+from .projection.sharding import like, local, local_part_of
+from .projection.tensor import HELD, ProjectedTensor, placed
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius", "projected_optimizer"]
 

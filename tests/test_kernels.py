@@ -13,7 +13,11 @@ from problems import make_gradients, train
 from reference import AdamW, Reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ftp_hf import FTPAdamW, cpu_kernels, eager_kernels, kernels, triton_kernels
+from ftp_hf import FTPAdamW
+from ftp_hf.projection.kernels import cpu as cpu_kernels
+from ftp_hf.projection.kernels import cuda as triton_kernels
+from ftp_hf.projection.kernels import dispatch as kernels
+from ftp_hf.projection.kernels import eager as eager_kernels
 
 KERNELS = {"eager": eager_kernels, "cpu": cpu_kernels, "triton": triton_kernels}
 LAUNCHES = ["_radius_gradient_kernel", "_sum_kernel", "_learn_kernel", "_project_kernel", "_settle_kernel"]
@@ -189,7 +193,7 @@ def test_without_a_compiler_the_results_are_the_same_and_the_log_says_so_once(co
     monkeypatch.undo()
     cpu_kernels._library.cache_clear()
     torch.testing.assert_close(actual, expected, rtol=0, atol=2e-7)
-    (record,) = [record for record in caplog.records if record.name == "ftp_hf.cpu_kernels"]
+    (record,) = [record for record in caplog.records if record.name == "ftp_hf.projection.kernels.cpu"]
     assert "several times slower" in record.getMessage()
     assert reason in record.getMessage()
 
@@ -235,7 +239,7 @@ def test_the_triton_kernels_compile_for_a_gpu():
     script = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from ftp_hf import triton_kernels as ours
+from ftp_hf.projection.kernels import cuda as ours
 
 TILE, BLOCK = dict(ours._TILE), {"BLOCK": 128}
 for kernel, types, constants in (

@@ -9,8 +9,9 @@ import torch
 from problems import LOOP
 from reference import SGD, AdamW, Reference, norms
 
-from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate, low_rank
-from ftp_hf.low_rank import row_norms
+from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf.projection import low_rank
+from ftp_hf.projection.low_rank import row_norms
 
 ROWS, COLUMNS, STEPS = 5, 6, 40
 UPDATE = (LowRankUpdate("w", (LowRankProduct("b", "a"),)),)

@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 
-from ftp_hf import projection
+from ftp_hf.projection import equations as projection
 
 SHAPES = [((), 0), ((5,), 0), ((5,), 1), ((4, 3), 0), ((4, 3), 1), ((4, 3, 2, 2), 0), ((4, 3, 2, 2), 1), ((1, 1), 0)]
 OPTIONS = {"lr": 1e-2, "betas": (0.9, 0.999), "kappa": 1.0}

@@ -9,7 +9,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ftp_hf.projection import RADIUS_FLOOR, distance, project, row_norms
+from ftp_hf.projection.equations import RADIUS_FLOOR, distance, project, row_norms
 
 from ._anchored import check_positive
 

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, projected_optimizer
-from ftp_hf.sharding import local
+from ftp_hf.projection.sharding import local
 
 VIT = Path(__file__).parents[2] / "examples" / "digits" / "vit"
 

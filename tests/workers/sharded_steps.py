@@ -23,8 +23,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
-from ftp_hf import FTPSGD, FTPAdamW, eager_kernels, kernels, sharding, triton_kernels
-from ftp_hf.sharding import local, whole_tensors
+from ftp_hf import FTPSGD, FTPAdamW
+from ftp_hf.projection import sharding
+from ftp_hf.projection.kernels import cuda as triton_kernels
+from ftp_hf.projection.kernels import dispatch as kernels
+from ftp_hf.projection.kernels import eager as eager_kernels
+from ftp_hf.projection.sharding import local, whole_tensors
 
 # Fewer rows than processes, as many, more, and a number that does not divide; single rows; and what makes row blocks.
 SHAPES = {

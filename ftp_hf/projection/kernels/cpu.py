@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .projected_tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
-from .radii import RadiusState
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
 
 __all__ = ["distances", "project", "radius_gradients", "takes"]
 
@@ -46,7 +46,7 @@ def takes(tensor: ProjectedTensor) -> bool:
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """`∇γ(t)` of every tensor, as in [`eager_kernels.radius_gradients`]."""
+    """`∇γ(t)` of every tensor, as in [`eager.radius_gradients`]."""
     addresses, blocks, owners = _plan(batch)
     gradients = torch.empty(len(blocks), dtype=torch.float64)
     radii = RadiusState.gather([tensor.radius_row for tensor in batch])
@@ -55,7 +55,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
-    """Learn the radii and project every tensor, as in [`eager_kernels.project`]."""
+    """Learn the radii and project every tensor, as in [`eager.project`]."""
     addresses, blocks, owners = _plan(batch)
     found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
     rows = [tensor.radius_row for tensor in batch]
@@ -71,7 +71,7 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """The largest row norm of each displacement, as in [`eager_kernels.distances`]."""
+    """The largest row norm of each displacement, as in [`eager.distances`]."""
     addresses, blocks, owners = _plan(batch)
     largest = torch.empty(len(blocks))
     _run("ftp_distances", [addresses, blocks], [largest])
@@ -79,7 +79,7 @@ def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 
 def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """One `Tensor` of cpu_kernels.cpp per row, the blocks, and the tensor that each of them belongs to."""
+    """One `Tensor` of cpu.cpp per row, the blocks, and the tensor that each of them belongs to."""
     shapes = tuple(tensor.shape for tensor in batch)
     addresses = array("q")
     for tensor, (_, columns) in zip(batch, shapes, strict=True):
@@ -92,7 +92,7 @@ def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """One `Block` of cpu_kernels.cpp per row, and the tensor that each of them belongs to."""
+    """One `Block` of cpu.cpp per row, and the tensor that each of them belongs to."""
     blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS), dtype=torch.int64).reshape(-1, 3)
     return blocks, blocks[:, 0].contiguous()
 
@@ -119,7 +119,7 @@ def _library() -> ctypes.CDLL | None:
 def _compile(compiler: str) -> ctypes.CDLL:
     # For this very machine: each process compiles for itself, in about a second, and leaves nothing behind.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder, "cpu_kernels.so")
+        path = Path(folder, "kernels.so")
         command = [*shlex.split(compiler), *_FLAGS, str(_SOURCE), "-o", str(path)]
         subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
         return ctypes.CDLL(str(path))

@@ -1,8 +1,8 @@
 // The two passes of the projection over float32 weights, row by row, with vector instructions.
 //
-// cpu_kernels.py compiles this file when the first step is taken. The results of a block of rows go to a place of its
-// own, so that they do not depend on the number of threads. projected_tensor.py says what `held` holds, and
-// projection.py has the equations.
+// cpu.py compiles this file when the first step is taken. The results of a block of rows go to a place of its
+// own, so that they do not depend on the number of threads. tensor.py says what `held` holds, and
+// equations.py has the equations.
 
 #include <cmath>
 #include <cstdint>
@@ -17,7 +17,7 @@ struct Tensor {
     float *weight;
     void *held;
     const float *gradient;
-    int64_t held_type;  // index into HELD_DTYPES of projected_tensor.py
+    int64_t held_type;  // index into HELD_DTYPES of tensor.py
     int64_t columns;
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
 };

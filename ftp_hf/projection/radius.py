@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import projection
+from . import equations
 
 __all__ = ["RadiusState"]
 
@@ -51,7 +51,7 @@ class RadiusState(NamedTuple):
             gradients (`Tensor`): `∇γ(t)`, one value per tensor.
             group (`dict`): the param group of all of the tensors.
         """
-        radius, exp_avg, exp_avg_sq = projection.radius_adam_step(
+        radius, exp_avg, exp_avg_sq = equations.radius_adam_step(
             self.radius,
             -gradients if group.get("maximize", False) else gradients,
             self.exp_avg,
@@ -62,7 +62,7 @@ class RadiusState(NamedTuple):
             kappa=group["kappa"],
         )
         return self._replace(
-            radius=radius.clamp(min=projection.RADIUS_FLOOR),
+            radius=radius.clamp(min=equations.RADIUS_FLOOR),
             exp_avg=exp_avg,
             exp_avg_sq=exp_avg_sq,
             step=self.step + 1,
@@ -77,7 +77,7 @@ class RadiusState(NamedTuple):
             rows_projected (`Tensor`): how many rows were projected, one value per tensor.
         """
         return self._replace(
-            radius=projection.clip_radius(self.radius, largest),
-            at_floor=projection.rests_at_anchor(self.radius).to(self.radius.dtype),
+            radius=equations.clip_radius(self.radius, largest),
+            at_floor=equations.rests_at_anchor(self.radius).to(self.radius.dtype),
             rows_projected=rows_projected,
         )

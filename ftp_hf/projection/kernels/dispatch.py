@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from . import cpu_kernels, eager_kernels, low_rank_kernels
-from .low_rank_tensor import LowRankTensor
-from .projected_tensor import ProjectedTensor
+from ftp_hf.projection.low_rank_tensor import LowRankTensor
+from ftp_hf.projection.tensor import ProjectedTensor
+
+from . import cpu, eager, low_rank
 
 __all__ = ["Kernels", "batches"]
 
@@ -54,13 +55,13 @@ def batches(
 
 def _kernels_for(tensor: ProjectedTensor | LowRankTensor) -> Kernels:
     if isinstance(tensor, LowRankTensor):
-        return low_rank_kernels
+        return low_rank
     if tensor.weight.is_cuda and tensor.held.is_cuda and _has_triton():
-        from . import triton_kernels  # noqa: PLC0415 - a CPU build of torch comes without Triton
+        from . import cuda  # noqa: PLC0415 - a CPU build of torch comes without Triton
 
-        if triton_kernels.takes(tensor):
-            return triton_kernels
-    return cpu_kernels if cpu_kernels.takes(tensor) else eager_kernels
+        if cuda.takes(tensor):
+            return cuda
+    return cpu if cpu.takes(tensor) else eager
 
 
 @functools.cache

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import projection
+from . import equations
 from .exchange import whole_values
-from .kernels import batches
+from .kernels.dispatch import batches
 from .low_rank_tensor import LowRankTensor
-from .projected_tensor import HELD_DTYPES, ProjectedTensor
+from .tensor import HELD_DTYPES, ProjectedTensor
 
 __all__ = ["first_states", "low_rank_first_states"]
 
@@ -80,7 +80,7 @@ def _each(
 def _facts(tensor: ProjectedTensor, anchor: Tensor) -> _Facts:
     worth_it = tensor.parameter.dtype == torch.float32 and tensor.parameter.numel() >= _NARROW_FROM
     lossy = [not (worth_it and torch.equal(anchor.to(dtype).to(anchor.dtype), anchor)) for dtype in HELD_DTYPES[1:]]
-    return _Facts([*map(float, lossy)], projection.distance(tensor.weight, anchor, tensor.row_dim))
+    return _Facts([*map(float, lossy)], equations.distance(tensor.weight, anchor, tensor.row_dim))
 
 
 def _of_whole_tensors(tensors: Sequence[ProjectedTensor], facts: Sequence[_Facts]) -> list[_Facts]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .low_rank import row_norms
-from .radii import RadiusState
+from .radius import RadiusState
 from .sharding import Sharding, local
 
 __all__ = ["LowRankProduct", "LowRankTensor", "LowRankUpdate"]

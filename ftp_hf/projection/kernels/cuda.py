@@ -3,8 +3,8 @@ The projection of float32 weights on CUDA, in five launches a step whatever the 
 all-gather, if they are sharded).
 
 Each launch works on a table of addresses, one row per tensor, and on a list of blocks of rows, one per program. Nothing
-is read by the host, so that a step can be captured in a CUDA graph. projected_tensor.py says what `held` holds, and
-projection.py has the equations.
+is read by the host, so that a step can be captured in a CUDA graph. tensor.py says what `held` holds, and
+equations.py has the equations.
 """
 
 import functools
@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .projected_tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
 
 __all__ = ["distances", "project", "radius_gradients", "takes"]
 
@@ -35,7 +35,7 @@ def takes(tensor: ProjectedTensor) -> bool:
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """`∇γ(t)` of every tensor, as in [`eager_kernels.radius_gradients`], in two launches."""
+    """`∇γ(t)` of every tensor, as in [`eager.radius_gradients`], in two launches."""
     table, blocks, starts = _plan(batch)
     partials = torch.empty(len(blocks), device=table.device)
     _launch(_radius_gradient_kernel, len(blocks), table, blocks, partials, **_TILE)
@@ -45,7 +45,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
-    """Learn the radii and project every tensor, as in [`eager_kernels.project`], in three launches."""
+    """Learn the radii and project every tensor, as in [`eager.project`], in three launches."""
     table, blocks, starts = _plan(batch)
     if gradients is not None:
         group = batch[0].group
@@ -59,7 +59,7 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """The largest row norm of each displacement, as in [`eager_kernels.distances`], in two launches."""
+    """The largest row norm of each displacement, as in [`eager.distances`], in two launches."""
     table, blocks, starts = _plan(batch)
     found, _ = _norms(table, blocks, None, project=False)
     largest = torch.empty(len(batch), device=table.device)

@@ -2,7 +2,7 @@
 Fast Trainable Projection of an update in factors, `ΔW = L R`, as pure tensor functions.
 
 An adapter such as LoRA (`L = s B`, `R = A`) does not train the weight `W0` but what is added to it, so that the distance
-from the pre-trained model is `ΔW`, not how far the factors are from their random start. All that [`projection`] does to a
+from the pre-trained model is `ΔW`, not how far the factors are from their random start. All that [`equations`] does to a
 displacement `c = W − W0` can be done to `ΔW` through the rows of `L`, without ever holding `ΔW`:
 
 *The projection is a row scaling of L.* Row `i` of `ΔW` is `L_i R`. What is on the left of a row scales the row, so
@@ -14,7 +14,7 @@ displacement `c = W − W0` can be done to `ΔW` through the rows of `L`, withou
     ∇γ(t) = Σ_rows ⟨g(t), c(t−1)⟩ / ‖c(t−1)‖₁ = Σ_rows ⟨∂L/∂L_i, L_i⟩ / min(γ(t−1), ‖ΔW_i(t−1)‖₁)
 
 where `ΔW(t−1)`, after projection, stands in for `c(t−1)`, before it, for the reason given in
-[`projection.radius_gradient`]: a row on the ball is `γ / ‖c‖₁` times `c`, and the quotient does not feel a scaling.
+[`equations.radius_gradient`]: a row on the ball is `γ / ‖c‖₁` times `c`, and the quotient does not feel a scaling.
 
 *The start and the floor need no memory.* The anchor is zero. Where dense weights lose a displacement of 1e-8 in the
 rounding of `W0`, a row of `L` that is scaled to 1e-8 keeps all of its digits, so that the factors remember the direction
@@ -39,7 +39,7 @@ a time, in 1 MB.
 import torch
 from torch import Tensor
 
-from . import projection
+from . import equations
 
 __all__ = ["inner_products", "row_norms"]
 
@@ -65,7 +65,7 @@ def row_norms(left: Tensor, right: Tensor) -> Tensor:
             part = left[block, first : first + count] @ right[block]
             # Four times as fast as torch.linalg.vector_norm (torch 2.13, CPU).
             torch.sum(part.abs_(), dim=1, out=norms[block, first : first + count])
-    return norms + projection.RADIUS_FLOOR
+    return norms + equations.RADIUS_FLOOR
 
 
 def inner_products(gradient: Tensor, rows: Tensor) -> Tensor:

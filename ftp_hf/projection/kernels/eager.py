@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import projection
-from .projected_tensor import ProjectedTensor
-from .radii import RadiusState
+from ftp_hf.projection import equations
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.tensor import ProjectedTensor
 
 __all__ = ["distances", "project", "radius_gradients"]
 
@@ -55,7 +55,7 @@ def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     Returns:
         `Tensor`: one value per tensor.
     """
-    return torch.stack([projection.distance(t.weight, t.held, t.row_dim) for t in batch])
+    return torch.stack([equations.distance(t.weight, t.held, t.row_dim) for t in batch])
 
 
 def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
@@ -64,7 +64,7 @@ def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
     state = tensor.radius_state
     at_floor = (state.at_floor > 0).to(tensor.held.device)
     total = torch.zeros_like(state.radius)
-    for weight, held, gradient in projection.row_blocks(tensor.row_dim, tensor.weight, tensor.held, tensor.gradient):
+    for weight, held, gradient in equations.row_blocks(tensor.row_dim, tensor.weight, tensor.held, tensor.gradient):
         total += _radius_gradient_of_block(weight, held, gradient, state.radius, at_floor, tensor)
     return total
 
@@ -78,7 +78,7 @@ def _radius_gradient_of_block(
         if tensor.is_fragment:
             # The projection leaves a single row at a norm of γ, whatever its parts are.
             return (gradient * (weight - near)).sum() / radius
-        return projection.radius_gradient(gradient, weight - near, radius, tensor.row_dim)
+        return equations.radius_gradient(gradient, weight - near, radius, tensor.row_dim)
 
     result = _select(at_floor, (gradient * near).sum, off_floor)
     held.copy_(_select(at_floor, lambda: weight, lambda: held))
@@ -88,28 +88,28 @@ def _radius_gradient_of_block(
 def _project(tensor: ProjectedTensor, radius: Tensor, norm: Tensor | None) -> tuple[Tensor, Tensor]:
     largest, projected = torch.zeros_like(radius), torch.zeros_like(radius)
     buffers = [tensor.held] if tensor.direction is None else [tensor.held, tensor.direction]
-    for weight, held, *direction in projection.row_blocks(tensor.row_dim, tensor.weight, *buffers):
+    for weight, held, *direction in equations.row_blocks(tensor.row_dim, tensor.weight, *buffers):
         anchor = held.to(weight, non_blocking=True)
         displacement = weight - anchor
-        norms = projection.row_norms(displacement, tensor.row_dim)
+        norms = equations.row_norms(displacement, tensor.row_dim)
         if tensor.is_fragment and norm is not None:
             norms = norm.expand_as(norms)
         _project_block(weight, held, anchor, displacement, radius, norms)
         for kept in direction:
             torch.div(displacement, norms, out=kept)
         largest = torch.maximum(largest, norms.max())
-        projected += projection.projected_rows(radius, norms).sum()
+        projected += equations.projected_rows(radius, norms).sum()
     return largest, projected
 
 
 def _project_block(
     weight: Tensor, held: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor
 ) -> None:
-    at_floor, finite = projection.rests_at_anchor(radius).to(held.device), norms.isfinite()
+    at_floor, finite = equations.rests_at_anchor(radius).to(held.device), norms.isfinite()
     new_weight = _select(
         at_floor,
         lambda: torch.where(finite, anchor, weight),
-        lambda: projection.project(weight, anchor, displacement, radius, norms),
+        lambda: equations.project(weight, anchor, displacement, radius, norms),
     )
     held.copy_(_select(at_floor, lambda: torch.where(finite, displacement / norms, anchor), lambda: held))
     weight.copy_(new_weight)

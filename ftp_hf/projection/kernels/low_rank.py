@@ -5,22 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import projection
-from .low_rank import inner_products
-from .low_rank_tensor import LowRankTensor
-from .radii import RadiusState
-from .sharding import whole_tensors
+from ftp_hf.projection import equations
+from ftp_hf.projection.low_rank import inner_products
+from ftp_hf.projection.low_rank_tensor import LowRankTensor
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.sharding import whole_tensors
 
 __all__ = ["distances", "project", "radius_gradients"]
 
 
 def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:
-    """`∇γ(t)` of every update, as in [`eager_kernels.radius_gradients`]."""
+    """`∇γ(t)` of every update, as in [`eager.radius_gradients`]."""
     return torch.stack([_radius_gradient(*known) for known in zip(batch, _row_norms(batch), strict=True)])
 
 
 def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
-    """Learn the radii and project every update, as in [`eager_kernels.project`]."""
+    """Learn the radii and project every update, as in [`eager.project`]."""
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
     if gradients is not None:
@@ -33,7 +33,7 @@ def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: T
 
 
 def distances(batch: Sequence[LowRankTensor]) -> Tensor:
-    """The largest row norm of each update, as in [`eager_kernels.distances`]."""
+    """The largest row norm of each update, as in [`eager.distances`]."""
     return torch.stack([_largest(norms) for norms in _row_norms(batch)])
 
 
@@ -55,7 +55,7 @@ def _radius_gradient(tensor: LowRankTensor, norms: Tensor) -> Tensor:
 
 
 def _project(tensor: LowRankTensor, norms: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    outside = projection.projected_rows(radius, norms)
+    outside = equations.projected_rows(radius, norms)
     factors = torch.where(outside, radius / norms, 1)
     for rows in tensor.row_views():
         rows.mul_(factors.unsqueeze(2))

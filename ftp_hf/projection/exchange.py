@@ -14,11 +14,11 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from .kernels import Kernels
+from .equations import RADIUS_FLOOR
+from .kernels.dispatch import Kernels
 from .low_rank_tensor import LowRankTensor
-from .projected_tensor import ProjectedTensor
-from .projection import RADIUS_FLOOR
 from .sharding import gathered
+from .tensor import ProjectedTensor
 
 __all__ = ["Batch", "put_together", "whole_values"]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .radii import RadiusState
+from .radius import RadiusState
 from .sharding import Sharding, like, local
 
 __all__ = ["HELD", "HELD_DTYPES", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]

@@ -1,0 +1,4 @@
+"""
+How a batch of tensors is projected on its device: `cpu` (C++), `cuda` (Triton), `eager` (torch's own operations), and
+`low_rank` for products of factors. `dispatch` chooses. What they compute stands in `projection/equations.py`.
+"""
