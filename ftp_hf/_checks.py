@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from .anchors import canonical_name
+from .pretrained.anchors import canonical_name
 from .projection.low_rank_tensor import LowRankUpdate
 from .projection.sharding import Sharding
 from .projection.tensor import HELD

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .adapter_products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
-from .anchors import CheckpointAnchors, canonical_name
-from .pretrained import local_checkpoint, new_parameters, transposed_parameters
+from .pretrained.anchors import CheckpointAnchors, canonical_name
+from .pretrained.origin import local_checkpoint, new_parameters, transposed_parameters
 from .projection.low_rank_tensor import LowRankUpdate
 
 __all__ = ["ADAPTER_MODES", "Adapters", "adapter_options", "find_adapters"]

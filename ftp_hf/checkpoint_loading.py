@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from .anchors import CheckpointAnchors
+from .pretrained.anchors import CheckpointAnchors
 from .projected import projected_optimizer
 
 __all__ = ["CompleteLoadingMixin", "load_best_model", "load_weights"]

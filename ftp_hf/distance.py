@@ -39,8 +39,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .anchors import CheckpointAnchors, canonical_name, open_anchors
-from .pretrained import local_checkpoint, transposed_parameters
+from .pretrained.anchors import CheckpointAnchors, canonical_name, open_anchors
+from .pretrained.origin import local_checkpoint, transposed_parameters
 from .projection.equations import row_blocks, row_sums
 
 __all__ = ["LINEAR_LAYERS", "ModelDistance", "ParameterDistance", "model_distance", "parameter_distance"]
@@ -121,7 +121,7 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
         model (`nn.Module`): the fine-tuned model, whole and on one device.
         pretrained (`Mapping[str, Tensor]`, `str` or `Path`): the pre-trained weights: a mapping such as a state dict,
             or a folder of `save_pretrained`, a safetensors file or a name on the Hub, of which one tensor at a time is
-            read. Tensors are found as [`~ftp_hf.anchors.CheckpointAnchors`] says.
+            read. Tensors are found as [`~ftp_hf.pretrained.anchors.CheckpointAnchors`] says.
 
     Returns:
         [`ModelDistance`]: a parameter that `pretrained` does not hold, or holds in another shape, is listed as new.

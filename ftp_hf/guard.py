@@ -16,7 +16,7 @@ from .checkpoints import find_damage
 from .common.files import replacing
 from .common.records import build, plain
 from .distributed import from_all_processes, from_first_process
-from .pretrained import new_parameters
+from .pretrained.origin import new_parameters
 from .rules import SET, Figures, Rule, check_rules, describe, parse_rules
 from .run_facts import measured
 from .run_summary import GuardCheck

@@ -19,8 +19,8 @@ from ._checks import (
     check_sharding,
     matches,
 )
-from .anchors import canonical_name, open_anchors, validate_anchors
 from .masters import MASTER, masters_in_place
+from .pretrained.anchors import canonical_name, open_anchors, validate_anchors
 from .projection.equations import RADIUS_FLOOR
 from .projection.exchange import Batch, put_together, whole_values
 from .projection.first_state import first_states, low_rank_first_states

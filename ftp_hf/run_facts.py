@@ -18,8 +18,8 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from .anchors import canonical_name
 from .common.privacy import public_command, public_name, public_value
+from .pretrained.anchors import canonical_name
 from .projected import ProjectedOptimizer, Radius, projected_optimizer
 from .run_summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
 from .training_args import FTPArguments

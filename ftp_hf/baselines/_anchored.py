@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ftp_hf._checks import check_steps_after_backward, matches
-from ftp_hf.pretrained import new_parameters
+from ftp_hf.pretrained.origin import new_parameters
 
 __all__ = [
     "AnchoredTrainerMixin",

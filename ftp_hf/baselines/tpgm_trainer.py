@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ftp_hf.pretrained import transposed_parameters
+from ftp_hf.pretrained.origin import transposed_parameters
 
 from ._anchored import AnchoredTrainerMixin, check_positive
 from .tpgm import TPGM, Batch

@@ -17,7 +17,7 @@ from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
 from ftp_hf.checkpoint_loading import load_weights
 from ftp_hf.checkpoints import list_checkpoints, newest_whole
 from ftp_hf.plain_trainer import PlainTrainer
-from ftp_hf.pretrained import new_parameters
+from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.classifier import compute_scores
 from ftp_hf.trainer import FTPTrainer

@@ -8,7 +8,8 @@ from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
-from .adapter_products import base_name, has_adapters
+from ftp_hf.adapter_products import base_name, has_adapters
+
 from .anchors import CheckpointAnchors, canonical_name
 
 __all__ = ["is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
@@ -65,7 +66,7 @@ def local_checkpoint(name_or_path: str) -> Path:
         name_or_path (`str`): a local folder, a safetensors file, or a name on the Hub.
 
     Returns:
-        `Path`: a path that [`~ftp_hf.anchors.CheckpointAnchors`] reads.
+        `Path`: a path that [`~ftp_hf.pretrained.anchors.CheckpointAnchors`] reads.
     """
     if Path(name_or_path).exists():
         return Path(name_or_path)
