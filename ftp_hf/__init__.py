@@ -6,8 +6,8 @@ from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
 from .guard import RobustnessGuard
-from .optim import FTP, FTPSGD, FTPAdamW
-from .projected import ProjectedOptimizer, Radius, projected_optimizer
+from .optim.adamw import FTP, FTPSGD, FTPAdamW
+from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
 from .projection.low_rank_tensor import LowRankProduct, LowRankUpdate
 from .rules import load_rules
 from .run_facts import data_facts

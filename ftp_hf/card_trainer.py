@@ -11,7 +11,7 @@ from .charts import draw_radii
 from .common.privacy import forget_folders, public_name, public_value, saving_public_arguments
 from .guard import RobustnessGuard
 from .model_card import write_model_card
-from .projected import Radius, projected_optimizer
+from .optim.base import Radius, projected_optimizer
 from .run_facts import RunWatch, data_facts, log_rows, measured, summarize_run
 from .run_summary import KINDS, DataFacts, Evaluation, RunSummary
 

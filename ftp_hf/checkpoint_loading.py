@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from .optim.base import projected_optimizer
 from .pretrained.anchors import CheckpointAnchors
-from .projected import projected_optimizer
 
 __all__ = ["CompleteLoadingMixin", "load_best_model", "load_weights"]
 

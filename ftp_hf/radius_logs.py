@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping
 
-from .projected import Radius
+from .optim.base import Radius
 
 __all__ = ["check_finite", "summarize"]
 

@@ -19,8 +19,8 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .common.privacy import public_command, public_name, public_value
+from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
 from .pretrained.anchors import canonical_name
-from .projected import ProjectedOptimizer, Radius, projected_optimizer
 from .run_summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
 from .training_args import FTPArguments
 

@@ -8,17 +8,17 @@ import torch
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from ._checks import check_steps_after_backward
 from .adapters import find_adapters
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
 from .checkpoints import has_optimizer_state
 from .distributed import check_agreement, check_loaded, check_strategy, from_first_process
-from .optim import FTP
+from .optim.adamw import FTP
+from .optim.base import Radius, projected_optimizer
+from .optim.checks import check_steps_after_backward
 from .pretrained.anchors import CheckpointAnchors
 from .pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
-from .projected import Radius, projected_optimizer
 from .radius_logs import check_finite, summarize
 from .training_args import FTPArguments
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ftp_hf._checks import check_steps_after_backward, matches
+from ftp_hf.optim.checks import check_steps_after_backward, matches
 from ftp_hf.pretrained.origin import new_parameters
 
 __all__ = [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .projection.sharding import local
+from ftp_hf.projection.sharding import local
 
 __all__ = ["MASTER", "masters_in_place", "needs_master"]
 

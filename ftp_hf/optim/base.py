@@ -10,7 +10,17 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ._checks import (
+from ftp_hf.pretrained.anchors import canonical_name, open_anchors, validate_anchors
+from ftp_hf.projection.equations import RADIUS_FLOOR
+from ftp_hf.projection.exchange import Batch, put_together, whole_values
+from ftp_hf.projection.first_state import first_states, low_rank_first_states
+from ftp_hf.projection.kernels.dispatch import batches
+from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.sharding import like, local, local_part_of
+from ftp_hf.projection.tensor import HELD, ProjectedTensor, placed
+
+from .checks import (
     check_low_rank,
     check_options,
     check_parameter,
@@ -20,15 +30,6 @@ from ._checks import (
     matches,
 )
 from .masters import MASTER, masters_in_place
-from .pretrained.anchors import canonical_name, open_anchors, validate_anchors
-from .projection.equations import RADIUS_FLOOR
-from .projection.exchange import Batch, put_together, whole_values
-from .projection.first_state import first_states, low_rank_first_states
-from .projection.kernels.dispatch import batches
-from .projection.low_rank_tensor import LowRankTensor, LowRankUpdate
-from .projection.radius import RadiusState
-from .projection.sharding import like, local, local_part_of
-from .projection.tensor import HELD, ProjectedTensor, placed
 
 __all__ = ["Anchors", "ProjectedOptimizer", "Radius", "projected_optimizer"]
 

@@ -15,13 +15,14 @@
    `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
 4. **Rows are output units.** `transposed` names the parameters that keep them along dimension 1 (GPT-2's `Conv1D`).
 5. **bfloat16 weights are trained in float32**, the excluded ones too (not those of groups with `project=False`): the
-   optimizer keeps a float32 master of each, and the weight is the master rounded. See `masters.py`.
+   optimizer keeps a float32 master of each, and the weight is the master rounded. See `optim/masters.py`.
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
    only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
    with the optimizer state that was saved beside them, or after `release_weights()`.
 7. **Sharded parameters (FSDP2) have one radius, not one for each process.** Every process projects the rows that it has,
    and one all-gather a step tells them the radius gradient and the largest row norm of the whole tensor. So all
-   processes have to call `step()` and `radii()`. See `sharding.py` and `exchange.py`.
+   processes have to call `step()` and `radii()`. See `projection/sharding.py` and
+   `projection/exchange.py`.
 8. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
    is the parameter's own, and its neighbours do not notice.
 
@@ -45,9 +46,10 @@ from typing import Any
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from ._checks import check_options, check_parameters
-from .projected import Anchors, ProjectedOptimizer
-from .projection.low_rank_tensor import LowRankUpdate
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+
+from .base import Anchors, ProjectedOptimizer
+from .checks import check_options, check_parameters
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW"]
 

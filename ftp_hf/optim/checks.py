@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from .pretrained.anchors import canonical_name
-from .projection.low_rank_tensor import LowRankUpdate
-from .projection.sharding import Sharding
-from .projection.tensor import HELD
+from ftp_hf.pretrained.anchors import canonical_name
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+from ftp_hf.projection.sharding import Sharding
+from ftp_hf.projection.tensor import HELD
 
 __all__ = [
     "check_low_rank",
