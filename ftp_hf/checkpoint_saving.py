@@ -14,7 +14,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.training_args import ParallelMode
 
-from .checkpoints import (
+from .checkpoints.lock import run_lock
+from .checkpoints.whole import (
     MANIFEST,
     begin_checkpoint,
     find_damage,
@@ -25,7 +26,6 @@ from .checkpoints import (
 )
 from .common.files import move_files, replacing
 from .distributed import from_all_processes
-from .run_lock import run_lock
 
 __all__ = ["CompleteSavingMixin"]
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
 
 from .checkpoint_loading import load_best_model
-from .checkpoints import find_damage
+from .checkpoints.whole import find_damage
 from .common.files import replacing
 from .common.records import build, plain
 from .distributed import from_all_processes, from_first_process

@@ -12,7 +12,7 @@ from .adapters import find_adapters
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin
-from .checkpoints import has_optimizer_state
+from .checkpoints.whole import has_optimizer_state
 from .distributed import check_agreement, check_loaded, check_strategy, from_first_process
 from .optim.adamw import FTP
 from .optim.base import Radius, projected_optimizer

@@ -10,7 +10,8 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 from workers.finetune_tiny import CONFIG, make_trainer, resume, save_pretrained
 
 from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer
-from ftp_hf.checkpoints import (
+from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.checkpoints.whole import (
     MANIFEST,
     begin_checkpoint,
     find_damage,
@@ -21,7 +22,6 @@ from ftp_hf.checkpoints import (
     restore_replaced,
 )
 from ftp_hf.common.files import move_files, replacing
-from ftp_hf.run_lock import run_lock
 
 MARKER = "checkpoint-is-incomplete.txt"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from workers.finetune_tiny import OUTCOME, make_trainer, outcome, resume, save_pretrained
 
-from ftp_hf.checkpoints import find_damage, list_checkpoints
+from ftp_hf.checkpoints.whole import find_damage, list_checkpoints
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ from ftp_hf import (
     projected_optimizer,
 )
 from ftp_hf.card_guard import guard_history
-from ftp_hf.checkpoints import list_checkpoints
+from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.model_card import model_card
 from ftp_hf.rules import check_rules

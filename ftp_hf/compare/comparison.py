@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers.utils import logging
 
+from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
-from ftp_hf.run_lock import run_lock
 from ftp_hf.run_summary import show
 
 from .config import ComparisonConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ftp_hf.checkpoints import list_checkpoints
+from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 

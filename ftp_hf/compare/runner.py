@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
 from ftp_hf.checkpoint_loading import load_weights
-from ftp_hf.checkpoints import list_checkpoints, newest_whole
+from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.plain_trainer import PlainTrainer
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks import TextTask

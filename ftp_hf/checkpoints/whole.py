@@ -12,7 +12,7 @@ from typing import Any
 from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .common.files import flush, flush_folder, replacing
+from ftp_hf.common.files import flush, flush_folder, replacing
 
 __all__ = [
     "MANIFEST",
