@@ -9,9 +9,9 @@ from .guard import RobustnessGuard
 from .optim.adamw import FTP, FTPSGD, FTPAdamW
 from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
 from .projection.low_rank_tensor import LowRankProduct, LowRankUpdate
-from .rules import load_rules
 from .run_facts import data_facts
-from .run_summary import DataFacts, RunSummary
+from .runs.rules import load_rules
+from .runs.summary import DataFacts, RunSummary
 from .trainer import FTPTrainer, FTPTrainerMixin
 from .training_args import FTPArguments, FTPTrainingArguments
 

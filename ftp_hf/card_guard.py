@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from .card_results import table
-from .rules import describe
-from .run_summary import GuardCheck, RuleResult
+from .runs.rules import describe
+from .runs.summary import GuardCheck, RuleResult
 
 __all__ = ["guard_history", "guard_note"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .card_guard import guard_history, guard_note
 from .card_results import results_note, results_table, seeds_of, table
-from .run_summary import Comparison, DataFacts, LogRow, RunSummary, is_share
+from .runs.summary import Comparison, DataFacts, LogRow, RunSummary, is_share
 
 __all__ = ["PAPER", "sections"]
 

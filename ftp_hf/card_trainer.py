@@ -13,7 +13,7 @@ from .guard import RobustnessGuard
 from .model_card import write_model_card
 from .optim.base import Radius, projected_optimizer
 from .run_facts import RunWatch, data_facts, log_rows, measured, summarize_run
-from .run_summary import KINDS, DataFacts, Evaluation, RunSummary
+from .runs.summary import KINDS, DataFacts, Evaluation, RunSummary
 
 __all__ = ["ModelCardMixin"]
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .run_summary import RunSummary
+from .runs.summary import RunSummary
 
 __all__ = ["PICTURE", "draw_radii", "layer_of"]
 

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from . import __version__
 from .hub import Version, history, push_run, rollback
-from .rules import check_summary, load_rules
-from .run_summary import RunSummary
+from .runs.rules import check_summary, load_rules
+from .runs.summary import RunSummary
 
 __all__ = ["main"]
 

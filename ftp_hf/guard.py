@@ -17,9 +17,9 @@ from .common.files import replacing
 from .common.records import build, plain
 from .distributed import from_all_processes, from_first_process
 from .pretrained.origin import new_parameters
-from .rules import SET, Figures, Rule, check_rules, describe, parse_rules
 from .run_facts import measured
-from .run_summary import GuardCheck
+from .runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
+from .runs.summary import GuardCheck
 
 __all__ = ["HISTORY", "RobustnessGuard"]
 

@@ -22,9 +22,9 @@ from huggingface_hub.hf_api import ModelInfo
 from transformers.trainer import TRAINER_STATE_NAME
 
 from .hub_errors import HubError, calling_hub
-from .rules import Rule, check_summary, describe, parse_rules
 from .run_files import check_files, is_run_file, list_run_files, secrets_of_environment
-from .run_summary import RunSummary
+from .runs.rules import Rule, check_summary, describe, parse_rules
+from .runs.summary import RunSummary
 
 __all__ = ["HubError", "Version", "history", "push_run", "rollback"]
 
@@ -78,7 +78,7 @@ def push_run(
         private (`bool`, *optional*): whether a new repository is private. Defaults to what the namespace says.
         revision (`str`, *optional*, defaults to `"main"`): the branch; it is created if it does not exist.
         rules (sequence of `str` or [`Rule`], *optional*): what the run's `results.json` has to meet, as
-            [`~ftp_hf.rules.parse_rules`] reads them; otherwise nothing is sent.
+            [`~ftp_hf.runs.rules.parse_rules`] reads them; otherwise nothing is sent.
         token (`str`, *optional*): defaults to that of `HF_TOKEN`, or of `hf auth login`.
         timeout (`float`, *optional*, defaults to 100): seconds without a word from the server that break an attempt.
 

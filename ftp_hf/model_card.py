@@ -11,7 +11,7 @@ from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 from .card_sections import sections
 from .charts import PICTURE
 from .common.files import replacing
-from .run_summary import DataFacts, RunSummary, is_share
+from .runs.summary import DataFacts, RunSummary, is_share
 
 __all__ = ["CARD", "END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
 

@@ -21,7 +21,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from .common.privacy import public_command, public_name, public_value
 from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
 from .pretrained.anchors import canonical_name
-from .run_summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
+from .runs.summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
 from .training_args import FTPArguments
 
 if sys.platform != "win32":

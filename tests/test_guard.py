@@ -32,8 +32,8 @@ from ftp_hf.card_guard import guard_history
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.model_card import model_card
-from ftp_hf.rules import check_rules
-from ftp_hf.run_summary import GuardCheck, RuleResult
+from ftp_hf.runs.rules import check_rules
+from ftp_hf.runs.summary import GuardCheck, RuleResult
 
 CONFIG = BertConfig(
     vocab_size=50,

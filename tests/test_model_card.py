@@ -26,7 +26,7 @@ from transformers import (
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
 from ftp_hf.charts import draw_radii, layer_of
 from ftp_hf.model_card import END, START, eval_results_file, model_card, update_card, write_model_card
-from ftp_hf.run_summary import Evaluation, combine
+from ftp_hf.runs.summary import Evaluation, combine
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted(path.parent for path in ROOT.glob("model_cards/*/results.json"))

@@ -7,8 +7,8 @@ from test_run_summary import make_summary
 
 from ftp_hf import load_rules
 from ftp_hf.model_card import model_card
-from ftp_hf.rules import check_rules, check_summary, describe, figures_of, parse_rules
-from ftp_hf.run_summary import Comparison, Evaluation
+from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
+from ftp_hf.runs.summary import Comparison, Evaluation
 
 FIGURES = {
     "validation": {"accuracy": 0.8, "loss": 0.5},

@@ -8,7 +8,7 @@ from datasets import Dataset
 from ftp_hf import RunSummary, data_facts
 from ftp_hf.common.privacy import public_command, public_name, public_value
 from ftp_hf.run_facts import log_rows
-from ftp_hf.run_summary import (
+from ftp_hf.runs.summary import (
     BaseModel,
     DataFacts,
     Evaluation,

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
-from ftp_hf.run_summary import show
+from ftp_hf.runs.summary import show
 
 from .config import ComparisonConfig
 from .methods import METHODS

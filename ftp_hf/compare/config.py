@@ -11,7 +11,7 @@ import yaml
 from transformers import TrainingArguments
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
-from ftp_hf.rules import parse_rules
+from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.datasets_by_name import DatasetSpec
 

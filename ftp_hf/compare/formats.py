@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Collection
 
-from ftp_hf.run_summary import is_share, show
+from ftp_hf.runs.summary import is_share, show
 
 from .statistics import PairedDifference
 

@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 
-from ftp_hf.run_summary import Hardware
+from ftp_hf.runs.summary import Hardware
 
 from .results import ComparedRun, ComparisonResults
 from .statistics import PairedDifference, matched_ood, paired_difference, relative_change

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.files import replacing
-from ftp_hf.run_summary import is_share
+from ftp_hf.runs.summary import is_share
 
 from .chart_labels import spread
 from .chart_style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 import yaml
 
 from ftp_hf.common.privacy import public_value
-from ftp_hf.run_summary import is_share
+from ftp_hf.runs.summary import is_share
 
 from .measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
 from .report_tables import (

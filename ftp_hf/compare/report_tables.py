@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftp_hf.rules import check_rules, figures_of, parse_rules
-from ftp_hf.run_summary import show
+from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.summary import show
 
 from .formats import change, difference, duration, mean_and_sd, size
 from .measures import (

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ftp_hf.run_summary import is_share
+from ftp_hf.runs.summary import is_share
 
 from .chart_labels import Box, place
 from .chart_style import GREY, LARGE, MEDIUM, bare, colour, mark, new_figure, titles

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftp_hf.run_summary import is_share, show
+from ftp_hf.runs.summary import is_share, show
 
 from .formats import bound, change, difference, interval, points, signed
 from .measures import REFERENCE, against_plain, cost, finished_seeds, robust_kind

@@ -1,7 +1,7 @@
 """Comparisons with known figures, as if they had been run."""
 
 from ftp_hf.compare.results import ComparedRun, ComparisonResults, Drift, MethodFacts, ParameterDrift
-from ftp_hf.run_summary import (
+from ftp_hf.runs.summary import (
     BaseModel,
     DataFacts,
     Evaluation,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .common.files import replacing
-from .common.records import build, plain
+from ftp_hf.common.files import replacing
+from ftp_hf.common.records import build, plain
 
 __all__ = [
     "BaseModel",

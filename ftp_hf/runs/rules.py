@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from .run_summary import Evaluation, RuleResult, RunSummary, is_share, main_metric
+from .summary import Evaluation, RuleResult, RunSummary, is_share, main_metric
 
 __all__ = [
     "Figures",
