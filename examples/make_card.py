@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from ftp_hf import RunSummary
-from ftp_hf.charts import draw_radii
+from ftp_hf.cards.card import write_model_card
+from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.privacy import public_command
 from ftp_hf.compare import ComparisonResults, headline
-from ftp_hf.model_card import write_model_card
 from ftp_hf.runs.summary import combine
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from .charts import draw_radii
+from .cards.card import write_model_card
+from .cards.picture import draw_radii
 from .common.privacy import forget_folders, public_name, public_value, saving_public_arguments
 from .guard import RobustnessGuard
-from .model_card import write_model_card
 from .optim.base import Radius, projected_optimizer
 from .run_facts import RunWatch, data_facts, log_rows, measured, summarize_run
 from .runs.summary import KINDS, DataFacts, Evaluation, RunSummary

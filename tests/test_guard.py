@@ -28,10 +28,10 @@ from ftp_hf import (
     RunSummary,
     projected_optimizer,
 )
-from ftp_hf.card_guard import guard_history
+from ftp_hf.cards.card import model_card
+from ftp_hf.cards.guard import guard_history
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
-from ftp_hf.model_card import model_card
 from ftp_hf.runs.rules import check_rules
 from ftp_hf.runs.summary import GuardCheck, RuleResult
 

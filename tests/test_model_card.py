@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
-from ftp_hf.charts import draw_radii, layer_of
-from ftp_hf.model_card import END, START, eval_results_file, model_card, update_card, write_model_card
+from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
+from ftp_hf.cards.picture import draw_radii, layer_of
 from ftp_hf.runs.summary import Evaluation, combine
 
 ROOT = Path(__file__).parents[1]
@@ -164,7 +164,7 @@ def test_picture(tmp_path, monkeypatch):
     write_model_card(summary, tmp_path)
     assert "(radii.png)" in (tmp_path / "README.md").read_text()
     # Without matplotlib, the card has no picture, and no earlier one.
-    monkeypatch.setattr("ftp_hf.charts.find_spec", lambda _: None)
+    monkeypatch.setattr("ftp_hf.cards.picture.find_spec", lambda _: None)
     assert draw_radii(summary, tmp_path) is None
     write_model_card(summary, tmp_path)
     assert "radii.png" not in (tmp_path / "README.md").read_text()

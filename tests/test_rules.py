@@ -6,7 +6,7 @@ from test_model_card import cells, section
 from test_run_summary import make_summary
 
 from ftp_hf import load_rules
-from ftp_hf.model_card import model_card
+from ftp_hf.cards.card import model_card
 from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
 from ftp_hf.runs.summary import Comparison, Evaluation
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ftp_hf.card_results import table
+from ftp_hf.cards.results import table
 from ftp_hf.common.files import replacing
 
 from .measures import check_same_data

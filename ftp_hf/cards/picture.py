@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .runs.summary import RunSummary
+from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["PICTURE", "draw_radii", "layer_of"]
 

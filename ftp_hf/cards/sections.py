@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .card_guard import guard_history, guard_note
-from .card_results import results_note, results_table, seeds_of, table
-from .runs.summary import Comparison, DataFacts, LogRow, RunSummary, is_share
+from ftp_hf.runs.summary import Comparison, DataFacts, LogRow, RunSummary, is_share
+
+from .guard import guard_history, guard_note
+from .results import results_note, results_table, seeds_of, table
 
 __all__ = ["PAPER", "sections"]
 

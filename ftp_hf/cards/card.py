@@ -8,10 +8,11 @@ import huggingface_hub
 import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
-from .card_sections import sections
-from .charts import PICTURE
-from .common.files import replacing
-from .runs.summary import DataFacts, RunSummary, is_share
+from ftp_hf.common.files import replacing
+from ftp_hf.runs.summary import DataFacts, RunSummary, is_share
+
+from .picture import PICTURE
+from .sections import sections
 
 __all__ = ["CARD", "END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
 

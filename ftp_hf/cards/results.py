@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from .runs.summary import Evaluation, RunSummary, is_share, mean_by_seed, show
+from ftp_hf.runs.summary import Evaluation, RunSummary, is_share, mean_by_seed, show
 
 __all__ = ["results_note", "results_table", "seeds_of", "table"]
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from .card_results import table
-from .runs.rules import describe
-from .runs.summary import GuardCheck, RuleResult
+from ftp_hf.runs.rules import describe
+from ftp_hf.runs.summary import GuardCheck, RuleResult
+
+from .results import table
 
 __all__ = ["guard_history", "guard_note"]
 
