@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .hub import Version, history, push_run, rollback
+from .hub.versions import Version, history, push_run, rollback
 from .runs.rules import check_summary, load_rules
 from .runs.summary import RunSummary
 

@@ -34,7 +34,7 @@ def waits(monkeypatch):
     """The seconds that would have been waited, in order."""
     waited = []
     clock = SimpleNamespace(sleep=waited.append)
-    for module in ("huggingface_hub.utils._http", "ftp_hf.hub_errors"):
+    for module in ("huggingface_hub.utils._http", "ftp_hf.hub.errors"):
         monkeypatch.setattr(f"{module}.time", clock)
     return waited
 

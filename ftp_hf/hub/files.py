@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from .cards.picture import PICTURE
+from ftp_hf.cards.picture import PICTURE
 
 __all__ = ["check_files", "is_run_file", "list_run_files", "secrets_of_environment"]
 

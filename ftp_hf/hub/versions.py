@@ -21,10 +21,11 @@ from huggingface_hub import (
 from huggingface_hub.hf_api import ModelInfo
 from transformers.trainer import TRAINER_STATE_NAME
 
-from .hub_errors import HubError, calling_hub
-from .run_files import check_files, is_run_file, list_run_files, secrets_of_environment
-from .runs.rules import Rule, check_summary, describe, parse_rules
-from .runs.summary import RunSummary
+from ftp_hf.runs.rules import Rule, check_summary, describe, parse_rules
+from ftp_hf.runs.summary import RunSummary
+
+from .errors import HubError, calling_hub
+from .files import check_files, is_run_file, list_run_files, secrets_of_environment
 
 __all__ = ["HubError", "Version", "history", "push_run", "rollback"]
 
