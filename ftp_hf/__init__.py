@@ -1,7 +1,7 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
-from .adapter_products import restore_base_weights
-from .adapters import adapter_options
+from .adapters.find import adapter_options
+from .adapters.products import restore_base_weights
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin

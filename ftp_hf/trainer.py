@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from .adapters import find_adapters
+from .adapters.find import find_adapters
 from .card_trainer import ModelCardMixin
 from .checkpoint_loading import CompleteLoadingMixin
 from .checkpoint_saving import CompleteSavingMixin

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
-from ftp_hf.adapter_products import base_name, has_adapters
+from ftp_hf.adapters.products import base_name, has_adapters
 
 from .anchors import CheckpointAnchors, canonical_name
 

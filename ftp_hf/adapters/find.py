@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .adapter_products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
-from .pretrained.anchors import CheckpointAnchors, canonical_name
-from .pretrained.origin import local_checkpoint, new_parameters, transposed_parameters
-from .projection.low_rank_tensor import LowRankUpdate
+from ftp_hf.pretrained.anchors import CheckpointAnchors, canonical_name
+from ftp_hf.pretrained.origin import local_checkpoint, new_parameters, transposed_parameters
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+
+from .products import Unprojectable, base_name, has_adapters, has_products, layer_products, weight_name
 
 __all__ = ["ADAPTER_MODES", "Adapters", "adapter_options", "find_adapters"]
 

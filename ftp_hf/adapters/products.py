@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from .projection.low_rank_tensor import LowRankProduct
+from ftp_hf.projection.low_rank_tensor import LowRankProduct
 
 __all__ = [
     "Unprojectable",
