@@ -16,9 +16,9 @@ from rich.table import Table
 from transformers import HfArgumentParser
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, RunSummary
-from ftp_hf.plain_trainer import PlainTrainer
 from ftp_hf.tasks import DataOptions, ImageTask, TaskData, TextTask
 from ftp_hf.tasks.classifier import compute_scores
+from ftp_hf.trainer.plain import PlainTrainer
 
 Script = TypeVar("Script", bound="ScriptArguments")
 

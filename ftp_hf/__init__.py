@@ -2,18 +2,18 @@
 
 from .adapters.find import adapter_options
 from .adapters.products import restore_base_weights
-from .card_trainer import ModelCardMixin
-from .checkpoint_loading import CompleteLoadingMixin
-from .checkpoint_saving import CompleteSavingMixin
-from .guard import RobustnessGuard
 from .optim.adamw import FTP, FTPSGD, FTPAdamW
 from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
 from .projection.low_rank_tensor import LowRankProduct, LowRankUpdate
-from .run_facts import data_facts
 from .runs.rules import load_rules
 from .runs.summary import DataFacts, RunSummary
-from .trainer import FTPTrainer, FTPTrainerMixin
-from .training_args import FTPArguments, FTPTrainingArguments
+from .trainer.arguments import FTPArguments, FTPTrainingArguments
+from .trainer.card import ModelCardMixin
+from .trainer.ftp import FTPTrainer, FTPTrainerMixin
+from .trainer.guard import RobustnessGuard
+from .trainer.loading import CompleteLoadingMixin
+from .trainer.saving import CompleteSavingMixin
+from .trainer.summarize import data_facts
 
 __all__ = [
     "FTP",

@@ -8,7 +8,7 @@ import pytest
 from accelerate.utils import DistributedType
 from workers.finetune_tiny import save_pretrained
 
-from ftp_hf.distributed import check_strategy
+from ftp_hf.trainer.strategy import check_strategy
 
 slow = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import Trainer
 
 from ftp_hf.baselines import ALPHAS, L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
-from ftp_hf.plain_trainer import PlainTrainer
-from ftp_hf.trainer import FTPTrainer
+from ftp_hf.trainer.ftp import FTPTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 __all__ = ["METHODS", "Method", "make_trainer", "projection_options"]
 

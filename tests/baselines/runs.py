@@ -5,7 +5,7 @@ from datasets import Dataset
 from transformers import BertForSequenceClassification, TrainingArguments
 
 from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 VOCABULARY, WIDTH = 30, 8
 HEAD = {"classifier.weight", "classifier.bias"}

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from ftp_hf.baselines import attach_l2_sp, l2_sp_penalty
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 ANCHORS = {"body": torch.tensor([1.0, 2.0])}
 

@@ -8,8 +8,8 @@ from torch.optim import SGD
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
 from ftp_hf.baselines import only_trained
-from ftp_hf.checkpoint_loading import load_weights
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.loading import load_weights
+from ftp_hf.trainer.plain import PlainTrainer
 
 
 def changed(model, start):

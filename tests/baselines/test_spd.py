@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW
 
 from ftp_hf.baselines import attach_spd
 from ftp_hf.baselines.spd import condition, decay
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 ANCHOR = torch.tensor([1.0, 1.0], dtype=torch.float64)
 BEFORE = torch.tensor([4.0, 5.0], dtype=torch.float64)  # 5 from the anchor

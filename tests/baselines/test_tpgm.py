@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ftp_hf.baselines import TPGM
 from ftp_hf.baselines.tpgm_trainer import held_out_rows
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 
 class Linear(nn.Module):

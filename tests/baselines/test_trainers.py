@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer
 
 from ftp_hf.baselines import L2SPTrainerMixin
-from ftp_hf.plain_trainer import PlainTrainer
+from ftp_hf.trainer.plain import PlainTrainer
 
 ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),

@@ -7,13 +7,14 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy
 
-from .cards.card import write_model_card
-from .cards.picture import draw_radii
-from .common.privacy import forget_folders, public_name, public_value, saving_public_arguments
+from ftp_hf.cards.card import write_model_card
+from ftp_hf.cards.picture import draw_radii
+from ftp_hf.common.privacy import forget_folders, public_name, public_value, saving_public_arguments
+from ftp_hf.optim.base import Radius, projected_optimizer
+from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
+
 from .guard import RobustnessGuard
-from .optim.base import Radius, projected_optimizer
-from .run_facts import RunWatch, data_facts, log_rows, measured, summarize_run
-from .runs.summary import KINDS, DataFacts, Evaluation, RunSummary
+from .summarize import RunWatch, data_facts, log_rows, measured, summarize_run
 
 __all__ = ["ModelCardMixin"]
 

@@ -2,9 +2,9 @@
 
 from transformers import Trainer
 
-from .card_trainer import ModelCardMixin
-from .checkpoint_loading import CompleteLoadingMixin
-from .checkpoint_saving import CompleteSavingMixin
+from .card import ModelCardMixin
+from .loading import CompleteLoadingMixin
+from .saving import CompleteSavingMixin
 
 __all__ = ["PlainTrainer"]
 

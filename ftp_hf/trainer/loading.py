@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from .optim.base import projected_optimizer
-from .pretrained.anchors import CheckpointAnchors
+from ftp_hf.optim.base import projected_optimizer
+from ftp_hf.pretrained.anchors import CheckpointAnchors
 
 __all__ = ["CompleteLoadingMixin", "load_best_model", "load_weights"]
 

@@ -11,15 +11,16 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
 
-from .checkpoint_loading import load_best_model
-from .checkpoints.whole import find_damage
-from .common.files import replacing
-from .common.records import build, plain
-from .distributed import from_all_processes, from_first_process
-from .pretrained.origin import new_parameters
-from .run_facts import measured
-from .runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
-from .runs.summary import GuardCheck
+from ftp_hf.checkpoints.whole import find_damage
+from ftp_hf.common.files import replacing
+from ftp_hf.common.records import build, plain
+from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
+from ftp_hf.runs.summary import GuardCheck
+
+from .loading import load_best_model
+from .strategy import from_all_processes, from_first_process
+from .summarize import measured
 
 __all__ = ["HISTORY", "RobustnessGuard"]
 

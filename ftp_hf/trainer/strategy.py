@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .optim.base import ProjectedOptimizer
+from ftp_hf.optim.base import ProjectedOptimizer
 
 __all__ = ["check_agreement", "check_loaded", "check_strategy", "from_all_processes", "from_first_process"]
 

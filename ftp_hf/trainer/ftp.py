@@ -8,19 +8,20 @@ import torch
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from .adapters.find import find_adapters
-from .card_trainer import ModelCardMixin
-from .checkpoint_loading import CompleteLoadingMixin
-from .checkpoint_saving import CompleteSavingMixin
-from .checkpoints.whole import has_optimizer_state
-from .distributed import check_agreement, check_loaded, check_strategy, from_first_process
-from .optim.adamw import FTP
-from .optim.base import Radius, projected_optimizer
-from .optim.checks import check_steps_after_backward
-from .pretrained.anchors import CheckpointAnchors
-from .pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
-from .radius_logs import check_finite, summarize
-from .training_args import FTPArguments
+from ftp_hf.adapters.find import find_adapters
+from ftp_hf.checkpoints.whole import has_optimizer_state
+from ftp_hf.optim.adamw import FTP
+from ftp_hf.optim.base import Radius, projected_optimizer
+from ftp_hf.optim.checks import check_steps_after_backward
+from ftp_hf.pretrained.anchors import CheckpointAnchors
+from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
+
+from .arguments import FTPArguments
+from .card import ModelCardMixin
+from .loading import CompleteLoadingMixin
+from .radius_log import check_finite, summarize
+from .saving import CompleteSavingMixin
+from .strategy import check_agreement, check_loaded, check_strategy, from_first_process
 
 __all__ = ["FTPTrainer", "FTPTrainerMixin"]
 

@@ -14,8 +14,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.training_args import ParallelMode
 
-from .checkpoints.lock import run_lock
-from .checkpoints.whole import (
+from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.checkpoints.whole import (
     MANIFEST,
     begin_checkpoint,
     find_damage,
@@ -24,8 +24,9 @@ from .checkpoints.whole import (
     newest_whole,
     restore_replaced,
 )
-from .common.files import move_files, replacing
-from .distributed import from_all_processes
+from ftp_hf.common.files import move_files, replacing
+
+from .strategy import from_all_processes
 
 __all__ = ["CompleteSavingMixin"]
 

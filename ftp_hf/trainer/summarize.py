@@ -18,11 +18,12 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from .common.privacy import public_command, public_name, public_value
-from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
-from .pretrained.anchors import canonical_name
-from .runs.summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
-from .training_args import FTPArguments
+from ftp_hf.common.privacy import public_command, public_name, public_value
+from ftp_hf.optim.base import ProjectedOptimizer, Radius, projected_optimizer
+from ftp_hf.pretrained.anchors import canonical_name
+from ftp_hf.runs.summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
+
+from .arguments import FTPArguments
 
 if sys.platform != "win32":
     import resource
