@@ -1,3 +1,1 @@
-"""
-The model card of a run, made of its [`RunSummary`]. No torch, and nothing of the Hub but its metadata.
-"""
+"""The model card of a run, made of its [`RunSummary`]. No torch, and nothing of the Hub but its metadata."""

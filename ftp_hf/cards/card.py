@@ -20,7 +20,7 @@ CARD = "README.md"
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 
-_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+_TEMPLATE = Path(__file__).with_name("template.md")
 _EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
 # Of what a card says already, these are ours to correct.
 _OURS = ("base_model", "base_model_relation", "metrics", "model-index")

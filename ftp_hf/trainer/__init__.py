@@ -1,6 +1,4 @@
-"""
-The Trainers: [`FTPTrainer`], [`PlainTrainer`] to compare it with, and the mixins that both are made of.
-"""
+"""The Trainers: [`FTPTrainer`], [`PlainTrainer`] to compare it with, and the mixins that both are made of."""
 
 from .arguments import FTPArguments, FTPTrainingArguments
 from .card import ModelCardMixin
