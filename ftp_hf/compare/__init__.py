@@ -2,8 +2,8 @@
 
 from .comparison import compare
 from .config import ComparisonConfig
+from .evidence.results import ComparisonResults
+from .evidence.verdict import headline
 from .report import write_report
-from .results import ComparisonResults
-from .verdict import headline
 
 __all__ = ["ComparisonConfig", "ComparisonResults", "compare", "headline", "write_report"]

@@ -20,12 +20,12 @@ from ftp_hf.common.records import plain
 from ftp_hf.runs.summary import show
 
 from .config import ComparisonConfig
+from .evidence.results import ComparedRun, ComparisonResults, MethodFacts
+from .evidence.verdict import headline
 from .methods import METHODS
 from .plan import Run, choose, settings_of
 from .report import HTML, check_charts_can_be_drawn, write_report
-from .results import ComparedRun, ComparisonResults, MethodFacts
 from .runner import Runner
-from .verdict import headline
 
 __all__ = ["compare"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ftp_hf.distance import model_distance
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
 
-from .results import Drift, ParameterDrift
+from .evidence.results import Drift, ParameterDrift
 
 __all__ = ["measure_drift"]
 

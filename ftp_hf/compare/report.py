@@ -11,11 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ftp_hf.cards.results import table
 from ftp_hf.common.files import replacing
 
-from .measures import check_same_data
+from .evidence.measures import check_same_data
+from .evidence.results import ComparisonResults
+from .evidence.verdict import headline
 from .report_sections import Picture, sections, unfinished
 from .report_tables import Strong, Table
-from .results import ComparisonResults
-from .verdict import headline
 
 __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
 

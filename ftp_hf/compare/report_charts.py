@@ -13,13 +13,22 @@ from ftp_hf.runs.summary import is_share
 
 from .chart_labels import spread
 from .chart_style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles
-from .formats import duration, size
-from .measures import REFERENCE, by_seed, cost, data_sets, radii, relative_to_plain, robust_kind, severity_curve
+from .evidence.formats import duration, size
+from .evidence.measures import (
+    REFERENCE,
+    by_seed,
+    cost,
+    data_sets,
+    radii,
+    relative_to_plain,
+    robust_kind,
+    severity_curve,
+)
+from .evidence.results import ComparisonResults
+from .evidence.statistics import relative_change
 from .radius_chart import draw_radius_map
 from .report_sections import Picture
-from .results import ComparisonResults
 from .scatter_chart import draw_scatter
-from .statistics import relative_change
 
 __all__ = ["CHARTS", "draw_charts"]
 

@@ -10,7 +10,9 @@ import yaml
 from ftp_hf.common.privacy import public_value
 from ftp_hf.runs.summary import is_share
 
-from .measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
+from .evidence.measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
+from .evidence.results import ComparisonResults
+from .evidence.verdict import KEPT, verdicts
 from .report_tables import (
     Table,
     costs_table,
@@ -24,8 +26,6 @@ from .report_tables import (
     sets_table,
     sweep_table,
 )
-from .results import ComparisonResults
-from .verdict import KEPT, verdicts
 
 __all__ = ["Code", "Picture", "Points", "Section", "Text", "sections", "unfinished"]
 

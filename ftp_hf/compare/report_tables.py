@@ -9,8 +9,8 @@ from typing import ClassVar
 from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
 from ftp_hf.runs.summary import show
 
-from .formats import change, difference, duration, mean_and_sd, size
-from .measures import (
+from .evidence.formats import change, difference, duration, mean_and_sd, size
+from .evidence.measures import (
     CURVE,
     REFERENCE,
     against_plain,
@@ -22,8 +22,8 @@ from .measures import (
     on_data,
     relative_to_plain,
 )
-from .results import ComparisonResults, Drift, MethodFacts
-from .statistics import PairedDifference
+from .evidence.results import ComparisonResults, Drift, MethodFacts
+from .evidence.statistics import PairedDifference
 
 __all__ = [
     "KINDS",

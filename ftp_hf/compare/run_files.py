@@ -10,7 +10,7 @@ from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 
-from .results import ComparedRun
+from .evidence.results import ComparedRun
 
 __all__ = ["TRAINED", "forget_checkpoints", "forget_weights", "has_weights", "read_run", "write_run"]
 

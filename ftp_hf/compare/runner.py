@@ -25,9 +25,9 @@ from ftp_hf.trainer.plain import PlainTrainer
 
 from .config import ComparisonConfig
 from .drift import measure_drift
+from .evidence.results import ComparedRun, Drift
 from .methods import METHODS, Method, make_trainer, projection_options
 from .plan import Run
-from .results import ComparedRun, Drift
 from .run_data import RunData
 from .run_files import TRAINED, forget_checkpoints, forget_weights, has_weights, read_run, write_run
 

@@ -11,9 +11,9 @@ from ftp_hf.runs.summary import is_share
 
 from .chart_labels import Box, place
 from .chart_style import GREY, LARGE, MEDIUM, bare, colour, mark, new_figure, titles
-from .measures import CURVE, by_seed, robust_kind, wise_curve
-from .results import ComparisonResults
-from .statistics import pareto_front
+from .evidence.measures import CURVE, by_seed, robust_kind, wise_curve
+from .evidence.results import ComparisonResults
+from .evidence.statistics import pareto_front
 
 __all__ = ["draw_scatter", "mean_curve"]
 

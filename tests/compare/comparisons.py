@@ -1,6 +1,6 @@
 """Comparisons with known figures, as if they had been run."""
 
-from ftp_hf.compare.results import ComparedRun, ComparisonResults, Drift, MethodFacts, ParameterDrift
+from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts, ParameterDrift
 from ftp_hf.runs.summary import (
     BaseModel,
     DataFacts,

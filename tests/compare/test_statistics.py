@@ -3,7 +3,7 @@ import math
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
-from ftp_hf.compare.measures import (
+from ftp_hf.compare.evidence.measures import (
     against_plain,
     by_seed,
     check_same_data,
@@ -17,9 +17,9 @@ from ftp_hf.compare.measures import (
     severity_curve,
     wise_curve,
 )
-from ftp_hf.compare.results import ComparisonResults
-from ftp_hf.compare.statistics import matched_ood, paired_difference, pareto_front, relative_change
-from ftp_hf.compare.verdict import verdicts
+from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change
+from ftp_hf.compare.evidence.verdict import verdicts
 
 
 def test_paired_difference_by_hand():

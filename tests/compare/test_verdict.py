@@ -3,9 +3,9 @@ import math
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
-from ftp_hf.compare.formats import bound, change, difference, duration, interval, mean_and_sd, signed, size
-from ftp_hf.compare.statistics import PairedDifference
-from ftp_hf.compare.verdict import headline, verdicts
+from ftp_hf.compare.evidence.formats import bound, change, difference, duration, interval, mean_and_sd, signed, size
+from ftp_hf.compare.evidence.statistics import PairedDifference
+from ftp_hf.compare.evidence.verdict import headline, verdicts
 
 
 def sentence(figures, **sets):
