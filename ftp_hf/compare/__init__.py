@@ -4,6 +4,6 @@ from .comparison import compare
 from .config import ComparisonConfig
 from .evidence.results import ComparisonResults
 from .evidence.verdict import headline
-from .report import write_report
+from .report.write import write_report
 
 __all__ = ["ComparisonConfig", "ComparisonResults", "compare", "headline", "write_report"]

@@ -24,7 +24,7 @@ from .evidence.results import ComparedRun, ComparisonResults, MethodFacts
 from .evidence.verdict import headline
 from .methods import METHODS
 from .plan import Run, choose, settings_of
-from .report import HTML, check_charts_can_be_drawn, write_report
+from .report.write import HTML, check_charts_can_be_drawn, write_report
 from .runner import Runner
 
 __all__ = ["compare"]

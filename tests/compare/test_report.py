@@ -9,16 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+from ftp_hf.compare.report.write.labels import place, spread
+from ftp_hf.compare.report.write.radii import radius_grid
+from ftp_hf.compare.report.write.scatter import draw_scatter
+from ftp_hf.compare.report.write.tables import (
+    Strong,
+    matched_table,
+    means_table,
+    paired_table,
+    rules_table,
+    sweep_table,
+)
+from ftp_hf.compare.report.write.write import escape_markdown, report_texts, write_report
 from PIL import Image
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonResults, headline
-from ftp_hf.compare.chart_labels import place, spread
 from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
-from ftp_hf.compare.radius_chart import radius_grid
-from ftp_hf.compare.report import escape_markdown, report_texts, write_report
-from ftp_hf.compare.report_tables import Strong, matched_table, means_table, paired_table, rules_table, sweep_table
-from ftp_hf.compare.scatter_chart import draw_scatter
 
 EVERYTHING = {
     "plain": PLAIN,

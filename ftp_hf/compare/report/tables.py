@@ -6,11 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
-from ftp_hf.runs.summary import show
-
-from .evidence.formats import change, difference, duration, mean_and_sd, size
-from .evidence.measures import (
+from ftp_hf.compare.evidence.formats import change, difference, duration, mean_and_sd, size
+from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
     against_plain,
@@ -22,8 +19,10 @@ from .evidence.measures import (
     on_data,
     relative_to_plain,
 )
-from .evidence.results import ComparisonResults, Drift, MethodFacts
-from .evidence.statistics import PairedDifference
+from ftp_hf.compare.evidence.results import ComparisonResults, Drift, MethodFacts
+from ftp_hf.compare.evidence.statistics import PairedDifference
+from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.summary import show
 
 __all__ = [
     "KINDS",

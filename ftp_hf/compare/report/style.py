@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.results import ComparisonResults
 
 __all__ = ["GREY", "GRID", "LARGE", "MEDIUM", "SMALL", "WIDTH", "bare", "colour", "mark", "new_figure", "titles"]
 

@@ -9,12 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.files import replacing
-from ftp_hf.runs.summary import is_share
-
-from .chart_labels import spread
-from .chart_style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles
-from .evidence.formats import duration, size
-from .evidence.measures import (
+from ftp_hf.compare.evidence.formats import duration, size
+from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
     cost,
@@ -24,11 +20,15 @@ from .evidence.measures import (
     robust_kind,
     severity_curve,
 )
-from .evidence.results import ComparisonResults
-from .evidence.statistics import relative_change
-from .radius_chart import draw_radius_map
-from .report_sections import Picture
-from .scatter_chart import draw_scatter
+from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.statistics import relative_change
+from ftp_hf.runs.summary import is_share
+
+from .labels import spread
+from .radii import draw_radius_map
+from .scatter import draw_scatter
+from .sections import Picture
+from .style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles
 
 __all__ = ["CHARTS", "draw_charts"]
 

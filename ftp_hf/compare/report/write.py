@@ -10,12 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ftp_hf.cards.results import table
 from ftp_hf.common.files import replacing
+from ftp_hf.compare.evidence.measures import check_same_data
+from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.verdict import headline
 
-from .evidence.measures import check_same_data
-from .evidence.results import ComparisonResults
-from .evidence.verdict import headline
-from .report_sections import Picture, sections, unfinished
-from .report_tables import Strong, Table
+from .sections import Picture, sections, unfinished
+from .tables import Strong, Table
 
 __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
 
@@ -52,7 +52,7 @@ def write_report(results: ComparisonResults, folder: str | Path) -> list[Path]:
     """
     check_charts_can_be_drawn()
     check_same_data(results)
-    from .report_charts import draw_charts  # noqa: PLC0415 (matplotlib is optional)
+    from .charts import draw_charts  # noqa: PLC0415 (matplotlib is optional)
 
     folder = Path(folder)
     pictures = draw_charts(results, folder)

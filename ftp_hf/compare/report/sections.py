@@ -8,12 +8,12 @@ from typing import ClassVar, TypeAlias
 import yaml
 
 from ftp_hf.common.privacy import public_value
+from ftp_hf.compare.evidence.measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
+from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 from ftp_hf.runs.summary import is_share
 
-from .evidence.measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
-from .evidence.results import ComparisonResults
-from .evidence.verdict import KEPT, verdicts
-from .report_tables import (
+from .tables import (
     Table,
     costs_table,
     data_table,

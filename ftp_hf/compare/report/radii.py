@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ftp_hf.cards.picture import layer_of
 
-from .chart_style import MEDIUM, SMALL, new_figure
+from .style import MEDIUM, SMALL, new_figure
 
 __all__ = ["draw_radius_map", "radius_grid"]
 

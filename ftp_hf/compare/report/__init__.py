@@ -1,0 +1,3 @@
+"""
+The pages and charts of a comparison, written from its evidence alone. No torch.
+"""
