@@ -14,8 +14,8 @@ from tiny_data import image_config, write_config
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
-from ftp_hf.compare.plan import Run, settings_of
-from ftp_hf.compare.runner import Runner
+from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.compare.run.runner import Runner
 
 ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp", "lora+ftp", "lora+factors"]
 

@@ -11,8 +11,8 @@ from tiny_data import image_config, write_config
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.methods import METHODS
-from ftp_hf.compare.plan import Run, settings_of
+from ftp_hf.compare.run.methods import METHODS
+from ftp_hf.compare.run.plan import Run, settings_of
 from ftp_hf.tasks import DataOptions, TaskData
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "compare"

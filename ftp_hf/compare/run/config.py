@@ -15,8 +15,8 @@ from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.datasets_by_name import DatasetSpec
 
-from .config_values import check_keys, check_positive, check_types, is_list_of, read_numbers
 from .methods import METHODS
+from .values import check_keys, check_positive, check_types, is_list_of, read_numbers
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 

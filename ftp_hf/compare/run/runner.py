@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 
 from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
 from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
+from ftp_hf.compare.evidence.results import ComparedRun, Drift
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.classifier import compute_scores
@@ -24,12 +25,11 @@ from ftp_hf.trainer.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
 
 from .config import ComparisonConfig
+from .data import RunData
 from .drift import measure_drift
-from .evidence.results import ComparedRun, Drift
+from .folder import TRAINED, forget_checkpoints, forget_weights, has_weights, read_run, write_run
 from .methods import METHODS, Method, make_trainer, projection_options
 from .plan import Run
-from .run_data import RunData
-from .run_files import TRAINED, forget_checkpoints, forget_weights, has_weights, read_run, write_run
 
 __all__ = ["Runner"]
 

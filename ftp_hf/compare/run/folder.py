@@ -9,8 +9,7 @@ from accelerate import PartialState
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
-
-from .evidence.results import ComparedRun
+from ftp_hf.compare.evidence.results import ComparedRun
 
 __all__ = ["TRAINED", "forget_checkpoints", "forget_weights", "has_weights", "read_run", "write_run"]
 

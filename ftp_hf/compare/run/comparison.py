@@ -17,14 +17,14 @@ from transformers.utils import logging
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
+from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
+from ftp_hf.compare.evidence.verdict import headline
+from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 from ftp_hf.runs.summary import show
 
 from .config import ComparisonConfig
-from .evidence.results import ComparedRun, ComparisonResults, MethodFacts
-from .evidence.verdict import headline
 from .methods import METHODS
 from .plan import Run, choose, settings_of
-from .report.write import HTML, check_charts_can_be_drawn, write_report
 from .runner import Runner
 
 __all__ = ["compare"]

@@ -5,10 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from ftp_hf.compare.evidence.results import Drift, ParameterDrift
 from ftp_hf.distance import model_distance
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
-
-from .evidence.results import Drift, ParameterDrift
 
 __all__ = ["measure_drift"]
 
