@@ -49,7 +49,7 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         model_id (`str`): what the usage snippet loads.
 
     Returns:
-        `dict`: by the name in `templates/model_card.md`; what there is nothing to say about is empty.
+        `dict`: by the name in `template.md`; what there is nothing to say about is empty.
     """
     metric = summary.metric
     others = [name for result in summary.results for name in result.metrics if name != metric and is_share(name)]

@@ -15,8 +15,8 @@ Images need Pillow (`pip install "ftp-hf[demo]"`). Audio is not here: codecs, no
 dependencies of their own. Any function of a value takes the place of [`corruption`] in a transform of `datasets`.
 """
 
+from .datasets import corrupted, corruption
 from .images import IMAGE_CORRUPTIONS, corrupt_image
-from .lazily import corrupted, corruption
 from .strength import SEVERITIES
 from .texts import TEXT_CORRUPTIONS, corrupt_text
 

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset
 from ftp_hf.runs.summary import DataFacts
 from ftp_hf.trainer.summarize import data_facts
 
-from .datasets_by_name import DatasetSpec, check_labels, label_names
+from .specs import DatasetSpec, check_labels, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming"]
 

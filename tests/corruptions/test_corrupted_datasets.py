@@ -82,7 +82,7 @@ def test_the_rest_of_the_data_set_is_left_alone():
 
 def test_it_is_lazy(monkeypatch):
     calls = []
-    monkeypatch.setattr("ftp_hf.corruptions.lazily.corrupt_text", lambda text, **_: calls.append(text) or text)
+    monkeypatch.setattr("ftp_hf.corruptions.datasets.corrupt_text", lambda text, **_: calls.append(text) or text)
     lazy = corrupted(texts(), "text", "word_swap", 2)
     assert calls == []
     _ = lazy[2]

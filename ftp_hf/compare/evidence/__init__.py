@@ -1,3 +1,1 @@
-"""
-What a comparison found, as plain data, and what follows from it: differences, intervals, verdicts. No torch, no pages.
-"""
+"""What a comparison found, as plain data, and what follows from it: differences, intervals, verdicts. No torch, no pages."""

@@ -1,3 +1,1 @@
-"""
-The pages and charts of a comparison, written from its evidence alone. No torch.
-"""
+"""The pages and charts of a comparison, written from its evidence alone. No torch."""

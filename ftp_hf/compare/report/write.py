@@ -21,7 +21,7 @@ __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "wri
 
 HTML, MARKDOWN = "report.html", "report.md"
 
-_TEMPLATES = Path(__file__).parents[1] / "templates"
+_TEMPLATES = Path(__file__).parent
 # Places where Markdown would see a mark: anywhere, at the edges of words, at the start of a line, and of a link.
 _MARKS = re.compile(
     r"(?=[\\`*<~$])|(?=&[#\w]+;)|(?<!\w)(?=_)|(?=_(?!\w))|^(?=>|#+(?:\s|$)|[+-](?:[\s-]|$))|(?<=\])(?=[(\[:])"

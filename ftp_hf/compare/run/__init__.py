@@ -1,3 +1,1 @@
-"""
-What trains: from a config to the evidence of every run, interrupted and resumed.
-"""
+"""What trains: from a config to the evidence of every run, interrupted and resumed."""

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
 from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
-from ftp_hf.tasks.datasets_by_name import DatasetSpec
+from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS
 from .values import check_keys, check_positive, check_types, is_list_of, read_numbers
