@@ -1,10 +1,14 @@
 """Fast Trainable Projection for Hugging Face: fine-tune pre-trained models without losing their robustness."""
 
-from .adapters.find import adapter_options
+from .adapters.options import adapter_options
 from .adapters.products import restore_base_weights
-from .optim.adamw import FTP, FTPSGD, FTPAdamW
-from .optim.base import ProjectedOptimizer, Radius, projected_optimizer
+from .optim.adamw import FTPAdamW
+from .optim.base import ProjectedOptimizer, projected_optimizer
+from .optim.radii import Radius
+from .optim.sgd import FTPSGD
+from .optim.wrapper import FTP
 from .projection.low_rank_tensor import LowRankProduct, LowRankUpdate
+from .runs.data import data_facts
 from .runs.rules import load_rules
 from .runs.summary import DataFacts, RunSummary
 from .trainer.arguments import FTPArguments, FTPTrainingArguments
@@ -13,7 +17,6 @@ from .trainer.ftp import FTPTrainer, FTPTrainerMixin
 from .trainer.guard import RobustnessGuard
 from .trainer.loading import CompleteLoadingMixin
 from .trainer.saving import CompleteSavingMixin
-from .trainer.summarize import data_facts
 
 __all__ = [
     "FTP",

@@ -39,7 +39,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .pretrained.anchors import CheckpointAnchors, canonical_name, open_anchors
+from .common.names import canonical_name
+from .pretrained.anchors import CheckpointAnchors, open_anchors
 from .pretrained.origin import local_checkpoint, transposed_parameters
 from .projection.equations import row_blocks, row_sums
 

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .common.names import canonical_name
 from .distance import LINEAR_LAYERS, parameter_distance
-from .pretrained.anchors import canonical_name
 
 __all__ = ["LayerSensitivity", "ModelSensitivity", "model_sensitivity"]
 

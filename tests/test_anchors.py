@@ -20,8 +20,9 @@ from transformers import (
 )
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained import anchors
-from ftp_hf.pretrained.anchors import CheckpointAnchors, canonical_name, open_anchors
+from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
 
 TINY = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
 

@@ -12,7 +12,6 @@ from workers.finetune_tiny import CONFIG, make_trainer, resume, save_pretrained
 from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.checkpoints.whole import (
-    MANIFEST,
     begin_checkpoint,
     find_damage,
     finish_checkpoint,
@@ -22,6 +21,7 @@ from ftp_hf.checkpoints.whole import (
     restore_replaced,
 )
 from ftp_hf.common.files import move_files, replacing
+from ftp_hf.common.folder import MANIFEST
 
 MARKER = "checkpoint-is-incomplete.txt"
 

@@ -25,7 +25,8 @@ from transformers import (
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
-from ftp_hf.cards.picture import draw_radii, layer_of
+from ftp_hf.cards.picture import draw_radii
+from ftp_hf.common.names import layer_of
 from ftp_hf.runs.summary import Evaluation, combine
 
 ROOT = Path(__file__).parents[1]

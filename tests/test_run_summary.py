@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from ftp_hf import RunSummary, data_facts
 from ftp_hf.common.privacy import public_command, public_name, public_value
+from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import (
     BaseModel,
     DataFacts,
@@ -17,7 +18,6 @@ from ftp_hf.runs.summary import (
     RadiusFacts,
     combine,
 )
-from ftp_hf.trainer.summarize import log_rows
 
 
 def make_summary(seed=0, method="ftp", shift=0.0, **changes):

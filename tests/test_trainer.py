@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, FTPTrainingArguments, projected_optimizer
-from ftp_hf.trainer.loading import load_weights
+from ftp_hf.pretrained.loading import load_weights
 
 HEAD = ["classifier.weight", "classifier.bias"]
 TINY_VIT = ViTConfig(

@@ -4,8 +4,6 @@ The layers of PEFT and the products of factors that they add to their weights (P
 PEFT itself is looked at only if it was imported already: without it there are no adapters.
 """
 
-import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,52 +13,13 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ftp_hf.projection.low_rank_tensor import LowRankProduct
 
-__all__ = [
-    "Unprojectable",
-    "base_name",
-    "has_adapters",
-    "has_products",
-    "layer_products",
-    "restore_base_weights",
-    "weight_name",
-]
+__all__ = ["Unprojectable", "has_products", "layer_products", "restore_base_weights", "weight_name"]
 
-_WRAPPER = re.compile(
-    r"^base_model\.(model\.)?|\.(base_layer|original_module|token_adapter|modules_to_save\.[^.]+)(?=\.|$)"
-)
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 _TAKEN_OUT = ("pissa", "olora", "corda", "lora_ga")
 """The initialisations that take the product that they start with out of the base weight."""
-
-
-def base_name(name: str) -> str:
-    """
-    What a parameter of a model with adapters is called in the model without them.
-
-    Args:
-        name (`str`): for example `"base_model.model.bert.pooler.dense.base_layer.weight"`.
-
-    Returns:
-        `str`: for example `"bert.pooler.dense.weight"`.
-    """
-    return _WRAPPER.sub("", name)
-
-
-def has_adapters(model: nn.Module) -> bool:
-    """
-    Whether a model has adapters of PEFT.
-
-    Args:
-        model (`nn.Module`): a `PeftModel`, a model of transformers after `add_adapter`, or any other.
-    """
-    if "peft" not in sys.modules:
-        return False
-    from peft import PeftModel  # noqa: PLC0415 - optional, and imported already
-    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
-
-    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
 class Unprojectable(Exception):  # noqa: N818 - it is no error, but the answer to a question

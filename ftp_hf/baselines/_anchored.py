@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ftp_hf.optim.checks import check_steps_after_backward, matches
+from ftp_hf.common.names import matches
+from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.pretrained.origin import new_parameters
 
 __all__ = [

@@ -58,7 +58,7 @@ class LinearProbeTrainerMixin:
         LinearProbeTrainer(model=model, args=probing, train_dataset=dataset).train()
         PlainTrainer(model=model, args=fine_tuning, train_dataset=dataset).train()
 
-    A later process gets the probed model by [`~ftp_hf.trainer.loading.load_weights`] from where it was saved. The
+    A later process gets the probed model by [`~ftp_hf.pretrained.loading.load_weights`] from where it was saved. The
     paper takes the probe's and the fine-tuning's learning rate from a sweep each, and its probes are often logistic
     regressions fitted to stored features; by gradient descent, give the probe a large learning rate and no warm-up.
 

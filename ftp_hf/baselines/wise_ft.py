@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from ftp_hf.pretrained.anchors import canonical_name
+from ftp_hf.common.names import canonical_name
 
 __all__ = ["ALPHAS", "interpolate"]
 

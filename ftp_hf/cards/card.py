@@ -8,15 +8,15 @@ import huggingface_hub
 import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
+from ftp_hf.common.figures import is_share
 from ftp_hf.common.files import replacing
-from ftp_hf.runs.summary import DataFacts, RunSummary, is_share
+from ftp_hf.common.folder import CARD, PICTURE
+from ftp_hf.runs.summary import DataFacts, RunSummary
 
-from .picture import PICTURE
 from .sections import sections
 
-__all__ = ["CARD", "END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
+__all__ = ["END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
 
-CARD = "README.md"
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
+from ftp_hf.common.figures import table
 from ftp_hf.runs.rules import describe
 from ftp_hf.runs.summary import GuardCheck, RuleResult
-
-from .results import table
 
 __all__ = ["guard_history", "guard_note"]
 

@@ -5,11 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ftp_hf.common.folder import PICTURE
+from ftp_hf.common.names import layer_of
 from ftp_hf.runs.summary import RunSummary
 
-__all__ = ["PICTURE", "draw_radii", "layer_of"]
+__all__ = ["draw_radii"]
 
-PICTURE = "radii.png"
 
 # Wide enough for a column of text; the lettering is as large on a phone as the text beside it.
 _WIDTH, _ROW, _FONT = 5.2, 0.3, 13
@@ -45,15 +46,6 @@ def by_layer(summary: RunSummary) -> dict[str, list[float]]:
     for name, known in radii.items():
         layers.setdefault(layer_of(name), []).append(known.radius)
     return layers
-
-
-def layer_of(name: str) -> str:
-    """The layer that a parameter belongs to: the module with the first number in its name, or the one below the root."""
-    parts = name.removeprefix("base_model.model.").split(".")
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), None)
-    if number is not None and number > 0:
-        return ".".join(parts[number - 1 : number + 1])
-    return parts[1] if len(parts) > 2 else parts[0]
 
 
 def _figure(layers: dict[str, list[float]]) -> Any:

@@ -1,19 +1,14 @@
 """The table of a model card's results."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from ftp_hf.runs.summary import Evaluation, RunSummary, is_share, mean_by_seed, show
+from ftp_hf.common.figures import is_share, show, table
+from ftp_hf.runs.summary import Evaluation, RunSummary, mean_by_seed
 
-__all__ = ["results_note", "results_table", "seeds_of", "table"]
+__all__ = ["results_note", "results_table", "seeds_of"]
 
 Column = tuple[str, Sequence[Evaluation], str | None]
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A Markdown table whose first `left` columns are text and whose others are figures."""
-    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def results_table(summary: RunSummary, metric: str) -> str:

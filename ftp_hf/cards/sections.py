@@ -5,10 +5,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftp_hf.runs.summary import Comparison, DataFacts, LogRow, RunSummary, is_share
+from ftp_hf.common.figures import is_share, table
+from ftp_hf.runs.summary import Comparison, DataFacts, LogRow, RunSummary
 
 from .guard import guard_history, guard_note
-from .results import results_note, results_table, seeds_of, table
+from .results import results_note, results_table, seeds_of
 
 __all__ = ["PAPER", "sections"]
 

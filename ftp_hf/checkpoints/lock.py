@@ -6,10 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["run_lock"]
+from ftp_hf.common.folder import LOCK
 
-# What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).
-_LOCK = "_training.lock"
+__all__ = ["run_lock"]
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def run_lock(run: Path) -> Iterator[None]:
         OSError: another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / _LOCK, timeout=0)
+    lock = FileLock(run / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -13,9 +13,9 @@ from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_N
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ftp_hf.common.files import flush, flush_folder, replacing
+from ftp_hf.common.folder import MANIFEST
 
 __all__ = [
-    "MANIFEST",
     "begin_checkpoint",
     "find_damage",
     "finish_checkpoint",
@@ -27,7 +27,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "checksums.json"
 # The file that transformers' own just-in-time checkpoints are marked with (5.4 to 5.23, `trainer_jit_checkpoint.py`).
 _MARKER = "checkpoint-is-incomplete.txt"
 # What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).

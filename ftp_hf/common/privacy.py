@@ -1,25 +1,15 @@
 """What may leave the machine: names instead of local paths, and no secrets."""
 
-import copy
-import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "forget_folders",
-    "public_arguments",
-    "public_command",
-    "public_name",
-    "public_value",
-    "saving_public_arguments",
-]
+__all__ = ["SECRET", "public_command", "public_name", "public_value"]
 
 # Not `eos_token` or `max_new_tokens`.
-_SECRET = re.compile(r"^-*token$|(hub|hf|auth|access|api)[-_]token$|(password|secret|api[-_]?key)$", re.IGNORECASE)
+SECRET = re.compile(r"^-*token$|(hub|hf|auth|access|api)[-_]token$|(password|secret|api[-_]?key)$", re.IGNORECASE)
 _TOKEN = re.compile(r"\bhf_\w{8,}\b")
 # A path from the root, the home folder, a drive, or up from here, but not the rest of a URL or of a tag.
 _START = r"(?:~[\w.-]*|[A-Za-z]:|\.\.)?"
@@ -57,7 +47,7 @@ def public_value(value: Any) -> Any:
             else _PATH.sub(lambda found: _last_part(found[0]), value)
         )
     if isinstance(value, dict):
-        return {str(key): "…" if _SECRET.search(str(key)) else public_value(item) for key, item in value.items()}
+        return {str(key): "…" if SECRET.search(str(key)) else public_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [public_value(item) for item in value]
     return value if isinstance(value, (bool, int, float, type(None))) else type(value).__name__
@@ -78,79 +68,7 @@ def public_command(arguments: Sequence[str]) -> str:
     hide = False
     for argument in arguments:
         flag, _, value = argument.partition("=")
-        secret = flag.startswith("-") and bool(_SECRET.search(flag))
+        secret = flag.startswith("-") and bool(SECRET.search(flag))
         shown.append("…" if hide else f"{flag}=…" if secret and value else public_value(argument))
         hide = secret and not value
     return " ".join(argument if argument.endswith("…") else shlex.quote(argument) for argument in shown)
-
-
-def public_arguments(args: Any) -> Any:
-    """
-    Training arguments as they may be published: without the Hub's token, and without folders above the last.
-
-    Args:
-        args (`TrainingArguments`): left as they are.
-    """
-    public = copy.copy(args)
-    for name, value in vars(args).items():
-        if _SECRET.search(name):
-            setattr(public, name, None)
-        elif type(value) in (str, list, dict):
-            # Not `public_value` for anything else: enums and plugins have to load back as what they are.
-            vars(public)[name] = public_value(value)
-    return public
-
-
-def forget_folders(state: Path) -> None:
-    """
-    Leave only the name of the best checkpoint in a saved `TrainerState`, which is pushed with its checkpoint.
-
-    Args:
-        state (`Path`): a `trainer_state.json`; where this process did not write one, nothing happens.
-    """
-    if not state.is_file():
-        return
-    content = json.loads(state.read_text(encoding="utf-8"))
-    best = content.get("best_model_checkpoint")
-    content["best_model_checkpoint"] = public_value(best)
-    state.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-class _SavedAsPublic:
-    """Training arguments that pickle as their public copy."""
-
-    def __init__(self, args: Any) -> None:
-        vars(self)["_args"] = args
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._args, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._args, name, value)
-
-    # So that pickle writes the copy as what it is.
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return type(self._args)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return public_arguments(self._args).__reduce_ex__(protocol)
-
-
-@contextmanager
-def saving_public_arguments(trainer: Any) -> Iterator[None]:
-    """
-    Within it, the trainer's arguments are saved as [`public_arguments`], and are themselves for everything else.
-
-    `Trainer` pickles `args`, with the Hub's token, into the `training_args.bin` that it pushes, and pushes it in the
-    same breath (transformers 5.4 to 5.23): there is no moment to replace the file.
-
-    Args:
-        trainer (`Trainer`): whose `args` are saved.
-    """
-    args = trainer.args
-    trainer.args = _SavedAsPublic(args)
-    try:
-        yield
-    finally:
-        trainer.args = args

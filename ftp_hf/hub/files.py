@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from ftp_hf.cards.picture import PICTURE
+from ftp_hf.common.folder import CARD, PICTURE, RESULTS
 
 __all__ = ["check_files", "is_run_file", "list_run_files", "secrets_of_environment"]
 
-_CARD = "README.md"
 _WEIGHTS = ("*.safetensors",)
 _CONFIGS = ("config.json", "adapter_config.json")
 # A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
@@ -38,7 +37,7 @@ _ALLOWED = (
     "additional_chat_templates/*.jinja",
     "*processor_config.json",
     # what was measured
-    "results.json",
+    RESULTS,
     ".eval_results/*.yaml",
     PICTURE,
 )
@@ -83,8 +82,8 @@ def list_run_files(run: Path) -> list[str]:
         shards = set(json.loads((run / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values())
         if missing := sorted(shards - found):
             raise ValueError(f"{run} is not whole: {SAFE_WEIGHTS_INDEX_NAME} names {', '.join(missing)}: save it again")
-    if (run / _CARD).is_file():
-        found |= {_CARD, *_pictures(run)}
+    if (run / CARD).is_file():
+        found |= {CARD, *_pictures(run)}
     return sorted(found)
 
 
@@ -140,7 +139,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _pictures(run: Path) -> set[str]:
-    shown = ("".join(match) for match in _IMAGE_IN_CARD.findall((run / _CARD).read_text(encoding="utf-8")))
+    shown = ("".join(match) for match in _IMAGE_IN_CARD.findall((run / CARD).read_text(encoding="utf-8")))
     paths = (PurePosixPath(name) for name in shown if "://" not in name)
     return {
         path.as_posix()

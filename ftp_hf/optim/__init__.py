@@ -1,9 +1,12 @@
 """
 The optimizers: [`FTPAdamW`], [`FTPSGD`], and [`FTP`] around any other. They know tensors, names and options, but neither
-transformers nor adapters nor a Trainer.
+transformers nor adapters nor a Trainer. `reference.py` is the whole algorithm on one screen: the place to start.
 """
 
-from .adamw import FTP, FTPSGD, FTPAdamW
-from .base import ProjectedOptimizer, Radius, projected_optimizer
+from .adamw import FTPAdamW
+from .base import ProjectedOptimizer, projected_optimizer
+from .radii import Radius
+from .sgd import FTPSGD
+from .wrapper import FTP
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW", "ProjectedOptimizer", "Radius", "projected_optimizer"]

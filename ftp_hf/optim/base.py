@@ -1,18 +1,19 @@
 """The projection around an optimizer's step: which parameters take part, their state, and the checks."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ftp_hf.pretrained.anchors import canonical_name, open_anchors, validate_anchors
-from ftp_hf.projection.equations import RADIUS_FLOOR
-from ftp_hf.projection.exchange import Batch, put_together, whole_values
+from ftp_hf.common.names import canonical_name, matches
+from ftp_hf.pretrained.anchors import open_anchors, validate_anchors
+from ftp_hf.projection.exchange import Batch, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
@@ -20,34 +21,19 @@ from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.sharding import like, local, local_part_of
 from ftp_hf.projection.tensor import HELD, ProjectedTensor, placed
 
-from .checks import (
-    check_low_rank,
-    check_options,
-    check_parameter,
-    check_parameters,
-    check_patterns_match,
-    check_sharding,
-    matches,
-)
+from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
 from .masters import MASTER, masters_in_place
+from .radii import Radius, radii_on_device
+from .state_dict import check_sharding
 
-__all__ = ["Anchors", "ProjectedOptimizer", "Radius", "projected_optimizer"]
+__all__ = ["Anchors", "ProjectedOptimizer", "projected_optimizer"]
 
 Anchors = Mapping[str, Tensor] | str | Path
 
 
-class Radius(NamedTuple):
-    """What [`~ProjectedOptimizer.radii`] tells of one parameter."""
-
-    radius: float
-    """γ, in units of a row's L1 norm."""
-    deviation: float
-    """`max_row ‖W − W0‖₁`: how far the parameter is from its anchor, in the same units."""
-    on_boundary: float
-    """
-    Share of the rows that the last step projected onto the ball, in [0, 1]. Of a sharded parameter it is not in the
-    checkpoint: NaN from loading one to the next step.
-    """
+# torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The radius
+# must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
+_STEP_UNSCALES = False
 
 
 class ProjectedOptimizer(Optimizer):
@@ -177,7 +163,7 @@ class ProjectedOptimizer(Optimizer):
         values: dict[str, Radius] = {}
         for device in dict.fromkeys(tensor.weight.device for tensor in tensors):
             here = [tensor for tensor in tensors if tensor.weight.device == device]
-            values |= _radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
+            values |= radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
         return {tensor.name: values[tensor.name] for tensor in tensors}
 
     def projected_parameters(self) -> dict[str, Tensor]:
@@ -390,14 +376,27 @@ def _memory(tensor: Tensor) -> int:
     return local(tensor).untyped_storage().data_ptr()
 
 
-def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:
-    states = RadiusState.gather([tensor.radius_row for tensor in tensors])
-    projected, distances = (
-        values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)
-    )
-    deviations = torch.where(states.at_floor > 0, 0, distances - RADIUS_FLOOR)
-    rows = states.radius.new_tensor([tensor.whole_rows for tensor in tensors])
-    # A row that is spread over processes is projected by each of them.
-    on_boundary = (projected.squeeze(1) / rows).clamp(max=1)
-    table = torch.stack([states.radius, deviations, on_boundary], dim=1).tolist()
-    return {tensor.name: Radius(*row) for tensor, row in zip(tensors, table, strict=True)}
+def _options(
+    kappa: float,
+    radius_lr: float,
+    radius_betas: tuple[float, float],
+    exclude: Sequence[str],
+    transposed: Sequence[str],
+    anchor_device: str | None,
+) -> dict[str, Any]:
+    return {
+        "kappa": kappa,
+        "radius_lr": radius_lr,
+        "radius_betas": radius_betas,
+        "exclude": exclude,
+        "transposed": transposed,
+        "anchor_device": anchor_device,
+        "project": True,
+    }
+
+
+def _step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
+    # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
+    # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
+    step = inspect.unwrap(base.step, stop=lambda function: not hasattr(function, "hooked"))
+    step(optimizer)

@@ -1,18 +1,14 @@
 """Checks of optimizers and their param groups: before anything is trained, an error that names the option, its value and the remedy."""
 
-import functools
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from ftp_hf.pretrained.anchors import canonical_name
+from ftp_hf.common.names import canonical_name, matches
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import Sharding
-from ftp_hf.projection.tensor import HELD
 
 __all__ = [
     "check_low_rank",
@@ -20,16 +16,8 @@ __all__ = [
     "check_parameter",
     "check_parameters",
     "check_patterns_match",
-    "check_sharding",
     "check_steps_after_backward",
-    "matches",
 ]
-
-
-@functools.cache
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a parameter goes by one of the names or glob patterns, with or without wrapper prefixes."""
-    return any(fnmatchcase(candidate, pattern) for pattern in patterns for candidate in (name, canonical_name(name)))
 
 
 def check_options(group: dict[str, Any]) -> None:
@@ -119,19 +107,6 @@ def check_low_rank(updates: Sequence[LowRankUpdate], groups: Sequence[dict[str, 
                     f"low_rank: {factor} is a factor of both {owner_of[factor]} and {update.name}, so that neither can be "
                     "projected without the other. Do not tie their adapters"
                 )
-
-
-def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
-    """Raise if the state to load is of whole tensors and the parameters are sharded, or the other way round."""
-    ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-    for index, parameter in zip(ids, (p for group in groups for p in group["params"]), strict=False):
-        held = state_dict["state"].get(index, {}).get(HELD)
-        if held is not None and isinstance(held, DTensor) != isinstance(parameter, DTensor):
-            kinds = ("sharded", "whole") if isinstance(held, DTensor) else ("whole", "sharded")
-            raise ValueError(
-                f"the state to load is of {kinds[0]} tensors, but the parameters are {kinds[1]}: load it with "
-                "torch.distributed.checkpoint.state_dict.set_optimizer_state_dict, which shards and gathers"
-            )
 
 
 def check_steps_after_backward(optim: str) -> None:

@@ -9,26 +9,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ftp_hf.common.names import canonical_name
+
 from .renaming import renamed_keys
 
-__all__ = ["CheckpointAnchors", "canonical_name", "open_anchors", "validate_anchors"]
+__all__ = ["CheckpointAnchors", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-
-
-def canonical_name(name: str) -> str:
-    """
-    A parameter's name without what wrappers add to it: `module.` in front (DDP), `_orig_mod.` anywhere
-    (`torch.compile`, of the model or of one of its layers).
-
-    Args:
-        name (`str`): for example `"module.bert._orig_mod.embeddings.weight"`.
-
-    Returns:
-        `str`: for example `"bert.embeddings.weight"`.
-    """
-    return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
 class CheckpointAnchors(Mapping[str, Tensor]):

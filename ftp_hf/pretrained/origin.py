@@ -1,5 +1,6 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
+import sys
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -8,11 +9,11 @@ from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
-from ftp_hf.adapters.products import base_name, has_adapters
+from ftp_hf.common.names import base_name, canonical_name
 
-from .anchors import CheckpointAnchors, canonical_name
+from .anchors import CheckpointAnchors
 
-__all__ = ["is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
+__all__ = ["has_adapters", "is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
 
 
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
@@ -86,3 +87,18 @@ def is_fine_tuned(checkpoint: Path) -> bool:
         `bool`
     """
     return any((checkpoint / name).exists() for name in (TRAINER_STATE_NAME, TRAINING_ARGS_NAME))
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """
+    Whether a model has adapters of PEFT.
+
+    Args:
+        model (`nn.Module`): a `PeftModel`, a model of transformers after `add_adapter`, or any other.
+    """
+    if "peft" not in sys.modules:
+        return False
+    from peft import PeftModel  # noqa: PLC0415 - optional, and imported already
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
+
+    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from .summary import Evaluation, RuleResult, RunSummary, is_share, main_metric
+from .summary import Evaluation, RuleResult, RunSummary
+from ftp_hf.common.figures import is_share, main_metric
 
 __all__ = [
     "Figures",

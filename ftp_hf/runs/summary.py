@@ -12,22 +12,14 @@ from typing import Any
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 
-__all__ = [
-    "BaseModel",
-    "Comparison",
-    "DataFacts",
-    "Evaluation",
-    "GuardCheck",
-    "Hardware",
-    "LogRow",
-    "ProjectionFacts",
-    "RadiusFacts",
-    "RuleResult",
-    "RunSummary",
-    "combine",
-]
+from ftp_hf.common.folder import RESULTS
 
-RESULTS = "results.json"
+from ftp_hf.common.figures import main_metric, show
+
+
+
+__all__ = ["BaseModel", "Comparison", "DataFacts", "Evaluation", "GuardCheck", "Hardware", "LogRow", "ProjectionFacts", "RadiusFacts", "RuleResult", "RunSummary", "combine"]
+
 KINDS = ("train", "validation", "id", "ood", "corrupted")
 """Of data, in the order of tables."""
 
@@ -361,20 +353,10 @@ def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]
     return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
 
 
-def main_metric(names: Iterable[str]) -> str | None:
-    """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
-    known = list(names)
-    return next((name for name in ("accuracy", *known) if name in known and name != "loss"), next(iter(known), None))
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric is in [0, 1] and shown in percent."""
-    return any(word in metric for word in ("accuracy", "f1", "precision", "recall"))
 
 
-def show(value: float, metric: str) -> str:
-    """A figure as it is printed: accuracies and their like in percent."""
-    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
 
 
 def _sizes(run: RunSummary) -> dict[str, int | None]:

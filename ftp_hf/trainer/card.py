@@ -9,12 +9,16 @@ from transformers.trainer_utils import HubStrategy
 
 from ftp_hf.cards.card import write_model_card
 from ftp_hf.cards.picture import draw_radii
-from ftp_hf.common.privacy import forget_folders, public_name, public_value, saving_public_arguments
-from ftp_hf.optim.base import Radius, projected_optimizer
+from ftp_hf.common.privacy import public_name, public_value
+from ftp_hf.optim.base import projected_optimizer
+from ftp_hf.optim.radii import Radius
+from ftp_hf.runs.data import data_facts
+from ftp_hf.runs.logs import log_rows, measured
 from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
 
 from .guard import RobustnessGuard
-from .summarize import RunWatch, data_facts, log_rows, measured, summarize_run
+from .public_arguments import forget_folders, saving_public_arguments
+from .summarize import RunWatch, summarize_run
 
 __all__ = ["ModelCardMixin"]
 

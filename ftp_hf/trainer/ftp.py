@@ -10,9 +10,11 @@ from transformers import Trainer
 
 from ftp_hf.adapters.find import find_adapters
 from ftp_hf.checkpoints.whole import has_optimizer_state
-from ftp_hf.optim.adamw import FTP
-from ftp_hf.optim.base import Radius, projected_optimizer
+from ftp_hf.common.processes import from_first_process
+from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.optim.checks import check_steps_after_backward
+from ftp_hf.optim.radii import Radius
+from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
 
@@ -21,7 +23,7 @@ from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
 from .radius_log import check_finite, summarize
 from .saving import CompleteSavingMixin
-from .strategy import check_agreement, check_loaded, check_strategy, from_first_process
+from .strategy import check_agreement, check_loaded, check_strategy
 
 __all__ = ["FTPTrainer", "FTPTrainerMixin"]
 

@@ -13,20 +13,20 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, 
 
 from ftp_hf.checkpoints.whole import find_damage
 from ftp_hf.common.files import replacing
+from ftp_hf.common.folder import HISTORY
+from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.runs.logs import measured
 from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
 from ftp_hf.runs.summary import GuardCheck
 
 from .loading import load_best_model
-from .strategy import from_all_processes, from_first_process
-from .summarize import measured
 
-__all__ = ["HISTORY", "RobustnessGuard"]
+__all__ = ["RobustnessGuard"]
 
 logger = logging.getLogger(__name__)
 
-HISTORY = "guard.jsonl"
 
 _ACTIONS = ("alert", "stop", "roll_back")
 # In `TrainerState.stateful_callbacks`, and so in each checkpoint. Not the name of the class: by that the Trainer would make

@@ -4,14 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
-
 from ftp_hf.optim.base import projected_optimizer
-from ftp_hf.pretrained.anchors import CheckpointAnchors
+from ftp_hf.pretrained.loading import load_weights
 
-__all__ = ["CompleteLoadingMixin", "load_best_model", "load_weights"]
+__all__ = ["CompleteLoadingMixin", "load_best_model"]
 
 
 class CompleteLoadingMixin:
@@ -49,36 +45,3 @@ def load_best_model(trainer: Any, load: Callable[[], None]) -> None:
 def _load_whole(trainer: Any, model: Any, checkpoint: str) -> None:
     if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
         load_weights(model, Path(checkpoint))
-
-
-@torch.no_grad()
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """
-    Load all parameters and buffers of a model from the checkpoint of the same model, tensor by tensor. A checkpoint
-    without safetensors weights of the whole model (an adapter, a sharded state) is left to its own loader.
-
-    Args:
-        model (`nn.Module`): the model, written to in place.
-        checkpoint (`Path`): a folder written by `save_pretrained`.
-
-    Raises:
-        ValueError: names the parameters that the checkpoint does not hold, or holds in another shape; nothing is loaded.
-    """
-    if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
-        return
-    tensors = CheckpointAnchors(checkpoint, model)
-    held = {
-        name: tensor
-        for name, tensor in model.state_dict(keep_vars=True).items()
-        if name in tensors and tensors.shape(name) == tensor.shape
-    }
-    loaded = set(held.values())
-    rebuilt = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded and name not in rebuilt]
-    if missing:
-        raise ValueError(
-            f"{checkpoint} does not hold {', '.join(missing)} in the shape and under a name that can be told: resume "
-            "from a checkpoint of this model"
-        )
-    for name, tensor in held.items():
-        tensor.copy_(tensors[name])

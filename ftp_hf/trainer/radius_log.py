@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping
 
-from ftp_hf.optim.base import Radius
+from ftp_hf.optim.radii import Radius
 
 __all__ = ["check_finite", "summarize"]
 

@@ -16,7 +16,6 @@ from transformers.training_args import ParallelMode
 
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.checkpoints.whole import (
-    MANIFEST,
     begin_checkpoint,
     find_damage,
     finish_checkpoint,
@@ -25,18 +24,14 @@ from ftp_hf.checkpoints.whole import (
     restore_replaced,
 )
 from ftp_hf.common.files import move_files, replacing
-
-from .strategy import from_all_processes
+from ftp_hf.common.folder import CARD, MANIFEST, STAGING
+from ftp_hf.common.processes import from_all_processes
 
 __all__ = ["CompleteSavingMixin"]
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-# What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).
-_STAGING = "_saving"
-_MODEL_CARD = "README.md"
 
 
 class CompleteSavingMixin:
@@ -95,7 +90,7 @@ class CompleteSavingMixin:
                 self.args.save_total_limit = None
             return
         target = Path(output_dir or self.args.output_dir)
-        staging = target / _STAGING
+        staging = target / STAGING
         try:
             self._prepare_staging(staging)
             with _whole_state(self.accelerator):
@@ -188,7 +183,7 @@ class CompleteSavingMixin:
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-            if (card := staging.parent / _MODEL_CARD).is_file():
+            if (card := staging.parent / CARD).is_file():
                 shutil.copy(card, staging)  # PEFT adds to the model card that it finds
 
     def _on_writers(self, action: Callable[[], Result]) -> list[Result]:

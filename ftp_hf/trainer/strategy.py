@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed
@@ -10,11 +10,11 @@ from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from ftp_hf.common.processes import from_all_processes
 from ftp_hf.optim.base import ProjectedOptimizer
 
-__all__ = ["check_agreement", "check_loaded", "check_strategy", "from_all_processes", "from_first_process"]
+__all__ = ["check_agreement", "check_loaded", "check_strategy"]
 
-Value = TypeVar("Value")
 
 _FSDP2 = (
     "FSDP2 shards whole tensors and is supported: fsdp_version: 2 in the config of accelerate launch, or fsdp=True and "
@@ -94,33 +94,6 @@ def check_agreement(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> 
                 f"{', …' if different[3:] else ''}. Start all processes with the same arguments and the same pre-trained "
                 "checkpoint (on several machines, the same revision of it)"
             )
-
-
-def from_first_process(value: Value) -> Value:
-    """
-    The first process's value, on all of them. Each of them has to call it.
-
-    Args:
-        value: anything that can be pickled.
-    """
-    values = [value]
-    if torch.distributed.is_initialized():
-        torch.distributed.broadcast_object_list(values, src=0)
-    return values[0]
-
-
-def from_all_processes(value: Value) -> list[Value]:
-    """
-    The value of every process, in their order, on all of them. Each of them has to call it.
-
-    Args:
-        value: anything that can be pickled.
-    """
-    if not torch.distributed.is_initialized():
-        return [value]
-    values = [value] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def _opinions(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> dict[str, Any]:

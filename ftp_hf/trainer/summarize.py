@@ -1,16 +1,11 @@
 """What a `Trainer` tells of its run, as a [`RunSummary`]."""
 
 import dataclasses
-import platform
 import re
-import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +13,20 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
-from ftp_hf.common.privacy import public_command, public_name, public_value
-from ftp_hf.optim.base import ProjectedOptimizer, Radius, projected_optimizer
-from ftp_hf.pretrained.anchors import canonical_name
-from ftp_hf.runs.summary import BaseModel, DataFacts, Hardware, LogRow, ProjectionFacts, RadiusFacts, RunSummary
+from ftp_hf.common.names import canonical_name
+from ftp_hf.common.privacy import public_name, public_value
+from ftp_hf.optim.base import ProjectedOptimizer, projected_optimizer
+from ftp_hf.optim.describe import describe_optimizer
+from ftp_hf.optim.radii import Radius
+from ftp_hf.runs.data import data_facts
+from ftp_hf.runs.environment import commands, commit, peak_of_process, processor, versions
+from ftp_hf.runs.logs import log_rows
+from ftp_hf.runs.summary import BaseModel, Hardware, ProjectionFacts, RadiusFacts, RunSummary
 
 from .arguments import FTPArguments
 
-if sys.platform != "win32":
-    import resource
+__all__ = ["RunWatch", "summarize_run"]
 
-__all__ = ["RunWatch", "data_facts", "log_rows", "measured", "summarize_run"]
-
-_TIMINGS = ("_runtime", "_per_second", "_time")
 
 _TASKS = {
     "ForSequenceClassification": "text-classification",
@@ -51,20 +47,6 @@ _NOT_HYPERPARAMETERS = re.compile(
     r"|resume_from_checkpoint|ftp_log_parameters|restore_callback_states.*|enable_jit_checkpoint|skip_memory_metrics"
     r"|remove_unused_columns|label_names|eval_on_start|eval_steps|eval_strategy|eval_delay|per_device_eval_batch_size)"
 )
-# What an optimizer holds beside its own options.
-_NOT_OPTIONS = {
-    "params",
-    "param_names",
-    "initial_lr",
-    "differentiable",
-    "capturable",
-    "foreach",
-    "maximize",
-    "decoupled_weight_decay",
-}
-_PROJECTION_OPTIONS = {"kappa", "radius_lr", "radius_betas", "exclude", "transposed", "anchor_device", "project"}
-_HUB_FILE = re.compile(r"hf://datasets/(?P<name>[^@/]+(?:/[^@/]+)?)@(?P<revision>[0-9a-f]{40})")
-_LIBRARIES = ("ftp-hf", "transformers", "torch", "accelerate", "peft", "datasets", "tokenizers")
 
 
 class RunWatch(TrainerCallback):
@@ -127,90 +109,10 @@ def summarize_run(
         defaults=defaults,
         log=log_rows(log_history),
         hardware=_hardware(trainer, watch, log_history),
-        versions=_versions(),
-        commands=_commands(),
-        commit=_commit(),
+        versions=versions(),
+        commands=commands(),
+        commit=commit(),
     )
-
-
-def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **facts: Any) -> DataFacts:
-    """
-    What a data set tells of itself.
-
-    Args:
-        dataset (`Dataset`): of any kind; size, columns, and what `datasets` knows of its origin are read where it has them.
-        name (`str`): what the results call it.
-        kind (`str`): `"train"`, `"validation"`, `"id"` or `"ood"`.
-        source (`str`, *optional*): its name on the Hub, or a local path, of which the last part is kept. By default the
-            name on the Hub that `datasets` loaded it from.
-        **facts: fields of [`DataFacts`] that are known better.
-    """
-    known = DataFacts(name, kind)
-    if hasattr(dataset, "__len__"):
-        known.size = len(dataset)
-    known.columns = list(getattr(dataset, "column_names", None) or [])
-    info = getattr(dataset, "info", None)
-    found = next(filter(None, map(_HUB_FILE.match, getattr(info, "download_checksums", None) or {})), None)
-    if found:
-        known.source, known.on_hub, known.revision = found["name"], True, found["revision"]
-        known.config = getattr(info, "config_name", None)
-        known.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
-    elif source is not None:
-        known.source, known.on_hub = public_name(source)
-    return dataclasses.replace(known, **facts)
-
-
-def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """
-    Of what `Trainer.evaluate` returns, what it measured: neither timings nor the epoch.
-
-    Args:
-        metrics (mapping from `str` to `float`): as it returns them.
-        prefix (`str`): of their names, such as `"eval_"`, which is left out.
-    """
-    return {
-        name.removeprefix(prefix): value
-        for name, value in metrics.items()
-        if name != "epoch" and not name.endswith(_TIMINGS)
-    }
-
-
-def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
-    """The logs of a training, a row for each step: the loss, the validation metrics and the radii."""
-    rows: dict[int, LogRow] = {}
-    for entry in log_history:
-        metrics = measured({name: value for name, value in entry.items() if name.startswith("eval_")}, "eval_")
-        if "loss" not in entry and not metrics:
-            continue
-        row = rows.setdefault(entry["step"], LogRow(entry["step"]))
-        row.epoch = entry.get("epoch", row.epoch)
-        row.loss = entry.get("loss", row.loss)
-        row.metrics |= metrics
-        row.radius_median = entry.get("ftp_radius_median", row.radius_median)
-        row.radius_max = entry.get("ftp_radius_max", row.radius_max)
-    return [rows[step] for step in sorted(rows)]
-
-
-def describe_optimizer(optimizer: Any) -> str:
-    """The optimizer that took the steps, without the projection around it, and its options."""
-    projected = projected_optimizer(optimizer)
-    inner: Any = projected or optimizer
-    while isinstance(getattr(inner, "optimizer", None), torch.optim.Optimizer):
-        inner = inner.optimizer
-    kind = type(inner)
-    if isinstance(inner, ProjectedOptimizer):
-        kind = next(base for base in kind.__mro__ if not issubclass(base, ProjectedOptimizer))
-    options: dict[str, list[Any]] = {}
-    for group in inner.param_groups:
-        if group["params"]:
-            rate = {"lr": group.get("initial_lr", group.get("lr"))}
-            for option, value in {**rate, **group, **rate}.items():
-                if option not in _NOT_OPTIONS | _PROJECTION_OPTIONS and value is not None and value is not False:
-                    values = options.setdefault(option, [])
-                    values.extend([] if value in values else [value])
-    shown = ", ".join(f"{option}={' or '.join(map(str, values))}" for option, values in options.items())
-    module = kind.__module__.split(".")[0]
-    return f"{'torch.optim' if module == 'torch' else module}.{kind.__name__}({shown})"
 
 
 def _base_model(model: Any) -> BaseModel | None:
@@ -280,7 +182,7 @@ def _hardware(trainer: Any, watch: RunWatch, log_history: Sequence[Mapping[str, 
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     else:
-        name, peak = _processor(), _peak_of_process()
+        name, peak = processor(torch.get_num_threads()), peak_of_process()
     return Hardware(
         device=name,
         processes=trainer.args.world_size,
@@ -288,46 +190,3 @@ def _hardware(trainer: Any, watch: RunWatch, log_history: Sequence[Mapping[str, 
         total_seconds=next((e["train_runtime"] for e in reversed(log_history) if "train_runtime" in e), None),
         peak_memory_bytes=peak,
     )
-
-
-def _peak_of_process() -> int | None:
-    if sys.platform == "win32":
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _processor() -> str:
-    information, threads = Path("/proc/cpuinfo"), torch.get_num_threads()
-    lines = information.read_text().splitlines() if information.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"CPU ({names[0] if names else platform.machine()}), {threads} thread{'s' * (threads > 1)}"
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            versions[library] = version(library)
-    return versions
-
-
-def _commands() -> list[str]:
-    # Of a notebook or `python -c` the command would tell nothing.
-    script = Path(sys.argv[0]) if sys.argv else Path()
-    return [public_command(["python", *sys.argv])] if script.suffix == ".py" else []
-
-
-def _commit() -> str | None:
-    """The commit that the script's repository is at; with `+` if it has changed since."""
-    git, script = shutil.which("git"), Path(sys.argv[0] if sys.argv else "")
-    if git is None or script.suffix != ".py" or not script.is_file():
-        return None
-
-    def ask(*command: str) -> str | None:
-        finished = subprocess.run(  # noqa: S603 - a fixed command
-            [git, "-C", str(script.resolve().parent), *command], capture_output=True, text=True, check=False
-        )
-        return finished.stdout.strip() if finished.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return f"{commit}+" if commit and ask("status", "--porcelain", "--untracked-files=no") else commit

@@ -8,7 +8,7 @@ from torch.optim import SGD
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
 from ftp_hf.baselines import only_trained
-from ftp_hf.trainer.loading import load_weights
+from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
 
 

@@ -3,7 +3,8 @@ import math
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
-from ftp_hf.compare.evidence.formats import bound, change, difference, duration, interval, mean_and_sd, signed, size
+from ftp_hf.common.figures import change, duration, mean_and_sd, signed, size
+from ftp_hf.compare.evidence.formats import bound, difference, interval
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 

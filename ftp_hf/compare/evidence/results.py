@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.files import replacing
+from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
-from ftp_hf.runs.summary import RESULTS, RunSummary, mean_by_seed
+from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ftp_hf.runs.summary import is_share, show
+from ftp_hf.common.figures import change, is_share, show, signed
 
-from .formats import bound, change, difference, interval, points, signed
+from .formats import bound, difference, interval, points
 from .measures import REFERENCE, against_plain, cost, finished_seeds, robust_kind
 from .results import ComparisonResults
 from .statistics import PairedDifference

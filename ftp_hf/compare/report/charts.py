@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ftp_hf.common.figures import duration, is_share, size
 from ftp_hf.common.files import replacing
-from ftp_hf.compare.evidence.formats import duration, size
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
@@ -22,7 +22,6 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
-from ftp_hf.runs.summary import is_share
 
 from .labels import spread
 from .radii import draw_radius_map

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ftp_hf.common.figures import is_share
 from ftp_hf.compare.evidence.measures import CURVE, by_seed, robust_kind, wise_curve
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
-from ftp_hf.runs.summary import is_share
 
 from .labels import Box, place
 from .style import GREY, LARGE, MEDIUM, bare, colour, mark, new_figure, titles

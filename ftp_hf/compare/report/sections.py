@@ -7,11 +7,11 @@ from typing import ClassVar, TypeAlias
 
 import yaml
 
+from ftp_hf.common.figures import is_share
 from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
-from ftp_hf.runs.summary import is_share
 
 from .tables import (
     Table,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ftp_hf.compare.evidence.formats import change, difference, duration, mean_and_sd, size
+from ftp_hf.common.figures import change, duration, mean_and_sd, show, size
+from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
@@ -22,7 +23,6 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
-from ftp_hf.runs.summary import show
 
 __all__ = [
     "KINDS",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ftp_hf.cards.results import table
+from ftp_hf.common.figures import table
 from ftp_hf.common.files import replacing
 from ftp_hf.compare.evidence.measures import check_same_data
 from ftp_hf.compare.evidence.results import ComparisonResults

@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from transformers.utils import logging
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.figures import show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
-from ftp_hf.runs.summary import show
 
 from .config import ComparisonConfig
 from .methods import METHODS

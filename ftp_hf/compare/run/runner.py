@@ -16,12 +16,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from ftp_hf.baselines import L2SPTrainerMixin, SPDTrainerMixin, interpolate
 from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.compare.evidence.results import ComparedRun, Drift
+from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.classifier import compute_scores
 from ftp_hf.trainer.arguments import FTPTrainingArguments
 from ftp_hf.trainer.ftp import FTPTrainer
-from ftp_hf.trainer.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
 
 from .config import ComparisonConfig

@@ -1,0 +1,37 @@
+"""What processes that train together tell one another."""
+
+from typing import TypeVar
+
+import torch
+import torch.distributed
+
+__all__ = ["from_all_processes", "from_first_process"]
+
+Value = TypeVar("Value")
+
+
+def from_first_process(value: Value) -> Value:
+    """
+    The first process's value, on all of them. Each of them has to call it.
+
+    Args:
+        value: anything that can be pickled.
+    """
+    values = [value]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def from_all_processes(value: Value) -> list[Value]:
+    """
+    The value of every process, in their order, on all of them. Each of them has to call it.
+
+    Args:
+        value: anything that can be pickled.
+    """
+    if not torch.distributed.is_initialized():
+        return [value]
+    values = [value] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

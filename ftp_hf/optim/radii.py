@@ -1,0 +1,49 @@
+"""What the radii of an optimizer came to, in one transfer to the host per device."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ftp_hf.projection.equations import RADIUS_FLOOR
+from ftp_hf.projection.exchange import whole_values
+from ftp_hf.projection.low_rank_tensor import LowRankTensor
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.tensor import ProjectedTensor
+
+__all__ = ["Radius", "radii_on_device"]
+
+
+class Radius(NamedTuple):
+    """What [`~ProjectedOptimizer.radii`] tells of one parameter."""
+
+    radius: float
+    """γ, in units of a row's L1 norm."""
+    deviation: float
+    """`max_row ‖W − W0‖₁`: how far the parameter is from its anchor, in the same units."""
+    on_boundary: float
+    """
+    Share of the rows that the last step projected onto the ball, in [0, 1]. Of a sharded parameter it is not in the
+    checkpoint: NaN from loading one to the next step.
+    """
+
+
+def radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:
+    """
+    The [`Radius`] of each tensor, by name.
+
+    Args:
+        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step, of one device.
+        distances (`Tensor`): the largest row norm of each displacement, as [`~Kernels.distances`] returns it.
+    """
+    states = RadiusState.gather([tensor.radius_row for tensor in tensors])
+    projected, distances = (
+        values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)
+    )
+    deviations = torch.where(states.at_floor > 0, 0, distances - RADIUS_FLOOR)
+    rows = states.radius.new_tensor([tensor.whole_rows for tensor in tensors])
+    # A row that is spread over processes is projected by each of them.
+    on_boundary = (projected.squeeze(1) / rows).clamp(max=1)
+    table = torch.stack([states.radius, deviations, on_boundary], dim=1).tolist()
+    return {tensor.name: Radius(*row) for tensor, row in zip(tensors, table, strict=True)}

@@ -1,0 +1,161 @@
+"""Fast Trainable Projection around any optimizer."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+
+from .base import Anchors, ProjectedOptimizer, _options
+from .checks import check_options, check_parameters
+
+__all__ = ["FTP"]
+
+
+class FTP(ProjectedOptimizer):
+    """
+    Fast Trainable Projection around any `torch.optim.Optimizer`: Adafactor, RAdam, Lion, an 8-bit Adam, …
+
+    It is itself an optimizer and shares `param_groups` and `state` with the one it wraps, so that learning-rate
+    schedulers, the Trainer, Accelerate and `state_dict` see one optimizer.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
+            `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
+        named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
+            was built without names.
+        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
+
+    Raises:
+        TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights
+            for evaluation (schedule-free).
+        ValueError: a parameter of `optimizer` is not in `named_parameters`; otherwise as [`FTPAdamW`].
+
+    Example:
+        ```python
+        optimizer = FTP(torch.optim.RAdam(model.named_parameters(), lr=1e-4), exclude=["classifier.*"])
+        ```
+    """
+
+    optimizer: Optimizer
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        named_parameters: Iterable[tuple[str, Tensor]] | None = None,
+        *,
+        kappa: float = 1.0,
+        radius_lr: float = 1e-2,
+        radius_betas: tuple[float, float] = (0.9, 0.999),
+        exclude: Sequence[str] = (),
+        transposed: Sequence[str] = (),
+        anchors: Anchors | None = None,
+        anchor_device: str | None = None,
+        low_rank: Sequence[LowRankUpdate] = (),
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer must be an instance of torch.optim.Optimizer, got {optimizer!r}; "
+                "write FTP(torch.optim.AdamW(model.named_parameters(), lr=...), ...)"
+            )
+        if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+            raise TypeError(
+                f"{type(optimizer).__name__} swaps the weights between its train and eval modes, so the projected ones "
+                "would not be those that are evaluated: wrap an optimizer without such modes"
+            )
+        if isinstance(optimizer, ProjectedOptimizer):
+            raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
+        self._low_rank = tuple(low_rank)
+        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
+        groups = [dict(group) for group in optimizer.param_groups]
+        try:
+            if named_parameters is not None:
+                _name_parameters(optimizer, named_parameters)
+            self.__setstate__({"optimizer": optimizer})
+            for group in optimizer.param_groups:
+                check_options(group)
+                check_parameters(group)
+            self._set_anchors(anchors)
+        except Exception:
+            # Left in the groups, the refused options would win over those of a second attempt.
+            optimizer.param_groups[:] = groups
+            raise
+
+    @property
+    def state(self) -> Any:
+        """The wrapped optimizer's state, in which the radii and anchors live too."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The wrapped optimizer's param groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, param_groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = param_groups
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state dict, with the radii and anchors in it."""
+        return self.optimizer.state_dict()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As the wrapped optimizer does it."""
+        self.optimizer.zero_grad(set_to_none)
+
+    def register_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, whose state dict it is."""
+        return self.optimizer.register_state_dict_pre_hook(hook, prepend)
+
+    def register_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, whose state dict it is."""
+        return self.optimizer.register_state_dict_post_hook(hook, prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, which loads the state."""
+        return self.optimizer.register_load_state_dict_pre_hook(hook, prepend)
+
+    def register_load_state_dict_post_hook(self, hook: Any, prepend: bool = False) -> Any:
+        """Register the hook on the wrapped optimizer, which loads the state."""
+        return self.optimizer.register_load_state_dict_post_hook(hook, prepend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer,
+            "_options": self._options,
+            "_anchors": self._anchors,
+            "_low_rank": self._low_rank,
+        }
+
+    def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
+        self.optimizer.add_param_group(param_group)
+
+    def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state_dict)
+
+    def _unconstrained_step(self) -> None:
+        self.optimizer.step()
+
+
+def _name_parameters(optimizer: Optimizer, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
+    name_of = {parameter: name for name, parameter in named_parameters}
+    for number, group in enumerate(optimizer.param_groups):
+        unnamed = [index for index, parameter in enumerate(group["params"]) if parameter not in name_of]
+        if unnamed:
+            raise ValueError(
+                f"named_parameters has no name for parameters {unnamed} of group {number}: pass the "
+                "named_parameters() of the model that the optimizer was built for"
+            )
+        group["param_names"] = [name_of[parameter] for parameter in group["params"]]
