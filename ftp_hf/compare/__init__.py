@@ -1,9 +1,10 @@
-"""Methods of fine-tuning side by side: trained alike, chosen on ID validation, evaluated in and out of distribution."""
+"""
+Methods of fine-tuning side by side: trained alike, chosen on ID validation, evaluated in and out of distribution.
 
-from .evidence.results import ComparisonResults
-from .evidence.verdict import headline
-from .report.write import write_report
-from .run.comparison import compare
-from .run.config import ComparisonConfig
+`run/` trains and leaves evidence, `evidence/` draws conclusions, `report/` writes pages: each needs only what comes after
+it, so that a report is written, and its names here are imported, without torch.
+"""
 
-__all__ = ["ComparisonConfig", "ComparisonResults", "compare", "headline", "write_report"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

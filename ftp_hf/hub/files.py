@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+from huggingface_hub.constants import SAFETENSORS_INDEX_FILE
 
 from ftp_hf.common.folder import CARD, PICTURE, RESULTS
 
@@ -20,7 +20,7 @@ _CONFIGS = ("config.json", "adapter_config.json")
 # whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
 _ALLOWED = (
     *_WEIGHTS,
-    SAFE_WEIGHTS_INDEX_NAME,
+    SAFETENSORS_INDEX_FILE,
     *_CONFIGS,
     "generation_config.json",
     # tokenizers and processors
@@ -78,10 +78,10 @@ def list_run_files(run: Path) -> list[str]:
             f"{run} holds no finished model ({' or '.join(_CONFIGS)} beside *.safetensors): name the folder that "
             "trainer.save_model() wrote, not one of checkpoints only"
         )
-    if SAFE_WEIGHTS_INDEX_NAME in found:
-        shards = set(json.loads((run / SAFE_WEIGHTS_INDEX_NAME).read_text())["weight_map"].values())
+    if SAFETENSORS_INDEX_FILE in found:
+        shards = set(json.loads((run / SAFETENSORS_INDEX_FILE).read_text())["weight_map"].values())
         if missing := sorted(shards - found):
-            raise ValueError(f"{run} is not whole: {SAFE_WEIGHTS_INDEX_NAME} names {', '.join(missing)}: save it again")
+            raise ValueError(f"{run} is not whole: {SAFETENSORS_INDEX_FILE} names {', '.join(missing)}: save it again")
     if (run / CARD).is_file():
         found |= {CARD, *_pictures(run)}
     return sorted(found)

@@ -1,12 +1,10 @@
 """
 What is known of the pre-trained model: its weights as anchors, the names it saves them under, and which parameters of
-the model at hand it does not hold.
+the model at hand it does not hold. Nothing here projects or trains.
 
-Nothing here projects or trains.
+The names are imported when they are asked for, because the optimizers need `anchors` and no transformers.
 """
 
-from .anchors import CheckpointAnchors
-from .loading import load_weights
-from .origin import new_parameters
+import lazy_loader
 
-__all__ = ["CheckpointAnchors", "load_weights", "new_parameters"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from ftp_hf.common.names import canonical_name
 
-from .renaming import renamed_keys
-
 __all__ = ["CheckpointAnchors", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
@@ -38,6 +36,9 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     """
 
     def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
+        # Here, because it imports transformers, which the optimizers do without.
+        from .renaming import renamed_keys  # noqa: PLC0415
+
         path = Path(path)
         self._file_of = _locate_tensors(path)
         folder = path if path.is_dir() else path.parent
