@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparisons import GAIN, LOSS, PLAIN, TIE, comparison
-from ftp_hf.compare.report.write.labels import place, spread
+from ftp_hf.compare.report.labels import place, spread
 from ftp_hf.compare.report.write.radii import radius_grid
 from ftp_hf.compare.report.write.scatter import draw_scatter
 from ftp_hf.compare.report.write.tables import (
