@@ -1,16 +1,20 @@
-"""The options with which an optimizer projects a model with adapters."""
+"""What an optimizer is told of the model that it projects: what is new in it, what its adapters do, which way rows lie."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.origin import local_checkpoint, new_parameters, transposed_parameters
 
 from .find import find_adapters
 
-__all__ = ["adapter_options"]
+__all__ = ["adapter_options", "model_options"]
+
+logger = logging.getLogger(__name__)
 
 
 def adapter_options(
@@ -41,14 +45,45 @@ def adapter_options(
         optimizer = FTPAdamW(trained, lr=1e-4, **adapter_options(model))
         ```
     """
-    found = find_adapters(model, adapters)
     checkpoint = None if anchors is None else CheckpointAnchors(local_checkpoint(str(anchors)), model)
-    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    unprojected = [*found.plain, *(found.new(named, new_parameters(model, checkpoint)) if exclude_new else ())]
-    dense = {name: parameter for name, parameter in named.items() if name not in found.factors | {*unprojected}}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    new = new_parameters(model, checkpoint) if exclude_new else set()
+    return model_options(model, trained, new, adapters, checkpoint)
+
+
+def model_options(
+    model: nn.Module,
+    trained: Mapping[str, Tensor],
+    new: set[str],
+    adapters: str = "product",
+    checkpoint: CheckpointAnchors | None = None,
+) -> dict[str, Any]:
+    """
+    What [`adapter_options`] returns, of parts that the caller knows better. One line in the log names what is new.
+
+    Args:
+        model (`nn.Module`): with or without adapters of PEFT.
+        trained (mapping from `str` to `Tensor`): the parameters that the optimizer is given, by name.
+        new (set of `str`): the parameters to leave unprojected because they have no pre-trained value, as
+            [`new_parameters`] returns them.
+        adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
+        checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
+
+    Returns:
+        `dict[str, Any]`: `low_rank`, `exclude`, `transposed` and `anchors`.
+
+    Raises:
+        ValueError: as [`find_adapters`].
+    """
+    found = find_adapters(model, adapters)
+    without_value = found.new(trained, new)
+    if without_value:
+        logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(without_value))
+    unprojected = [*without_value, *found.plain]
+    dense = {name: trained[name] for name in trained.keys() - found.factors - {*unprojected}}
     return {
         "low_rank": found.updates,
         "exclude": unprojected,
-        "transposed": [name for name in transposed_parameters(model) if name in dense],
+        "transposed": [name for name in transposed_parameters(model) if name in trained],
         "anchors": found.anchors(dense, checkpoint),
     }

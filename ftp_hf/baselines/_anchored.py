@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from ftp_hf.common.host import Host
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.pretrained.origin import new_parameters
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-class AnchoredTrainerMixin:
+class AnchoredTrainerMixin(Host):
     """
     The pre-trained values of the trained parameters, taken when the Trainer is constructed, before a checkpoint to resume
     from is loaded: construct it on the pre-trained model. On a model that was fine-tuned already, the anchors are the
@@ -43,10 +44,6 @@ class AnchoredTrainerMixin:
 
     method_name: str
 
-    args: Any
-    model: Any
-    optimizer: Any
-    accelerator: Any
     _attached_to: Optimizer | None = None
 
     def __init__(self, *args: Any, new: Collection[str] = (), **kwargs: Any) -> None:
@@ -62,7 +59,7 @@ class AnchoredTrainerMixin:
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, with the method attached to its step."""
-        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        optimizer: Optimizer = super().create_optimizer(model)
         inner = optimizer
         while isinstance(inner, AcceleratedOptimizer):
             inner = inner.optimizer

@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ftp_hf.common.host import Host
+
 from ._anchored import check_whole, parameters_without_anchor
 
 __all__ = ["LinearProbeTrainerMixin", "only_trained"]
@@ -49,7 +51,7 @@ def _to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
     return [parameter for name, parameter in trainable.items() if name not in names]
 
 
-class LinearProbeTrainerMixin:
+class LinearProbeTrainerMixin(Host):
     """
     For any `Trainer` class: trains the new parameters on the frozen features of the pre-trained model. The whole model is
     in evaluation mode meanwhile, as in the authors' code: no dropout, and batch norm keeps the statistics that it came
@@ -73,10 +75,6 @@ class LinearProbeTrainerMixin:
 
     method_name = "linear-probe"
 
-    args: Any
-    model: Any
-    accelerator: Any
-
     def __init__(self, *args: Any, new: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_whole(self.method_name, self.model, self.accelerator)
@@ -87,7 +85,7 @@ class LinearProbeTrainerMixin:
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`, with all but the new parameters frozen until it returns."""
         with self._probing:
-            return super().train(*args, **kwargs)  # type: ignore[misc]
+            return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, which is not given what is frozen."""
@@ -95,9 +93,9 @@ class LinearProbeTrainerMixin:
         # because DDP looks at what is trained when it wraps the model.
         self._probing.close()
         self._probing.enter_context(only_trained(self.model if model is None else model, self._probed))
-        return super().create_optimizer(model)  # type: ignore[misc, no-any-return]
+        return super().create_optimizer(model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with the model in evaluation mode, from which each training step takes it."""
         model.eval()
-        return super().compute_loss(model, *args, **kwargs)  # type: ignore[misc, no-any-return]
+        return super().compute_loss(model, *args, **kwargs)

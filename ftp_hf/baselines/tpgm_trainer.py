@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -65,10 +65,6 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
 
     method_name = "tpgm"
 
-    state: Any
-    data_collator: Any
-    compute_loss: Any
-    _prepare_inputs: Any
     tpgm: TPGM
     _held_out: Any
     _collate: Any
@@ -99,7 +95,7 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             self.model,
             parameters.keys() & self.anchors.keys(),
             self.radius_lr,
-            loss=lambda model, batch: self.compute_loss(model, dict(batch)),
+            loss=lambda model, batch: cast("Tensor", self.compute_loss(model, dict(batch))),
             anchors=self.anchors,
             transposed=transposed_parameters(self.model),
         )
@@ -125,16 +121,16 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
     def _held_out_columns(self) -> tuple[Any, Any]:
         # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
         if hasattr(self.held_out_dataset, "remove_columns"):
-            return self._remove_unused_columns(self.held_out_dataset, "held-out"), self.data_collator  # type: ignore[attr-defined]
-        return self.held_out_dataset, self._get_collator_with_removed_columns(self.data_collator, "held-out")  # type: ignore[attr-defined]
+            return self._remove_unused_columns(self.held_out_dataset, "held-out"), self.data_collator
+        return self.held_out_dataset, self._get_collator_with_removed_columns(self.data_collator, "held-out")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+        super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             torch.save(self.tpgm.state_dict(), Path(output_dir) / _STATE)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         if not (Path(checkpoint) / _STATE).is_file():

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import HubStrategy
-
 from ftp_hf.cards.card import write_model_card
 from ftp_hf.cards.picture import draw_radii
+from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
 from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.optim.radii import Radius
@@ -17,13 +15,13 @@ from ftp_hf.runs.logs import log_rows, measured
 from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
 
 from .guard import RobustnessGuard
-from .public_arguments import forget_folders, saving_public_arguments
+from .public_arguments import saving_public_arguments
 from .summarize import RunWatch, summarize_run
 
 __all__ = ["ModelCardMixin"]
 
 
-class ModelCardMixin:
+class ModelCardMixin(Host):
     """
     For any `Trainer` class: a model card made of what happened, which `push_to_hub` pushes with its picture and with the
     `results.json` that it was made of. What the Trainer cannot know, which data is ID and which is OOD, it is told:
@@ -33,17 +31,6 @@ class ModelCardMixin:
 
     The saved `training_args.bin` holds no token, and of each folder the name only: it is pushed too.
     """
-
-    args: Any
-    model: Any
-    state: Any
-    optimizer: Any
-    add_callback: Any
-    callback_handler: Any
-    remove_callback: Any
-    train_dataset: Any
-    eval_dataset: Any
-    is_world_process_zero: Any
 
     _watch: RunWatch | None = None
     _training_log: tuple[Mapping[str, Any], ...] = ()
@@ -172,15 +159,15 @@ class ModelCardMixin:
         self._watch = watch
         self.add_callback(watch)
         try:
-            result = super().train(*args, **kwargs)  # type: ignore[misc]
+            result = super().train(*args, **kwargs)
         finally:
             self.remove_callback(watch)
         # Now, because later evaluations are logged as well, and on all processes, because sharded radii need them.
         self._training_log = tuple(self.state.log_history)
-        guard = self._guard()
+        guard, best_step = self._guard(), self.state.best_global_step
         rolled_back = guard is not None and guard.restored_step is not None
-        if rolled_back or (self.args.load_best_model_at_end and self.state.best_global_step):
-            self._kept_radii = self._saved_radii.get(self.state.best_global_step)
+        if best_step and (rolled_back or self.args.load_best_model_at_end):
+            self._kept_radii = self._saved_radii.get(best_step)
         else:
             projected = projected_optimizer(self.optimizer)
             self._kept_radii = {} if projected is None else projected.radii()
@@ -194,14 +181,14 @@ class ModelCardMixin:
             ValueError: the model is an adapter of a base model in a local folder, which nobody else could load.
         """
         self._check_base_is_public()
-        return super().push_to_hub(*args, **kwargs)  # type: ignore[misc]
+        return super().push_to_hub(*args, **kwargs)
 
     def save_state(self) -> None:
         """As the Trainer's `save_state`, without the folders above the best checkpoint: the file is pushed."""
         best = self.state.best_model_checkpoint
         self.state.best_model_checkpoint = public_value(best)
         try:
-            super().save_state()  # type: ignore[misc]
+            super().save_state()
         finally:
             self.state.best_model_checkpoint = best
 
@@ -213,11 +200,6 @@ class ModelCardMixin:
                     f"the adapter's base model is {base!r}, a path of this machine, which adapter_config.json would tell "
                     "everybody: load the base model by its Hub name, or set base_model_name_or_path in model.peft_config"
                 )
-
-    def _finish_checkpoint(self, checkpoint: Path) -> None:
-        if self.args.push_to_hub and self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            forget_folders(checkpoint / TRAINER_STATE_NAME)
-        super()._finish_checkpoint(checkpoint)  # type: ignore[misc]
 
     def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
         """Of the checkpoint that is saved now: it may be the one that is kept."""
@@ -238,11 +220,11 @@ class ModelCardMixin:
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with saving_public_arguments(self):
-            super()._save(*args, **kwargs)  # type: ignore[misc]
+            super()._save(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         with saving_public_arguments(self):
-            super()._push_from_checkpoint(checkpoint_folder)  # type: ignore[misc]
+            super()._push_from_checkpoint(checkpoint_folder)
 
 
 def _place(data: DataFacts) -> tuple[str, str]:

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 from torch.optim import Optimizer
 from transformers import Trainer
 
-from ftp_hf.adapters.find import find_adapters
+from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.optim.base import projected_optimizer
@@ -16,7 +16,7 @@ from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters, transposed_parameters
+from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters
 
 from .arguments import FTPArguments
 from .card import ModelCardMixin
@@ -42,11 +42,6 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     ([`ModelCardMixin`]).
     """
 
-    args: Any
-    model: Any
-    optimizer: Any
-    accelerator: Any
-    is_fsdp_enabled: bool
     _resume_anchors: Path | None = None
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
@@ -58,7 +53,7 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
                 it steps during backward; as [`check_strategy`], [`check_loaded`], [`check_agreement`] and [`FTP`].
         """
         self._check_supported()
-        optimizer: Optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        optimizer = super().create_optimizer(model)
         projected = projected_optimizer(optimizer)
         if projected is None:
             self.optimizer = projected = self._with_projection(optimizer, self.model if model is None else model)
@@ -74,62 +69,32 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
             )
         compare_weights = self.is_fsdp_enabled and not self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading
         check_agreement(projected, compare_weights=compare_weights)
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """
-        As `Trainer.log`, with the radii in each training log.
+    def _check_supported(self) -> None:
+        check_strategy(self.accelerator)
+        check_loaded(self.model)
+        check_steps_after_backward(self.args.optim)
 
-        Raises:
-            FloatingPointError: the weights are not finite any more; nor is a checkpoint saved then.
-        """
-        if "loss" in logs and (radii := self._radii_of_finite_weights()):
-            logs.update(summarize(radii, each=FTPArguments.of(self.args).ftp_log_parameters))
-        super().log(logs, *args, **kwargs)  # type: ignore[misc]
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self._note_saved_radii(self._radii_of_finite_weights())
-        super()._save_checkpoint(model, trial)
-
-    def _radii_of_finite_weights(self) -> dict[str, Radius]:
-        projected = projected_optimizer(self.optimizer)
-        radii = {} if projected is None else projected.radii()
-        check_finite(radii, self.state.global_step)
-        return radii
-
-    def _with_projection(self, optimizer: Optimizer, model: torch.nn.Module) -> FTP:
+    def _with_projection(self, optimizer: Optimizer, model: nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
         source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)
         checkpoint = None if source is None else CheckpointAnchors(source, model)
-        adapters = find_adapters(model, options.ftp_adapters)
-
-        trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        named = {name: parameter for name, parameter in model.named_parameters() if parameter in trained}
+        if checkpoint is None:
+            _warn_of_fine_tuned(model)
+        given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
         new = from_first_process(new_parameters(model, checkpoint)) if options.ftp_exclude_new else set()
-        excluded = adapters.new(named, new)
-        if excluded:
-            logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(excluded))
-        excluded += adapters.plain
-        dense = {name: named[name] for name in named.keys() - adapters.factors - {*excluded}}
-        origin = getattr(model, "name_or_path", "")
-        if checkpoint is None and origin and is_fine_tuned(Path(origin)):
-            logger.warning(
-                "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
-                "Name the pre-trained model in ftp_anchors if that is not what you mean.",
-                origin,
-            )
+        of_model = model_options(model, trained, new, options.ftp_adapters, checkpoint)
         projected = FTP(
             optimizer,
-            named.items(),
+            trained.items(),
             kappa=options.ftp_kappa,
             radius_lr=options.ftp_radius_lr,
             radius_betas=(options.ftp_radius_beta1, options.ftp_radius_beta2),
-            exclude=[*excluded, *(options.ftp_exclude or [])],
-            transposed=[name for name in transposed_parameters(model) if name in named],
-            anchors=adapters.anchors(dense, checkpoint),
             anchor_device=options.ftp_anchor_device,
-            low_rank=adapters.updates,
+            **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},
         )
         if not projected.projected_parameters() and not projected.low_rank_updates:
             raise ValueError(
@@ -159,10 +124,36 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         logger.info("No optimizer state in %s: the anchors are read from %s", checkpoint, source)
         return local_checkpoint(source)
 
-    def _check_supported(self) -> None:
-        check_strategy(self.accelerator)
-        check_loaded(self.model)
-        check_steps_after_backward(self.args.optim)
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """
+        As `Trainer.log`, with the radii in each training log.
+
+        Raises:
+            FloatingPointError: the weights are not finite any more; nor is a checkpoint saved then.
+        """
+        if "loss" in logs and (radii := self._radii_of_finite_weights()):
+            logs.update(summarize(radii, each=FTPArguments.of(self.args).ftp_log_parameters))
+        super().log(logs, *args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._note_saved_radii(self._radii_of_finite_weights())
+        super()._save_checkpoint(model, trial)
+
+    def _radii_of_finite_weights(self) -> dict[str, Radius]:
+        projected = projected_optimizer(self.optimizer)
+        radii = {} if projected is None else projected.radii()
+        check_finite(radii, self.state.global_step)
+        return radii
+
+
+def _warn_of_fine_tuned(model: nn.Module) -> None:
+    origin = getattr(model, "name_or_path", "")
+    if origin and is_fine_tuned(Path(origin)):
+        logger.warning(
+            "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
+            "Name the pre-trained model in ftp_anchors if that is not what you mean.",
+            origin,
+        )
 
 
 class FTPTrainer(FTPTrainerMixin, Trainer):

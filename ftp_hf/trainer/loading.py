@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ftp_hf.common.host import Host
 from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.pretrained.loading import load_weights
 
 __all__ = ["CompleteLoadingMixin", "load_best_model"]
 
 
-class CompleteLoadingMixin:
+class CompleteLoadingMixin(Host):
     """
     `Trainer` resumes, and loads the best model at the end, by the names in the checkpoint. For models whose names
     changed since their first release (ViT among them) most tensors do not match, and `Trainer` only warns: training
@@ -18,14 +19,12 @@ class CompleteLoadingMixin:
     `Trainer` class loads the missing ones too.
     """
 
-    model: Any
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
         _load_whole(self, self.model if model is None else model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        load_best_model(self, super()._load_best_model)  # type: ignore[misc]
+        load_best_model(self, super()._load_best_model)
 
 
 def load_best_model(trainer: Any, load: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 from transformers.training_args import ParallelMode
 
 from ftp_hf.checkpoints.lock import run_lock
@@ -25,7 +25,10 @@ from ftp_hf.checkpoints.whole import (
 )
 from ftp_hf.common.files import move_files, replacing
 from ftp_hf.common.folder import CARD, MANIFEST, STAGING
+from ftp_hf.common.host import Host
 from ftp_hf.common.processes import from_all_processes
+
+from .public_arguments import forget_folders
 
 __all__ = ["CompleteSavingMixin"]
 
@@ -34,25 +37,18 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-class CompleteSavingMixin:
+class CompleteSavingMixin(Host):
     """
     `Trainer` writes a checkpoint file by file, and resumes from the newest, also from one that a crash or a full disk
     cut short. With this mixin for any `Trainer` class a checkpoint is whole once it holds `checksums.json`; resuming
     compares it with its files, and goes back to the newest whole checkpoint. Older checkpoints and models are deleted
     or replaced only by whole ones, and two runs cannot save checkpoints in the same folder at the same time.
 
+    A checkpoint that is pushed to be resumed from names no folder of this machine.
+
     With several processes, those with `args.should_save` decide, and all of them resume or stop together.
     """
 
-    args: Any
-    state: Any
-    accelerator: Any
-    is_deepspeed_enabled: bool
-    is_world_process_zero: Callable[[], bool]
-    push_to_hub: Callable[..., Any]
-    add_callback: Callable[..., None]
-    remove_callback: Callable[..., None]
-    _get_output_dir: Callable[[Any], str]
     _saves_checkpoint: bool = False
 
     def train(
@@ -76,7 +72,7 @@ class CompleteSavingMixin:
             finds_best = _FindsBestCheckpoint(run)
             self.add_callback(finds_best)
             held.callback(self.remove_callback, finds_best)
-            return super().train(checkpoint, trial, *args, **kwargs)  # type: ignore[misc]
+            return super().train(checkpoint, trial, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
@@ -84,7 +80,7 @@ class CompleteSavingMixin:
         the model is saved whole, also where checkpoints are sharded.
         """
         if self._saves_checkpoint or not self._only_writers_write():
-            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+            super().save_model(output_dir, _internal_call)
             if self._saves_checkpoint:
                 # Only now, because training_args.bin records it: nothing is deleted before the checkpoint is whole.
                 self.args.save_total_limit = None
@@ -94,7 +90,7 @@ class CompleteSavingMixin:
         try:
             self._prepare_staging(staging)
             with _whole_state(self.accelerator):
-                super().save_model(str(staging), _internal_call=True)  # type: ignore[misc]
+                super().save_model(str(staging), _internal_call=True)
             if self.args.should_save and staging.is_dir():
                 move_files(staging, target)
         finally:
@@ -113,10 +109,6 @@ class CompleteSavingMixin:
     def _prepare_resume(self, checkpoint: Path | None) -> None:
         """Called with the checkpoint that is going to be resumed from, before anything of it is read."""
 
-    def _finish_checkpoint(self, checkpoint: Path) -> None:
-        """Called on each process that saves, when all files are written."""
-        finish_checkpoint(checkpoint)
-
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         # `Trainer._save_checkpoint` (transformers 5.4 to 5.23) saves the model, the rest of the state, pushes the
         # checkpoint and deletes older ones; the latter two wait here until it is whole.
@@ -129,7 +121,7 @@ class CompleteSavingMixin:
             # launcher ends them.
             with _naming_what_is_left(checkpoint):
                 self._on_writers(lambda: begin_checkpoint(checkpoint))
-                super()._save_checkpoint(model, trial)  # type: ignore[misc]
+                super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             with _naming_what_is_left(checkpoint):
                 self._on_writers(lambda: self._finish_checkpoint(checkpoint))
@@ -141,9 +133,14 @@ class CompleteSavingMixin:
         if self.args.should_save:
             rotate_checkpoints(str(run), limit, self.state.best_model_checkpoint, use_mtime=True)
 
+    def _finish_checkpoint(self, checkpoint: Path) -> None:
+        if self.args.push_to_hub and self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            forget_folders(checkpoint / TRAINER_STATE_NAME)
+        finish_checkpoint(checkpoint)
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if not self._saves_checkpoint:
-            super()._push_from_checkpoint(checkpoint_folder)  # type: ignore[misc]
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _whole_checkpoint(self, resume_from_checkpoint: str | bool | None) -> str | bool | None:
         if not resume_from_checkpoint:
