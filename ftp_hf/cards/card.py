@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import yaml
@@ -11,6 +10,7 @@ from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 from ftp_hf.common.figures import is_share
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import CARD, PICTURE
+from ftp_hf.common.privacy import is_local_path
 from ftp_hf.runs.summary import DataFacts, RunSummary
 
 from .sections import sections
@@ -195,7 +195,7 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
 
 def _merge(old: CardData, new: CardData) -> ModelCardData:
     kept, ours = dict(old.to_dict()), dict(new.to_dict())  # type: ignore[no-untyped-call]
-    if _is_path(kept.get("base_model")):
+    if is_local_path(kept.get("base_model")):
         del kept["base_model"]  # PEFT writes where it was loaded from
     for key, value in ours.items():
         if key in ("tags", "datasets", "metrics"):
@@ -203,7 +203,7 @@ def _merge(old: CardData, new: CardData) -> ModelCardData:
             kept[key] = list(dict.fromkeys([*([known] if isinstance(known, str) else known), *value]))
         elif key in _OURS or kept.get(key) is None:
             kept[key] = value
-    if tags := [tag for tag in kept.pop("tags", []) if not _is_path(str(tag).rpartition(":")[2])]:
+    if tags := [tag for tag in kept.pop("tags", []) if not is_local_path(str(tag).rpartition(":")[2])]:
         kept["tags"] = tags
     merged = ModelCardData(**kept, ignore_metadata_errors=True)
     # Ours name no source: results that do were added by somebody.
@@ -216,10 +216,6 @@ def _merge(old: CardData, new: CardData) -> ModelCardData:
     if theirs and new.get("eval_results"):
         merged.eval_results = [*(merged.eval_results or []), *theirs]
     return merged
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and (value.startswith(("/", ".", "~", "\\")) or value[1:3] in (":\\", ":/"))
 
 
 def _put_between_marks(old: str, new: str) -> str:

@@ -9,14 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-
 from ftp_hf.common.files import flush, flush_folder, replacing
-from ftp_hf.common.folder import MANIFEST
+from ftp_hf.common.folder import CHECKPOINT, INCOMPLETE, MANIFEST, REPLACED, TRAINER_STATE
 
 __all__ = [
     "begin_checkpoint",
+    "checkpoint_at",
     "find_damage",
     "finish_checkpoint",
     "has_optimizer_state",
@@ -27,11 +25,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# The file that transformers' own just-in-time checkpoints are marked with (5.4 to 5.23, `trainer_jit_checkpoint.py`).
-_MARKER = "checkpoint-is-incomplete.txt"
-# What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`).
-_REPLACED = "_replaced-"
-_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
+_CHECKPOINT = re.compile(rf"{CHECKPOINT}(\d+)")
 _CHUNK = 1 << 22
 
 
@@ -49,6 +43,11 @@ def list_checkpoints(run: Path) -> list[Path]:
     steps = {path: _CHECKPOINT.fullmatch(path.name) for path in folders}
     found = {path: int(match[1]) for path, match in steps.items() if match}
     return sorted(found, key=found.__getitem__, reverse=True)
+
+
+def checkpoint_at(run: Path, step: int | None) -> Path:
+    """Where a run has the checkpoint of a step; a path that does not exist if there is no step."""
+    return run / f"{CHECKPOINT}{step}"
 
 
 def newest_whole(candidates: list[Path]) -> Path | None:
@@ -70,9 +69,9 @@ def find_damage(checkpoint: Path) -> str | None:
     if not (checkpoint / MANIFEST).is_file():
         if not checkpoint.is_dir():
             return "there is no such folder"
-        if (checkpoint / _MARKER).exists():
+        if (checkpoint / INCOMPLETE).exists():
             return f"its save was cut short ({MANIFEST} is missing)"
-        return None if (checkpoint / TRAINER_STATE_NAME).is_file() else f"{TRAINER_STATE_NAME} is missing"
+        return None if (checkpoint / TRAINER_STATE).is_file() else f"{TRAINER_STATE} is missing"
     try:
         files = json.loads((checkpoint / MANIFEST).read_text())["files"]
         with ThreadPoolExecutor() as pool:
@@ -91,12 +90,12 @@ def begin_checkpoint(checkpoint: Path) -> None:
         checkpoint (`Path`): the folder.
     """
     _restore(checkpoint)
-    if any((checkpoint / name).exists() for name in (MANIFEST, TRAINER_STATE_NAME)):
+    if any((checkpoint / name).exists() for name in (MANIFEST, TRAINER_STATE)):
         checkpoint.rename(_aside(checkpoint))
     _remove(checkpoint)
     checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / _MARKER).write_text("This checkpoint is being saved, or its save was cut short.\n")
-    flush(checkpoint / _MARKER)
+    (checkpoint / INCOMPLETE).write_text("This checkpoint is being saved, or its save was cut short.\n")
+    flush(checkpoint / INCOMPLETE)
     flush_folder(checkpoint)
     flush_folder(checkpoint.parent)
 
@@ -109,7 +108,7 @@ def finish_checkpoint(checkpoint: Path) -> None:
     Args:
         checkpoint (`Path`): the folder.
     """
-    inside = sorted(path for path in checkpoint.rglob("*") if path.name not in (MANIFEST, _MARKER))
+    inside = sorted(path for path in checkpoint.rglob("*") if path.name not in (MANIFEST, INCOMPLETE))
     files = [path for path in inside if path.is_file()]
     with ThreadPoolExecutor() as pool:
         sealed = zip(files, pool.map(_seal, files), strict=True)
@@ -118,7 +117,7 @@ def finish_checkpoint(checkpoint: Path) -> None:
         flush_folder(folder)
     with replacing(checkpoint / MANIFEST) as part:
         part.write_text(json.dumps({"files": entries}, indent=2) + "\n")
-    (checkpoint / _MARKER).unlink(missing_ok=True)
+    (checkpoint / INCOMPLETE).unlink(missing_ok=True)
     _remove(_aside(checkpoint))
 
 
@@ -129,8 +128,8 @@ def restore_replaced(run: Path) -> None:
     Args:
         run (`Path`): the run's `output_dir`, which nobody may be writing to.
     """
-    for aside in run.glob(f"{_REPLACED}*"):
-        _restore(run / aside.name.removeprefix(_REPLACED))
+    for aside in run.glob(f"{REPLACED}*"):
+        _restore(run / aside.name.removeprefix(REPLACED))
 
 
 def has_optimizer_state(checkpoint: Path) -> bool:
@@ -144,6 +143,9 @@ def has_optimizer_state(checkpoint: Path) -> bool:
     Returns:
         `bool`
     """
+    # Here, because it loads torch, and only a Trainer asks.
+    from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME  # noqa: PLC0415
+
     whole = [checkpoint / name for name in (OPTIMIZER_NAME, OPTIMIZER_NAME_BIN)]
     sharded = checkpoint.glob(f"*{Path(OPTIMIZER_NAME_BIN).stem}*/")
     has_optimizer = any(path.is_file() for path in whole) or any(path.is_dir() for path in sharded)
@@ -151,7 +153,7 @@ def has_optimizer_state(checkpoint: Path) -> bool:
 
 
 def _aside(checkpoint: Path) -> Path:
-    return checkpoint.with_name(_REPLACED + checkpoint.name)
+    return checkpoint.with_name(REPLACED + checkpoint.name)
 
 
 def _restore(checkpoint: Path) -> None:
@@ -168,7 +170,7 @@ def _restore(checkpoint: Path) -> None:
 
 def _remove(checkpoint: Path) -> None:
     # What is left if this is cut short must not pass for a checkpoint of a plain Trainer.
-    (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    (checkpoint / TRAINER_STATE).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import mmap
-import os
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -11,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub.constants import SAFETENSORS_INDEX_FILE
 
 from ftp_hf.common.folder import CARD, PICTURE, RESULTS
+from ftp_hf.common.privacy import find_local_path, holds_token
 
-__all__ = ["check_files", "is_run_file", "list_run_files", "secrets_of_environment"]
+__all__ = ["check_files", "is_run_file", "list_run_files"]
 
 _WEIGHTS = ("*.safetensors",)
 _CONFIGS = ("config.json", "adapter_config.json")
@@ -44,15 +44,9 @@ _ALLOWED = (
 _IMAGES = {".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"}
 _IMAGE_IN_CARD = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]*?\bsrc=[\"']([^\"']+)")
 
-_HUB_TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_SHORTEST_SECRET = 12
 _TEXT = {".jinja", ".json", ".md", ".svg", ".txt", ".yaml", ".yml"}
 # Their words come from the tokenizer's training data, not from this machine.
 _VOCABULARIES = {"added_tokens.json", "merges.txt", "tokenizer.json", "vocab.json", "vocab.txt"}
-_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~$})-])/(?:[\w.@+ -]*[\w.@+-]/)+[\w.@+-]+")
-# The same everywhere, so that they tell nothing.
-_SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/proc/", "/sys/", "/usr/")
 
 
 def list_run_files(run: Path) -> list[str]:
@@ -92,15 +86,6 @@ def is_run_file(name: str) -> bool:
     return _matches(name, _ALLOWED)
 
 
-def secrets_of_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The values that must not leave this machine, by the name of their variable (`HF_TOKEN`, `WANDB_API_KEY`, …)."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
-    }
-
-
 def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> None:
     """
     Refuse files that hold a secret, or an absolute path of this machine.
@@ -117,7 +102,7 @@ def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> 
         path = run / name
         if secret := _find_secret(path, secrets):
             raise ValueError(f"{path} holds {secret}, which everybody who reads the repository would see: remove it")
-        if path.suffix in _TEXT and path.name not in _VOCABULARIES and (local := _find_local_path(path)):
+        if local := _find_local_path(path):
             raise ValueError(
                 f"{path} names {local!r}, a path of this machine, which means nothing on another: replace it by a Hub "
                 "name or a relative path"
@@ -158,17 +143,10 @@ def _find_secret(path: Path, secrets: Mapping[str, str]) -> str | None:
         for name, value in secrets.items():
             if content.find(value.encode()) >= 0:
                 return f"the value of {name}"
-        return "a token of the Hub (hf_…)" if _HUB_TOKEN.search(content) else None
+        return "a token of the Hub (hf_…)" if holds_token(content) else None
 
 
 def _find_local_path(path: Path) -> str | None:
-    # What exists here and is absolute is of this machine; a URL's path or a word with slashes is not.
-    candidates = _ABSOLUTE_PATH.findall(path.read_text(encoding="utf-8", errors="replace"))
-    return next((found for found in candidates if not found.startswith(_SYSTEM) and _exists(found)), None)
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except OSError:  # too long, or not allowed to look
-        return False
+    if path.suffix not in _TEXT or path.name in _VOCABULARIES:
+        return None
+    return find_local_path(path.read_text(encoding="utf-8", errors="replace"))

@@ -19,13 +19,14 @@ from huggingface_hub import (
     get_token,
 )
 from huggingface_hub.hf_api import ModelInfo
-from transformers.trainer import TRAINER_STATE_NAME
 
+from ftp_hf.common.folder import TRAINER_STATE
+from ftp_hf.common.privacy import secrets_of_environment
 from ftp_hf.runs.rules import Rule, check_summary, describe, parse_rules
 from ftp_hf.runs.summary import RunSummary
 
 from .errors import HubError, calling_hub
-from .files import check_files, is_run_file, list_run_files, secrets_of_environment
+from .files import check_files, is_run_file, list_run_files
 
 __all__ = ["HubError", "Version", "history", "push_run", "rollback"]
 
@@ -293,6 +294,6 @@ def _describe(run: Path) -> str:
         figures = ""  # none was written, or by something else
     if figures:
         return " ".join(figures.split())
-    state = run / TRAINER_STATE_NAME
+    state = run / TRAINER_STATE
     steps = json.loads(state.read_text())["global_step"] if state.is_file() else None
     return "Fine-tuned" if steps is None else f"Fine-tuned for {steps} steps"

@@ -6,9 +6,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from torch import nn
 from transformers.pytorch_utils import Conv1D
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
+from ftp_hf.common.folder import TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import CheckpointAnchors
@@ -86,7 +87,7 @@ def is_fine_tuned(checkpoint: Path) -> bool:
     Returns:
         `bool`
     """
-    return any((checkpoint / name).exists() for name in (TRAINER_STATE_NAME, TRAINING_ARGS_NAME))
+    return any((checkpoint / name).exists() for name in (TRAINER_STATE, TRAINING_ARGS_NAME))
 
 
 def has_adapters(model: nn.Module) -> bool:

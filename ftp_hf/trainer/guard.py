@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ftp_hf.checkpoints.whole import find_damage
+from ftp_hf.checkpoints.whole import checkpoint_at, find_damage
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
@@ -235,7 +235,7 @@ class RobustnessGuard(TrainerCallback):
     def _good_checkpoint(self, state: TrainerState) -> Path:
         best = state.best_model_checkpoint
         run = Path(self._trainer.args.output_dir) if best is None else Path(best).parent
-        return run / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        return checkpoint_at(run, state.best_global_step)
 
     def _write(self, state: TrainerState) -> None:
         # As text, because `trainer_state.json` would sort the metrics, whose order says which of them counts.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.privacy import SECRET, public_value
+from ftp_hf.common.privacy import is_secret, public_value
 
 __all__ = ["forget_folders", "public_arguments", "saving_public_arguments"]
 
@@ -21,7 +21,7 @@ def public_arguments(args: Any) -> Any:
     """
     public = copy.copy(args)
     for name, value in vars(args).items():
-        if SECRET.search(name):
+        if is_secret(name):
             setattr(public, name, None)
         elif type(value) in (str, list, dict):
             # Not `public_value` for anything else: enums and plugins have to load back as what they are.

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError
 from torch.distributed.fsdp import StateDictType
 from transformers import TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
+from transformers.trainer_utils import HubStrategy, rotate_checkpoints
 from transformers.training_args import ParallelMode
 
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.checkpoints.whole import (
     begin_checkpoint,
+    checkpoint_at,
     find_damage,
     finish_checkpoint,
     list_checkpoints,
@@ -24,7 +24,7 @@ from ftp_hf.checkpoints.whole import (
     restore_replaced,
 )
 from ftp_hf.common.files import move_files, replacing
-from ftp_hf.common.folder import CARD, MANIFEST, STAGING
+from ftp_hf.common.folder import CARD, MANIFEST, STAGING, TRAINER_STATE
 from ftp_hf.common.host import Host
 from ftp_hf.common.processes import from_all_processes
 
@@ -103,7 +103,7 @@ class CompleteSavingMixin(Host):
     def save_state(self) -> None:
         """As `Trainer.save_state`; the earlier file stays until the new one is written completely."""
         if self.is_world_process_zero():
-            with replacing(Path(self.args.output_dir) / TRAINER_STATE_NAME) as part:
+            with replacing(Path(self.args.output_dir) / TRAINER_STATE) as part:
                 self.state.save_to_json(str(part))
 
     def _prepare_resume(self, checkpoint: Path | None) -> None:
@@ -113,7 +113,7 @@ class CompleteSavingMixin(Host):
         # `Trainer._save_checkpoint` (transformers 5.4 to 5.23) saves the model, the rest of the state, pushes the
         # checkpoint and deletes older ones; the latter two wait here until it is whole.
         run = Path(self._get_output_dir(trial))
-        checkpoint = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        checkpoint = checkpoint_at(run, self.state.global_step)
         limit = self.args.save_total_limit
         self._saves_checkpoint = True
         try:
@@ -135,7 +135,7 @@ class CompleteSavingMixin(Host):
 
     def _finish_checkpoint(self, checkpoint: Path) -> None:
         if self.args.push_to_hub and self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            forget_folders(checkpoint / TRAINER_STATE_NAME)
+            forget_folders(checkpoint / TRAINER_STATE)
         finish_checkpoint(checkpoint)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -209,7 +209,7 @@ class _FindsBestCheckpoint(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Training starts, or goes on."""
-        best = self._run / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        best = checkpoint_at(self._run, state.best_global_step)
         if args.save_strategy != "no" and state.best_model_checkpoint is None and best.is_dir():
             logger.info("The best checkpoint so far is %s", best)
             state.best_model_checkpoint = str(best)
