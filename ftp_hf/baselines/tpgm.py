@@ -13,13 +13,14 @@ from ftp_hf.projection.equations import RADIUS_FLOOR, distance, project, row_nor
 
 from ._anchored import check_positive
 
-__all__ = ["TPGM", "Batch"]
+__all__ = ["TPGM", "Inputs"]
 
-Batch = Mapping[str, Any]
+Inputs = Mapping[str, Any]
+"""What one forward pass is given: a batch, or a part of one."""
 
 
-def _loss_of_output(model: nn.Module, batch: Batch) -> Tensor:
-    loss: Tensor = model(**batch).loss
+def _loss_of_output(model: nn.Module, inputs: Inputs) -> Tensor:
+    loss: Tensor = model(**inputs).loss
     return loss
 
 
@@ -43,7 +44,7 @@ class TPGM:
         model (`nn.Module`): at its pre-trained weights, unless `anchors` are given.
         names (collection of `str`): the parameters that are projected.
         lr (`float`, *optional*, defaults to 1e-2): of the radii's Adam, in units of a row's L1 norm.
-        loss (`Callable`, *optional*): of the model and a batch; by default `model(**batch).loss`.
+        loss (`Callable`, *optional*): of the model and its inputs; by default `model(**inputs).loss`.
         anchors (mapping from `str` to `Tensor`, *optional*): `W0`; by default a copy of the weights as they are now.
         transposed (collection of `str`, *optional*, defaults to `()`): the parameters whose rows are their dimension 1.
 
@@ -63,7 +64,7 @@ class TPGM:
         names: Collection[str],
         lr: float = 1e-2,
         *,
-        loss: Callable[[nn.Module, Batch], Tensor] = _loss_of_output,
+        loss: Callable[[nn.Module, Inputs], Tensor] = _loss_of_output,
         anchors: Mapping[str, Tensor] | None = None,
         transposed: Collection[str] = (),
     ) -> None:
@@ -85,7 +86,7 @@ class TPGM:
         )
         self.optimizer = torch.optim.Adam([self.radii], lr=lr)
 
-    def update(self, batches: Iterable[Sequence[Batch]]) -> None:
+    def update(self, batches: Iterable[Sequence[Inputs]]) -> None:
         """
         Learn the radii and project the model's weights. To be called after each step of the optimizer.
 
@@ -151,7 +152,7 @@ class TPGM:
 
     @torch.enable_grad()
     def _gradient(
-        self, displacements: Mapping[str, Tensor], norms: Mapping[str, Tensor], parts: Sequence[Batch]
+        self, displacements: Mapping[str, Tensor], norms: Mapping[str, Tensor], parts: Sequence[Inputs]
     ) -> Tensor:
         total = torch.zeros_like(self.radii)
         with _evaluating(self.model):
@@ -183,12 +184,12 @@ class TPGM:
 class _Objective(nn.Module):
     """The loss as a module, so that its model can be called with other parameters."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Batch], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Inputs], Tensor]) -> None:
         super().__init__()
         self.model, self._loss = model, loss
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self._loss(self.model, batch)
+    def forward(self, inputs: Inputs) -> Tensor:
+        return self._loss(self.model, inputs)
 
 
 @contextmanager

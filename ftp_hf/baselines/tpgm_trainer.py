@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ftp_hf.pretrained.origin import transposed_parameters
 
 from ._anchored import AnchoredTrainerMixin, check_positive
-from .tpgm import TPGM, Batch
+from .tpgm import TPGM, Inputs
 
 __all__ = ["TPGMTrainerMixin", "held_out_rows"]
 
@@ -95,14 +95,14 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             self.model,
             parameters.keys() & self.anchors.keys(),
             self.radius_lr,
-            loss=lambda model, batch: cast("Tensor", self.compute_loss(model, dict(batch))),
+            loss=lambda model, inputs: cast("Tensor", self.compute_loss(model, dict(inputs))),
             anchors=self.anchors,
             transposed=transposed_parameters(self.model),
         )
         self._held_out, self._collate = self._held_out_columns()
         optimizer.register_step_post_hook(lambda *_: self.tpgm.update(self._held_out_batches()))
 
-    def _held_out_batches(self) -> Iterator[list[Batch]]:
+    def _held_out_batches(self) -> Iterator[list[Inputs]]:
         turn, rest = divmod(self.state.global_step, self.interval)
         if rest:
             return

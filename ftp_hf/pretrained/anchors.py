@@ -50,13 +50,13 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         self._key_of_shortened = {short: keys.pop() for short, keys in keys_of.items() if len(keys) == 1}
 
     def _key(self, name: str) -> str | None:
-        for known, candidate in (
+        for key_of, candidate in (
             (self._key_of, name),
             (self._key_of, name.partition(".")[2]),
             (self._key_of_shortened, name),
         ):
-            if candidate in known:
-                return known[candidate]
+            if candidate in key_of:
+                return key_of[candidate]
         return None
 
     def _held_key(self, name: str) -> str:

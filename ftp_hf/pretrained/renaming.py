@@ -31,8 +31,8 @@ def renamed_keys(folder: Path, keys: Iterable[str], model: nn.Module | None = No
         are merged or split on loading are left out; so is everything if no model of transformers is known.
     """
     keys = list(keys)
-    known = [_saved_model(folder), model]
-    return {name: key for model in known if isinstance(model, PreTrainedModel) for name, key in _renamed(model, keys)}
+    models = [_saved_model(folder), model]
+    return {name: key for model in models if isinstance(model, PreTrainedModel) for name, key in _renamed(model, keys)}
 
 
 def _saved_model(folder: Path) -> PreTrainedModel | None:

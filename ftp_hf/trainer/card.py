@@ -1,6 +1,6 @@
 """The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
 
 from .guard import RobustnessGuard
 from .public_arguments import saving_public_arguments
-from .summarize import RunWatch, summarize_run
+from .summarize import summarize_run
+from .watch import PeakMemory, StepTimer
 
 __all__ = ["ModelCardMixin"]
 
@@ -32,7 +33,7 @@ class ModelCardMixin(Host):
     The saved `training_args.bin` holds no token, and of each folder the name only: it is pushed too.
     """
 
-    _watch: RunWatch | None = None
+    _step_seconds: Sequence[float] = ()
     _training_log: tuple[Mapping[str, Any], ...] = ()
     _kept_radii: Mapping[str, Radius] | None = None
     _saved_radii: Mapping[int, Mapping[str, Radius]] | None = None
@@ -47,7 +48,7 @@ class ModelCardMixin(Host):
         Args:
             data ([`DataFacts`]): takes the place of the one that has its name and kind, or that is for training too.
         """
-        self._noted_data = (*(known for known in self._noted_data if _place(known) != _place(data)), data)
+        self._noted_data = (*(noted for noted in self._noted_data if _place(noted) != _place(data)), data)
 
     def note_settings(self, **settings: Any) -> None:
         """
@@ -71,7 +72,7 @@ class ModelCardMixin(Host):
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
         values = {name: {str(self.args.seed): value} for name, value in measured(metrics, prefix).items()}
-        others = (known for known in self._noted_evaluations if (known.data, known.kind) != (data.name, data.kind))
+        others = (noted for noted in self._noted_evaluations if (noted.data, noted.kind) != (data.name, data.kind))
         self._noted_evaluations = (*others, Evaluation(data.name, data.kind, values))
 
     def run_summary(self, name: str | None = None) -> RunSummary:
@@ -87,7 +88,7 @@ class ModelCardMixin(Host):
             name=name or (hub_id or Path(self.args.output_dir).resolve().name).split("/")[-1],
             log_history=self._training_log,
             radii=self._kept_radii or {},
-            watch=self._watch or RunWatch(),
+            step_seconds=self._step_seconds,
         )
         summary.hyperparameters |= {name: public_value(value) for name, value in (self._noted_settings or {}).items()}
         noted = {_place(data) for data in self._noted_data}
@@ -155,13 +156,17 @@ class ModelCardMixin(Host):
         """As the Trainer's `train`, remembering what the card tells."""
         if self.args.push_to_hub:
             self._check_base_is_public()
-        watch, self._saved_radii = RunWatch(), {}
-        self._watch = watch
-        self.add_callback(watch)
+        self._saved_radii = {}
+        timer = StepTimer()
+        self._step_seconds = timer.seconds
+        watching = (timer, PeakMemory())
+        for callback in watching:
+            self.add_callback(callback)
         try:
             result = super().train(*args, **kwargs)
         finally:
-            self.remove_callback(watch)
+            for callback in watching:
+                self.remove_callback(callback)
         # Now, because later evaluations are logged as well, and on all processes, because sharded radii need them.
         self._training_log = tuple(self.state.log_history)
         guard, best_step = self._guard(), self.state.best_global_step
@@ -203,7 +208,8 @@ class ModelCardMixin(Host):
 
     def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
         """Of the checkpoint that is saved now: it may be the one that is kept."""
-        kept = {step: known for step, known in (self._saved_radii or {}).items() if step == self.state.best_global_step}
+        saved, best_step = self._saved_radii or {}, self.state.best_global_step
+        kept = {step: saved[step] for step in saved if step == best_step}
         self._saved_radii = {**kept, self.state.global_step: radii}
 
     def _guard(self) -> RobustnessGuard | None:
@@ -232,4 +238,6 @@ def _place(data: DataFacts) -> tuple[str, str]:
 
 
 def _first(given: str | list[str] | None) -> str | None:
-    return given[0] if isinstance(given, list) and given else given if isinstance(given, str) else None
+    if isinstance(given, list):
+        return given[0] if given else None
+    return given

@@ -65,7 +65,8 @@ class RobustnessGuard(TrainerCallback):
     model card.
 
     Args:
-        trainer (`Trainer`): the one that this callback is added to.
+        trainer (`Trainer`): the one that this callback is added to afterwards. It is named here as well because a Trainer
+            does not tell its callbacks who is calling, and the guard evaluates with its data loaders and metrics.
         data (mapping from `str` to `Dataset`): by set, `"id/NAME"`, `"ood/NAME"` or `"validation"`, as rules and model
             cards call them. Evaluated with the Trainer's `compute_metrics`.
         rules (sequence of `str` or [`Rule`]): see [`parse_rules`]; [`load_rules`] reads them from a file.
@@ -215,7 +216,7 @@ class RobustnessGuard(TrainerCallback):
                 }
         figures = from_first_process(figures)
         logs = {
-            f"{_PREFIX}{name}_{metric}": value for name, known in figures.items() for metric, value in known.items()
+            f"{_PREFIX}{name}_{metric}": value for name, metrics in figures.items() for metric, value in metrics.items()
         }
         trainer.log({name: value for name, value in logs.items() if value is not None})
         return figures
@@ -249,7 +250,8 @@ class RobustnessGuard(TrainerCallback):
                 part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def _check_training(self, args: TrainingArguments, state: TrainerState) -> None:
-        guards = [known for known in self._trainer.callback_handler.callbacks if isinstance(known, RobustnessGuard)]
+        callbacks = self._trainer.callback_handler.callbacks
+        guards = [callback for callback in callbacks if isinstance(callback, RobustnessGuard)]
         if guards != [self]:
             raise ValueError(
                 f"the Trainer has {len(guards)} guards, or one that was made for another Trainer: add one guard to the "
@@ -282,7 +284,7 @@ def _check_rule(rule: Rule, data: Mapping[str, Any], pretrained: Figures | None,
         raise ValueError(f"the rule {rule.text!r} cannot be checked: {error}") from error
     if rule.needs_pretrained and pretrained is not None and (missing := set(sets) - pretrained.keys()):
         raise ValueError(f"the rule {rule.text!r} cannot be checked: pretrained says nothing of {', '.join(missing)}")
-    if pretrained is None and rule.needs_pretrained and (new := _untrained(model)):
+    if pretrained is None and rule.needs_pretrained and (new := _new_at_first(model)):
         raise ValueError(
             f"the rule {rule.text!r} compares with the pre-trained model, but {', '.join(sorted(new)[:3])} are new: before "
             "the first step this model knows nothing of its task. Write a number, or pass the figures of a pre-trained "
@@ -290,8 +292,11 @@ def _check_rule(rule: Rule, data: Mapping[str, Any], pretrained: Figures | None,
         )
 
 
-def _untrained(model: Any) -> set[str]:
-    """The parameters that training has to begin with at random. (Adapters, which are new too, change nothing at first.)"""
+def _new_at_first(model: Any) -> set[str]:
+    """
+    The new parameters that the model has before its first step. Those of adapters are new too, but change nothing at first:
+    of a model with adapters, whose new head PEFT trains as a copy, only the frozen original of that head counts.
+    """
     new = new_parameters(model)
     if not hasattr(model, "peft_config"):
         return new

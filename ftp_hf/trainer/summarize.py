@@ -3,14 +3,10 @@
 import dataclasses
 import re
 import statistics
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ftp_hf.common.names import canonical_name
@@ -19,14 +15,14 @@ from ftp_hf.optim.base import ProjectedOptimizer, projected_optimizer
 from ftp_hf.optim.describe import describe_optimizer
 from ftp_hf.optim.radii import Radius
 from ftp_hf.runs.data import data_facts
-from ftp_hf.runs.environment import commands, commit, peak_of_process, processor, versions
+from ftp_hf.runs.environment import commands, commit, processor, versions
 from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import BaseModel, Hardware, ProjectionFacts, RadiusFacts, RunSummary
 
 from .arguments import FTPArguments
+from .watch import peak_memory
 
-__all__ = ["RunWatch", "summarize_run"]
-
+__all__ = ["summarize_run"]
 
 _TASKS = {
     "ForSequenceClassification": "text-classification",
@@ -49,31 +45,13 @@ _NOT_HYPERPARAMETERS = re.compile(
 )
 
 
-class RunWatch(TrainerCallback):
-    """Times the steps of a run, without fetching the batches."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._start = 0.0
-
-    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
-        """Training starts: from here on counts what memory it takes at most."""
-        if args.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(args.device)
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """A step starts."""
-        self._start = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """It has ended."""
-        self.seconds.append(time.perf_counter() - self._start)
-
-
 def summarize_run(
-    trainer: Any, *, name: str, log_history: Sequence[Mapping[str, Any]], radii: Mapping[str, Radius], watch: RunWatch
+    trainer: Any,
+    *,
+    name: str,
+    log_history: Sequence[Mapping[str, Any]],
+    radii: Mapping[str, Radius],
+    step_seconds: Sequence[float],
 ) -> RunSummary:
     """
     All that the trainer knows; what was evaluated is added by the one who knows on what.
@@ -83,7 +61,7 @@ def summarize_run(
         name (`str`): of the model.
         log_history (sequence of `dict`): as `TrainerState.log_history`, of the training.
         radii (mapping from `str` to [`Radius`]): of the weights that are kept; may be empty.
-        watch ([`RunWatch`]): which was a callback of the trainer.
+        step_seconds (sequence of `float`): what each step took; may be empty.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     projected = projected_optimizer(trainer.optimizer)
@@ -108,7 +86,7 @@ def summarize_run(
         hyperparameters=hyperparameters,
         defaults=defaults,
         log=log_rows(log_history),
-        hardware=_hardware(trainer, watch, log_history),
+        hardware=_hardware(trainer, log_history, step_seconds),
         versions=versions(),
         commands=commands(),
         commit=commit(),
@@ -176,17 +154,12 @@ def _hyperparameters(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return changed, rest
 
 
-def _hardware(trainer: Any, watch: RunWatch, log_history: Sequence[Mapping[str, Any]]) -> Hardware:
+def _hardware(trainer: Any, log_history: Sequence[Mapping[str, Any]], step_seconds: Sequence[float]) -> Hardware:
     device = trainer.args.device
-    peak: int | None
-    if device.type == "cuda":
-        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
-    else:
-        name, peak = processor(torch.get_num_threads()), peak_of_process()
     return Hardware(
-        device=name,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(torch.get_num_threads()),
         processes=trainer.args.world_size,
-        seconds_per_step=statistics.median(watch.seconds) if watch.seconds else None,
+        seconds_per_step=statistics.median(step_seconds) if step_seconds else None,
         total_seconds=next((e["train_runtime"] for e in reversed(log_history) if "train_runtime" in e), None),
-        peak_memory_bytes=peak,
+        peak_memory_bytes=peak_memory(device),
     )
