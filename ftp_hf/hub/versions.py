@@ -173,13 +173,8 @@ class _Remote:
     @classmethod
     @contextmanager
     def connect(cls, repo_id: str, revision: str | None, token: str | None, timeout: float) -> Iterator["_Remote"]:
-        # huggingface_hub waits for an answer for ever.
-        session = get_session()
-        patience, session.timeout = session.timeout, timeout
-        try:
+        with _waiting_at_most(timeout):
             yield cls(HfApi(token=token, library_name="ftp_hf"), repo_id, revision or _MAIN, timeout)
-        finally:
-            session.timeout = patience
 
     def create(self, private: bool | None) -> None:
         url = self._call(
@@ -266,6 +261,20 @@ class _Remote:
         tags = self.api.list_repo_refs(self.repo_id).tags
         versions = [tag for tag in tags if _VERSION.fullmatch(tag.name)]
         return {tag.name: tag.target_commit for tag in sorted(versions, key=lambda tag: _number(tag.name))}
+
+
+@contextmanager
+def _waiting_at_most(seconds: float) -> Iterator[None]:
+    """
+    huggingface_hub waits for an answer for ever, and most of its calls take no timeout: they go by that of the one session
+    that the whole process shares (1.3 to 2.4). It has its own back afterwards; until then other threads are held to ours.
+    """
+    session = get_session()
+    before, session.timeout = session.timeout, seconds
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 def _files(info: ModelInfo) -> list[str]:

@@ -1,4 +1,44 @@
-"""The Trainers: [`FTPTrainer`], [`PlainTrainer`] to compare it with, and the mixins that both are made of."""
+"""
+The Trainers: [`FTPTrainer`], [`PlainTrainer`] to compare it with, and the mixins that both are made of. What they do to a
+step of training is in `optim`; here it is only found out what the optimizer is told, and what of a run is kept.
+
+Each mixin overrides hooks of transformers' `Trainer` and calls what it overrides, so that it can be put in front of any
+`Trainer` class. Where two files have a hook, the upper row calls the lower one: `ModelCardMixin` stands before
+`CompleteSavingMixin`, whose `save_state` calls nothing.
+
+| hook | file | why |
+| --- | --- | --- |
+| `__init__` | baselines/l2_sp.py | the method's options |
+| `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
+| `__init__` | baselines/spd.py | the method's options |
+| `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
+| `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
+| `train` | baselines/linear_probe.py | all but the new parameters are frozen until it returns |
+| `train` | trainer/card.py | remembers the log, the time of the steps and the radii of the weights that are kept |
+| `train` | trainer/saving.py | locks the folder, and resumes from a whole checkpoint only |
+| `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
+| `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
+| `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
+| `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
+| `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
+| `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |
+| `save_state` | trainer/card.py | names no folder of this machine: the file is pushed |
+| `save_state` | trainer/saving.py | the earlier file stays until the new one is whole |
+| `_save` | trainer/card.py | `training_args.bin` holds no token and no folder: the file is pushed |
+| `_save_checkpoint` | trainer/ftp.py | refuses weights that are not finite; remembers the radii |
+| `_save_checkpoint` | trainer/saving.py | seals the checkpoint; only then is it pushed, and are older ones deleted |
+| `_save_optimizer_and_scheduler` | baselines/tpgm_trainer.py | the radii are in the checkpoint too |
+| `_load_optimizer_and_scheduler` | baselines/tpgm_trainer.py | and are resumed from it |
+| `_load_from_checkpoint` | trainer/loading.py | loads the tensors that are saved under other names |
+| `_load_best_model` | trainer/loading.py | the same, under an optimizer that may go on |
+| `_push_from_checkpoint` | trainer/card.py | as `_save`: it writes `training_args.bin` too |
+| `_push_from_checkpoint` | trainer/saving.py | not before the checkpoint is whole |
+| `create_model_card` | trainer/card.py | the card of what happened |
+| `push_to_hub` | trainer/card.py | refuses an adapter whose base model nobody else could load |
+
+`_prepare_resume` is a hook of our own: `CompleteSavingMixin.train` calls it with the checkpoint, before anything of it is
+read, and `FTPTrainerMixin` finds the anchors there.
+"""
 
 from .arguments import FTPArguments, FTPTrainingArguments
 from .card import ModelCardMixin

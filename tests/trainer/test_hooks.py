@@ -1,0 +1,52 @@
+"""The table of hooks in `ftp_hf.trainer` says what the code does."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import pytest
+from transformers import Trainer
+
+import ftp_hf.baselines
+import ftp_hf.trainer
+from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
+from ftp_hf.trainer import FTPTrainerMixin, ModelCardMixin, PlainTrainer
+
+ROW = re.compile(r"^\| `(\w+)` \| (\w+/\w+\.py) \| \S.* \|$", re.MULTILINE)
+TABLE = ROW.findall(ftp_hf.trainer.__doc__)
+
+
+def file_of(cls):
+    return "/".join(cls.__module__.split(".")[1:]) + ".py"
+
+
+def hooks_of(cls):
+    return [name for name, value in vars(cls).items() if inspect.isfunction(value) and hasattr(Trainer, name)]
+
+
+def overrides():
+    for package in (ftp_hf.trainer, ftp_hf.baselines):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(found.name)
+            for cls in vars(module).values():
+                # When the program runs, a mixin's base is `object`: it is told by its name.
+                is_ours = inspect.isclass(cls) and cls.__module__ == module.__name__
+                if is_ours and (issubclass(cls, Trainer) or cls.__name__.endswith("Mixin")):
+                    yield from ((hook, file_of(cls)) for hook in hooks_of(cls))
+
+
+def test_the_table_is_complete_and_true():
+    assert len(TABLE) == len(re.findall(r"^\| `", ftp_hf.trainer.__doc__, re.MULTILINE))
+    assert sorted(TABLE) == sorted(overrides())
+
+
+@pytest.mark.parametrize(
+    "mixin", [FTPTrainerMixin, L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin]
+)
+def test_the_upper_row_calls_the_lower_one(mixin):
+    base = Trainer if issubclass(mixin, ModelCardMixin) else PlainTrainer
+    trainer = type(mixin.__name__.removesuffix("Mixin"), (mixin, base), {})
+    for hook in {hook for hook, _ in TABLE}:
+        called = [file_of(cls) for cls in trainer.__mro__ if cls.__module__.startswith("ftp_hf") and hook in vars(cls)]
+        assert called == [file for name, file in TABLE if name == hook and file in called]
