@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import is_share, table
-from ftp_hf.runs.summary import Comparison, DataFacts, LogRow, RunSummary
+from ftp_hf.runs.summary import DataFacts, LogRow, OtherModel, RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of
@@ -297,7 +297,7 @@ def _limits(summary: RunSummary) -> list[str]:
     return limits
 
 
-def _is_pretrained(other: Comparison) -> bool:
+def _is_pretrained(other: OtherModel) -> bool:
     return other.name == "pre-trained"
 
 
