@@ -51,7 +51,7 @@ def paired_difference(
     mean, count = statistics.fmean(by_seed.values()), len(by_seed)
     if count == 1:
         return PairedDifference(mean, -math.inf, math.inf, by_seed)
-    # It takes as long to import as all that a report is written with.
+    # Half a second of imports, of which only intervals need anything.
     from scipy.special import stdtrit  # noqa: PLC0415
 
     error = statistics.stdev(by_seed.values()) / math.sqrt(count)

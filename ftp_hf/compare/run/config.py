@@ -15,7 +15,7 @@ from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS
+from .methods import METHODS, Trained
 from .values import check_keys, check_positive, check_types, is_list_of, read_numbers
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
@@ -202,12 +202,12 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
         method = METHODS[name]
         if not isinstance(settings or {}, dict):
             raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
-        own = method.sweep if method.derived_from else {"learning_rate": learning_rates, **method.sweep}
+        own = {"learning_rate": learning_rates, **method.sweep} if isinstance(method, Trained) else method.sweep
         check_keys(f"of methods: {name}: ", settings or {}, own)
         given = {key: read_numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
         methods[name] = {key: list(given.get(key, values)) for key, values in own.items()}
-        if (needed := method.derived_from or method.starts_from) and needed not in named:
-            raise ValueError(f"method {name!r} builds on {needed!r}: add it to methods")
+        if method.base and method.base not in named:
+            raise ValueError(f"method {name!r} builds on {method.base!r}: add it to methods")
     return methods
 
 
