@@ -35,7 +35,7 @@ def draw_radii(summary: RunSummary, folder: str | Path) -> Path | None:
         file.unlink(missing_ok=True)
         return None
     file.parent.mkdir(parents=True, exist_ok=True)
-    _figure(by_layer(summary)).savefig(file, dpi=150, metadata={"Software": None})
+    _chart(by_layer(summary)).savefig(file, dpi=150, metadata={"Software": None})
     return file
 
 
@@ -48,7 +48,7 @@ def by_layer(summary: RunSummary) -> dict[str, list[float]]:
     return layers
 
 
-def _figure(layers: dict[str, list[float]]) -> Any:
+def _chart(layers: dict[str, list[float]]) -> Any:
     # matplotlib is optional.
     from matplotlib.figure import Figure  # noqa: PLC0415
 

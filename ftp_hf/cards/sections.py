@@ -1,12 +1,13 @@
 """The sections of a model card, each as Markdown: tables, sentences and the snippet that loads the model."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import is_share, table
-from ftp_hf.runs.summary import DataFacts, LogRow, OtherModel, RunSummary
+from ftp_hf.runs.summary import DataFacts, LogRow, RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of
@@ -178,11 +179,11 @@ def _log(summary: RunSummary) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     columns: list[tuple[str, Callable[[LogRow], str]]] = [
         ("step", lambda row: str(row.step)),
-        ("epoch", lambda row: _figure(row.epoch, ".4g")),
-        ("training loss", lambda row: _figure(row.loss, ".4f")),
+        ("epoch", lambda row: _number(row.epoch, ".4g")),
+        ("training loss", lambda row: _number(row.loss, ".4f")),
         *((f"validation {name.replace('_', ' ')}", _of_metric(name)) for name in metrics),
-        ("median radius", lambda row: _figure(row.radius_median, ".3g")),
-        ("largest radius", lambda row: _figure(row.radius_max, ".3g")),
+        ("median radius", lambda row: _number(row.radius_median, ".3g")),
+        ("largest radius", lambda row: _number(row.radius_max, ".3g")),
     ]
     used = [(name, text) for name, text in columns if any(text(row) for row in rows)]
     body = [
@@ -193,10 +194,10 @@ def _log(summary: RunSummary) -> str:
 
 
 def _of_metric(name: str) -> Callable[[LogRow], str]:
-    return lambda row: _figure(row.metrics.get(name), ".4f")
+    return lambda row: _number(row.metrics.get(name), ".4f")
 
 
-def _figure(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
@@ -263,6 +264,7 @@ def _hardware(summary: RunSummary) -> str:
 
 
 def _duration(seconds: float) -> str:
+    # Not as reports have it (`common.figures`): published cards print it so.
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -282,11 +284,12 @@ def _limits(summary: RunSummary) -> list[str]:
         limits.append("One seed was trained: how much the figures vary between seeds is not known.")
     sizes = [data.size for data in summary.data if data.kind in ("id", "ood") and data.size]
     if sizes and is_share(metric) and min(sizes) < 2000:
+        error = math.sqrt(0.9 * (1 - 0.9) / min(sizes))
         limits.append(
             f"The smallest test set has {min(sizes)} rows: a figure near 90 % has a standard error of "
-            f"{100 * (0.09 / min(sizes)) ** 0.5:.1f} points from the choice of rows alone."
+            f"{100 * error:.1f} points from the choice of rows alone."
         )
-    if not any(_is_pretrained(other) for other in summary.comparisons):
+    if summary.pretrained is None:
         limits.append(
             "The pre-trained model was not evaluated on these data sets, so what was forgotten is not measured."
         )
@@ -295,10 +298,6 @@ def _limits(summary: RunSummary) -> list[str]:
             "The radii bound how far each layer moved. They are no promise about accuracy on data not listed here."
         )
     return limits
-
-
-def _is_pretrained(other: OtherModel) -> bool:
-    return other.name == "pre-trained"
 
 
 def _reproduce(summary: RunSummary) -> str:

@@ -177,8 +177,8 @@ def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult
         rules (sequence of [`Rule`]): the rules.
         summary ([`RunSummary`]): nothing is measured anew.
     """
-    before = next((other.results for other in summary.comparisons if other.name == "pre-trained"), [])
-    return check_rules(rules, figures_of(summary.results, str(summary.seed)), figures_of(before))
+    before = figures_of(summary.pretrained.results) if summary.pretrained else {}
+    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before)
 
 
 def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:

@@ -242,6 +242,11 @@ class RunSummary:
         """The metric that the figures are in: accuracy where it was measured, the loss where nothing else was."""
         return main_metric(name for result in self.results for name in result.metrics)
 
+    @property
+    def pretrained(self) -> OtherModel | None:
+        """The model that training started from, if it was evaluated on the same data."""
+        return next((other for other in self.comparisons if other.name == "pre-trained"), None)
+
     def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""
         return [result for result in (self.results if results is None else results) if result.kind == kind]
