@@ -43,8 +43,8 @@ def by_layer(summary: RunSummary) -> dict[str, list[float]]:
     """The radii of each layer, in the order of the model."""
     layers: dict[str, list[float]] = {}
     radii = summary.projection.radii if summary.projection else {}
-    for name, known in radii.items():
-        layers.setdefault(layer_of(name), []).append(known.radius)
+    for name, facts in radii.items():
+        layers.setdefault(layer_of(name), []).append(facts.radius)
     return layers
 
 

@@ -87,10 +87,10 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
 def _sentence(summary: RunSummary) -> str:
     base = "A pre-trained model"
     if summary.base_model is not None:
-        known = summary.base_model
-        base = f"[{known.name}](https://huggingface.co/{known.name})" if known.on_hub else f"`{known.name}`"
-        if known.revision:
-            base += f" (revision `{known.revision[:12]}`)"
+        model = summary.base_model
+        base = f"[{model.name}](https://huggingface.co/{model.name})" if model.on_hub else f"`{model.name}`"
+        if model.revision:
+            base += f" (revision `{model.revision[:12]}`)"
     training = [data for data in summary.data if data.kind == "train"]
     on = f" on {_linked(training[0])}" if training and (training[0].source or training[0].name != "train") else ""
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
@@ -138,21 +138,21 @@ def _usage(summary: RunSummary, model_id: str) -> str:
 
 
 def _projection(summary: RunSummary) -> str:
-    if (known := summary.projection) is None:
+    if (projection := summary.projection) is None:
         return ""
-    betas = ", ".join(f"{beta:g}" for beta in known.radius_betas)
+    betas = ", ".join(f"{beta:g}" for beta in projection.radius_betas)
     rows = [
         ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],
-        ["κ", f"{known.kappa:g}"],
-        ["radii", f"learned with Adam, learning rate {known.radius_lr:g}, betas {betas}"],
-        ["projected parameters", str(len(known.projected)) if known.projected else ""],
-        ["trained without projection", str(len(known.excluded))],
-        ["anchors", f"`{known.anchors}`" if known.anchors else "the weights that training started from"],
+        ["κ", f"{projection.kappa:g}"],
+        ["radii", f"learned with Adam, learning rate {projection.radius_lr:g}, betas {betas}"],
+        ["projected parameters", str(len(projection.projected)) if projection.projected else ""],
+        ["trained without projection", str(len(projection.excluded))],
+        ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
-    if known.radii:
+    if projection.radii:
         start = "where training started" if summary.adapter else "the pre-trained weights"
         for label, field in (("radius", "radius"), (f"distance from {start}", "deviation")):
-            values = [getattr(value, field) for value in known.radii.values()]
+            values = [getattr(value, field) for value in projection.radii.values()]
             rows.append(
                 [f"{label}: min, median, max", ", ".join(f"{f(values):.3g}" for f in (min, statistics.median, max))]
             )
@@ -160,7 +160,7 @@ def _projection(summary: RunSummary) -> str:
         "Radii and distances are in units of a row's L1 norm: `max_row ‖W − W0‖₁` is at most the radius, and bounds how far "
         "a linear layer's output can be from the pre-trained one's, on any input in [−1, 1]."
     )
-    return table(["", "value"], [row for row in rows if row[1]], left=2) + (f"\n\n{note}" if known.radii else "")
+    return table(["", "value"], [row for row in rows if row[1]], left=2) + (f"\n\n{note}" if projection.radii else "")
 
 
 def _optimizer(summary: RunSummary) -> str:
@@ -225,15 +225,15 @@ def _data(data: Sequence[DataFacts]) -> str:
     header = ["data set", "for", "rows", "columns", "config", "split", "revision"]
     rows = [
         [
-            _named(known),
-            _KINDS[known.kind],
-            "" if known.size is None else f"{known.size:,}",
-            ", ".join(f"`{column}`" for column in known.columns),
-            known.config or "",
-            known.split or "",
-            f"`{known.revision[:12]}`" if known.revision else "",
+            _named(facts),
+            _KINDS[facts.kind],
+            "" if facts.size is None else f"{facts.size:,}",
+            ", ".join(f"`{column}`" for column in facts.columns),
+            facts.config or "",
+            facts.split or "",
+            f"`{facts.revision[:12]}`" if facts.revision else "",
         ]
-        for known in data
+        for facts in data
     ]
     used = [number for number in range(len(header)) if any(row[number] for row in rows)]
     if not rows:
@@ -249,16 +249,16 @@ def _named(data: DataFacts) -> str:
 
 
 def _hardware(summary: RunSummary) -> str:
-    if (known := summary.hardware) is None:
+    if (hardware := summary.hardware) is None:
         return ""
-    per_step = known.seconds_per_step
+    per_step = hardware.seconds_per_step
     rows = [
-        ["device", known.device],
-        ["processes", str(known.processes) if known.processes > 1 else ""],
+        ["device", hardware.device],
+        ["processes", str(hardware.processes) if hardware.processes > 1 else ""],
         ["steps", "" if summary.steps is None else f"{summary.steps:,}"],
         ["seconds per step (median)", "" if per_step is None else f"{per_step:.3g}"],
-        ["training time", "" if known.total_seconds is None else _duration(known.total_seconds)],
-        ["peak memory", "" if known.peak_memory_bytes is None else f"{known.peak_memory_bytes / 2**30:.2f} GiB"],
+        ["training time", "" if hardware.total_seconds is None else _duration(hardware.total_seconds)],
+        ["peak memory", "" if hardware.peak_memory_bytes is None else f"{hardware.peak_memory_bytes / 2**30:.2f} GiB"],
     ]
     return table(["", "value"], [row for row in rows if row[1]], left=2)
 

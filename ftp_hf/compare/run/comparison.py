@@ -162,8 +162,8 @@ class _Comparison:
     def _figures(self, run: ComparedRun) -> str:
         metric = self.config.metric
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        known = {label: run.value(kind, metric) for kind, label in labels.items()}
-        figures = [f"{label} {show(value, metric)}" for label, value in known.items() if value is not None]
+        values = {label: run.value(kind, metric) for kind, label in labels.items()}
+        figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
 

@@ -233,14 +233,14 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
 
 
 def _check_rules(value: Any, ood: Iterable[str]) -> None:
-    known = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
+    sets = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
     try:
         rules = parse_rules(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"rules: {error}") from error
     for rule in rules:
         try:
-            rule.sets(known)
+            rule.sets(sets)
         except ValueError as error:
             raise ValueError(f"rules: {rule.text!r} cannot be checked: {error}") from error
         if rule.needs_pretrained:
