@@ -1,4 +1,4 @@
-"""The sections of a model card, each as Markdown: tables, sentences and the snippet that loads the model."""
+"""The sections of a model card, each as Markdown: tables and sentences."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from ftp_hf.runs.summary import DataFacts, LogRow, RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of
+from .usage import usage
 
 __all__ = ["PAPER", "sections"]
 
@@ -24,20 +25,6 @@ CITATION = """@inproceedings{tian2023fast,
 }"""
 
 _MOST_LOG_ROWS = 14
-_AUTO_CLASSES = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "image-classification": "AutoModelForImageClassification",
-    "text-generation": "AutoModelForCausalLM",
-}
-_INPUTS = {
-    "text-classification": '"The plot is thin, but the actors are a joy."',
-    "token-classification": '"Ada Lovelace was born in London."',
-    "image-classification": "image",
-    "text-generation": '"Once upon a time"',
-    "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
-    "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
-}
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
 _KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training", "corrupted": "corrupted"}
 
@@ -64,7 +51,7 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "more_results": "\n\n".join(
             f"**{name.replace('_', ' ')}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
         ),
-        "usage": _usage(summary, model_id),
+        "usage": usage(summary, model_id),
         "projection": _projection(summary),
         "excluded": projection.excluded if projection else [],
         "optimizer": _optimizer(summary),
@@ -113,28 +100,6 @@ def _linked(data: DataFacts) -> str:
         revision = f" (revision `{data.revision[:12]}`)" if data.revision else ""
         return f"[{data.source}](https://huggingface.co/datasets/{data.source}){revision}"
     return f"`{data.source if data.name == 'train' else data.name}`"
-
-
-def _usage(summary: RunSummary, model_id: str) -> str:
-    task, image = summary.task or "", summary.task == "image-classification"
-    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
-        return ""
-    imports = ["from PIL import Image"] if image else []
-    lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
-    if summary.adapter and summary.base_model:
-        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
-        # Neither the base model nor the adapter knows what the labels are called.
-        labels = f", id2label={dict(enumerate(summary.labels))}" if summary.labels else ""
-        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
-        lines += [
-            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
-            f'model = PeftModel.from_pretrained(model, "{model_id}")',
-            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
-        ]
-    else:
-        imports.append("from transformers import pipeline")
-        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
-    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
 
 
 def _projection(summary: RunSummary) -> str:

@@ -24,10 +24,10 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
 
+from .blocks import Picture
 from .labels import spread
 from .radii import draw_radius_map
 from .scatter import draw_scatter
-from .sections import Picture
 from .style import GREY, LARGE, MEDIUM, SMALL, bare, colour, in_units, mark, metric_title, new_figure, titles
 
 __all__ = ["CHARTS", "draw_charts"]

@@ -1,9 +1,6 @@
 """What a report says, section by section, in the order in which it is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, TypeAlias
+from collections.abc import Iterator, Mapping
 
 import yaml
 
@@ -13,8 +10,8 @@ from ftp_hf.compare.evidence.measures import CURVE, REFERENCE, against_plain, da
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
+from .blocks import Block, Code, Picture, Points, Section, Table, Text
 from .tables import (
-    Table,
     costs_table,
     data_table,
     drift_table,
@@ -27,53 +24,7 @@ from .tables import (
     sweep_table,
 )
 
-__all__ = ["Code", "Picture", "Points", "Section", "Text", "sections", "unfinished"]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-    kind: ClassVar[str] = "text"
-
-
-@dataclass(frozen=True)
-class Points:
-    """A list of (what is in bold, what is said about it)."""
-
-    items: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "points"
-
-
-@dataclass(frozen=True)
-class Code:
-    """To be copied as it is."""
-
-    text: str
-    kind: ClassVar[str] = "code"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A chart, what it shows for those who do not see it, and how to read it."""
-
-    file: Path
-    title: str
-    note: str
-    kind: ClassVar[str] = "picture"
-
-
-Block: TypeAlias = Text | Points | Code | Picture | Table
-
-
-@dataclass(frozen=True)
-class Section:
-    """A title and what is below it; folded away until a reader asks for it, if so wanted."""
-
-    title: str
-    blocks: Sequence[Block]
-    folded: bool = False
+__all__ = ["sections", "unfinished"]
 
 
 def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> list[Section]:

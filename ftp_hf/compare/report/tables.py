@@ -3,8 +3,6 @@
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, show, size
 from ftp_hf.compare.evidence.formats import difference, percent
@@ -24,10 +22,10 @@ from ftp_hf.compare.evidence.results import ComparisonResults, Drift, MethodFact
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
 
+from .blocks import Strong, Table
+
 __all__ = [
     "KINDS",
-    "Strong",
-    "Table",
     "costs_table",
     "data_table",
     "drift_table",
@@ -44,22 +42,6 @@ __all__ = [
 # What matters most comes first: a phone shows three columns.
 KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
 _MOST_MOVED = 3
-
-
-class Strong(str):
-    """A cell in bold."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """The first `left` columns are text, the others figures."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1
-    kind: ClassVar[str] = "table"
 
 
 def means_table(results: ComparisonResults) -> Table:

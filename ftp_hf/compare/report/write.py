@@ -14,8 +14,8 @@ from ftp_hf.compare.evidence.measures import check_same_data
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 
-from .sections import Picture, sections, unfinished
-from .tables import Strong, Table
+from .blocks import Picture, Strong, Table
+from .sections import sections, unfinished
 
 __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
 

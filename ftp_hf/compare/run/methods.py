@@ -19,7 +19,7 @@ from ftp_hf.trainer.arguments import FTPTrainingArguments
 from ftp_hf.trainer.ftp import FTPTrainer
 from ftp_hf.trainer.plain import PlainTrainer
 
-__all__ = ["METHODS", "Derived", "Method", "Projected", "Trained"]
+__all__ = ["METHODS", "Derived", "Method", "Projected", "Setting", "Trained"]
 
 Setting = Mapping[str, float]
 
