@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
-from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
+from ftp_hf.corruptions import SEVERITIES
 from ftp_hf.runs.rules import parse_rules
-from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
+from ftp_hf.tasks import TASKS, DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS, Trained
@@ -20,10 +20,6 @@ from .values import check_keys, check_positive, check_types, is_list_of, read_nu
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 
-_TASKS: Mapping[str, tuple[type, tuple[str, ...]]] = {
-    "text-classification": (TextOptions, TEXT_CORRUPTIONS),
-    "image-classification": (ImageOptions, IMAGE_CORRUPTIONS),
-}
 # What the comparison itself decides, alike for all methods.
 _DECIDED = {
     "disable_tqdm",
@@ -139,9 +135,9 @@ class ComparisonConfig(DataOptions):
     def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
         content = {key: value for key, value in content.items() if value is not None}
         task = content.get("task")
-        if not isinstance(task, str) or task not in _TASKS:
-            raise ValueError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
-        reading, kinds = _TASKS[task]
+        if not isinstance(task, str) or task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+        reading = TASKS[task].options_class
         own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
         of_task = {option.name for option in dataclasses.fields(reading)}
         check_keys("", content, {*own, *of_task})
@@ -159,7 +155,7 @@ class ComparisonConfig(DataOptions):
         values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
         values["seeds"] = _seeds(values["seeds"])
         values["methods"] = _methods(values["methods"], values["learning_rate"])
-        values["corruptions"] = _corruptions(values.get("corruptions"), kinds)
+        values["corruptions"] = _corruptions(values.get("corruptions"), TASKS[task].corruptions)
         for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
             check_positive(key, content.get(key))
         if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):

@@ -14,7 +14,6 @@ from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.classifier import compute_scores
 
 from .config import ComparisonConfig
@@ -97,7 +96,7 @@ class TrainedRuns:
             "load_best_model_at_end": True,
             "metric_for_best_model": self.config.metric,
             "greater_is_better": True,
-            "remove_unused_columns": isinstance(self.task, TextTask),
+            "remove_unused_columns": self.task.remove_unused_columns,
             "report_to": "none",
             "disable_tqdm": True,
             "logging_steps": 50,
