@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ftp_hf import RunSummary
-from ftp_hf.runs.summary import combine, mean_by_seed
+from ftp_hf.runs.seeds import combine
+from ftp_hf.runs.summary import mean_by_seed
 
 
 def load_runs(folders: list[Path]) -> dict[str, RunSummary]:

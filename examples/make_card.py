@@ -18,7 +18,7 @@ from ftp_hf.cards.card import write_model_card
 from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.privacy import public_command
 from ftp_hf.compare import ComparisonResults, headline
-from ftp_hf.runs.summary import combine
+from ftp_hf.runs.seeds import combine
 
 
 def make_card(

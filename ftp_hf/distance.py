@@ -39,10 +39,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .common.names import canonical_name
-from .pretrained.anchors import CheckpointAnchors, open_anchors
-from .pretrained.origin import local_checkpoint, transposed_parameters
-from .projection.equations import row_blocks, row_sums
+from ftp_hf.common.names import canonical_name
+from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
+from ftp_hf.pretrained.origin import local_checkpoint, transposed_parameters
+from ftp_hf.projection.equations import row_blocks, row_sums
 
 __all__ = ["LINEAR_LAYERS", "ModelDistance", "ParameterDistance", "model_distance", "parameter_distance"]
 
@@ -100,7 +100,9 @@ class ModelDistance:
     @property
     def lipschitz(self) -> float | None:
         """The largest bound of a layer (of the network it is none); `None` without linear layers."""
-        return max((known.lipschitz for known in self.parameters if known.lipschitz is not None), default=None)
+        return max(
+            (parameter.lipschitz for parameter in self.parameters if parameter.lipschitz is not None), default=None
+        )
 
     @property
     def frobenius(self) -> float:
@@ -184,6 +186,6 @@ def parameter_distance(
     )
 
 
-def _largest(known: float, found: Tensor) -> float:
+def _largest(so_far: float, found: Tensor) -> float:
     # `max` would drop the NaN of a model that diverged.
-    return max(known, found.item()) if not found.isnan() else math.nan
+    return max(so_far, found.item()) if not found.isnan() else math.nan

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from .common.names import canonical_name
+from ftp_hf.common.names import canonical_name
+
 from .distance import LINEAR_LAYERS, parameter_distance
 
 __all__ = ["LayerSensitivity", "ModelSensitivity", "model_sensitivity"]

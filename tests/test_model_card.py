@@ -27,7 +27,8 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary,
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
 from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.names import layer_of
-from ftp_hf.runs.summary import Evaluation, combine
+from ftp_hf.runs.seeds import combine
+from ftp_hf.runs.summary import Evaluation
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted(path.parent for path in ROOT.glob("model_cards/*/results.json"))

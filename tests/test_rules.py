@@ -8,7 +8,7 @@ from test_run_summary import make_summary
 from ftp_hf import load_rules
 from ftp_hf.cards.card import model_card
 from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
-from ftp_hf.runs.summary import Comparison, Evaluation
+from ftp_hf.runs.summary import Evaluation, OtherModel
 
 FIGURES = {
     "validation": {"accuracy": 0.8, "loss": 0.5},
@@ -150,7 +150,7 @@ def test_a_summary_is_checked_by_the_kept_weights_and_agrees_with_its_card():
         for result in summary.results
         if result.kind == "ood"
     ]
-    summary.comparisons.append(Comparison("pre-trained", before))
+    summary.comparisons.append(OtherModel("pre-trained", before))
     results = check_summary(
         parse_rules(["id/test >= 0.9", "ood_mean >= 0.6", "forgetting <= 0.1", "ood/sketch >= pretrained - 0.3"]),
         summary,

@@ -8,6 +8,7 @@ from datasets import Dataset
 from ftp_hf import RunSummary, data_facts
 from ftp_hf.common.privacy import public_command, public_name, public_value
 from ftp_hf.runs.logs import log_rows
+from ftp_hf.runs.seeds import combine
 from ftp_hf.runs.summary import (
     BaseModel,
     DataFacts,
@@ -16,7 +17,6 @@ from ftp_hf.runs.summary import (
     LogRow,
     ProjectionFacts,
     RadiusFacts,
-    combine,
 )
 
 

@@ -199,8 +199,8 @@ def _merge(old: CardData, new: CardData) -> ModelCardData:
         del kept["base_model"]  # PEFT writes where it was loaded from
     for key, value in ours.items():
         if key in ("tags", "datasets", "metrics"):
-            known = kept.get(key) or []
-            kept[key] = list(dict.fromkeys([*([known] if isinstance(known, str) else known), *value]))
+            earlier = kept.get(key) or []
+            kept[key] = list(dict.fromkeys([*([earlier] if isinstance(earlier, str) else earlier), *value]))
         elif key in _OURS or kept.get(key) is None:
             kept[key] = value
     if tags := [tag for tag in kept.pop("tags", []) if not is_local_path(str(tag).rpartition(":")[2])]:

@@ -35,7 +35,7 @@ def draw_radii(summary: RunSummary, folder: str | Path) -> Path | None:
         file.unlink(missing_ok=True)
         return None
     file.parent.mkdir(parents=True, exist_ok=True)
-    _figure(by_layer(summary)).savefig(file, dpi=150, metadata={"Software": None})
+    _chart(by_layer(summary)).savefig(file, dpi=150, metadata={"Software": None})
     return file
 
 
@@ -43,12 +43,12 @@ def by_layer(summary: RunSummary) -> dict[str, list[float]]:
     """The radii of each layer, in the order of the model."""
     layers: dict[str, list[float]] = {}
     radii = summary.projection.radii if summary.projection else {}
-    for name, known in radii.items():
-        layers.setdefault(layer_of(name), []).append(known.radius)
+    for name, facts in radii.items():
+        layers.setdefault(layer_of(name), []).append(facts.radius)
     return layers
 
 
-def _figure(layers: dict[str, list[float]]) -> Any:
+def _chart(layers: dict[str, list[float]]) -> Any:
     # matplotlib is optional.
     from matplotlib.figure import Figure  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
 """The table of a model card's results."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ftp_hf.common.figures import is_share, show, table
+from ftp_hf.common.figures import is_share, mean_and_sd, table
 from ftp_hf.runs.summary import Evaluation, RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
@@ -20,11 +20,14 @@ def results_table(summary: RunSummary, metric: str) -> str:
         for name in names:
             shown = f"{'OOD' if kind == 'ood' else 'ID'} {name}"
             rows.append(
-                [shown, *(_cell(_values(results, name, kind, metric, seed), metric) for _, results, seed in columns)]
+                [
+                    shown,
+                    *(mean_and_sd(_values(results, name, kind, metric, seed), metric) for _, results, seed in columns),
+                ]
             )
         if kind == "ood" and len(names) > 1:
             means = [_mean_values(results, names, kind, metric, seed) for _, results, seed in columns]
-            rows.append(["**OOD mean**", *(_cell(values, metric) for values in means)])
+            rows.append(["**OOD mean**", *(mean_and_sd(values, metric) for values in means)])
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])
     return table(["data", *(name for name, _, _ in columns)], rows)
@@ -54,47 +57,36 @@ def seeds_of(results: Sequence[Evaluation], metric: str) -> list[str]:
 
 
 def _values(results: Sequence[Evaluation], data: str, kind: str, metric: str, seed: str | None) -> list[float]:
-    for result in results:
-        if (result.data, result.kind) == (data, kind):
-            values = result.metrics.get(metric, {})
-            return list(values.values()) if seed is None else [values[seed]] if seed in values else []
-    return []
+    result = next((result for result in results if (result.data, result.kind) == (data, kind)), None)
+    return [] if result is None else _of_seed(result.metrics.get(metric, {}), seed)
 
 
 def _mean_values(
     results: Sequence[Evaluation], names: Sequence[str], kind: str, metric: str, seed: str | None
 ) -> list[float]:
     chosen = [result for result in results if result.kind == kind and result.data in names]
-    means = mean_by_seed(chosen, metric) if len(chosen) == len(names) else {}
-    return list(means.values()) if seed is None else [means[seed]] if seed in means else []
+    return _of_seed(mean_by_seed(chosen, metric), seed) if len(chosen) == len(names) else []
+
+
+def _of_seed(values: Mapping[str, float], seed: str | None) -> list[float]:
+    """The value of a seed, if it has one; of all seeds without one."""
+    if seed is None:
+        return list(values.values())
+    return [values[seed]] if seed in values else []
 
 
 def _forgetting(summary: RunSummary, columns: Sequence[Column], metric: str) -> list[str]:
     """How much of the pre-trained model's OOD mean is gone; nothing where that was not measured."""
-    before = next((other for other in summary.comparisons if other.name == "pre-trained"), None)
     names = [result.data for result in summary.of_kind("ood") if metric in result.metrics]
-    known = _mean_values(before.results, names, "ood", metric, None) if before else []
-    if not names or not known:
+    before = summary.pretrained
+    start = _mean_values(before.results, names, "ood", metric, None) if before else []
+    if before is None or not names or not start:
         return []
-    start = statistics.fmean(known)
-    return [
-        ""
-        if before is not None and results is before.results
-        else _cell([start - value for value in _mean_values(results, names, "ood", metric, seed)], metric)
-        for _, results, seed in columns
-    ]
-
-
-def _cell(values: Sequence[float], metric: str) -> str:
-    if not values:
-        return ""
-    mean = show(statistics.fmean(values), metric)
-    # Without spaces to break at: a phone's column is narrow.
-    return (
-        mean
-        if len(values) == 1
-        else f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{show(statistics.stdev(values), metric)}"
-    )
+    cells = []
+    for _, results, seed in columns:
+        lost = [statistics.fmean(start) - value for value in _mean_values(results, names, "ood", metric, seed)]
+        cells.append("" if results is before.results else mean_and_sd(lost, metric))
+    return cells
 
 
 def results_note(summary: RunSummary, metric: str) -> str:

@@ -1,15 +1,17 @@
-"""The sections of a model card, each as Markdown: tables, sentences and the snippet that loads the model."""
+"""The sections of a model card, each as Markdown: tables and sentences."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import is_share, table
-from ftp_hf.runs.summary import Comparison, DataFacts, LogRow, RunSummary
+from ftp_hf.runs.summary import DataFacts, LogRow, RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of
+from .usage import usage
 
 __all__ = ["PAPER", "sections"]
 
@@ -23,20 +25,6 @@ CITATION = """@inproceedings{tian2023fast,
 }"""
 
 _MOST_LOG_ROWS = 14
-_AUTO_CLASSES = {
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "image-classification": "AutoModelForImageClassification",
-    "text-generation": "AutoModelForCausalLM",
-}
-_INPUTS = {
-    "text-classification": '"The plot is thin, but the actors are a joy."',
-    "token-classification": '"Ada Lovelace was born in London."',
-    "image-classification": "image",
-    "text-generation": '"Once upon a time"',
-    "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
-    "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
-}
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
 _KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training", "corrupted": "corrupted"}
 
@@ -63,7 +51,7 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "more_results": "\n\n".join(
             f"**{name.replace('_', ' ')}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
         ),
-        "usage": _usage(summary, model_id),
+        "usage": usage(summary, model_id),
         "projection": _projection(summary),
         "excluded": projection.excluded if projection else [],
         "optimizer": _optimizer(summary),
@@ -86,10 +74,10 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
 def _sentence(summary: RunSummary) -> str:
     base = "A pre-trained model"
     if summary.base_model is not None:
-        known = summary.base_model
-        base = f"[{known.name}](https://huggingface.co/{known.name})" if known.on_hub else f"`{known.name}`"
-        if known.revision:
-            base += f" (revision `{known.revision[:12]}`)"
+        model = summary.base_model
+        base = f"[{model.name}](https://huggingface.co/{model.name})" if model.on_hub else f"`{model.name}`"
+        if model.revision:
+            base += f" (revision `{model.revision[:12]}`)"
     training = [data for data in summary.data if data.kind == "train"]
     on = f" on {_linked(training[0])}" if training and (training[0].source or training[0].name != "train") else ""
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
@@ -114,44 +102,22 @@ def _linked(data: DataFacts) -> str:
     return f"`{data.source if data.name == 'train' else data.name}`"
 
 
-def _usage(summary: RunSummary, model_id: str) -> str:
-    task, image = summary.task or "", summary.task == "image-classification"
-    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
-        return ""
-    imports = ["from PIL import Image"] if image else []
-    lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
-    if summary.adapter and summary.base_model:
-        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
-        # Neither the base model nor the adapter knows what the labels are called.
-        labels = f", id2label={dict(enumerate(summary.labels))}" if summary.labels else ""
-        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
-        lines += [
-            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
-            f'model = PeftModel.from_pretrained(model, "{model_id}")',
-            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
-        ]
-    else:
-        imports.append("from transformers import pipeline")
-        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
-    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
-
-
 def _projection(summary: RunSummary) -> str:
-    if (known := summary.projection) is None:
+    if (projection := summary.projection) is None:
         return ""
-    betas = ", ".join(f"{beta:g}" for beta in known.radius_betas)
+    betas = ", ".join(f"{beta:g}" for beta in projection.radius_betas)
     rows = [
         ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],
-        ["κ", f"{known.kappa:g}"],
-        ["radii", f"learned with Adam, learning rate {known.radius_lr:g}, betas {betas}"],
-        ["projected parameters", str(len(known.projected)) if known.projected else ""],
-        ["trained without projection", str(len(known.excluded))],
-        ["anchors", f"`{known.anchors}`" if known.anchors else "the weights that training started from"],
+        ["κ", f"{projection.kappa:g}"],
+        ["radii", f"learned with Adam, learning rate {projection.radius_lr:g}, betas {betas}"],
+        ["projected parameters", str(len(projection.projected)) if projection.projected else ""],
+        ["trained without projection", str(len(projection.excluded))],
+        ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
-    if known.radii:
+    if projection.radii:
         start = "where training started" if summary.adapter else "the pre-trained weights"
         for label, field in (("radius", "radius"), (f"distance from {start}", "deviation")):
-            values = [getattr(value, field) for value in known.radii.values()]
+            values = [getattr(value, field) for value in projection.radii.values()]
             rows.append(
                 [f"{label}: min, median, max", ", ".join(f"{f(values):.3g}" for f in (min, statistics.median, max))]
             )
@@ -159,7 +125,7 @@ def _projection(summary: RunSummary) -> str:
         "Radii and distances are in units of a row's L1 norm: `max_row ‖W − W0‖₁` is at most the radius, and bounds how far "
         "a linear layer's output can be from the pre-trained one's, on any input in [−1, 1]."
     )
-    return table(["", "value"], [row for row in rows if row[1]], left=2) + (f"\n\n{note}" if known.radii else "")
+    return table(["", "value"], [row for row in rows if row[1]], left=2) + (f"\n\n{note}" if projection.radii else "")
 
 
 def _optimizer(summary: RunSummary) -> str:
@@ -178,11 +144,11 @@ def _log(summary: RunSummary) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
     columns: list[tuple[str, Callable[[LogRow], str]]] = [
         ("step", lambda row: str(row.step)),
-        ("epoch", lambda row: _figure(row.epoch, ".4g")),
-        ("training loss", lambda row: _figure(row.loss, ".4f")),
+        ("epoch", lambda row: _number(row.epoch, ".4g")),
+        ("training loss", lambda row: _number(row.loss, ".4f")),
         *((f"validation {name.replace('_', ' ')}", _of_metric(name)) for name in metrics),
-        ("median radius", lambda row: _figure(row.radius_median, ".3g")),
-        ("largest radius", lambda row: _figure(row.radius_max, ".3g")),
+        ("median radius", lambda row: _number(row.radius_median, ".3g")),
+        ("largest radius", lambda row: _number(row.radius_max, ".3g")),
     ]
     used = [(name, text) for name, text in columns if any(text(row) for row in rows)]
     body = [
@@ -193,10 +159,10 @@ def _log(summary: RunSummary) -> str:
 
 
 def _of_metric(name: str) -> Callable[[LogRow], str]:
-    return lambda row: _figure(row.metrics.get(name), ".4f")
+    return lambda row: _number(row.metrics.get(name), ".4f")
 
 
-def _figure(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
@@ -224,15 +190,15 @@ def _data(data: Sequence[DataFacts]) -> str:
     header = ["data set", "for", "rows", "columns", "config", "split", "revision"]
     rows = [
         [
-            _named(known),
-            _KINDS[known.kind],
-            "" if known.size is None else f"{known.size:,}",
-            ", ".join(f"`{column}`" for column in known.columns),
-            known.config or "",
-            known.split or "",
-            f"`{known.revision[:12]}`" if known.revision else "",
+            _named(facts),
+            _KINDS[facts.kind],
+            "" if facts.size is None else f"{facts.size:,}",
+            ", ".join(f"`{column}`" for column in facts.columns),
+            facts.config or "",
+            facts.split or "",
+            f"`{facts.revision[:12]}`" if facts.revision else "",
         ]
-        for known in data
+        for facts in data
     ]
     used = [number for number in range(len(header)) if any(row[number] for row in rows)]
     if not rows:
@@ -248,21 +214,22 @@ def _named(data: DataFacts) -> str:
 
 
 def _hardware(summary: RunSummary) -> str:
-    if (known := summary.hardware) is None:
+    if (hardware := summary.hardware) is None:
         return ""
-    per_step = known.seconds_per_step
+    per_step = hardware.seconds_per_step
     rows = [
-        ["device", known.device],
-        ["processes", str(known.processes) if known.processes > 1 else ""],
+        ["device", hardware.device],
+        ["processes", str(hardware.processes) if hardware.processes > 1 else ""],
         ["steps", "" if summary.steps is None else f"{summary.steps:,}"],
         ["seconds per step (median)", "" if per_step is None else f"{per_step:.3g}"],
-        ["training time", "" if known.total_seconds is None else _duration(known.total_seconds)],
-        ["peak memory", "" if known.peak_memory_bytes is None else f"{known.peak_memory_bytes / 2**30:.2f} GiB"],
+        ["training time", "" if hardware.total_seconds is None else _duration(hardware.total_seconds)],
+        ["peak memory", "" if hardware.peak_memory_bytes is None else f"{hardware.peak_memory_bytes / 2**30:.2f} GiB"],
     ]
     return table(["", "value"], [row for row in rows if row[1]], left=2)
 
 
 def _duration(seconds: float) -> str:
+    # Not as reports have it (`common.figures`): published cards print it so.
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -282,11 +249,12 @@ def _limits(summary: RunSummary) -> list[str]:
         limits.append("One seed was trained: how much the figures vary between seeds is not known.")
     sizes = [data.size for data in summary.data if data.kind in ("id", "ood") and data.size]
     if sizes and is_share(metric) and min(sizes) < 2000:
+        error = math.sqrt(0.9 * (1 - 0.9) / min(sizes))
         limits.append(
             f"The smallest test set has {min(sizes)} rows: a figure near 90 % has a standard error of "
-            f"{100 * (0.09 / min(sizes)) ** 0.5:.1f} points from the choice of rows alone."
+            f"{100 * error:.1f} points from the choice of rows alone."
         )
-    if not any(_is_pretrained(other) for other in summary.comparisons):
+    if summary.pretrained is None:
         limits.append(
             "The pre-trained model was not evaluated on these data sets, so what was forgotten is not measured."
         )
@@ -295,10 +263,6 @@ def _limits(summary: RunSummary) -> list[str]:
             "The radii bound how far each layer moved. They are no promise about accuracy on data not listed here."
         )
     return limits
-
-
-def _is_pretrained(other: Comparison) -> bool:
-    return other.name == "pre-trained"
 
 
 def _reproduce(summary: RunSummary) -> str:

@@ -17,16 +17,15 @@ __all__ = [
     "table",
 ]
 
-
 MINUS = "\N{MINUS SIGN}"
-
 SPACE = "\N{NO-BREAK SPACE}"
 
 
 def main_metric(names: Iterable[str]) -> str | None:
     """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
-    known = list(names)
-    return next((name for name in ("accuracy", *known) if name in known and name != "loss"), next(iter(known), None))
+    metrics = list(names)
+    telling = [name for name in metrics if name != "loss"]
+    return "accuracy" if "accuracy" in telling else next(iter([*telling, *metrics]), None)
 
 
 def is_share(metric: str) -> bool:

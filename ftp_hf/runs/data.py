@@ -25,16 +25,16 @@ def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **
             name on the Hub that `datasets` loaded it from.
         **facts: fields of [`DataFacts`] that are known better.
     """
-    known = DataFacts(name, kind)
+    told = DataFacts(name, kind)
     if hasattr(dataset, "__len__"):
-        known.size = len(dataset)
-    known.columns = list(getattr(dataset, "column_names", None) or [])
+        told.size = len(dataset)
+    told.columns = list(getattr(dataset, "column_names", None) or [])
     info = getattr(dataset, "info", None)
     found = next(filter(None, map(_HUB_FILE.match, getattr(info, "download_checksums", None) or {})), None)
     if found:
-        known.source, known.on_hub, known.revision = found["name"], True, found["revision"]
-        known.config = getattr(info, "config_name", None)
-        known.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
+        told.source, told.on_hub, told.revision = found["name"], True, found["revision"]
+        told.config = getattr(info, "config_name", None)
+        told.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
     elif source is not None:
-        known.source, known.on_hub = public_name(source)
-    return dataclasses.replace(known, **facts)
+        told.source, told.on_hub = public_name(source)
+    return dataclasses.replace(told, **facts)

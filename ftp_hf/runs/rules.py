@@ -73,17 +73,17 @@ class Rule:
         """Whether it cannot be checked without the pre-trained model's figures."""
         return self.relative or self.quantity == "forgetting"
 
-    def sets(self, known: Iterable[str]) -> list[str]:
+    def sets(self, among: Iterable[str]) -> list[str]:
         """
         The sets that the quantity is over.
 
         Args:
-            known (`Iterable[str]`): the sets that there are.
+            among (`Iterable[str]`): the sets that there are.
 
         Raises:
             ValueError: none of them is of that name or kind.
         """
-        names = list(known)
+        names = list(among)
         ood = [name for name in names if name.split("/")[0] == "ood"]
         found = ood if self.quantity in _OVER_OOD_SETS else [name for name in names if name == self.quantity]
         if not found:
@@ -177,8 +177,8 @@ def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult
         rules (sequence of [`Rule`]): the rules.
         summary ([`RunSummary`]): nothing is measured anew.
     """
-    before = next((other.results for other in summary.comparisons if other.name == "pre-trained"), [])
-    return check_rules(rules, figures_of(summary.results, str(summary.seed)), figures_of(before))
+    before = figures_of(summary.pretrained.results) if summary.pretrained else {}
+    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before)
 
 
 def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
@@ -253,8 +253,8 @@ def _over(rule: Rule, values: Sequence[float]) -> float:
 
 def _figure(figures: Figures, name: str, metric: str, whose: str) -> float:
     if metric not in figures.get(name, {}):
-        known = ", ".join(figures.get(name, {}))
-        raise ValueError(f"{whose} has no {metric} on {name}" + (f", only {known}" if known else ""))
+        measured = ", ".join(figures.get(name, {}))
+        raise ValueError(f"{whose} has no {metric} on {name}" + (f", only {measured}" if measured else ""))
     value = figures[name][metric]
     return math.nan if value is None else value
 

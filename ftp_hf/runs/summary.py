@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from ftp_hf.common.records import build, plain
 
 __all__ = [
     "BaseModel",
-    "Comparison",
     "DataFacts",
     "Evaluation",
     "GuardCheck",
     "Hardware",
     "LogRow",
+    "OtherModel",
     "ProjectionFacts",
     "RadiusFacts",
     "RuleResult",
     "RunSummary",
-    "combine",
+    "mean_by_seed",
 ]
 
 KINDS = ("train", "validation", "id", "ood", "corrupted")
@@ -74,7 +74,7 @@ class Evaluation:
 
 
 @dataclass
-class Comparison:
+class OtherModel:
     """Another model on the same data: the pre-trained one, or plain fine-tuning."""
 
     name: str
@@ -180,7 +180,7 @@ class RunSummary:
         optimizer (`str`, *optional*): the base optimizer as it was, with its options.
         projection ([`ProjectionFacts`], *optional*): what FTP did.
         results (list of [`Evaluation`], *optional*): of this method, with those of other seeds.
-        comparisons (list of [`Comparison`], *optional*): other models on the same data.
+        comparisons (list of [`OtherModel`], *optional*): other models on the same data.
         data (list of [`DataFacts`], *optional*): what it was trained and evaluated on.
         hyperparameters, defaults (`dict`, *optional*): the training arguments that differ from their default, and the
             rest.
@@ -207,7 +207,7 @@ class RunSummary:
     optimizer: str | None = None
     projection: ProjectionFacts | None = None
     results: list[Evaluation] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[OtherModel] = field(default_factory=list)
     data: list[DataFacts] = field(default_factory=list)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -241,6 +241,11 @@ class RunSummary:
     def metric(self) -> str | None:
         """The metric that the figures are in: accuracy where it was measured, the loss where nothing else was."""
         return main_metric(name for result in self.results for name in result.metrics)
+
+    @property
+    def pretrained(self) -> OtherModel | None:
+        """The model that training started from, if it was evaluated on the same data."""
+        return next((other for other in self.comparisons if other.name == "pre-trained"), None)
 
     def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""
@@ -317,68 +322,11 @@ class RunSummary:
             ) from error
 
 
-def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSummary]] | None = None) -> RunSummary:
-    """
-    One summary of a method over its seeds, beside other methods. The first run is the one whose weights are kept.
-
-    Args:
-        runs (sequence of [`RunSummary`]): of one configuration, with different seeds.
-        comparisons (mapping from `str` to sequence of [`RunSummary`], *optional*): runs of other methods on the same
-            data, by name; `"pre-trained"` and `"plain fine-tuning"` have a meaning, see [`Comparison`].
-
-    Raises:
-        ValueError: the runs of a method differ in more than the seed, or were evaluated on other data.
-    """
-    first = runs[0]
-    groups = {first.method: runs, **(comparisons or {})}
-    sizes = _sizes(first)
-    for name, group in groups.items():
-        if len({run.config_hash for run in group}) > 1:
-            raise ValueError(f"the {name} runs differ in more than the seed: their mean would mean nothing")
-        if len({run.seed for run in group}) < len(group):
-            raise ValueError(f"two {name} runs have the same seed: they are not independent")
-        for run in group:
-            if _sizes(run) != sizes:
-                raise ValueError(
-                    f"the {name} run of seed {run.seed} was evaluated on {_sizes(run)}, the first run on {sizes}: they "
-                    "cannot be compared. Evaluate both on the same data"
-                )
-    others = [
-        Comparison(name, _together(group), group[0].optimizer) for name, group in (comparisons or {}).items() if group
-    ]
-    commands = [command for group in groups.values() for run in group for command in run.commands]
-    return dataclasses.replace(
-        first,
-        results=_together(runs),
-        comparisons=[*first.comparisons, *others],
-        commands=list(dict.fromkeys(commands)),
-    )
-
-
 def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]:
     """The mean over data sets, for each seed that was evaluated on all of them."""
     values = [result.metrics.get(metric, {}) for result in results]
     seeds = [seed for seed in (values[0] if values else ()) if all(seed in other for other in values)]
     return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
-
-
-def _sizes(run: RunSummary) -> dict[str, int | None]:
-    facts = {result.data: run.data_facts(result.data) for result in run.results}
-    return {name: data.size if data else None for name, data in sorted(facts.items())}
-
-
-def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:
-    together = []
-    for result in runs[0].results:
-        same = [
-            other for run in runs for other in run.results if (other.data, other.kind) == (result.data, result.kind)
-        ]
-        metrics = {
-            metric: {seed: value for other in same for seed, value in other.metrics.get(metric, {}).items()}
-            for metric in result.metrics
-        }
-        together.append(Evaluation(result.data, result.kind, metrics))
-    return together
 
 
 def _file(path: str | Path) -> Path:

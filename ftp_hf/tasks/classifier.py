@@ -3,40 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction
 
-__all__ = ["Scores", "classifier_options", "compute_scores"]
-
-
-class Scores(evaluate.Metric):  # type: ignore[misc]
-    """Accuracy, and accuracy averaged over the classes, from class indices."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            inputs_description="Class indices.",
-            features=Features({"predictions": Value("int64"), "references": Value("int64")}),
-        )
-
-    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-        return {
-            "accuracy": float(accuracy_score(references, predictions)),
-            "balanced_accuracy": float(balanced_accuracy_score(references, predictions)),
-        }
+__all__ = ["classifier_options", "compute_scores"]
 
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
-    """[`Scores`] of a model's logits, for `Trainer(compute_metrics=compute_scores)`."""
-    predictions = np.argmax(prediction.predictions, axis=-1)
-    scores: dict[str, float] = Scores(keep_in_memory=True).compute(
-        predictions=predictions, references=prediction.label_ids
-    )
-    return scores
+    """
+    Accuracy, and accuracy averaged over the classes, for `Trainer(compute_metrics=compute_scores)`.
+
+    Args:
+        prediction (`EvalPrediction`): logits (rows, classes), and class indices (rows,).
+
+    Returns:
+        `dict[str, float]`: `"accuracy"` and `"balanced_accuracy"`, in [0, 1].
+    """
+    labels, predictions = prediction.label_ids, np.argmax(prediction.predictions, axis=-1)
+    return {
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)),
+    }
 
 
 def classifier_options(labels: Sequence[str]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class TaskData:
             _facts(test, "test", "id", options.test),
             *(_facts(ood[spec.name], spec.name, "ood", text) for spec, text in zip(specs, options.ood, strict=True)),
         ]
-        loaded = cls(train, validation, test, ood, labels, {(known.kind, known.name): known for known in facts})
+        loaded = cls(train, validation, test, ood, labels, {(fact.kind, fact.name): fact for fact in facts})
         for key, name, dataset in loaded.named():
             with naming(key):
                 check_labels(name, dataset, options.label_column, labels, aliases)
@@ -194,5 +194,5 @@ def _facts(dataset: Dataset, name: str, kind: str, text: str, held_out: bool = F
     if kind == "train" and text.startswith(f"{spec.name}="):
         name = spec.name
     split = spec.value if spec.column == "split" else None if Path(spec.source).is_file() else spec.split
-    known = {"config": spec.config, "split": f"{split or 'train'}, held out" if held_out else split}
-    return data_facts(dataset, name, kind, spec.source, **{key: value for key, value in known.items() if value})
+    origin = {"config": spec.config, "split": f"{split or 'train'}, held out" if held_out else split}
+    return data_facts(dataset, name, kind, spec.source, **{key: value for key, value in origin.items() if value})

@@ -14,6 +14,8 @@ from transformers import (
     default_data_collator,
 )
 
+from ftp_hf.corruptions import IMAGE_CORRUPTIONS
+
 from .classifier import classifier_options
 
 __all__ = ["ImageOptions", "ImageTask"]
@@ -48,8 +50,18 @@ class ImageTask:
         labels (sequence of `str`): the names of the classes, by index.
         options ([`ImageOptions`], *optional*): how images are read.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+
+    Attributes:
+        options_class (`type`): [`ImageOptions`].
+        corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
+        remove_unused_columns (`bool`): for `TrainingArguments`.
+        processor, collator: for a Trainer, and to be saved with the model.
     """
 
+    options_class = ImageOptions
+    corruptions = IMAGE_CORRUPTIONS
+    # Pixels are made of a column that no model takes, when a row is read.
+    remove_unused_columns = False
     collator = staticmethod(default_data_collator)
 
     def __init__(

@@ -7,6 +7,8 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
 
+from ftp_hf.corruptions import TEXT_CORRUPTIONS
+
 from .classifier import classifier_options
 
 __all__ = ["TextOptions", "TextTask"]
@@ -35,7 +37,17 @@ class TextTask:
         labels (sequence of `str`): the names of the classes, by index.
         options ([`TextOptions`], *optional*): how texts are read.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+
+    Attributes:
+        options_class (`type`): [`TextOptions`].
+        corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
+        remove_unused_columns (`bool`): for `TrainingArguments`.
+        processor, collator: for a Trainer, and to be saved with the model.
     """
+
+    options_class = TextOptions
+    corruptions = TEXT_CORRUPTIONS
+    remove_unused_columns = True
 
     def __init__(
         self, name: str, labels: Sequence[str], options: TextOptions | None = None, label_column: str = "label"

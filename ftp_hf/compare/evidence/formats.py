@@ -6,7 +6,7 @@ from ftp_hf.common.figures import MINUS, SPACE, is_share, show, signed
 
 from .statistics import PairedDifference
 
-__all__ = ["bound", "difference", "interval", "points"]
+__all__ = ["bound", "difference", "interval", "percent", "points"]
 
 
 def points(metric: str) -> str:
@@ -14,17 +14,22 @@ def points(metric: str) -> str:
     return f"{SPACE}points" if is_share(metric) else ""
 
 
-def interval(known: PairedDifference, metric: str) -> str:
+def interval(paired: PairedDifference, metric: str) -> str:
     """`"[−0.2, +0.8]"`; nothing for the infinite one of a single seed."""
-    if math.isinf(known.low):
+    if math.isinf(paired.low):
         return ""
-    ends = [_edge(end, metric) if known.is_clear else signed(end, metric) for end in (known.low, known.high)]
+    ends = [_edge(end, metric) if paired.is_clear else signed(end, metric) for end in (paired.low, paired.high)]
     return f"[{ends[0]},{SPACE}{ends[1]}]"
 
 
-def difference(known: PairedDifference | None, metric: str) -> str:
+def difference(paired: PairedDifference | None, metric: str) -> str:
     """`"+0.3 [−0.2, +0.8]"`; nothing where there is none."""
-    return "" if known is None else f"{signed(known.mean, metric)} {interval(known, metric)}".strip()
+    return "" if paired is None else f"{signed(paired.mean, metric)} {interval(paired, metric)}".strip()
+
+
+def percent(relative: float) -> str:
+    """A change in percent: `"+1.5"`, `"−0.3"`."""
+    return f"{relative:+.1f}".replace("-", MINUS)
 
 
 def bound(value: float, metric: str) -> str:

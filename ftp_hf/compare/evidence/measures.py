@@ -56,7 +56,7 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
 def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:
     """The figure on one data set, for each seed of a method at its chosen setting."""
     values = {run.seed: run.values(kind, results.metric) for run in _chosen(results, method)}
-    return {seed: known[data] for seed, known in values.items() if data in known}
+    return {seed: by_data[data] for seed, by_data in values.items() if data in by_data}
 
 
 def data_sets(results: ComparisonResults, kind: str) -> list[str]:
@@ -110,8 +110,8 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
     """
     identity, ood = by_seed(results, method, "id"), by_seed(results, method, "ood")
     matched = {seed: matched_ood(wise_curve(results, seed), identity[seed]) for seed in identity.keys() & ood.keys()}
-    known = {seed: matched[seed] for seed in results.seeds if matched.get(seed) is not None}
-    return paired_difference(ood, {seed: value for seed, value in known.items() if value is not None})
+    on_curve = {seed: value for seed in results.seeds if (value := matched.get(seed)) is not None}
+    return paired_difference(ood, on_curve)
 
 
 def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, float]:
@@ -149,8 +149,8 @@ def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
         return None
     both = [key for key in taken if key in plain and not (what == "peak_memory_bytes" and key[1].startswith("CPU"))]
     ours, theirs = ({key[0]: values[key] for key in both} for values in (taken, plain))
-    known = paired_difference(ours, theirs)
-    ratio = statistics.fmean(ours.values()) / statistics.fmean(theirs.values()) if known and known.is_clear else None
+    paired = paired_difference(ours, theirs)
+    ratio = statistics.fmean(ours.values()) / statistics.fmean(theirs.values()) if paired and paired.is_clear else None
     return Cost(statistics.fmean(taken.values()), ratio)
 
 
@@ -158,8 +158,8 @@ def radii(results: ComparisonResults, method: str) -> dict[str, float]:
     """The learned radius of each parameter, the median over the seeds; empty for a method without projection."""
     found: dict[str, list[float]] = {}
     for run in _chosen(results, method):
-        for name, known in (run.summary.projection.radii if run.summary.projection else {}).items():
-            found.setdefault(name, []).append(known.radius)
+        for name, facts in (run.summary.projection.radii if run.summary.projection else {}).items():
+            found.setdefault(name, []).append(facts.radius)
     return {name: statistics.median(values) for name, values in found.items()}
 
 
@@ -185,12 +185,14 @@ def check_same_data(results: ComparisonResults) -> None:
 
 
 def _chosen(results: ComparisonResults, method: str) -> list[ComparedRun]:
-    return results.chosen_runs(method) if any(known.name == method for known in results.methods) else []
+    return results.chosen_runs(method) if any(facts.name == method for facts in results.methods) else []
 
 
 def _taken(results: ComparisonResults, method: str, what: str) -> dict[tuple[int, str, int], float]:
-    known = {run.seed: run.summary.hardware or Hardware("") for run in _chosen(results, method)}
-    values = {(seed, hardware.device, hardware.processes): getattr(hardware, what) for seed, hardware in known.items()}
+    machines = {run.seed: run.summary.hardware or Hardware("") for run in _chosen(results, method)}
+    values = {
+        (seed, hardware.device, hardware.processes): getattr(hardware, what) for seed, hardware in machines.items()
+    }
     return {key: value for key, value in values.items() if value is not None}
 
 

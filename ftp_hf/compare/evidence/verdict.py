@@ -35,12 +35,12 @@ class Verdict:
     @property
     def seeds(self) -> int:
         """How many seeds it shares with plain fine-tuning."""
-        return max((len(known.by_seed) for known in self.differences.values()), default=0)
+        return max((len(each.by_seed) for each in self.differences.values()), default=0)
 
     def sign(self, kind: str) -> int:
         """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
-        known = self.differences.get(kind)
-        return 0 if known is None or not known.is_clear else 1 if known.low > 0 else -1
+        paired = self.differences.get(kind)
+        return 0 if paired is None or not paired.is_clear else 1 if paired.low > 0 else -1
 
 
 def verdicts(results: ComparisonResults) -> list[Verdict]:
@@ -64,29 +64,29 @@ def headline(results: ComparisonResults) -> str:
     """
     if all(method.name != REFERENCE for method in results.methods):
         return f"{_PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."
-    known = [verdict for verdict in verdicts(results) if verdict.seeds]
-    if not known:
+    judged = [verdict for verdict in verdicts(results) if verdict.seeds]
+    if not judged:
         return f"No method has a finished run beside {_PLAIN} yet: there is nothing to conclude."
-    if all(verdict.seeds == 1 for verdict in known):
+    if all(verdict.seeds == 1 for verdict in judged):
         return "One seed: nothing can be concluded from this comparison."
     kind = robust_kind(results)
     if kind is None:
         return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
     place = "Out of distribution" if kind == "ood" else "On corrupted data"
-    gains, losses = ([verdict for verdict in known if verdict.sign(kind) == sign] for sign in (1, -1))
+    gains, losses = ([verdict for verdict in judged if verdict.sign(kind) == sign] for sign in (1, -1))
     if not gains and not losses:
-        others, support = f"any of the {len(known)} other methods", "supports none of them over it"
-        if len(known) == 1:
+        others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
+        if len(judged) == 1:
             others, support = "the only other method", "does not support it"
-        return f"{place}, {_seeds(known)} do not separate {others} from {_PLAIN}: the evidence {support}."
+        return f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
     parts = [
         f"{_together(_figures_of_group(group, kind, results.metric))} {'is' if len(group) == 1 else 'are'} {word}"
         for group, word in ((gains, f"above {_PLAIN}"), (losses, "below it" if gains else f"below {_PLAIN}"))
         if group
     ]
-    rest = len(known) - len(gains) - len(losses)
+    rest = len(judged) - len(gains) - len(losses)
     others = (
-        f"; {_seeds(known)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
+        f"; {_seeds(judged)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
     )
     return f"{place}, {' and '.join(parts)}{others}."
 
@@ -98,15 +98,15 @@ def _verdict(results: ComparisonResults, method: str, title: str) -> Verdict:
 
 
 def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
-    known, metric, title = verdict.differences, results.metric, verdict.title
-    if not known:
+    differences, metric, title = verdict.differences, results.metric, verdict.title
+    if not differences:
         return f"{title}: no finished run yet that shares a seed with {_PLAIN}."
     if verdict.seeds == 1:
-        return f"One seed: nothing can be concluded about {title} ({_figures(known, metric)})."
-    if not any(verdict.sign(kind) for kind in known):
+        return f"One seed: nothing can be concluded about {title} ({_figures(differences, metric)})."
+    if not any(verdict.sign(kind) for kind in differences):
         separated = f"{verdict.seeds} seeds do not separate {title} from {_PLAIN}"
-        return f"{separated}: {_figures(known, metric)}{_cost(results, verdict.method, '; ')}."
-    left = {kind: each for kind, each in known.items() if not _is_claimed(verdict, kind, metric)}
+        return f"{separated}: {_figures(differences, metric)}{_cost(results, verdict.method, '; ')}."
+    left = {kind: each for kind, each in differences.items() if not _is_claimed(verdict, kind, metric)}
     not_separated = f"; not separated: {_figures(left, metric)}" if left else ""
     return f"{title} {_claims(verdict, metric)}{_cost(results, verdict.method, ', ')}{not_separated}."
 
@@ -132,24 +132,24 @@ def _claims(verdict: Verdict, metric: str) -> str:
     return _together(claims) if len(claims) < 3 else "; ".join(claims)
 
 
-def _is_kept(known: PairedDifference, metric: str) -> bool:
+def _is_kept(paired: PairedDifference, metric: str) -> bool:
     """An interval around zero that is narrow enough to call it kept."""
-    agrees_by_chance = known.low == known.high != 0
-    return is_share(metric) and not known.is_clear and not agrees_by_chance and known.bound <= KEPT
+    agrees_by_chance = paired.low == paired.high != 0
+    return is_share(metric) and not paired.is_clear and not agrees_by_chance and paired.bound <= KEPT
 
 
-def _figures(known: dict[str, PairedDifference], metric: str) -> str:
-    return ", ".join(f"{_LABELS[kind]} {difference(each, metric)}" for kind, each in known.items())
+def _figures(differences: dict[str, PairedDifference], metric: str) -> str:
+    return ", ".join(f"{_LABELS[kind]} {difference(each, metric)}" for kind, each in differences.items())
 
 
 def _figures_of_group(group: Sequence[Verdict], kind: str, metric: str) -> list[str]:
     """`FTP (+1.8 points [+1.2, +2.4])` from the largest difference down, and what it costs in distribution, if clear."""
     texts = []
     for verdict in sorted(group, key=lambda verdict: -abs(verdict.differences[kind].mean)):
-        known = verdict.differences[kind]
-        text = f"{signed(known.mean, metric)}{points(metric)}"
+        paired = verdict.differences[kind]
+        text = f"{signed(paired.mean, metric)}{points(metric)}"
         if len(group) <= _FEW:
-            text += f" {interval(known, metric)}"
+            text += f" {interval(paired, metric)}"
         if verdict.sign("id") < 0:
             text += f", ID {signed(verdict.differences['id'].mean, metric)}"
         texts.append(f"{verdict.title} ({text})")
@@ -158,14 +158,14 @@ def _figures_of_group(group: Sequence[Verdict], kind: str, metric: str) -> list[
 
 def _cost(results: ComparisonResults, method: str, before: str) -> str:
     """`, at +4 % time per step and −10 % peak memory`."""
-    known = {"time per step": "seconds_per_step", "peak memory": "peak_memory_bytes"}
-    costs = {label: cost(results, method, what) for label, what in known.items()}
+    fields = {"time per step": "seconds_per_step", "peak memory": "peak_memory_bytes"}
+    costs = {label: cost(results, method, what) for label, what in fields.items()}
     parts = [f"{change(each.ratio)} {label}" for label, each in costs.items() if each and each.ratio is not None]
     return f"{before}at {' and '.join(parts)}" if parts else ""
 
 
-def _seeds(known: Sequence[Verdict]) -> str:
-    counts = sorted({verdict.seeds for verdict in known})
+def _seeds(judged: Sequence[Verdict]) -> str:
+    counts = sorted({verdict.seeds for verdict in judged})
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 

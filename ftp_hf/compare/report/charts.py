@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ftp_hf.common.figures import duration, is_share, size
+from ftp_hf.common.figures import duration, size
 from ftp_hf.common.files import replacing
+from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
@@ -23,11 +24,11 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
 
+from .blocks import Picture
 from .labels import spread
 from .radii import draw_radius_map
 from .scatter import draw_scatter
-from .sections import Picture
-from .style import GREY, LARGE, MEDIUM, SMALL, bare, colour, mark, new_figure, titles
+from .style import GREY, LARGE, MEDIUM, SMALL, bare, colour, in_units, mark, metric_title, new_figure, titles
 
 __all__ = ["CHARTS", "draw_charts"]
 
@@ -48,7 +49,7 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
     """
     (folder / CHARTS).mkdir(parents=True, exist_ok=True)
     charts = {}
-    for name, title, note, figure in _figures(results):
+    for name, title, note, figure in _drawn(results):
         file = folder / CHARTS / f"{re.sub(r'[^a-z0-9-]', '-', name)}.png"
         with replacing(file) as part:
             figure.savefig(part, format="png", dpi=170, metadata={"Software": None})
@@ -60,8 +61,8 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
     return charts
 
 
-def _figures(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:
-    drawn: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [
+def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:
+    charts: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [
         (
             "scatter",
             "ID against OOD",
@@ -88,11 +89,11 @@ def _figures(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure
         ("time", "Time per step", "Of a training step as a whole, the median of a run; mean over the seeds.", _time),
         ("memory", "Peak memory", "Of the device; on the CPU, of the process as a whole.", _memory),
     ]
-    for name, title, note, draw in drawn:
+    for name, title, note, draw in charts:
         if figure := draw(results):
             yield name, title, note, figure
     for method in results.methods:
-        if known := radii(results, method.name):
+        if learned := radii(results, method.name):
             yield (
                 f"radii-{method.name}",
                 f"Learned radius of each parameter, {method.title}",
@@ -100,7 +101,7 @@ def _figures(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure
                     "Columns are the layers from input to output; median over the seeds, logarithmic. Dark layers were kept "
                     "near their pre-trained weights, bright ones moved most."
                 ),
-                draw_radius_map(known),
+                draw_radius_map(learned),
             )
 
 
@@ -126,9 +127,8 @@ def _relative(results: ComparisonResults) -> Figure | None:
         plain, values = by_seed(results, REFERENCE, kind), by_seed(results, method, kind)
         seeds = [relative_change(value, plain[seed]) for seed, value in values.items() if plain.get(seed)]
         axes.plot(seeds, [place] * len(seeds), "o", color="#222222", markersize=3.5, alpha=0.7, markeredgewidth=0)
-        text = f"{change:+.1f}".replace("-", "\N{MINUS SIGN}")
         axes.annotate(
-            text, (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+            percent(change), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=MEDIUM,
         )  # fmt: skip
     axes.set_yticks(
@@ -152,10 +152,10 @@ def _severity(results: ComparisonResults) -> Figure | None:
     axes = figure.add_subplot()
     _lines(axes, results, curves, size=6)
     axes.set_xlabel("severity", fontsize=LARGE)
-    axes.set_ylabel(_metric(results), fontsize=LARGE)
+    axes.set_ylabel(metric_title(results), fontsize=LARGE)
     bare(axes)
     low, high = axes.get_ylim()
-    ends = [_scaled(results, list(curve.values())[-1]) for curve in curves.values()]
+    ends = [in_units(results, list(curve.values())[-1]) for curve in curves.values()]
     # As high as a line of letters, in the units of the axis.
     gap = 1.35 * MEDIUM / 72 / (0.78 * figure.get_figheight()) * (high - low)
     short = titles(results)
@@ -203,7 +203,7 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
         frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
     )  # fmt: skip
     figure.supxlabel("severity", fontsize=MEDIUM)
-    figure.supylabel(_metric(results), fontsize=MEDIUM)
+    figure.supylabel(metric_title(results), fontsize=MEDIUM)
     return figure
 
 
@@ -212,7 +212,7 @@ def _lines(
 ) -> dict[str, Line2D]:
     lines = {}
     for method, curve in curves.items():
-        values = [_scaled(results, value) for value in curve.values()]
+        values = [in_units(results, value) for value in curve.values()]
         (lines[method],) = axes.plot(
             list(curve), values, "-", marker=mark(method), color=colour(method), markersize=size, linewidth=1.6,
             markeredgewidth=0,
@@ -232,33 +232,25 @@ def _memory(results: ComparisonResults) -> Figure | None:
 def _costs(results: ComparisonResults, what: str, name: str, show: Callable[[float], str]) -> Figure | None:
     """Bars from zero, with the ratio to plain fine-tuning behind them."""
     costs = {method.name: cost(results, method.name, what) for method in results.methods}
-    known = {method: each for method, each in costs.items() if each is not None}
-    if not known:
+    drawn = {method: each for method, each in costs.items() if each is not None}
+    if not drawn:
         return None
-    figure = new_figure(0.55 + 0.34 * len(known))
+    figure = new_figure(0.55 + 0.34 * len(drawn))
     axes = figure.add_subplot()
     short = titles(results)
-    axes.barh(range(len(known)), [each.mean for each in known.values()], height=0.7, color=[colour(m) for m in known])
-    for row, (method, each) in enumerate(known.items()):
+    axes.barh(range(len(drawn)), [each.mean for each in drawn.values()], height=0.7, color=[colour(m) for m in drawn])
+    for row, (method, each) in enumerate(drawn.items()):
         ratio = f"  {each.ratio:.2f}×" if each.ratio is not None and method != REFERENCE else ""
         axes.annotate(
             f"{show(each.mean)}{ratio}", (each.mean, row), xytext=(4, 0), textcoords="offset points", va="center",
             fontsize=MEDIUM,
         )  # fmt: skip
-    axes.set_yticks(range(len(known)), [short[method] for method in known])
+    axes.set_yticks(range(len(drawn)), [short[method] for method in drawn])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.75 * max(each.mean for each in known.values()))
+    axes.set_xlim(0, 1.75 * max(each.mean for each in drawn.values()))
     axes.set_xticks([])
     axes.set_xlabel(name, fontsize=LARGE, loc="left")
     bare(axes, grid=None)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=MEDIUM)
     return figure
-
-
-def _scaled(results: ComparisonResults, value: float) -> float:
-    return 100 * value if is_share(results.metric) else value
-
-
-def _metric(results: ComparisonResults) -> str:
-    return results.metric.replace("_", " ") + (" (%)" if is_share(results.metric) else "")

@@ -13,7 +13,7 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
 from .labels import Box, place
-from .style import GREY, LARGE, MEDIUM, bare, colour, mark, new_figure, titles
+from .style import GREY, LARGE, MEDIUM, bare, colour, mark, metric_title, new_figure, titles
 
 __all__ = ["draw_scatter", "mean_curve"]
 
@@ -64,9 +64,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         )
     for method in pareto_front(means):
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
-    name = results.metric.replace("_", " ") + (" (%)" if scale == 100 else "")
-    axes.set_xlabel(f"ID test {name}", fontsize=LARGE)
-    axes.set_ylabel(f"{robust} mean {name}", fontsize=LARGE)
+    axes.set_xlabel(f"ID test {metric_title(results)}", fontsize=LARGE)
+    axes.set_ylabel(f"{robust} mean {metric_title(results)}", fontsize=LARGE)
     bare(axes)
     every = [point for method, points in seeds.items() if method not in far for point in points]
     axes.set_xlim(_limits([x for x, _ in every], scale))

@@ -1,9 +1,6 @@
 """What a report says, section by section, in the order in which it is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, TypeAlias
+from collections.abc import Iterator, Mapping
 
 import yaml
 
@@ -13,8 +10,8 @@ from ftp_hf.compare.evidence.measures import CURVE, REFERENCE, against_plain, da
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
+from .blocks import Block, Code, Picture, Points, Section, Table, Text
 from .tables import (
-    Table,
     costs_table,
     data_table,
     drift_table,
@@ -27,53 +24,7 @@ from .tables import (
     sweep_table,
 )
 
-__all__ = ["Code", "Picture", "Points", "Section", "Text", "sections", "unfinished"]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-    kind: ClassVar[str] = "text"
-
-
-@dataclass(frozen=True)
-class Points:
-    """A list of (what is in bold, what is said about it)."""
-
-    items: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "points"
-
-
-@dataclass(frozen=True)
-class Code:
-    """To be copied as it is."""
-
-    text: str
-    kind: ClassVar[str] = "code"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A chart, what it shows for those who do not see it, and how to read it."""
-
-    file: Path
-    title: str
-    note: str
-    kind: ClassVar[str] = "picture"
-
-
-Block: TypeAlias = Text | Points | Code | Picture | Table
-
-
-@dataclass(frozen=True)
-class Section:
-    """A title and what is below it; folded away until a reader asks for it, if so wanted."""
-
-    title: str
-    blocks: Sequence[Block]
-    folded: bool = False
+__all__ = ["sections", "unfinished"]
 
 
 def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> list[Section]:
@@ -85,7 +36,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         pictures (mapping from `str` to [`Picture`]): as `draw_charts` made them.
     """
     radii = [picture for name, picture in pictures.items() if name.startswith("radii-")]
-    known = [
+    possible = [
         Section("What the evidence supports", _verdicts(results)),
         Section("How to read this", [Points(list(_reading(results)))], folded=True),
         Section("In and out of distribution", [*_table(means_table(results)), *_of(pictures, "scatter")]),
@@ -102,7 +53,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("Data, seeds and machine", [Points(list(_setup(results))), *_table(data_table(results))], folded=True),
         Section("How to repeat it", _repeat(results), folded=True),
     ]
-    return [section for section in known if section.blocks]
+    return [section for section in possible if section.blocks]
 
 
 def unfinished(results: ComparisonResults) -> str:
@@ -127,8 +78,8 @@ def _table(table: Table, *notes: str) -> list[Block]:
 
 
 def _verdicts(results: ComparisonResults) -> list[Block]:
-    known = verdicts(results)
-    return [Points([("", verdict.sentence) for verdict in known])] if known else []
+    judged = verdicts(results)
+    return [Points([("", verdict.sentence) for verdict in judged])] if judged else []
 
 
 def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
@@ -180,13 +131,13 @@ _LEARNS_FROM_VALIDATION = (
 
 
 def _intervals(results: ComparisonResults) -> int:
-    known = [
+    differences = [
         against_plain(results, method.name, kind)
         for method in results.methods
         for kind in ("id", "ood", "corrupted")
         if method.name != REFERENCE
     ]
-    return sum(each is not None and len(each.by_seed) > 1 for each in known)
+    return sum(each is not None and len(each.by_seed) > 1 for each in differences)
 
 
 def _paired(results: ComparisonResults) -> list[Block]:
@@ -285,15 +236,17 @@ def _setup(results: ComparisonResults) -> Iterator[tuple[str, str]]:
         for library, version in run.summary.versions.items():
             versions.setdefault(library, {})[version] = None
     if versions:
-        yield "Versions", ", ".join(f"{library} {' and '.join(known)}" for library, known in versions.items())
+        yield "Versions", ", ".join(f"{library} {' and '.join(used)}" for library, used in versions.items())
     if commits := dict.fromkeys(run.summary.commit for run in results.runs if run.summary.commit):
         yield "Commit", ", ".join(commits)
 
 
 def _devices(results: ComparisonResults) -> list[str]:
-    known = [run.summary.hardware for run in results.runs if run.summary.hardware]
+    machines = [run.summary.hardware for run in results.runs if run.summary.hardware]
     return list(
-        dict.fromkeys(each.device + (f", {each.processes} processes" if each.processes > 1 else "") for each in known)
+        dict.fromkeys(
+            each.device + (f", {each.processes} processes" if each.processes > 1 else "") for each in machines
+        )
     )
 
 

@@ -6,9 +6,24 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ftp_hf.common.figures import is_share
 from ftp_hf.compare.evidence.results import ComparisonResults
 
-__all__ = ["GREY", "GRID", "LARGE", "MEDIUM", "SMALL", "WIDTH", "bare", "colour", "mark", "new_figure", "titles"]
+__all__ = [
+    "GREY",
+    "GRID",
+    "LARGE",
+    "MEDIUM",
+    "SMALL",
+    "WIDTH",
+    "bare",
+    "colour",
+    "in_units",
+    "mark",
+    "metric_title",
+    "new_figure",
+    "titles",
+]
 
 # As wide as a column of text: on a phone a point is about a pixel.
 WIDTH = 5.2
@@ -45,8 +60,19 @@ def mark(method: str) -> str:
 def titles(results: ComparisonResults) -> dict[str, str]:
     """What the methods are called where there is little room: by their names, if their titles are too long."""
     return {
-        known.name: _plain(known.title if len(known.title) <= _LONGEST else known.name) for known in results.methods
+        method.name: _plain(method.title if len(method.title) <= _LONGEST else method.name)
+        for method in results.methods
     }
+
+
+def metric_title(results: ComparisonResults) -> str:
+    """What the metric is called on an axis, with its unit."""
+    return results.metric.replace("_", " ") + (" (%)" if is_share(results.metric) else "")
+
+
+def in_units(results: ComparisonResults, value: float) -> float:
+    """A value of the metric in the units of its axis."""
+    return 100 * value if is_share(results.metric) else value
 
 
 def new_figure(height: float) -> Figure:

@@ -3,11 +3,9 @@
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, show, size
-from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.formats import difference, percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
@@ -24,10 +22,10 @@ from ftp_hf.compare.evidence.results import ComparisonResults, Drift, MethodFact
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
 
+from .blocks import Strong, Table
+
 __all__ = [
     "KINDS",
-    "Strong",
-    "Table",
     "costs_table",
     "data_table",
     "drift_table",
@@ -44,22 +42,6 @@ __all__ = [
 # What matters most comes first: a phone shows three columns.
 KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
 _MOST_MOVED = 3
-
-
-class Strong(str):
-    """A cell in bold."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """The first `left` columns are text, the others figures."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    left: int = 1
-    kind: ClassVar[str] = "table"
 
 
 def means_table(results: ComparisonResults) -> Table:
@@ -106,21 +88,21 @@ def paired_table(results: ComparisonResults) -> Table:
     kinds = {kind: KINDS[kind] for kind in ("id", "ood", "corrupted") if data_sets(results, kind)}
     rows = []
     for method in results.methods:
-        known = {kind: against_plain(results, method.name, kind) for kind in kinds}
-        seeds = max((len(each.by_seed) for each in known.values() if each), default=0)
+        differences = {kind: against_plain(results, method.name, kind) for kind in kinds}
+        seeds = max((len(each.by_seed) for each in differences.values() if each), default=0)
         if method.name == REFERENCE or not seeds:
             continue
         relative = [relative_to_plain(results, method.name, kind) for kind in kinds]
         rows.append(
             [
                 method.title,
-                *(_marked(each, results.metric) for each in known.values()),
-                *("" if each is None else f"{each:+.1f}".replace("-", "\N{MINUS SIGN}") for each in relative),
+                *(_marked(each, results.metric) for each in differences.values()),
+                *("" if each is None else percent(each) for each in relative),
                 str(seeds),
             ]
         )
-    percent = [f"{title.split()[0]} Δ %" for title in kinds.values()]
-    return Table(["method", *kinds.values(), *percent, "seeds"], rows)
+    changes = [f"{title.split()[0]} Δ %" for title in kinds.values()]
+    return Table(["method", *kinds.values(), *changes, "seeds"], rows)
 
 
 def rules_table(results: ComparisonResults) -> Table:
@@ -131,7 +113,7 @@ def rules_table(results: ComparisonResults) -> Table:
     rows = []
     for method in results.methods:
         figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method.name)]
-        met = [[result.passed for result in check_rules(rules, known, {})] for known in figures]
+        met = [[result.passed for result in check_rules(rules, of_run, {})] for of_run in figures]
         by_rule = [[run[number] for run in met] for number in range(len(rules))]
         rows.append([method.title, *map(_share_met, by_rule), _share_met([all(run) for run in met])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
@@ -144,9 +126,9 @@ def matched_table(results: ComparisonResults) -> Table:
         seeds = finished_seeds(results, method.name)
         if method.name in (REFERENCE, CURVE) or not seeds:
             continue
-        known = matched_difference(results, method.name)
-        text = _marked(known, results.metric) if known else "not defined"
-        rows.append([method.title, text, f"{len(known.by_seed) if known else 0} of {len(seeds)}"])
+        paired = matched_difference(results, method.name)
+        text = _marked(paired, results.metric) if paired else "not defined"
+        rows.append([method.title, text, f"{len(paired.by_seed) if paired else 0} of {len(seeds)}"])
     return Table(["method", "OOD at the same ID", "seeds on the curve"], rows)
 
 
@@ -193,7 +175,7 @@ def costs_table(results: ComparisonResults) -> Table:
 
 def data_table(results: ComparisonResults) -> Table:
     """The data sets, with their sizes."""
-    known = {
+    sets = {
         (data.kind, data.name): data for run in results.runs for data in run.summary.data if data.kind != "corrupted"
     }
     rows = [
@@ -204,7 +186,7 @@ def data_table(results: ComparisonResults) -> Table:
             data.split or "",
             "" if data.size is None else f"{data.size:,}",
         ]
-        for (kind, name), data in known.items()
+        for (kind, name), data in sets.items()
     ]
     return _without_empty(Table(["for", "name", "source", "split", "rows"], rows, left=4))
 
@@ -234,9 +216,9 @@ def most_moved_table(results: ComparisonResults) -> Table:
     for method in results.methods:
         moved: dict[str, list[tuple[float, float]]] = {}
         for run in results.chosen_runs(method.name):
-            for known in run.drift.parameters if run.drift else ():
-                if known.relative is not None:
-                    moved.setdefault(known.name, []).append((known.relative, known.row_norm))
+            for parameter in run.drift.parameters if run.drift else ():
+                if parameter.relative is not None:
+                    moved.setdefault(parameter.name, []).append((parameter.relative, parameter.row_norm))
         means = {
             name: [statistics.fmean(column) for column in zip(*values, strict=True)] for name, values in moved.items()
         }
@@ -249,21 +231,21 @@ def _settings(results: ComparisonResults, method: MethodFacts) -> list[dict[str,
     """All combinations of the sweep, and what was run besides."""
     planned = [dict(zip(method.sweep, values, strict=True)) for values in itertools.product(*method.sweep.values())]
     run = [run.setting for run in results.runs if run.method == method.name]
-    known = [*(planned if method.sweep else []), *run]
-    return list({tuple(sorted(setting.items())): setting for setting in known}.values())
+    settings = [*(planned if method.sweep else []), *run]
+    return list({tuple(sorted(setting.items())): setting for setting in settings}.values())
 
 
-def _marked(known: PairedDifference | None, metric: str) -> str:
-    text = difference(known, metric)
-    return Strong(text) if known is not None and known.is_clear else text
+def _marked(paired: PairedDifference | None, metric: str) -> str:
+    text = difference(paired, metric)
+    return Strong(text) if paired is not None and paired.is_clear else text
 
 
 def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[float], str]) -> str:
-    known = cost(results, method, what)
-    if known is None:
+    taken = cost(results, method, what)
+    if taken is None:
         return ""
-    ratio = "" if known.ratio is None or method == REFERENCE else f" ({change(known.ratio)})"
-    return f"{text(known.mean)}{ratio}"
+    ratio = "" if taken.ratio is None or method == REFERENCE else f" ({change(taken.ratio)})"
+    return f"{text(taken.mean)}{ratio}"
 
 
 def _mean(drifts: Sequence[Drift], name: str) -> float | None:

@@ -14,8 +14,8 @@ from ftp_hf.compare.evidence.measures import check_same_data
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 
-from .sections import Picture, sections, unfinished
-from .tables import Strong, Table
+from .blocks import Picture, Strong, Table
+from .sections import sections, unfinished
 
 __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
 
@@ -136,9 +136,9 @@ def _inline(picture: Picture) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.file.read_bytes()).decode()}"
 
 
-def _markdown_table(known: Table) -> str:
-    rows = [[_cell(cell) for cell in row] for row in known.rows]
-    return _Markdown(table([_cell(cell) for cell in known.header], rows, left=known.left))
+def _markdown_table(content: Table) -> str:
+    rows = [[_cell(cell) for cell in row] for row in content.rows]
+    return _Markdown(table([_cell(cell) for cell in content.header], rows, left=content.left))
 
 
 def _cell(cell: str) -> str:

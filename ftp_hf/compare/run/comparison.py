@@ -23,7 +23,7 @@ from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
 from .config import ComparisonConfig
-from .methods import METHODS
+from .methods import METHODS, Trained
 from .plan import Run, choose, settings_of
 from .runner import Runner
 
@@ -76,7 +76,7 @@ class _Comparison:
         self.runs: list[ComparedRun] = []
 
     def run(self) -> ComparisonResults:
-        ordered = sorted(self.config.methods, key=lambda name: _base_of(name) is not None)
+        ordered = sorted(self.config.methods, key=_bases)
         facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         order = list(self.config.methods)
@@ -92,35 +92,47 @@ class _Comparison:
         )
 
     def _compare_method(self, name: str) -> MethodFacts:
-        settings, first, others = settings_of(self.config, name), self.config.sweep_seed, self.config.seeds[1:]
-        if METHODS[name].derived_from is not None:
-            # Nothing is trained, so all of the settings and seeds are evaluated: they are a curve.
-            tried = [self._finish(self._plan(name, setting, first), self.runner.evaluate) for setting in settings]
-            chosen = self.chosen[name] = choose([(run.setting, self._validation_figure(run)) for run in tried])
-            self.runs += tried
-            for seed in others:
-                self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
-                self._advance()
-        else:
-            planned = [self._plan(name, setting, first) for setting in settings]
-            tried = [self._finish(run, self._train) for run in planned]
-            chosen = self.chosen[name] = choose([(run.setting, self._validation_figure(run)) for run in tried])
-            for run, trained in zip(planned, tried, strict=True):
-                if run.setting == chosen:
-                    self.runs.append(self.runner.evaluate(run))
-                else:
-                    self.runner.forget_weights(run)
-                    self.runs.append(trained)
-            for seed in others:
-                run = self._plan(name, chosen, seed)
-                self._train(run)
-                self.runs.append(self._finish(run, self.runner.evaluate))
         method = METHODS[name]
+        compare = self._compare_trained if isinstance(method, Trained) else self._compare_derived
+        chosen = self.chosen[name] = compare(name)
         return MethodFacts(name, method.title, method.source, self.config.methods[name], chosen)
 
+    def _compare_trained(self, name: str) -> dict[str, float]:
+        """Only the chosen setting is evaluated, and trained with all seeds."""
+        planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
+        tried = [self._finish(run, self._train) for run in planned]
+        chosen = self._choose(tried)
+        for run, trained in zip(planned, tried, strict=True):
+            if run.setting == chosen:
+                self.runs.append(self.runner.evaluate(run))
+            else:
+                self.runner.forget_weights(run)
+                self.runs.append(trained)
+        for seed in self.config.seeds[1:]:
+            run = self._plan(name, chosen, seed)
+            self._train(run)
+            self.runs.append(self._finish(run, self.runner.evaluate))
+        return chosen
+
+    def _compare_derived(self, name: str) -> dict[str, float]:
+        """Nothing is trained, so all of the settings and seeds are evaluated: they are a curve."""
+        settings = settings_of(self.config, name)
+        tried = [
+            self._finish(self._plan(name, setting, self.config.sweep_seed), self.runner.evaluate)
+            for setting in settings
+        ]
+        self.runs += tried
+        for seed in self.config.seeds[1:]:
+            self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
+            self._advance()
+        return self._choose(tried)
+
+    def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
+        return choose([(run.setting, self._validation_figure(run)) for run in tried])
+
     def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
-        needed = _base_of(name)
-        return Run(name, setting, seed, self._plan(needed, self.chosen[needed], seed) if needed else None)
+        base = METHODS[name].base
+        return Run(name, setting, seed, self._plan(base, self.chosen[base], seed) if base else None)
 
     def _train(self, run: Run) -> ComparedRun:
         self.progress.update(self.bar, description=run.describe())
@@ -150,14 +162,16 @@ class _Comparison:
     def _figures(self, run: ComparedRun) -> str:
         metric = self.config.metric
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        known = {label: run.value(kind, metric) for kind, label in labels.items()}
-        figures = [f"{label} {show(value, metric)}" for label, value in known.items() if value is not None]
+        values = {label: run.value(kind, metric) for kind, label in labels.items()}
+        figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
 
 
-def _base_of(name: str) -> str | None:
-    return METHODS[name].derived_from or METHODS[name].starts_from
+def _bases(name: str) -> int:
+    """How many methods have to be compared before a method."""
+    base = METHODS[name].base
+    return 1 + _bases(base) if base else 0
 
 
 def _join_processes(config: ComparisonConfig) -> PartialState:

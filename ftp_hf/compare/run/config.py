@@ -10,20 +10,16 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
-from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, TEXT_CORRUPTIONS
+from ftp_hf.corruptions import SEVERITIES
 from ftp_hf.runs.rules import parse_rules
-from ftp_hf.tasks import DataOptions, ImageOptions, TextOptions
+from ftp_hf.tasks import TASKS, DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS
+from .methods import METHODS, Trained
 from .values import check_keys, check_positive, check_types, is_list_of, read_numbers
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 
-_TASKS: Mapping[str, tuple[type, tuple[str, ...]]] = {
-    "text-classification": (TextOptions, TEXT_CORRUPTIONS),
-    "image-classification": (ImageOptions, IMAGE_CORRUPTIONS),
-}
 # What the comparison itself decides, alike for all methods.
 _DECIDED = {
     "disable_tqdm",
@@ -139,9 +135,9 @@ class ComparisonConfig(DataOptions):
     def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
         content = {key: value for key, value in content.items() if value is not None}
         task = content.get("task")
-        if not isinstance(task, str) or task not in _TASKS:
-            raise ValueError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
-        reading, kinds = _TASKS[task]
+        if not isinstance(task, str) or task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+        reading = TASKS[task].options_class
         own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
         of_task = {option.name for option in dataclasses.fields(reading)}
         check_keys("", content, {*own, *of_task})
@@ -159,7 +155,7 @@ class ComparisonConfig(DataOptions):
         values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
         values["seeds"] = _seeds(values["seeds"])
         values["methods"] = _methods(values["methods"], values["learning_rate"])
-        values["corruptions"] = _corruptions(values.get("corruptions"), kinds)
+        values["corruptions"] = _corruptions(values.get("corruptions"), TASKS[task].corruptions)
         for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
             check_positive(key, content.get(key))
         if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):
@@ -202,12 +198,12 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
         method = METHODS[name]
         if not isinstance(settings or {}, dict):
             raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
-        own = method.sweep if method.derived_from else {"learning_rate": learning_rates, **method.sweep}
+        own = {"learning_rate": learning_rates, **method.sweep} if isinstance(method, Trained) else method.sweep
         check_keys(f"of methods: {name}: ", settings or {}, own)
         given = {key: read_numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
         methods[name] = {key: list(given.get(key, values)) for key, values in own.items()}
-        if (needed := method.derived_from or method.starts_from) and needed not in named:
-            raise ValueError(f"method {name!r} builds on {needed!r}: add it to methods")
+        if method.base and method.base not in named:
+            raise ValueError(f"method {name!r} builds on {method.base!r}: add it to methods")
     return methods
 
 
@@ -233,14 +229,14 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
 
 
 def _check_rules(value: Any, ood: Iterable[str]) -> None:
-    known = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
+    sets = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
     try:
         rules = parse_rules(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"rules: {error}") from error
     for rule in rules:
         try:
-            rule.sets(known)
+            rule.sets(sets)
         except ValueError as error:
             raise ValueError(f"rules: {rule.text!r} cannot be checked: {error}") from error
         if rule.needs_pretrained:

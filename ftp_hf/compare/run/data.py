@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.summary import DataFacts
-from ftp_hf.tasks import ImageTask, TaskData, TextOptions, TextTask
+from ftp_hf.tasks import TASKS, ImageTask, TaskData, TextTask
 from ftp_hf.tasks.data import naming
 
 from .config import ComparisonConfig
@@ -35,7 +35,7 @@ class RunData:
 
     def __init__(self, config: ComparisonConfig) -> None:
         self._config, self._raw = config, TaskData.load(config)
-        kind = TextTask if isinstance(config.reading, TextOptions) else ImageTask
+        kind = TASKS[config.task]
         try:
             self.task: TextTask | ImageTask = kind(config.model, self._raw.labels, config.reading, config.label_column)  # type: ignore[arg-type]
         except (OSError, ValueError) as error:

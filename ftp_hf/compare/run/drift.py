@@ -33,10 +33,10 @@ def measure_drift(
     drift = Drift(distance.row_norm, distance.relative, distance.lipschitz)
     if sensitivity is not None:
         drift.fine_tuned, drift.pretrained = sensitivity.fine_tuned, sensitivity.pretrained
-    for known in distance.parameters:
-        moved = ParameterDrift(known.name, known.row_norm, known.relative, known.lipschitz)
-        layer = layers.get(known.name.removesuffix(".weight"))
-        if layer is not None and known.lipschitz is not None:
+    for parameter in distance.parameters:
+        moved = ParameterDrift(parameter.name, parameter.row_norm, parameter.relative, parameter.lipschitz)
+        layer = layers.get(parameter.name.removesuffix(".weight"))
+        if layer is not None and parameter.lipschitz is not None:
             moved.fine_tuned, moved.pretrained = layer.fine_tuned, layer.pretrained
         drift.parameters.append(moved)
     return drift

@@ -3,17 +3,14 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .config import ComparisonConfig
-from .methods import METHODS
+from .methods import METHODS, Setting
 
 __all__ = ["Run", "choose", "settings_of"]
-
-Setting = Mapping[str, float]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "max_eval_samples", "corruptions", "rules"}

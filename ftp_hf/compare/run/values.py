@@ -46,13 +46,13 @@ def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
     """
     for key, hint in get_type_hints(kind).items():
         options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        known = [_TYPES.get(option) for option in options if option is not type(None)]
+        allowed = [_TYPES.get(option) for option in options if option is not type(None)]
         value = content.get(key)
-        if value is None or None in known or any(is_one(value) for _, is_one in filter(None, known)):
+        if value is None or None in allowed or any(is_one(value) for _, is_one in filter(None, allowed)):
             continue
         point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if float in options and isinstance(value, str) else ""
         raise ValueError(
-            f"{where}{key} must be {' or '.join(name for name, _ in filter(None, known))}, got {value!r}{point}"
+            f"{where}{key} must be {' or '.join(name for name, _ in filter(None, allowed))}, got {value!r}{point}"
         )
 
 

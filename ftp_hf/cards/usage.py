@@ -1,0 +1,49 @@
+"""The snippet of a model card that loads the model."""
+
+from ftp_hf.runs.summary import RunSummary
+
+__all__ = ["usage"]
+
+_AUTO_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "image-classification": "AutoModelForImageClassification",
+    "text-generation": "AutoModelForCausalLM",
+}
+_INPUTS = {
+    "text-classification": '"The plot is thin, but the actors are a joy."',
+    "token-classification": '"Ada Lovelace was born in London."',
+    "image-classification": "image",
+    "text-generation": '"Once upon a time"',
+    "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
+    "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
+}
+
+
+def usage(summary: RunSummary, model_id: str) -> str:
+    """
+    The lines of Python that load a model and call it; none for a task or an adapter that there is no snippet for.
+
+    Args:
+        summary ([`RunSummary`]): of the run.
+        model_id (`str`): what the snippet loads.
+    """
+    task, image = summary.task or "", summary.task == "image-classification"
+    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
+        return ""
+    imports = ["from PIL import Image"] if image else []
+    lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
+    if summary.adapter and summary.base_model:
+        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
+        # Neither the base model nor the adapter knows what the labels are called.
+        labels = f", id2label={dict(enumerate(summary.labels))}" if summary.labels else ""
+        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
+        lines += [
+            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
+            f'model = PeftModel.from_pretrained(model, "{model_id}")',
+            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
+        ]
+    else:
+        imports.append("from transformers import pipeline")
+        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
+    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])

@@ -1,0 +1,70 @@
+"""What a page of a report is made of; Markdown and HTML show each in their way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+__all__ = ["Block", "Code", "Picture", "Points", "Section", "Strong", "Table", "Text"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of (what is in bold, what is said about it)."""
+
+    items: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class Code:
+    """To be copied as it is."""
+
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart, what it shows for those who do not see it, and how to read it."""
+
+    file: Path
+    title: str
+    note: str
+    kind: ClassVar[str] = "picture"
+
+
+class Strong(str):
+    """A cell in bold."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first `left` columns are text, the others figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1
+    kind: ClassVar[str] = "table"
+
+
+Block: TypeAlias = Text | Points | Code | Picture | Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title and what is below it; folded away until a reader asks for it, if so wanted."""
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = False

@@ -1,0 +1,73 @@
+"""Runs that are computed from a trained one, without any training."""
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import set_seed
+
+from ftp_hf.compare.evidence.results import ComparedRun
+from ftp_hf.pretrained.loading import load_weights
+from ftp_hf.pretrained.origin import new_parameters
+
+from .methods import METHODS, Derived
+from .plan import Run
+from .trained import TrainedRuns
+
+__all__ = ["DerivedRuns"]
+
+
+class DerivedRuns:
+    """
+    The runs of methods that are [`Derived`].
+
+    Args:
+        trained ([`TrainedRuns`]): which they are computed from.
+    """
+
+    def __init__(self, trained: TrainedRuns) -> None:
+        self.trained = trained
+
+    def check(self, run: Run) -> None:
+        """Compute the weights of nothing, which raises what the method refuses."""
+        _method(run).weights({}, {}, **run.setting)
+
+    def keep_weights(self, run: Run) -> None:
+        """See to the weights that a run is computed from."""
+        self.trained.keep_weights(_base(run))
+
+    def load(self, run: Run) -> nn.Module:
+        """The model with the weights of a run."""
+        set_seed(run.seed)
+        model = self.trained.task.load_model()
+        start, new = _copied_state(model), new_parameters(model)
+        load_weights(model, self.trained.folder(_base(run)))
+        model.load_state_dict(_method(run).weights(start, _copied_state(model), **run.setting, new=new))
+        return model
+
+    def record(self, run: Run) -> ComparedRun:
+        """What is known of a run before it is evaluated: where it comes from."""
+        base = self.trained.record(_base(run))
+        summary = dataclasses.replace(base.summary, method=run.method, log=[], hardware=None, projection=None)
+        return ComparedRun(run.method, dict(run.setting), run.seed, summary, trainable_parameters=0)
+
+    def sensitivity_rows(self, run: Run) -> list[dict[str, Any]]:  # noqa: ARG002
+        """None: there are many runs between two that are measured."""
+        return []
+
+
+def _method(run: Run) -> Derived:
+    method = METHODS[run.method]
+    if not isinstance(method, Derived):
+        raise TypeError(f"{run.describe()} is not computed from another run: train it")
+    return method
+
+
+def _base(run: Run) -> Run:
+    if run.base is None:
+        raise ValueError(f"{run.describe()} is computed from a run of {_method(run).base!r}: name it as base")
+    return run.base
+
+
+def _copied_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,203 @@
+"""Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch."""
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, set_seed
+
+from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
+from ftp_hf.compare.evidence.results import ComparedRun
+from ftp_hf.pretrained.loading import load_weights
+from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.tasks.classifier import compute_scores
+
+from .config import ComparisonConfig
+from .data import RunData
+from .folder import TRAINED, forget_checkpoints, has_weights, read_run, write_run
+from .methods import METHODS, Trained
+from .plan import Run
+
+__all__ = ["Progress", "TrainedRuns", "free_memory"]
+
+Progress = Callable[[float], None]
+
+
+class TrainedRuns:
+    """
+    The runs of methods that are [`Trained`].
+
+    Args:
+        config ([`ComparisonConfig`]): of the comparison.
+        runs (`Path`): the folder of all runs.
+        data ([`RunData`]): what they are trained and chosen on.
+    """
+
+    def __init__(self, config: ComparisonConfig, runs: Path, data: RunData) -> None:
+        self.config, self.runs, self.data = config, runs, data
+        self.task = data.task
+
+    def check(self, run: Run) -> None:
+        """Make a run's Trainer and its optimizer, which raise what they refuse."""
+        self._make_trainer(run, self.runs / "_check").create_optimizer()
+
+    def train(self, run: Run, progress: Progress) -> ComparedRun:
+        """As [`Runner.train`]."""
+        folder = self.folder(run)
+        if not (folder / TRAINED).is_file():
+            self._fit(run, progress)
+        forget_checkpoints(folder)
+        trained = self.record(run)
+        _check_processes(trained)
+        return trained
+
+    def keep_weights(self, run: Run) -> None:
+        """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
+        folder = self.folder(run)
+        if (folder / TRAINED).is_file() and not has_weights(folder):
+            self._fit(run)
+            forget_checkpoints(folder)
+
+    def load(self, run: Run) -> nn.Module:
+        """The model that a run came to."""
+        set_seed(run.seed)
+        model = self.task.load_model()
+        if METHODS[run.method].adapter:
+            from peft import PeftModel  # noqa: PLC0415 - only these methods need it
+
+            return PeftModel.from_pretrained(model, str(self.folder(run)))
+        load_weights(model, self.folder(run))
+        return model
+
+    def record(self, run: Run) -> ComparedRun:
+        """What its training left, evaluated on the ID validation data."""
+        return read_run(self.folder(run) / TRAINED)
+
+    def sensitivity_rows(self, run: Run) -> list[dict[str, Any]]:
+        """What sensitivities are measured on: they take many forward passes, so that those of one seed have to do."""
+        return self.data.sensitivity_rows() if run.seed == self.config.sweep_seed else []
+
+    def folder(self, run: Run) -> Path:
+        """Where a run is kept."""
+        return run.folder(self.runs, self.config)
+
+    def common_arguments(self, run: Run, folder: Path) -> dict[str, Any]:
+        """The arguments of a training or an evaluation that all methods have in common."""
+        return {
+            "output_dir": str(folder),
+            "seed": run.seed,
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+            "save_total_limit": 1,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": self.config.metric,
+            "greater_is_better": True,
+            "remove_unused_columns": self.task.remove_unused_columns,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "logging_steps": 50,
+            "log_level_replica": "error",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            **self.config.training,
+        }
+
+    def common_options(self) -> dict[str, Any]:
+        """The same of a Trainer."""
+        return {
+            "eval_dataset": self.data.validation,
+            "data_collator": self.task.collator,
+            "processing_class": self.task.processor,
+            "compute_metrics": compute_scores,
+        }
+
+    def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
+        if run.base is not None:
+            self.keep_weights(run.base)
+        folder = self.folder(run)
+        trainer = self._make_trainer(run, folder)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Report(progress))
+        checkpoint = newest_whole(list_checkpoints(folder))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.save_model()
+        summary = trainer.run_summary(run.describe())
+        if checkpoint and summary.hardware:
+            summary.hardware.total_seconds = None  # of the part after the interruption it would be
+        finished = ComparedRun(
+            run.method,
+            dict(run.setting),
+            run.seed,
+            summary,
+            trainable_parameters=sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"]),
+            optimizer_bytes=_optimizer_bytes(trainer),
+        )
+        write_run(folder / TRAINED, finished)
+        del trainer
+        free_memory()
+
+    def _make_trainer(self, run: Run, folder: Path) -> Any:
+        method = METHODS[run.method]
+        if not isinstance(method, Trained):
+            raise TypeError(f"{run.describe()} is not trained: evaluate it")
+        set_seed(run.seed)
+        model = self.task.load_model()
+        new = new_parameters(model)
+        if run.base is not None:
+            load_weights(model, self.folder(run.base))
+        return method.make_trainer(
+            run.setting,
+            {"new": new, "held_out_dataset": self.data.validation},
+            model=self._with_adapter(model, new) if method.adapter else model,
+            args=method.arguments(run.setting, self.common_arguments(run, folder)),
+            train_dataset=self.data.train,
+            **self.common_options(),
+        )
+
+    def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
+        from peft import LoraConfig, get_peft_model  # noqa: PLC0415
+
+        heads = sorted({name.rpartition(".")[0] for name in new})
+        options = {
+            "r": 8,
+            "lora_alpha": 16,
+            "target_modules": "all-linear",
+            "modules_to_save": heads,
+            **self.config.lora,
+        }
+        return get_peft_model(model, LoraConfig(**options))
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
+        """Tell how far the training is."""
+        self._progress(state.global_step / state.max_steps)
+
+
+def _check_processes(run: ComparedRun) -> None:
+    """The batch of a step grows with the processes, so that runs on other numbers of them are other runs."""
+    trained, now = (run.summary.hardware.processes if run.summary.hardware else 1), PartialState().num_processes
+    if trained != now:
+        raise ValueError(
+            f"{run.summary.name} was trained on {trained} process{'es' * (trained > 1)}, but this comparison runs on {now}: "
+            "the batches of its runs would differ. Start it as before, or give it another output_dir"
+        )
+
+
+def _optimizer_bytes(trainer: Trainer) -> int | None:
+    state = getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "state", {})
+    tensors = [value for held in state.values() for value in held.values() if isinstance(value, Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) or None
+
+
+def free_memory() -> None:
+    """Of a Trainer that is no longer referred to: it is part of cycles."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,65 @@
+"""Runs of one method with different seeds as one summary, beside those of other methods."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from .summary import Evaluation, OtherModel, RunSummary
+
+__all__ = ["combine"]
+
+
+def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSummary]] | None = None) -> RunSummary:
+    """
+    One summary of a method over its seeds, beside other methods. The first run is the one whose weights are kept.
+
+    Args:
+        runs (sequence of [`RunSummary`]): of one configuration, with different seeds.
+        comparisons (mapping from `str` to sequence of [`RunSummary`], *optional*): runs of other methods on the same
+            data, by name; `"pre-trained"` and `"plain fine-tuning"` have a meaning, see [`OtherModel`].
+
+    Raises:
+        ValueError: the runs of a method differ in more than the seed, or were evaluated on other data.
+    """
+    first = runs[0]
+    groups = {first.method: runs, **(comparisons or {})}
+    sizes = _sizes(first)
+    for name, group in groups.items():
+        if len({run.config_hash for run in group}) > 1:
+            raise ValueError(f"the {name} runs differ in more than the seed: their mean would mean nothing")
+        if len({run.seed for run in group}) < len(group):
+            raise ValueError(f"two {name} runs have the same seed: they are not independent")
+        for run in group:
+            if _sizes(run) != sizes:
+                raise ValueError(
+                    f"the {name} run of seed {run.seed} was evaluated on {_sizes(run)}, the first run on {sizes}: they "
+                    "cannot be compared. Evaluate both on the same data"
+                )
+    others = [
+        OtherModel(name, _together(group), group[0].optimizer) for name, group in (comparisons or {}).items() if group
+    ]
+    commands = [command for group in groups.values() for run in group for command in run.commands]
+    return dataclasses.replace(
+        first,
+        results=_together(runs),
+        comparisons=[*first.comparisons, *others],
+        commands=list(dict.fromkeys(commands)),
+    )
+
+
+def _sizes(run: RunSummary) -> dict[str, int | None]:
+    facts = {result.data: run.data_facts(result.data) for result in run.results}
+    return {name: data.size if data else None for name, data in sorted(facts.items())}
+
+
+def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:
+    together = []
+    for result in runs[0].results:
+        same = [
+            other for run in runs for other in run.results if (other.data, other.kind) == (result.data, result.kind)
+        ]
+        metrics = {
+            metric: {seed: value for other in same for seed, value in other.metrics.get(metric, {}).items()}
+            for metric in result.metrics
+        }
+        together.append(Evaluation(result.data, result.kind, metrics))
+    return together
