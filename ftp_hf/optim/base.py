@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ftp_hf.common.names import canonical_name, matches
@@ -18,7 +17,7 @@ from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.radius import RadiusState
-from ftp_hf.projection.sharding import like, local, local_part_of
+from ftp_hf.projection.sharding import is_dtensor, like, local, local_part_of
 from ftp_hf.projection.tensor import HELD, ProjectedTensor, placed
 
 from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
@@ -123,11 +122,14 @@ class ProjectedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._projected_step()
+        if torch.compiler.is_compiling():
+            # The kernels are compiled already, and torch.compile would trace them into something slower. Not a decorator,
+            # because it imports the compiler.
+            torch.compiler.disable(self._projected_step)()  # type: ignore[no-untyped-call]
+        else:
+            self._projected_step()
         return loss
 
-    # Its kernels are compiled already, and torch.compile would trace them into something slower.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _projected_step(self) -> None:
         with masters_in_place(self) as parameter_of:
             tensors = list(self._tensors_with_gradient())
@@ -274,7 +276,7 @@ class ProjectedOptimizer(Optimizer):
                 state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
                 if HELD in tensors:
                     state[HELD] = placed(tensors[HELD], parameter, group["anchor_device"])
-                if "radius" in state and isinstance(parameter, DTensor):
+                if "radius" in state and is_dtensor(parameter):
                     # It counts the rows of one process, and which one that was is not known.
                     state["radius"] = state["radius"].clone()
                     RadiusState(*state["radius"]).rows_projected.fill_(math.nan)
