@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from problems import make_gradients, train
-from reference import AdamW, Reference
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ftp_hf import FTPAdamW
+from ftp_hf.optim.reference import AdamW, Reference
 from ftp_hf.projection.kernels import cpu as cpu_kernels
 from ftp_hf.projection.kernels import cuda as triton_kernels
 from ftp_hf.projection.kernels import dispatch as kernels
@@ -92,9 +92,7 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     cpu_kernels._blocks.cache_clear()
     parameters = make_parameters()
     references = {
-        key: Reference(
-            p.detach().double().numpy(), AdamW(lr=1e-2), kappa=0.9, mu=0.1, row_dim=1 if key in TRANSPOSED else 0
-        )
+        key: Reference(p.detach().double(), AdamW(lr=1e-2), kappa=0.9, mu=0.1, row_dim=1 if key in TRANSPOSED else 0)
         for key, p in parameters.items()
     }
     optimizer = FTPAdamW(parameters.items(), lr=1e-2, kappa=0.9, radius_lr=0.1, transposed=TRANSPOSED)
@@ -103,9 +101,9 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
         train(optimizer, parameters, [laid_out_like(parameters, gradient)])
         radii = optimizer.radii()
         for key, ref in references.items():
-            ref.step(gradient[key].double().numpy())
+            ref.step(gradient[key].double())
             np.testing.assert_allclose(parameters[key].detach(), ref.w, rtol=0, atol=2e-6, err_msg=key)
-            assert radii[key].radius == pytest.approx(ref.gamma, rel=1e-4, abs=1e-6), key
+            assert radii[key].radius == pytest.approx(ref.gamma.item(), rel=1e-4, abs=1e-6), key
             # As exact as the weights of a row are, and a row is no longer than the tensor.
             assert radii[key].deviation == pytest.approx(ref.deviation, abs=2e-6 * gradient[key].numel()), key
             assert radii[key].on_boundary == pytest.approx(ref.on_boundary), key
@@ -128,18 +126,18 @@ def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
     served(KERNELS[name])
     generator = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(128, 512, generator=generator).mul_(0.05).to(dtype).float())
-    parameters, reference = {"w": weight}, Reference(weight.detach().double().numpy(), AdamW(lr=1e-4))
+    parameters, reference = {"w": weight}, Reference(weight.detach().double(), AdamW(lr=1e-4))
     optimizer = FTPAdamW(parameters.items(), lr=1e-4)
     for step, gradient in enumerate(make_gradients(parameters, 6)):
         train(optimizer, parameters, [gradient])
-        reference.step(gradient["w"].double().numpy())
+        reference.step(gradient["w"].double())
         held = optimizer.state[weight]["anchor_or_direction"]
         assert held.dtype == dtype
         anchor = optimizer.anchors()["w"]
         assert anchor.dtype == torch.float32
         assert np.array_equal(anchor, reference.w0)
         # At the floor the direction is rounded to 16 bits, which is the reason for doing so in large tensors only.
-        assert optimizer.radii()["w"].radius == pytest.approx(reference.gamma, rel=1e-3, abs=1e-8), step
+        assert optimizer.radii()["w"].radius == pytest.approx(reference.gamma.item(), rel=1e-3, abs=1e-8), step
         np.testing.assert_allclose(weight.detach(), reference.w, rtol=0, atol=1e-6)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from problems import LOOP
-from reference import SGD, AdamW, Reference, norms
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf.optim.reference import SGD, AdamW, Reference, norms
 from ftp_hf.projection import low_rank
 from ftp_hf.projection.low_rank import row_norms
 
@@ -79,17 +79,17 @@ def signed_permutation():
 def test_behind_a_fixed_orthogonal_factor_the_steps_are_those_of_a_dense_weight(right, reference, make, kappa):
     # The gradient of B is that of W in other coordinates: rotated ones for SGD, which does not see rotations; the same
     # ones in another order and with other signs for Adam, which would see a rotation.
-    dense = Reference(np.ones((ROWS, COLUMNS)), copy.deepcopy(reference), kappa=kappa, **BOLD_REFERENCE)
+    dense = Reference(torch.ones(ROWS, COLUMNS).double(), copy.deepcopy(reference), kappa=kappa, **BOLD_REFERENCE)
     b, a = torch.nn.Parameter(torch.zeros(ROWS, COLUMNS).double()), right()
     update = LowRankUpdate("w", (LowRankProduct("b", a),))
     optimizer = make([("b", b)], kappa=kappa, **BOLD, low_rank=[update])
     grads = gradients()
     floors = 0
     for g, _ in zip(grads, train(optimizer, b, a, grads), strict=True):
-        dense.step(g.numpy())
+        dense.step(g)
         radius = optimizer.radii()["w"]
         np.testing.assert_allclose((b @ a).detach(), dense.w - dense.w0, rtol=1e-7, atol=1e-15)
-        assert radius.radius == pytest.approx(dense.gamma, rel=1e-9)
+        assert radius.radius == pytest.approx(dense.gamma.item(), rel=1e-9)
         assert radius.deviation == pytest.approx(dense.deviation, rel=1e-6, abs=1e-15)
         assert radius.on_boundary == dense.on_boundary
         floors += dense.gamma == 1e-8
@@ -185,7 +185,7 @@ def test_a_radius_starts_at_the_distance_that_the_product_has():
     b, a = factors()
     with torch.no_grad():
         b.normal_()
-    before = norms((b @ a).detach().numpy()).max()
+    before = norms((b @ a).detach()).max()
     optimizer = FTPSGD([("b", b), ("a", a)], lr=1e-2, low_rank=UPDATE)
     # A step that leads further away.
     next(train(optimizer, b, a, [-(b @ a).detach()]))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from problems import IMPLEMENTATIONS, LOOP, PROJECTED, clone, make_gradients, make_parameters, train, values
-from reference import SGD, AdamW, Reference
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, Radius
+from ftp_hf.optim.reference import SGD, AdamW, Reference
 
 TRANSPOSED = "conv1d.weight"
 STEPS = 30
@@ -16,22 +16,26 @@ class TorchStep:
     """One of torch's optimizers as the unconstrained step of the reference."""
 
     def __init__(self, make, weight):
-        self.parameter = torch.nn.Parameter(torch.tensor(weight))
+        self.parameter = torch.nn.Parameter(weight.clone())
         self.optimizer = make([self.parameter])
 
     def step(self, weight, gradient):
         with torch.no_grad():
-            self.parameter.copy_(torch.tensor(weight))
-        self.parameter.grad = torch.tensor(gradient)
+            self.parameter.copy_(weight)
+        self.parameter.grad = gradient.clone()
         self.optimizer.step()
-        return self.parameter.detach().numpy().copy()
+        return self.parameter.detach().clone()
+
+
+def detached(parameters):
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
 def train_reference(references, gradients):
     for gradient in gradients:
         for name, value in gradient.items():
             if value is not None:
-                references[name].step(value.numpy())
+                references[name].step(value)
 
 
 def close(actual, expected):
@@ -55,7 +59,7 @@ def test_steps_are_those_of_the_reference(method, implementation, kappa):
         name: Reference(
             weight, step(**options), kappa=kappa, mu=0.03, betas=(0.7, 0.9), row_dim=1 if name == TRANSPOSED else 0
         )
-        for name, weight in values(parameters).items()
+        for name, weight in detached(parameters).items()
     }
     optimizer = make(parameters.items(), **options, **IMPLEMENTATIONS[implementation], **ours)
 
@@ -83,7 +87,7 @@ def test_ftp_projects_around_any_optimizer(name):
     gradients = make_gradients(parameters, STEPS)
     references = {
         key: Reference(weight, TorchStep(lambda params: make(params, lr=1e-2), weight))
-        for key, weight in values(parameters).items()
+        for key, weight in detached(parameters).items()
     }
     optimizer = FTP(make(parameters.items(), lr=1e-2))
     train(optimizer, parameters, gradients)
@@ -146,7 +150,7 @@ def test_groups_follow_their_own_options(wrapped):
         {"params": [("conv.weight", parameters["conv.weight"])], "project": False},
         {"params": [(n, parameters[n]) for n in ("conv1d.weight", "head.weight")], "exclude": ["head.*"], "lr": 0.05},
     ]
-    weights = values(parameters)
+    weights = detached(parameters)
     references = {
         "scale": Reference(weights["scale"], AdamW(lr=0.01), kappa=0.0),
         "norm.weight": Reference(weights["norm.weight"], AdamW(lr=0.01), kappa=0.0),
@@ -174,7 +178,7 @@ def test_group_added_later_starts_its_own_count():
     parameters = make_parameters()
     gradients = make_gradients(parameters, STEPS)
     late = parameters.pop("proj.weight")
-    reference = Reference(late.detach().numpy().copy(), AdamW(lr=0.05), kappa=0.0)
+    reference = Reference(late.detach().clone(), AdamW(lr=0.05), kappa=0.0)
     optimizer = FTPAdamW(parameters.items(), lr=0.01)
     train(optimizer, parameters, gradients[:10])
     optimizer.add_param_group({"params": [("proj.weight", late)], "lr": 0.05, "kappa": 0.0})
@@ -309,13 +313,13 @@ def test_memory_layout_makes_no_difference():
 def test_tied_weights_are_one_tensor_with_one_radius():
     model = torch.nn.ModuleDict({"embed": torch.nn.Embedding(7, 5), "head": torch.nn.Linear(5, 7, bias=False)}).double()
     model["head"].weight = model["embed"].weight
-    reference = Reference(model["head"].weight.detach().numpy().copy(), AdamW(lr=1e-2))
+    reference = Reference(model["head"].weight.detach().clone(), AdamW(lr=1e-2))
     optimizer = FTPAdamW(model.named_parameters(), lr=1e-2)
     for _ in range(10):
         optimizer.zero_grad()
         logits = model["head"](model["embed"](torch.arange(7)))
         torch.nn.functional.cross_entropy(logits, torch.arange(6, -1, -1)).backward()
-        reference.step(model["embed"].weight.grad.numpy().copy())
+        reference.step(model["embed"].weight.grad.clone())
         optimizer.step()
     close(model["head"].weight.detach(), reference.w)
     assert list(optimizer.radii()) == ["embed.weight"]

@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 
 from ftp_hf.projection import equations as projection
@@ -15,6 +14,23 @@ def randn(*shape):
     return torch.randn(shape, dtype=torch.float64)
 
 
+def rows(x, row_dim):
+    """The tensor as a matrix of its rows: slices along `row_dim`; fewer than two dimensions are one row."""
+    return np.moveaxis(x, row_dim, 0).reshape(x.shape[row_dim], -1) if x.ndim >= 2 else x.reshape(1, -1)
+
+
+def unrows(matrix, shape, row_dim):
+    """The inverse of `rows`."""
+    if len(shape) < 2:
+        return matrix.reshape(shape)
+    moved = (shape[row_dim], *shape[:row_dim], *shape[row_dim + 1 :])
+    return np.moveaxis(matrix.reshape(moved), 0, row_dim)
+
+
+def row_norms(matrix):
+    return np.abs(matrix).sum(axis=1) + 1e-8
+
+
 def scalar(value):
     return torch.tensor(value, dtype=torch.float64)
 
@@ -23,7 +39,7 @@ def scalar(value):
 def test_row_norms_are_those_of_the_reference_and_broadcast(shape, row_dim):
     c = randn(*shape)
     norms = projection.row_norms(c, row_dim)
-    expected = reference.norms(reference.rows(c.numpy(), row_dim))
+    expected = row_norms(rows(c.numpy(), row_dim))
     np.testing.assert_allclose(norms.flatten(), expected, rtol=1e-14)
     assert (c / norms).shape == c.shape
     if c.ndim >= 2:
@@ -148,9 +164,9 @@ def test_project(shape, row_dim, radius):
     norms = projection.row_norms(c, row_dim)
     weight = projection.project(anchor + c, anchor, c, scalar(radius), norms)
 
-    matrix = reference.rows(c.numpy(), row_dim)
-    scale = np.minimum(1.0, radius / reference.norms(matrix))
-    expected = anchor.numpy() + reference.unrows(scale[:, None] * matrix, shape, row_dim)
+    matrix = rows(c.numpy(), row_dim)
+    scale = np.minimum(1.0, radius / row_norms(matrix))
+    expected = anchor.numpy() + unrows(scale[:, None] * matrix, shape, row_dim)
     np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-14)
     assert projection.row_norms(weight - anchor, row_dim).max() <= max(radius, 1e-8) + 1e-8 + 1e-14
     inside = ~projection.projected_rows(scalar(radius), norms).expand(shape)

@@ -1,39 +1,29 @@
-"""The projection around an optimizer's step: which parameters take part, their state, and the checks."""
+"""The projection around an optimizer's step, and what users ask of the optimizers: radii, anchors, state dicts."""
 
 import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from ftp_hf.common.names import canonical_name, matches
 from ftp_hf.pretrained.anchors import open_anchors, validate_anchors
-from ftp_hf.projection.exchange import Batch, put_together
+from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
-from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.sharding import like, local, local_part_of
-from ftp_hf.projection.tensor import HELD, ProjectedTensor, placed
+from ftp_hf.projection.tensor import ProjectedTensor
 
 from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
 from .masters import MASTER, masters_in_place
+from .options import Anchors, ProjectionOptions, group_options
+from .participants import Participants
 from .radii import Radius, radii_on_device
-from .state_dict import check_sharding
+from .state_dict import check_sharding, restore_dtypes, restore_options
 
-__all__ = ["Anchors", "ProjectedOptimizer", "projected_optimizer"]
-
-Anchors = Mapping[str, Tensor] | str | Path
-
-
-# torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The radius
-# must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
-_STEP_UNSCALES = False
+__all__ = ["ProjectedOptimizer", "projected_optimizer", "step_without_hooks"]
 
 
 class ProjectedOptimizer(Optimizer):
@@ -49,11 +39,17 @@ class ProjectedOptimizer(Optimizer):
 
     _options: dict[str, Any]
     _anchors: Mapping[str, Tensor] | None
-    _low_rank: tuple[LowRankUpdate, ...] = ()
-    _step_supports_amp_scaling: bool
+    _low_rank: tuple[LowRankUpdate, ...]
+    _is_built = False
+
+    def _set_options(self, options: ProjectionOptions) -> None:
+        """Take the options, before torch's constructor adds the param groups, which need them."""
+        self._options = group_options(type(self).__name__, options)
+        self._low_rank = tuple(options.get("low_rank", ()))
 
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
+        """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
         self._anchors = None if anchors is None else open_anchors(anchors)
         if isinstance(self._anchors, dict):
             # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
@@ -62,10 +58,13 @@ class ProjectedOptimizer(Optimizer):
                 name: anchor.detach().clone() if _memory(anchor) in trained else anchor
                 for name, anchor in self._anchors.items()
             }
+        # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
+        # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
+        self._step_supports_amp_scaling = False
         self._check_groups()
+        self._is_built = True
 
     def _check_groups(self) -> None:
-        """Check across all groups what one group alone cannot tell, before anything is trained."""
         check_patterns_match(self.param_groups)
         check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
@@ -88,16 +87,23 @@ class ProjectedOptimizer(Optimizer):
         self._add_unconstrained_group(param_group)
         group = self.param_groups[-1]
         try:
-            for option, default in self._options.items():
-                group.setdefault(option, default)
-            check_options(group)
-            check_parameters(group)
-            # torch's constructor adds the groups one by one, before the anchors are set.
-            if "_anchors" in vars(self):
+            self._complete(group)
+            # torch's constructor adds the groups one by one.
+            if self._is_built:
                 self._check_groups()
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+
+    def _complete(self, group: dict[str, Any]) -> None:
+        """Give a group the options that it does not set, and check what it alone can tell."""
+        self._fill_in(group)
+        check_options(group)
+        check_parameters(group)
+
+    def _fill_in(self, group: dict[str, Any]) -> None:
+        for option, default in self._options.items():
+            group.setdefault(option, default)
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -123,18 +129,21 @@ class ProjectedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._projected_step()
+        if torch.compiler.is_compiling():
+            # The kernels are compiled already, and torch.compile would trace them into something slower. Not a decorator,
+            # because it imports the compiler.
+            torch.compiler.disable(self._projected_step)()  # type: ignore[no-untyped-call]
+        else:
+            self._projected_step()
         return loss
 
-    # Its kernels are compiled already, and torch.compile would trace them into something slower.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _projected_step(self) -> None:
         with masters_in_place(self) as parameter_of:
-            tensors = list(self._tensors_with_gradient())
+            tensors = self._participants.with_gradient()
             new = [tensor for tensor in tensors if not tensor.has_state]
             states = self._first_states(new, parameter_of)
-            known = [
-                Batch(kernels, batch, kernels.radius_gradients(batch))
+            learning = [
+                PendingProjection(kernels, batch, kernels.radius_gradients(batch))
                 for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state])
             ]
             self._unconstrained_step()
@@ -142,9 +151,27 @@ class ProjectedOptimizer(Optimizer):
             new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):
                 tensor.state.update(state)
-            first = [Batch(kernels, batch, None) for kernels, batch in batches(new)]
-            for kernels, batch, gradients, largest in put_together(known + first):
-                kernels.project(batch, gradients, largest)
+            starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
+            for pending in put_together([*learning, *starting]):
+                pending.kernels.project(pending.tensors, pending.gradients, pending.largest)
+
+    def _first_states(
+        self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]
+    ) -> list[dict[str, Tensor]]:
+        low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
+        dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
+        for tensor in dense:
+            check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
+
+        def anchor_of(tensor: ProjectedTensor) -> Tensor:
+            if self._anchors is None:
+                return tensor.weight.detach()
+            # In the parameter's own dtype: the weights that the pre-trained model would run with.
+            parameter = parameter_of.get(tensor.parameter, tensor.parameter)
+            anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)
+            return anchor.to(tensor.weight.device, parameter.dtype)
+
+        return low_rank_first_states(low_rank) + first_states(dense, anchor_of)
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
@@ -156,7 +183,7 @@ class ProjectedOptimizer(Optimizer):
             `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
             parameter 3 of group 0).
         """
-        tensors = self._tensors_with_state()
+        tensors = self._participants.with_state()
         distance_of: dict[str, Tensor] = {}
         for kernels, batch in batches(tensors):
             distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
@@ -174,13 +201,12 @@ class ProjectedOptimizer(Optimizer):
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`].
         """
-        return {name: parameter for name, parameter, *_ in self._projected()}
+        return {dense.name: dense.parameter for dense in self._participants.dense()}
 
     @property
     def low_rank_updates(self) -> tuple[LowRankUpdate, ...]:
         """The `low_rank` updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""
-        named = self._named_parameters()
-        return tuple(update for update in self._low_rank if _takes_part(update, named))
+        return self._participants.updates()
 
     @property
     def external_anchors(self) -> Mapping[str, Tensor] | None:
@@ -198,7 +224,7 @@ class ProjectedOptimizer(Optimizer):
         """
         return {
             tensor.name: like(tensor.parameter, tensor.anchor())
-            for tensor in self._tensors_with_state()
+            for tensor in self._participants.with_state()
             if isinstance(tensor, ProjectedTensor)
         }
 
@@ -209,7 +235,7 @@ class ProjectedOptimizer(Optimizer):
         on: the anchors of tensors at the floor go back into their buffers, and the masters of bfloat16 parameters, which
         would overwrite what is loaded, are given up. Radii and moments stay.
         """
-        for tensor in self._tensors_with_state():
+        for tensor in self._participants.with_state():
             if isinstance(tensor, ProjectedTensor):
                 tensor.held.copy_(tensor.anchor())
                 tensor.radius_state.at_floor.zero_()
@@ -230,15 +256,9 @@ class ProjectedOptimizer(Optimizer):
         check_sharding(state_dict, self.param_groups)
         before = (self.param_groups, self.state)
         self._load_unconstrained_state(state_dict)
-        # A state without projection says nothing of our options: they stay as they were, group by group.
-        for group, saved, old in zip(self.param_groups, state_dict["param_groups"], before[0], strict=True):
-            group.update({option: old[option] for option in self._options if option not in saved})
-            # Where anchors are kept is a matter of this machine, not of the one that saved them.
-            group["anchor_device"] = old["anchor_device"]
-            # Distributed checkpoints make lists of tuples.
-            check_options(group)
-        self._restore_dtypes(state_dict)
-        states = {name: self.state.get(parameter, {}) for name, parameter, *_ in self._projected()}
+        restore_options(self.param_groups, state_dict["param_groups"], before[0])
+        restore_dtypes(self.state, self.param_groups, state_dict)
+        states = {dense.name: self.state.get(dense.parameter, {}) for dense in self._participants.dense()}
         without = [name for name, state in states.items() if state and "radius" not in state]
         if without and self._anchors is None:
             self.param_groups, self.state = before
@@ -258,98 +278,13 @@ class ProjectedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._is_built = True
         for group in self.param_groups:
-            for option, default in self._options.items():
-                group.setdefault(option, default)
+            self._fill_in(group)
 
-    def _restore_dtypes(self, state_dict: dict[str, Any]) -> None:
-        # torch casts what it loads to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
-        # a bfloat16 anchor of a float32 weight widened.
-        ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-        parameters = [(group, parameter) for group in self.param_groups for parameter in group["params"]]
-        for index, (group, parameter) in zip(ids, parameters, strict=True):
-            saved = state_dict["state"].get(index, {})
-            if "radius" in saved or MASTER in saved:
-                tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor) and key != "step"}
-                state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
-                if HELD in tensors:
-                    state[HELD] = placed(tensors[HELD], parameter, group["anchor_device"])
-                if "radius" in state and isinstance(parameter, DTensor):
-                    # It counts the rows of one process, and which one that was is not known.
-                    state["radius"] = state["radius"].clone()
-                    RadiusState(*state["radius"]).rows_projected.fill_(math.nan)
-                self.state[parameter] |= state
-
-    def _projected(self) -> Iterator[tuple[str, Tensor, dict[str, Any], int]]:
-        """Name, parameter, param group and row dimension of each dense parameter that is projected."""
-        factors = {factor for update in self._low_rank for factor in update.factors}
-        for number, group in enumerate(self.param_groups):
-            if not group["project"]:
-                continue
-            names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
-            # A dict, because torch only warns of a parameter that is twice in its group.
-            for parameter, name in dict(zip(group["params"], names, strict=True)).items():
-                if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
-                    row_dim = 1 if matches(name, group["transposed"]) else 0
-                    yield canonical_name(name), parameter, group, row_dim
-
-    def _tensors(self) -> Iterator[ProjectedTensor]:
-        for name, parameter, group, row_dim in self._projected():
-            # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
-            state = self.state.get(parameter, {})
-            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim)
-
-    def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
-        if not self._low_rank:
-            return
-        named = self._named_parameters()
-        trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
-        for update in self._low_rank:
-            if _takes_part(update, named):
-                parameter, group = named[update.products[0].rows]
-                yield LowRankTensor.of(update, trained, self.state.get(parameter, {}), group)
-
-    def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
-        """Name → parameter and param group, of all parameters that have a name."""
-        return {
-            canonical_name(name): (parameter, group)
-            for group in self.param_groups
-            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
-        }
-
-    def _tensors_with_state(self) -> list[ProjectedTensor | LowRankTensor]:
-        dense = [tensor for tensor in self._tensors() if tensor.has_state]
-        return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
-
-    def _tensors_with_gradient(self) -> Iterator[ProjectedTensor | LowRankTensor]:
-        yield from (tensor for tensor in self._low_rank_tensors() if tensor.has_gradient)
-        for tensor in self._tensors():
-            if tensor.grad is None:
-                continue
-            if tensor.grad.is_sparse:
-                raise ValueError(
-                    f"the gradient of {tensor.name} is sparse, and rows without a gradient have no radius gradient: "
-                    "create the embedding with sparse=False, or put it in a param group with project=False"
-                )
-            yield tensor
-
-    def _first_states(
-        self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]
-    ) -> list[dict[str, Tensor]]:
-        low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
-        dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
-        for tensor in dense:
-            check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
-
-        def anchor_of(tensor: ProjectedTensor) -> Tensor:
-            if self._anchors is None:
-                return tensor.weight.detach()
-            # In the parameter's own dtype: the weights that the pre-trained model would run with.
-            parameter = parameter_of.get(tensor.parameter, tensor.parameter)
-            anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)
-            return anchor.to(tensor.weight.device, parameter.dtype)
-
-        return low_rank_first_states(low_rank) + first_states(dense, anchor_of)
+    @property
+    def _participants(self) -> Participants:
+        return Participants(self.param_groups, self.state, self._low_rank)
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
@@ -367,35 +302,12 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
     return optimizer
 
 
-def _takes_part(update: LowRankUpdate, named: Mapping[str, tuple[Tensor, dict[str, Any]]]) -> bool:
-    groups = {product.rows: named[product.rows][1] for product in update.products}
-    return all(group["project"] and not matches(name, group["exclude"]) for name, group in groups.items())
-
-
 def _memory(tensor: Tensor) -> int:
     return local(tensor).untyped_storage().data_ptr()
 
 
-def _options(
-    kappa: float,
-    radius_lr: float,
-    radius_betas: tuple[float, float],
-    exclude: Sequence[str],
-    transposed: Sequence[str],
-    anchor_device: str | None,
-) -> dict[str, Any]:
-    return {
-        "kappa": kappa,
-        "radius_lr": radius_lr,
-        "radius_betas": radius_betas,
-        "exclude": exclude,
-        "transposed": transposed,
-        "anchor_device": anchor_device,
-        "project": True,
-    }
-
-
-def _step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
+def step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
+    """The step of a base class of torch's, of which the hooks of this optimizer do not see anything."""
     # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
     # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
     step = inspect.unwrap(base.step, stop=lambda function: not hasattr(function, "hooked"))

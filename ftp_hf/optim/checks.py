@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftp_hf.common.names import canonical_name, matches
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
-from ftp_hf.projection.sharding import Sharding
+from ftp_hf.projection.sharding import check_rows_are_whole
 
 __all__ = [
     "check_low_rank",
@@ -72,7 +72,7 @@ def check_parameter(name: str, parameter: Tensor, row_dim: int) -> None:
             "with dtype=torch.bfloat16 or torch.float32 (and train in mixed precision with fp16=True or bf16=True), or "
             "put the parameter in a param group with project=False"
         )
-    Sharding.of(name, parameter, row_dim)
+    check_rows_are_whole(name, parameter, row_dim)
 
 
 def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 import torch
 
 from .base import ProjectedOptimizer, projected_optimizer
+from .options import GROUP_OPTIONS
 
 __all__ = ["describe_optimizer"]
 
-# What an optimizer holds beside its own options.
+# What a param group holds beside the options of its optimizer.
 _NOT_OPTIONS = {
+    *GROUP_OPTIONS,
     "params",
     "param_names",
     "initial_lr",
@@ -19,8 +21,6 @@ _NOT_OPTIONS = {
     "maximize",
     "decoupled_weight_decay",
 }
-
-_PROJECTION_OPTIONS = {"kappa", "radius_lr", "radius_betas", "exclude", "transposed", "anchor_device", "project"}
 
 
 def describe_optimizer(optimizer: Any) -> str:
@@ -37,7 +37,7 @@ def describe_optimizer(optimizer: Any) -> str:
         if group["params"]:
             rate = {"lr": group.get("initial_lr", group.get("lr"))}
             for option, value in {**rate, **group, **rate}.items():
-                if option not in _NOT_OPTIONS | _PROJECTION_OPTIONS and value is not None and value is not False:
+                if option not in _NOT_OPTIONS and value is not None and value is not False:
                     values = options.setdefault(option, [])
                     values.extend([] if value in values else [value])
     shown = ", ".join(f"{option}={' or '.join(map(str, values))}" for option, values in options.items())

@@ -1,14 +1,14 @@
 """torch's SGD with Fast Trainable Projection."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 from torch.optim import SGD
+from typing_extensions import Unpack
 
-from ftp_hf.projection.low_rank_tensor import LowRankUpdate
-
-from .base import _STEP_UNSCALES, Anchors, ProjectedOptimizer, _options, _step_without_hooks
+from .base import ProjectedOptimizer, step_without_hooks
+from .options import ProjectionOptions
 
 __all__ = ["FTPSGD"]
 
@@ -40,17 +40,9 @@ class FTPSGD(ProjectedOptimizer, SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        kappa: float = 1.0,
-        radius_lr: float = 1e-2,
-        radius_betas: tuple[float, float] = (0.9, 0.999),
-        exclude: Sequence[str] = (),
-        transposed: Sequence[str] = (),
-        anchors: Anchors | None = None,
-        anchor_device: str | None = None,
-        low_rank: Sequence[LowRankUpdate] = (),
+        **options: Unpack[ProjectionOptions],
     ) -> None:
-        self._low_rank = tuple(low_rank)
-        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
+        self._set_options(options)
         super().__init__(
             params,
             lr,
@@ -63,8 +55,7 @@ class FTPSGD(ProjectedOptimizer, SGD):
             differentiable=differentiable,
             fused=fused,
         )
-        self._step_supports_amp_scaling = _STEP_UNSCALES
-        self._set_anchors(anchors)
+        self._set_anchors(options.get("anchors"))
 
     def _unconstrained_step(self) -> None:
-        _step_without_hooks(SGD, self)
+        step_without_hooks(SGD, self)

@@ -1,13 +1,20 @@
-"""State dicts of projecting optimizers: what is refused, and the dtypes that loading would lose."""
+"""State dicts of projecting optimizers: what is refused, and what loading them as torch does would lose."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 
-from ftp_hf.projection.tensor import HELD
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.sharding import is_dtensor
+from ftp_hf.projection.tensor import HELD, placed
 
-__all__ = ["check_sharding"]
+from .checks import check_options
+from .masters import MASTER
+from .options import GROUP_OPTIONS
+
+__all__ = ["check_sharding", "restore_dtypes", "restore_options"]
 
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
@@ -15,9 +22,60 @@ def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]])
     ids = [index for group in state_dict["param_groups"] for index in group["params"]]
     for index, parameter in zip(ids, (p for group in groups for p in group["params"]), strict=False):
         held = state_dict["state"].get(index, {}).get(HELD)
-        if held is not None and isinstance(held, DTensor) != isinstance(parameter, DTensor):
-            kinds = ("sharded", "whole") if isinstance(held, DTensor) else ("whole", "sharded")
+        if held is not None and is_dtensor(held) != is_dtensor(parameter):
+            kinds = ("sharded", "whole") if is_dtensor(held) else ("whole", "sharded")
             raise ValueError(
                 f"the state to load is of {kinds[0]} tensors, but the parameters are {kinds[1]}: load it with "
                 "torch.distributed.checkpoint.state_dict.set_optimizer_state_dict, which shards and gathers"
             )
+
+
+def restore_options(
+    groups: Sequence[dict[str, Any]], saved: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]
+) -> None:
+    """
+    Keep the options of the projection that a loaded state says nothing of, and check the others.
+
+    Args:
+        groups (sequence of `dict`): the param groups, loaded.
+        saved (sequence of `dict`): those of the state dict.
+        before (sequence of `dict`): those of the optimizer before it was loaded.
+    """
+    for group, stored, old in zip(groups, saved, before, strict=True):
+        group.update({option: old[option] for option in GROUP_OPTIONS if option not in stored})
+        # Where anchors are kept is a matter of this machine, not of the one that saved them.
+        group["anchor_device"] = old["anchor_device"]
+        # Distributed checkpoints make lists of tuples.
+        check_options(group)
+
+
+def restore_dtypes(
+    state: MutableMapping[Tensor, dict[str, Any]], groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]
+) -> None:
+    """
+    Put the projection's tensors into a loaded state as they were saved. torch casts what it loads to the dtype of the
+    parameter: the master of a bfloat16 weight would be rounded, and a bfloat16 anchor of a float32 weight widened.
+
+    Args:
+        state (mapping from `Tensor` to `dict`): the optimizer's, loaded.
+        groups (sequence of `dict`): its param groups.
+        state_dict (`dict`): what was loaded.
+    """
+    ids = [index for group in state_dict["param_groups"] for index in group["params"]]
+    parameters = [(group, parameter) for group in groups for parameter in group["params"]]
+    for index, (group, parameter) in zip(ids, parameters, strict=True):
+        saved = state_dict["state"].get(index, {})
+        if "radius" in saved or MASTER in saved:
+            state[parameter] |= _as_saved(saved, parameter, group["anchor_device"])
+
+
+def _as_saved(saved: dict[str, Any], parameter: Tensor, anchor_device: str | None) -> dict[str, Tensor]:
+    tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor) and key != "step"}
+    state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
+    if HELD in tensors:
+        state[HELD] = placed(tensors[HELD], parameter, anchor_device)
+    if "radius" in state and is_dtensor(parameter):
+        # It counts the rows of one process, and nothing says which one that was.
+        state["radius"] = state["radius"].clone()
+        RadiusState(*state["radius"]).rows_projected.fill_(math.nan)
+    return state

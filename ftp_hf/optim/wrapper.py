@@ -1,15 +1,14 @@
 """Fast Trainable Projection around any optimizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
-from ftp_hf.projection.low_rank_tensor import LowRankUpdate
-
-from .base import Anchors, ProjectedOptimizer, _options
-from .checks import check_options, check_parameters
+from .base import ProjectedOptimizer
+from .options import ProjectionOptions
 
 __all__ = ["FTP"]
 
@@ -46,15 +45,7 @@ class FTP(ProjectedOptimizer):
         self,
         optimizer: Optimizer,
         named_parameters: Iterable[tuple[str, Tensor]] | None = None,
-        *,
-        kappa: float = 1.0,
-        radius_lr: float = 1e-2,
-        radius_betas: tuple[float, float] = (0.9, 0.999),
-        exclude: Sequence[str] = (),
-        transposed: Sequence[str] = (),
-        anchors: Anchors | None = None,
-        anchor_device: str | None = None,
-        low_rank: Sequence[LowRankUpdate] = (),
+        **options: Unpack[ProjectionOptions],
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
@@ -68,17 +59,16 @@ class FTP(ProjectedOptimizer):
             )
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
-        self._low_rank = tuple(low_rank)
-        self._options = _options(kappa, radius_lr, radius_betas, exclude, transposed, anchor_device)
+        self._set_options(options)
         groups = [dict(group) for group in optimizer.param_groups]
         try:
             if named_parameters is not None:
                 _name_parameters(optimizer, named_parameters)
-            self.__setstate__({"optimizer": optimizer})
-            for group in optimizer.param_groups:
-                check_options(group)
-                check_parameters(group)
-            self._set_anchors(anchors)
+            # torch's constructor would begin with new groups and an empty state: what it does besides is all here.
+            Optimizer.__setstate__(self, {"optimizer": optimizer})
+            for group in self.param_groups:
+                self._complete(group)
+            self._set_anchors(options.get("anchors"))
         except Exception:
             # Left in the groups, the refused options would win over those of a second attempt.
             optimizer.param_groups[:] = groups

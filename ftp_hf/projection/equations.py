@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "ADAM_EPS",
     "RADIUS_FLOOR",
     "clip_radius",
     "distance",
@@ -39,7 +40,9 @@ __all__ = [
 RADIUS_FLOOR = 1e-8
 """Smallest radius, and the constant added to every row norm (both are 1e-8 in the published method)."""
 
-_ADAM_EPS = 1e-8
+ADAM_EPS = 1e-8
+"""ε of the radii's Adam."""
+
 _BLOCK_ELEMENTS = 2**19
 
 
@@ -164,7 +167,7 @@ def radius_adam_step(
     new_exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * gradient**2
     corrected_avg = new_exp_avg / _bias_correction(beta1, step)
     corrected_sq = new_exp_avg_sq / _bias_correction(beta2, step)
-    new_radius = radius - lr * corrected_avg / (corrected_sq.sqrt() + _ADAM_EPS)
+    new_radius = radius - lr * corrected_avg / (corrected_sq.sqrt() + ADAM_EPS)
 
     finite = new_exp_avg_sq.isfinite()
     return (

@@ -7,7 +7,7 @@ gathering a few hundred numbers costs no more, and every process adds them up in
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,56 +20,70 @@ from .low_rank_tensor import LowRankTensor
 from .sharding import gathered
 from .tensor import ProjectedTensor
 
-__all__ = ["Batch", "put_together", "whole_values"]
+__all__ = ["PendingProjection", "put_together", "whole_values"]
 
 
-class Batch(NamedTuple):
-    """Tensors that are projected together, and what is known for it."""
+class PendingProjection(NamedTuple):
+    """Tensors that are projected together after the unconstrained step, and what [`Kernels.project`] takes for it."""
 
     kernels: Kernels
     tensors: list[ProjectedTensor | LowRankTensor]
-    gradients: Tensor | None
+    gradients: Tensor | None = None
     """`∇γ(t)`, one value per tensor; `None` at the first step."""
     largest: Tensor | None = None
     """The largest row norm of each whole tensor; `None` where the kernels find it by themselves."""
 
 
-def put_together(batches: Sequence[Batch]) -> list[Batch]:
+def put_together(projections: Sequence[PendingProjection]) -> list[PendingProjection]:
     """
     Make the radius gradients of sharded tensors those of the whole tensors, and find their largest row norms.
 
     Args:
-        batches (`Sequence[Batch]`): after the unconstrained step.
+        projections (sequence of [`PendingProjection`]): after the unconstrained step.
 
     Returns:
-        `list[Batch]`: the same batches.
+        `list[PendingProjection]`: the same projections.
     """
-    known: dict[str, list[Tensor]] = {}
-    for kernels, tensors, gradients, _ in filter(_is_sharded, batches):
-        norms = kernels.distances(tensors)
-        sums = torch.zeros_like(norms) if gradients is None else gradients
-        known |= {tensor.name: values for tensor, *values in zip(tensors, sums, norms, strict=True)}
-    if not known:
-        return list(batches)
-    # By name, because which kernels serve a part, and so the order of the batches, may differ between processes.
-    names = sorted(known)
-    tensor_of = {tensor.name: tensor for batch in batches for tensor in batch.tensors}
-    sums, norms = (torch.stack(values) for values in zip(*(known[name] for name in names), strict=True))
-    whole_sums, whole_norms = whole_values([tensor_of[name] for name in names], sums.unsqueeze(1), norms)
-    whole = dict(zip(names, zip(whole_sums.squeeze(1), whole_norms, strict=True), strict=True))
-    return [_with_values(batch, whole) if _is_sharded(batch) else batch for batch in batches]
+    parts: dict[str, _Part] = {}
+    for projection in filter(_is_sharded, projections):
+        norms = projection.kernels.distances(projection.tensors)
+        gradients = torch.zeros_like(norms) if projection.gradients is None else projection.gradients
+        for tensor, gradient, norm in zip(projection.tensors, gradients, norms, strict=True):
+            parts[tensor.name] = _Part(tensor, gradient, norm)
+    if not parts:
+        return list(projections)
+    # By name, because which kernels serve a part, and so the order of the projections, may differ between processes.
+    ordered = [parts[name] for name in sorted(parts)]
+    gradients = torch.stack([part.gradient for part in ordered])
+    norms = torch.stack([part.norm for part in ordered])
+    gradients, norms = whole_values([part.tensor for part in ordered], gradients.unsqueeze(1), norms)
+    gradient_of: dict[str, Tensor] = {}
+    norm_of: dict[str, Tensor] = {}
+    for part, gradient, norm in zip(ordered, gradients.squeeze(1), norms, strict=True):
+        gradient_of[part.tensor.name], norm_of[part.tensor.name] = gradient, norm
+    return [_of_whole(projection, gradient_of, norm_of) for projection in projections]
 
 
-def _is_sharded(batch: Batch) -> bool:
-    return batch.tensors[0].sharding is not None
+class _Part(NamedTuple):
+    tensor: ProjectedTensor | LowRankTensor
+    gradient: Tensor
+    norm: Tensor
 
 
-def _with_values(batch: Batch, whole: dict[str, tuple[Tensor, Tensor]]) -> Batch:
-    dtype = batch.tensors[0].weight.dtype
-    gradients, largest = (
-        torch.stack(values).to(dtype) for values in zip(*(whole[tensor.name] for tensor in batch.tensors), strict=True)
-    )
-    return batch._replace(gradients=None if batch.gradients is None else gradients, largest=largest)
+def _is_sharded(projection: PendingProjection) -> bool:
+    return projection.tensors[0].sharding is not None
+
+
+def _of_whole(
+    projection: PendingProjection, gradient_of: Mapping[str, Tensor], norm_of: Mapping[str, Tensor]
+) -> PendingProjection:
+    """The projection with the values of whole tensors, if it is of sharded ones."""
+    if not _is_sharded(projection):
+        return projection
+    dtype = projection.tensors[0].weight.dtype
+    gradients = torch.stack([gradient_of[tensor.name] for tensor in projection.tensors]).to(dtype)
+    largest = torch.stack([norm_of[tensor.name] for tensor in projection.tensors]).to(dtype)
+    return projection._replace(gradients=None if projection.gradients is None else gradients, largest=largest)
 
 
 def whole_values(

@@ -53,12 +53,10 @@ def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Te
     """
     if not tensors:
         return []
-    known = {
-        tensor.name: distance
-        for kernels, batch in batches(tensors)
-        for tensor, distance in zip(batch, kernels.distances(batch).cpu(), strict=True)
-    }
-    distances = torch.stack([known[tensor.name] for tensor in tensors])
+    distance_of: dict[str, Tensor] = {}
+    for kernels, batch in batches(tensors):
+        distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch).cpu(), strict=True)
+    distances = torch.stack([distance_of[tensor.name] for tensor in tensors])
     _, distances = whole_values(tensors, torch.zeros(len(tensors), 0), distances)
     return [tensor.first_state(distance) for tensor, distance in zip(tensors, distances, strict=True)]
 

@@ -190,12 +190,14 @@ class LowRankTensor(NamedTuple):
         Args:
             columns (sequence of `Tensor`): the right factor of each product, whole: [`columns`] may be sharded.
         """
-        matrices = [
-            product.matrices(local(rows).detach(), right.detach())
-            for product, rows, right in zip(self.update.products, self.rows, columns, strict=True)
-        ]
-        lefts, rights = zip(*matrices, strict=True)
-        return row_norms(*(matrices[0] if len(matrices) == 1 else (torch.cat(lefts, dim=2), torch.cat(rights, dim=1))))
+        lefts, rights = [], []
+        for product, rows, whole in zip(self.update.products, self.rows, columns, strict=True):
+            left, right = product.matrices(local(rows).detach(), whole.detach())
+            lefts.append(left)
+            rights.append(right)
+        if len(lefts) == 1:
+            return row_norms(lefts[0], rights[0])
+        return row_norms(torch.cat(lefts, dim=2), torch.cat(rights, dim=1))
 
     def first_state(self, radius: Tensor) -> dict[str, Tensor]:
         """

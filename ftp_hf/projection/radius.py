@@ -68,16 +68,19 @@ class RadiusState(NamedTuple):
             step=self.step + 1,
         )
 
-    def settled(self, largest: Tensor, rows_projected: Tensor) -> "RadiusState":
+    def settled(self, largest: Tensor, rows_projected: Tensor, *, can_rest: bool = True) -> "RadiusState":
         """
         Clip every radius, and note what the projection did.
 
         Args:
             largest (`Tensor`): the largest row norm of the displacement, one value per tensor.
             rows_projected (`Tensor`): how many rows were projected, one value per tensor.
+            can_rest (`bool`, *optional*, defaults to `True`): whether tensors at the floor rest at their anchors
+                ([`rests_at_anchor`]).
         """
+        rests = equations.rests_at_anchor(self.radius) if can_rest else torch.zeros_like(self.radius)
         return self._replace(
             radius=equations.clip_radius(self.radius, largest),
-            at_floor=equations.rests_at_anchor(self.radius).to(self.radius.dtype),
+            at_floor=rests.to(self.radius.dtype),
             rows_projected=rows_projected,
         )

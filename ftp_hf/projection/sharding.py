@@ -6,20 +6,39 @@ processes. The radius belongs to the whole tensor, and every process keeps the s
 """
 
 import functools
+import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Placement, Shard, distribute_tensor
+from typing_extensions import TypeIs
 
-__all__ = ["Sharding", "gathered", "like", "local", "local_part_of", "whole_tensors"]
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor, Placement
+
+__all__ = [
+    "Sharding",
+    "check_rows_are_whole",
+    "gathered",
+    "is_dtensor",
+    "like",
+    "local",
+    "local_part_of",
+    "whole_tensors",
+]
 
 # Renamed in torch 2.13; the old name warns at every call.
 _ALL_GATHER = "all_gather_single" if hasattr(torch.distributed, "all_gather_single") else "all_gather_into_tensor"
+
+
+def is_dtensor(tensor: object) -> "TypeIs[DTensor]":
+    """Whether it is a `DTensor`. None exists before its module was imported, which takes a second: it is not imported here."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 class Sharding(NamedTuple):
@@ -47,37 +66,54 @@ class Sharding(NamedTuple):
         Raises:
             ValueError: rows of a matrix are cut through, or the tensor is cut along two dimensions of the mesh.
         """
-        if not isinstance(tensor, DTensor):
-            return None
-        try:
-            return _sharding(tensor.device_mesh, tensor.placements, tensor.ndim, row_dim)
-        except ValueError as error:
-            raise ValueError(f"{name} is sharded as {tensor.placements}: {error}") from None
+        check_rows_are_whole(name, tensor, row_dim)
+        return _sharding(tensor.device_mesh, tensor.placements, tensor.ndim) if is_dtensor(tensor) else None
 
 
 @functools.lru_cache(maxsize=64)
-def _sharding(mesh: DeviceMesh, placements: tuple[Placement, ...], ndim: int, row_dim: int) -> Sharding | None:
-    cuts = [(dim, placement) for dim, placement in enumerate(placements) if not placement.is_replicate()]
-    if not cuts:
-        return None
-    mesh_dim, placement = cuts[0]
-    if len(cuts) > 1 or type(placement) is not Shard:
-        raise ValueError(
+def _sharding(mesh: DeviceMesh, placements: "tuple[Placement, ...]", ndim: int) -> Sharding | None:
+    cuts = _cuts(placements)
+    return Sharding(mesh.get_group(cuts[0]), mesh.device_type, splits_rows=ndim < 2) if cuts else None
+
+
+def check_rows_are_whole(name: str, tensor: Tensor, row_dim: int) -> None:
+    """Raise if a tensor is sharded in a way that cannot be projected: with the arguments and the error of [`Sharding.of`]."""
+    if is_dtensor(tensor) and (reason := _why_not(tensor.placements, tensor.ndim, row_dim)):
+        raise ValueError(f"{name} is sharded as {tensor.placements}: {reason}")
+
+
+@functools.lru_cache(maxsize=64)
+def _why_not(placements: "tuple[Placement, ...]", ndim: int, row_dim: int) -> str | None:
+    cuts = _cuts(placements)
+    if len(cuts) > 1 or any(not _is_even(placements[dim]) for dim in cuts):
+        return (
             "projection knows tensors that are cut along one dimension of the device mesh (FSDP2, with or without "
             "replication). Train without tensor parallelism, or put the parameter in a param group with project=False"
         )
-    if ndim >= 2 and placement.dim != row_dim:
-        raise ValueError(
+    if ndim >= 2 and any(not placements[dim].is_shard(row_dim) for dim in cuts):
+        return (
             f"its rows (output units) are dimension {row_dim}, and each process would have a part of every row. Shard it "
             f"along dimension {row_dim} (shard_placement_fn of fully_shard), train with DDP, or put it in a param group "
             "with project=False"
         )
-    return Sharding(mesh.get_group(mesh_dim), mesh.device_type, splits_rows=ndim < 2)
+    return None
+
+
+def _cuts(placements: "tuple[Placement, ...]") -> list[int]:
+    """The dimensions of the mesh along which a tensor differs from process to process."""
+    return [dim for dim, placement in enumerate(placements) if not placement.is_replicate()]
+
+
+def _is_even(placement: "Placement") -> bool:
+    """Whether the parts are of equal size but the last, which subclasses of `Shard` do not promise."""
+    from torch.distributed.tensor import Shard  # noqa: PLC0415 - imported already, for there is a placement
+
+    return type(placement) is Shard
 
 
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process has: its memory, not a copy, if gradients are disabled."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_dtensor(tensor) else tensor
 
 
 def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:
@@ -109,10 +145,12 @@ def local_part_of(whole: Tensor, tensor: Tensor) -> Tensor:
     Returns:
         `Tensor`: the shape of `local(tensor)`.
     """
-    if not isinstance(tensor, DTensor):
+    if not is_dtensor(tensor):
         return whole
-    if isinstance(whole, DTensor):
+    if is_dtensor(whole):
         return whole.redistribute(tensor.device_mesh, tensor.placements).to_local()
+    from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 - imported already, for there is a DTensor
+
     # Every process has the whole tensor, so nothing has to be sent.
     return distribute_tensor(whole, tensor.device_mesh, tensor.placements, src_data_rank=None).to_local()
 
@@ -144,7 +182,7 @@ def whole_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
     whole: dict[int, Tensor] = {}
     together: dict[tuple[ProcessGroup, str, torch.dtype], list[int]] = {}
     for number, tensor in enumerate(tensors):
-        if not isinstance(tensor, DTensor):
+        if not is_dtensor(tensor):
             whole[number] = tensor
         elif (cut := _only_cut(tensor.placements)) is None:
             whole[number] = tensor.full_tensor()
@@ -170,7 +208,7 @@ def _gathered_tensors(tensors: Sequence[Any], group: ProcessGroup, device_type: 
     ]
 
 
-def _padded_part(tensor: DTensor, dim: int, processes: int) -> Tensor:
+def _padded_part(tensor: "DTensor", dim: int, processes: int) -> Tensor:
     """The part of this process, sharded dimension first, filled up to the size of the largest part."""
     part = tensor.to_local().detach().movedim(dim, 0)
     padded = part.new_zeros(-(-tensor.shape[dim] // processes), *part.shape[1:])
@@ -178,7 +216,7 @@ def _padded_part(tensor: DTensor, dim: int, processes: int) -> Tensor:
     return padded
 
 
-def _only_cut(placements: tuple[Placement, ...]) -> int | None:
+def _only_cut(placements: "tuple[Placement, ...]") -> int | None:
     """The dimension of the mesh along which a tensor is cut into parts of equal size but the last; `None` if it is otherwise."""
-    cuts = [dim for dim, placement in enumerate(placements) if not placement.is_replicate()]
-    return cuts[0] if len(cuts) == 1 and type(placements[cuts[0]]) is Shard else None
+    cuts = _cuts(placements)
+    return cuts[0] if len(cuts) == 1 and _is_even(placements[cuts[0]]) else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from .radius import RadiusState
 from .sharding import Sharding, like, local
 
-__all__ = ["HELD", "HELD_DTYPES", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
+__all__ = ["HELD", "HELD_DTYPES", "Block", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
 
 HELD = "anchor_or_direction"
 """The key of the buffer in the optimizer's state."""
@@ -176,7 +176,17 @@ def _place(parameter: Tensor, anchor_device: str | None) -> dict[str, Any]:
     return {"device": device, "pin_memory": anchor_device is not None and parameter.is_cuda}
 
 
-def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[tuple[int, int, int]]:
+class Block(NamedTuple):
+    """A piece of work: some rows of one of several tensors."""
+
+    tensor: int
+    """Its number."""
+    first_row: int
+    end_row: int
+    """The row after the last one."""
+
+
+def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[Block]:
     """
     Pieces of work of about the same size, none longer than a row needs.
 
@@ -185,10 +195,10 @@ def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[tup
         elements (`int`): how many elements a piece should have.
 
     Returns:
-        `list[tuple[int, int, int]]`: number of the tensor, first row, row after the last one.
+        `list[Block]`
     """
     return [
-        (number, first, min(first + step, rows))
+        Block(number, first, min(first + step, rows))
         for number, (rows, columns) in enumerate(shapes)
         for step in [max(1, elements // columns)]
         for first in range(0, rows, step)

@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ftp_hf.optim.options import DEFAULTS
+
 __all__ = ["FTPArguments", "FTPTrainingArguments"]
 
 
@@ -38,17 +40,21 @@ class FTPArguments:
     """
 
     ftp_kappa: float = field(
-        default=1.0,
+        default=DEFAULTS["kappa"],
         metadata={
             "help": "Factor in [0, 1] on radius gradients that would shrink the radius. 1 regularises most; with 0 the "
             "radius never shrinks."
         },
     )
     ftp_radius_lr: float = field(
-        default=1e-2, metadata={"help": "Learning rate of the radii, in units of a row's L1 norm."}
+        default=DEFAULTS["radius_lr"], metadata={"help": "Learning rate of the radii, in units of a row's L1 norm."}
     )
-    ftp_radius_beta1: float = field(default=0.9, metadata={"help": "Decay of the radii's first Adam moment."})
-    ftp_radius_beta2: float = field(default=0.999, metadata={"help": "Decay of the radii's second Adam moment."})
+    ftp_radius_beta1: float = field(
+        default=DEFAULTS["radius_betas"][0], metadata={"help": "Decay of the radii's first Adam moment."}
+    )
+    ftp_radius_beta2: float = field(
+        default=DEFAULTS["radius_betas"][1], metadata={"help": "Decay of the radii's second Adam moment."}
+    )
     ftp_exclude: list[str] | None = field(
         default=None, metadata={"help": "Names or glob patterns of more parameters to leave unprojected."}
     )
@@ -67,7 +73,7 @@ class FTPArguments:
         },
     )
     ftp_anchor_device: str | None = field(
-        default=None,
+        default=DEFAULTS["anchor_device"],
         metadata={
             "help": "'cpu' keeps the anchors in host memory, for a model that fits the GPU only just. By default they are "
             "beside the weights."

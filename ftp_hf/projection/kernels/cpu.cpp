@@ -10,19 +10,21 @@
 
 namespace {
 
-constexpr float kFloor = 1e-8f;
+constexpr float kFloor = RADIUS_FLOOR;  // of equations.py, as the compiler is told
 constexpr int64_t kChunk = 4096;  // elements that are summed in float32 before their sum goes to a double
 
-struct Tensor {
+enum HeldType : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py
+
+struct Tensor {  // _Tensor of cpu.py
     float *weight;
     void *held;
     const float *gradient;
-    int64_t held_type;  // index into HELD_DTYPES of tensor.py
+    HeldType held_type;
     int64_t columns;
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
 };
 
-struct Block {
+struct Block {  // Block of tensor.py
     int64_t tensor, first_row, end_row;
 };
 
@@ -196,9 +198,9 @@ extern "C" void ftp_radius_gradients(int64_t count, const Tensor *tensors, const
                                      const Block *blocks, double *gradients) {
     for_each_block(blocks, count, [=](int64_t i, const Block &block) {
         const Tensor &tensor = tensors[block.tensor];
-        auto of = tensor.held_type == 0   ? radius_gradient<Float32>
-                  : tensor.held_type == 1 ? radius_gradient<BFloat16>
-                                          : radius_gradient<Float16>;
+        auto of = tensor.held_type == kFloat32    ? radius_gradient<Float32>
+                  : tensor.held_type == kBFloat16 ? radius_gradient<BFloat16>
+                                                  : radius_gradient<Float16>;
         gradients[i] = of(tensor, block, radii[block.tensor], at_floor[block.tensor] > 0);
     });
 }
@@ -207,7 +209,9 @@ extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *r
                             const Block *blocks, float *largest, float *projected) {
     for_each_block(blocks, count, [=](int64_t i, const Block &block) {
         const Tensor &tensor = tensors[block.tensor];
-        auto of = tensor.held_type == 0 ? project<Float32> : tensor.held_type == 1 ? project<BFloat16> : project<Float16>;
+        auto of = tensor.held_type == kFloat32    ? project<Float32>
+                  : tensor.held_type == kBFloat16 ? project<BFloat16>
+                                                  : project<Float16>;
         of(tensor, block, radii[block.tensor], row_norms[block.tensor], largest[i], projected[i]);
     });
 }
@@ -215,9 +219,9 @@ extern "C" void ftp_project(int64_t count, const Tensor *tensors, const float *r
 extern "C" void ftp_distances(int64_t count, const Tensor *tensors, const Block *blocks, float *distances) {
     for_each_block(blocks, count, [=](int64_t i, const Block &block) {
         const Tensor &tensor = tensors[block.tensor];
-        auto of = tensor.held_type == 0   ? distance<Float32>
-                  : tensor.held_type == 1 ? distance<BFloat16>
-                                          : distance<Float16>;
+        auto of = tensor.held_type == kFloat32    ? distance<Float32>
+                  : tensor.held_type == kBFloat16 ? distance<BFloat16>
+                                                  : distance<Float16>;
         distances[i] = of(tensor, block);
     });
 }

@@ -11,12 +11,16 @@ import tempfile
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
-from ftp_hf.projection.tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
+
+from .driver import project_at_radii
 
 __all__ = ["distances", "project", "radius_gradients", "takes"]
 
@@ -27,7 +31,7 @@ _SOURCE = Path(__file__).with_suffix(".cpp")
 # torch's threads, as many as torch.set_num_threads() says.
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
-    *("-fPIC", "-shared", "-nodefaultlibs"),
+    *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f"),
 )
 _BLOCK_ELEMENTS = 2**17
 
@@ -47,53 +51,71 @@ def takes(tensor: ProjectedTensor) -> bool:
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     """`∇γ(t)` of every tensor, as in [`eager.radius_gradients`]."""
-    addresses, blocks, owners = _plan(batch)
+    tensors, blocks, owners = _plan(batch)
     gradients = torch.empty(len(blocks), dtype=torch.float64)
     radii = RadiusState.gather([tensor.radius_row for tensor in batch])
-    _run("ftp_radius_gradients", [addresses, radii.radius, radii.at_floor, blocks], [gradients])
+    _run("ftp_radius_gradients", [tensors, radii.radius, radii.at_floor, blocks], [gradients])
     return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owners, gradients).float()
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every tensor, as in [`eager.project`]."""
-    addresses, blocks, owners = _plan(batch)
-    found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
-    rows = [tensor.radius_row for tensor in batch]
-    radii = RadiusState.gather(rows)
-    if gradients is not None:
-        radii = radii.learned(gradients, batch[0].group)
-    row_norms = torch.zeros(len(batch)) if largest is None else largest
-    _run("ftp_project", [addresses, radii.radius, row_norms, blocks], [found, projected])
-    radii.settled(
-        torch.zeros(len(batch)).scatter_reduce_(0, owners, found, "amax") if largest is None else largest,
-        torch.zeros(len(batch)).index_add_(0, owners, projected),
-    ).scatter(rows)
+    project_at_radii(_project_rows, batch, gradients, largest)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager.distances`]."""
-    addresses, blocks, owners = _plan(batch)
-    largest = torch.empty(len(blocks))
-    _run("ftp_distances", [addresses, blocks], [largest])
-    return torch.zeros(len(batch)).scatter_reduce_(0, owners, largest, "amax")
+    tensors, blocks, owners = _plan(batch)
+    found = torch.empty(len(blocks))
+    _run("ftp_distances", [tensors, blocks], [found])
+    return _largest(found, owners, len(batch))
+
+
+def _project_rows(batch: Sequence[ProjectedTensor], radii: Tensor, largest: Tensor | None) -> tuple[Tensor, Tensor]:
+    tensors, blocks, owners = _plan(batch)
+    found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
+    row_norms = torch.zeros(len(batch)) if largest is None else largest
+    _run("ftp_project", [tensors, radii, row_norms, blocks], [found, projected])
+    return _largest(found, owners, len(batch)), torch.zeros(len(batch)).index_add_(0, owners, projected)
+
+
+def _largest(of_blocks: Tensor, owners: Tensor, count: int) -> Tensor:
+    return torch.zeros(count).scatter_reduce_(0, owners, of_blocks, "amax")
+
+
+class _Tensor(NamedTuple):
+    """The fields of a `Tensor` of cpu.cpp, of eight bytes each."""
+
+    weight: int
+    held: int
+    gradient: int
+    held_type: int
+    columns: int
+    is_fragment: int
 
 
 def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
     """One `Tensor` of cpu.cpp per row, the blocks, and the tensor that each of them belongs to."""
     shapes = tuple(tensor.shape for tensor in batch)
-    addresses = array("q")
+    fields = array("q")
     for tensor, (_, columns) in zip(batch, shapes, strict=True):
-        weight, held = tensor.weight, tensor.held
-        gradient = 0 if tensor.grad is None else tensor.grad.data_ptr()
-        addresses.extend((weight.data_ptr(), held.data_ptr(), gradient))
-        addresses.extend((HELD_DTYPES.index(held.dtype), columns, tensor.is_fragment))
-    return torch.frombuffer(addresses, dtype=torch.int64), *_blocks(shapes)
+        fields.extend(
+            _Tensor(
+                weight=tensor.weight.data_ptr(),
+                held=tensor.held.data_ptr(),
+                gradient=0 if tensor.grad is None else tensor.grad.data_ptr(),
+                held_type=HELD_DTYPES.index(tensor.held.dtype),
+                columns=columns,
+                is_fragment=tensor.is_fragment,
+            )
+        )
+    return torch.frombuffer(fields, dtype=torch.int64), *_blocks(shapes)
 
 
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """One `Block` of cpu.cpp per row, and the tensor that each of them belongs to."""
-    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS), dtype=torch.int64).reshape(-1, 3)
+    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS), dtype=torch.int64).reshape(-1, len(Block._fields))
     return blocks, blocks[:, 0].contiguous()
 
 

@@ -2,14 +2,11 @@
 The projection of float32 weights on CUDA, in five launches a step whatever the number of tensors (seven and an
 all-gather, if they are sharded).
 
-Each launch works on a table of addresses, one row per tensor, and on a list of blocks of rows, one per program. Nothing
-is read by the host, so that a step can be captured in a CUDA graph. tensor.py says what `held` holds, and
+Each launch works on a table of addresses, one row per tensor, and on a list of blocks of rows, one per program (table.py).
+Nothing is read by the host, so that a step can be captured in a CUDA graph. tensor.py says what `held` holds, and
 equations.py has the equations.
 """
 
-import functools
-import itertools
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,15 +15,36 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ftp_hf.projection.tensor import HELD_DTYPES, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.equations import ADAM_EPS, RADIUS_FLOOR
+from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor
+
+from .table import Options, Row, on_device, plan
 
 __all__ = ["distances", "project", "radius_gradients", "takes"]
 
 _BLOCK_ELEMENTS = 2**15
 _TILE = {"TILE_ROWS": 8, "TILE_COLUMNS": 512}
-_FIELDS = tl.constexpr(13)
-_FLOOR = tl.constexpr(1e-8)
-_CAPTURED: list[tuple[Tensor, Tensor]] = []
+_REDUCTION = {"BLOCK": 128}
+
+
+def _places(fields: tuple[str, ...], *names: str) -> list[tl.constexpr]:
+    return [tl.constexpr(fields.index(name)) for name in names]
+
+
+# What the kernels see: the places of the fields, and the constants of the method.
+_FIELDS = tl.constexpr(len(Row._fields))
+_BLOCK_FIELDS = tl.constexpr(len(Block._fields))
+_WEIGHT, _HELD, _GRADIENT, _RADIUS = _places(Row._fields, "weight", "held", "gradient", "radius")
+_HELD_TYPE, _COLUMNS, _IS_FRAGMENT = _places(Row._fields, "held_type", "columns", "is_fragment")
+_WEIGHT_ROW, _HELD_ROW, _GRADIENT_ROW = _places(Row._fields, "weight_row", "held_row", "gradient_row")
+_EXP_AVG, _EXP_AVG_SQ, _STEP, _AT_FLOOR, _ROWS_PROJECTED = _places(
+    RadiusState._fields, "exp_avg", "exp_avg_sq", "step", "at_floor", "rows_projected"
+)
+_LR, _BETA1, _BETA2, _KAPPA, _SIGN = _places(Options._fields, *Options._fields)
+_FLOAT32, _BFLOAT16, _ = map(tl.constexpr, range(len(HELD_DTYPES)))
+_FLOOR = tl.constexpr(RADIUS_FLOOR)
+_ADAM_EPS = tl.constexpr(ADAM_EPS)
 
 
 def takes(tensor: ProjectedTensor) -> bool:
@@ -36,34 +54,34 @@ def takes(tensor: ProjectedTensor) -> bool:
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     """`∇γ(t)` of every tensor, as in [`eager.radius_gradients`], in two launches."""
-    table, blocks, starts = _plan(batch)
+    table, blocks, starts = plan(batch, _BLOCK_ELEMENTS)
     partials = torch.empty(len(blocks), device=table.device)
     _launch(_radius_gradient_kernel, len(blocks), table, blocks, partials, **_TILE)
     gradients = torch.empty(len(batch), device=table.device)
-    _launch(_sum_kernel, len(batch), starts, partials, gradients, BLOCK=128)
+    _launch(_sum_kernel, len(batch), starts, partials, gradients, **_REDUCTION)
     return gradients
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every tensor, as in [`eager.project`], in three launches."""
-    table, blocks, starts = _plan(batch)
+    table, blocks, starts = plan(batch, _BLOCK_ELEMENTS)
     if gradients is not None:
         group = batch[0].group
         beta1, beta2 = group["radius_betas"]
         sign = -1.0 if group.get("maximize", False) else 1.0
-        options = _constants(table.device, group["radius_lr"], beta1, beta2, group["kappa"], sign)
-        _launch(_learn_kernel, len(batch), table, gradients, options)
+        options = Options(group["radius_lr"], beta1, beta2, group["kappa"], sign)
+        _launch(_learn_kernel, len(batch), table, gradients, on_device(table.device, options))
     found, projected = _norms(table, blocks, largest, project=True)
-    known = found if largest is None else largest
-    _launch(_settle_kernel, len(batch), table, starts, known, projected, IS_WHOLE=largest is not None, BLOCK=128)
+    bounds = found if largest is None else largest
+    _launch(_settle_kernel, len(batch), table, starts, bounds, projected, IS_WHOLE=largest is not None, **_REDUCTION)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager.distances`], in two launches."""
-    table, blocks, starts = _plan(batch)
+    table, blocks, starts = plan(batch, _BLOCK_ELEMENTS)
     found, _ = _norms(table, blocks, None, project=False)
     largest = torch.empty(len(batch), device=table.device)
-    _launch(_max_kernel, len(batch), starts, found, largest, BLOCK=128)
+    _launch(_max_kernel, len(batch), starts, found, largest, **_REDUCTION)
     return largest
 
 
@@ -80,60 +98,12 @@ def _launch(kernel: Any, programs: int, *arguments: Tensor, **constants: Any) ->
         kernel[(programs,)](*arguments, **constants)
 
 
-def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
-    rows = tuple(_address(tensor) for tensor in batch)
-    device = batch[0].weight.device
-    return _on_device(device, rows), *_blocks(device, tuple(tensor.shape for tensor in batch))
-
-
-def _address(tensor: ProjectedTensor) -> tuple[int, ...]:
-    """Where a tensor is: `_FIELDS` numbers."""
-    layout = tensor.layout
-    if layout is None:
-        raise ValueError(f"the rows of {tensor.name} are not evenly spaced in memory")
-    gradient = 0 if tensor.grad is None else tensor.grad.data_ptr()
-    return (
-        *(tensor.weight.data_ptr(), tensor.held.data_ptr(), gradient, tensor.radius_row.data_ptr()),
-        *(HELD_DTYPES.index(tensor.held.dtype), tensor.shape[1]),
-        *(*layout.weight, *layout.held, *layout.gradient),
-        int(tensor.is_fragment),
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _on_device(device: torch.device, rows: tuple[tuple[int, ...], ...]) -> Tensor:
-    """A table for the kernels. It is sent again only if an address in it changed."""
-    table = torch.tensor(rows)
-    if device.type != "cuda":
-        return table
-    host = table.pin_memory()
-    table = host.to(device, non_blocking=True)
-    if torch.cuda.is_current_stream_capturing():
-        # Each replay of the graph copies again, from the same memory.
-        _CAPTURED.append((host, table))
-    return table
-
-
-@functools.lru_cache(maxsize=32)
-def _constants(device: torch.device, *values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=device)
-
-
-@functools.lru_cache(maxsize=32)
-def _blocks(device: torch.device, shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
-    """The blocks of rows, and for each tensor the number of its first block."""
-    blocks = blocks_of_rows(shapes, _BLOCK_ELEMENTS)
-    counts = Counter(number for number, _, _ in blocks)
-    starts = itertools.accumulate((counts[number] for number in range(len(shapes))), initial=0)
-    return torch.tensor(blocks, device=device).reshape(-1, 3), torch.tensor([*starts], device=device)
-
-
 @triton.jit
 def _load_held(address, held_type, offsets, mask):
     values = tl.zeros(offsets.shape, tl.float32)
-    if held_type == 0:
+    if held_type == _FLOAT32:
         values = tl.load(address.to(tl.pointer_type(tl.float32)) + offsets, mask, other=0.0)
-    elif held_type == 1:
+    elif held_type == _BFLOAT16:
         values = tl.load(address.to(tl.pointer_type(tl.bfloat16)) + offsets, mask, other=0.0).to(tl.float32)
     else:
         values = tl.load(address.to(tl.pointer_type(tl.float16)) + offsets, mask, other=0.0).to(tl.float32)
@@ -142,9 +112,9 @@ def _load_held(address, held_type, offsets, mask):
 
 @triton.jit
 def _store_held(address, held_type, offsets, values, mask):
-    if held_type == 0:
+    if held_type == _FLOAT32:
         tl.store(address.to(tl.pointer_type(tl.float32)) + offsets, values, mask)
-    elif held_type == 1:
+    elif held_type == _BFLOAT16:
         tl.store(address.to(tl.pointer_type(tl.bfloat16)) + offsets, values.to(tl.bfloat16), mask)
     else:
         tl.store(address.to(tl.pointer_type(tl.float16)) + offsets, values.to(tl.float16), mask)
@@ -152,13 +122,21 @@ def _store_held(address, held_type, offsets, values, mask):
 
 @triton.jit
 def _strides(tensor, field):
+    """How far apart rows and columns are: two fields, one after the other."""
     return tl.load(tensor + field), tl.load(tensor + field + 1)
+
+
+@triton.jit
+def _block(blocks):
+    """The tensor of this program's block, its first row and the row after its last one."""
+    block = blocks + _BLOCK_FIELDS * tl.program_id(0)
+    return tl.load(block), tl.load(block + 1), tl.load(block + 2)
 
 
 @triton.jit
 def _radius_row(table):
     """The state of the radius of this program's tensor."""
-    return tl.load(table + tl.program_id(0) * _FIELDS + 3).to(tl.pointer_type(tl.float32))
+    return tl.load(table + tl.program_id(0) * _FIELDS + _RADIUS).to(tl.pointer_type(tl.float32))
 
 
 @triton.jit
@@ -195,22 +173,20 @@ def _max_kernel(starts, values, maxima, BLOCK: tl.constexpr):
 
 @triton.jit
 def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr):
-    block = tl.program_id(0)
-    tensor = table + tl.load(blocks + 3 * block) * _FIELDS
-    first_row = tl.load(blocks + 3 * block + 1)
-    end_row = tl.load(blocks + 3 * block + 2)
-    weight = tl.load(tensor).to(tl.pointer_type(tl.float32))
-    held = tl.load(tensor + 1)
-    gradient = tl.load(tensor + 2).to(tl.pointer_type(tl.float32))
-    radius_row = tl.load(tensor + 3).to(tl.pointer_type(tl.float32))
-    held_type = tl.load(tensor + 4)
-    columns = tl.load(tensor + 5)
-    weight_row, weight_column = _strides(tensor, 6)
-    held_row, held_column = _strides(tensor, 8)
-    gradient_row, gradient_column = _strides(tensor, 10)
-    is_fragment = tl.load(tensor + 12) > 0
+    number, first_row, end_row = _block(blocks)
+    tensor = table + number * _FIELDS
+    weight = tl.load(tensor + _WEIGHT).to(tl.pointer_type(tl.float32))
+    held = tl.load(tensor + _HELD)
+    gradient = tl.load(tensor + _GRADIENT).to(tl.pointer_type(tl.float32))
+    radius_row = tl.load(tensor + _RADIUS).to(tl.pointer_type(tl.float32))
+    held_type = tl.load(tensor + _HELD_TYPE)
+    columns = tl.load(tensor + _COLUMNS)
+    weight_row, weight_column = _strides(tensor, _WEIGHT_ROW)
+    held_row, held_column = _strides(tensor, _HELD_ROW)
+    gradient_row, gradient_column = _strides(tensor, _GRADIENT_ROW)
+    is_fragment = tl.load(tensor + _IS_FRAGMENT) > 0
     radius = tl.load(radius_row)
-    at_floor = tl.load(radius_row + 4) > 0
+    at_floor = tl.load(radius_row + _AT_FLOOR) > 0
 
     total = tl.zeros((TILE_ROWS,), tl.float32)
     for start_row in range(first_row, end_row, TILE_ROWS):
@@ -233,36 +209,36 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
         # directions, whose rows have norm 1.
         norm = tl.where(is_fragment, radius, tl.minimum(norm + _FLOOR, radius))
         total += product / tl.where(at_floor, 1.0, norm)
-    tl.store(partials + block, tl.sum(total))
+    tl.store(partials + tl.program_id(0), tl.sum(total))
 
 
 @triton.jit
 def _learn_kernel(table, gradients, options):
     radius_row = _radius_row(table)
-    lr = tl.load(options)
-    beta1 = tl.load(options + 1)
-    beta2 = tl.load(options + 2)
-    kappa = tl.load(options + 3)
-    gradient = tl.load(gradients + tl.program_id(0)).to(tl.float64) * tl.load(options + 4)
+    lr = tl.load(options + _LR)
+    beta1 = tl.load(options + _BETA1)
+    beta2 = tl.load(options + _BETA2)
+    kappa = tl.load(options + _KAPPA)
+    gradient = tl.load(gradients + tl.program_id(0)).to(tl.float64) * tl.load(options + _SIGN)
     gradient = tl.where(gradient > 0, kappa * gradient, gradient)
 
     radius = tl.load(radius_row)
-    exp_avg = tl.load(radius_row + 1)
-    exp_avg_sq = tl.load(radius_row + 2)
-    step = tl.load(radius_row + 3) + 1
+    exp_avg = tl.load(radius_row + _EXP_AVG)
+    exp_avg_sq = tl.load(radius_row + _EXP_AVG_SQ)
+    step = tl.load(radius_row + _STEP) + 1
     new_exp_avg = beta1 * exp_avg + (1 - beta1) * gradient
     new_exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * gradient * gradient
     # In float64, so that 1 − βᵗ keeps its digits. β = 0 has no logarithm, and 1 for its correction.
     correction1 = 1 - tl.where(beta1 > 0, tl.exp(step * tl.log(tl.maximum(beta1, 1e-300))), 0.0)
     correction2 = 1 - tl.where(beta2 > 0, tl.exp(step * tl.log(tl.maximum(beta2, 1e-300))), 0.0)
-    new_radius = radius - lr * (new_exp_avg / correction1) / (tl.sqrt(new_exp_avg_sq / correction2) + 1e-8)
+    new_radius = radius - lr * (new_exp_avg / correction1) / (tl.sqrt(new_exp_avg_sq / correction2) + _ADAM_EPS)
 
     # A gradient that overflows changes nothing but the count.
     finite = new_exp_avg_sq.to(tl.float32) < float("inf")
     tl.store(radius_row, tl.where(finite, tl.maximum(new_radius.to(tl.float32), _FLOOR), radius))
-    tl.store(radius_row + 1, tl.where(finite, new_exp_avg.to(tl.float32), exp_avg))
-    tl.store(radius_row + 2, tl.where(finite, new_exp_avg_sq.to(tl.float32), exp_avg_sq))
-    tl.store(radius_row + 3, step)
+    tl.store(radius_row + _EXP_AVG, tl.where(finite, new_exp_avg.to(tl.float32), exp_avg))
+    tl.store(radius_row + _EXP_AVG_SQ, tl.where(finite, new_exp_avg_sq.to(tl.float32), exp_avg_sq))
+    tl.store(radius_row + _STEP, step)
 
 
 @triton.jit
@@ -276,20 +252,17 @@ def _project_kernel(
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
 ):
-    block = tl.program_id(0)
-    number = tl.load(blocks + 3 * block)
+    number, first_row, end_row = _block(blocks)
     tensor = table + number * _FIELDS
-    first_row = tl.load(blocks + 3 * block + 1)
-    end_row = tl.load(blocks + 3 * block + 2)
-    weight = tl.load(tensor).to(tl.pointer_type(tl.float32))
-    held = tl.load(tensor + 1)
-    held_type = tl.load(tensor + 4)
-    columns = tl.load(tensor + 5)
-    weight_row, weight_column = _strides(tensor, 6)
-    held_row, held_column = _strides(tensor, 8)
-    radius = tl.load(tl.load(tensor + 3).to(tl.pointer_type(tl.float32)))
+    weight = tl.load(tensor + _WEIGHT).to(tl.pointer_type(tl.float32))
+    held = tl.load(tensor + _HELD)
+    held_type = tl.load(tensor + _HELD_TYPE)
+    columns = tl.load(tensor + _COLUMNS)
+    weight_row, weight_column = _strides(tensor, _WEIGHT_ROW)
+    held_row, held_column = _strides(tensor, _HELD_ROW)
+    radius = tl.load(tl.load(tensor + _RADIUS).to(tl.pointer_type(tl.float32)))
     at_floor = radius <= _FLOOR
-    is_fragment = PROJECT and tl.load(tensor + 12) > 0
+    is_fragment = PROJECT and tl.load(tensor + _IS_FRAGMENT) > 0
     row_norm = tl.load(row_norms + number, is_fragment, other=0.0)
 
     block_largest = tl.zeros((TILE_ROWS,), tl.float32)
@@ -321,8 +294,8 @@ def _project_kernel(
                 _store_held(held, held_type, held_offsets, displacement / norm[:, None], mask)
         block_largest = tl.maximum(block_largest, tl.where(finite, norm, float("inf")))
         block_projected += outside.to(tl.float32)
-    tl.store(largest + block, tl.max(block_largest))
-    tl.store(projected + block, tl.sum(block_projected))
+    tl.store(largest + tl.program_id(0), tl.max(block_largest))
+    tl.store(projected + tl.program_id(0), tl.sum(block_projected))
 
 
 @triton.jit
@@ -332,5 +305,5 @@ def _settle_kernel(table, starts, largest, projected, IS_WHOLE: tl.constexpr, BL
     radius = tl.load(radius_row)
     clipped = tl.where(bound < float("inf"), tl.minimum(radius, bound), radius)
     tl.store(radius_row, tl.maximum(clipped, _FLOOR))
-    tl.store(radius_row + 4, (radius <= _FLOOR).to(tl.float32))
-    tl.store(radius_row + 5, _sum(starts, projected, BLOCK))
+    tl.store(radius_row + _AT_FLOOR, (radius <= _FLOOR).to(tl.float32))
+    tl.store(radius_row + _ROWS_PROJECTED, _sum(starts, projected, BLOCK))

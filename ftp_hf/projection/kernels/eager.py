@@ -1,14 +1,14 @@
 """The projection of any tensor, on any device, with torch's operations: what the fast kernels fall back to."""
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ftp_hf.projection import equations
-from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.tensor import ProjectedTensor
+
+from .driver import project_at_radii
 
 __all__ = ["distances", "project", "radius_gradients"]
 
@@ -35,14 +35,7 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
         gradients (`Tensor` or `None`): `∇γ(t)`, one value per tensor; `None` at the first step.
         largest (`Tensor`, *optional*): the largest row norm of each whole tensor, for tensors that are sharded.
     """
-    rows = [tensor.radius_row for tensor in batch]
-    radii = RadiusState.gather(rows)
-    if gradients is not None:
-        radii = radii.learned(gradients, batch[0].group)
-    known = itertools.repeat(None) if largest is None else largest
-    results = [_project(*arguments) for arguments in zip(batch, radii.radius, known, strict=False)]
-    found, projected = zip(*results, strict=True)
-    radii.settled(torch.stack(found) if largest is None else largest, torch.stack(projected)).scatter(rows)
+    project_at_radii(_project_rows, batch, gradients, largest)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
@@ -83,6 +76,12 @@ def _radius_gradient_of_block(
     result = _select(at_floor, (gradient * near).sum, off_floor)
     held.copy_(_select(at_floor, lambda: weight, lambda: held))
     return result
+
+
+def _project_rows(batch: Sequence[ProjectedTensor], radii: Tensor, largest: Tensor | None) -> tuple[Tensor, Tensor]:
+    norms = [None] * len(batch) if largest is None else largest
+    results = [_project(tensor, radius, norm) for tensor, radius, norm in zip(batch, radii, norms, strict=True)]
+    return torch.stack([found for found, _ in results]), torch.stack([projected for _, projected in results])
 
 
 def _project(tensor: ProjectedTensor, radius: Tensor, norm: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -8,33 +8,29 @@ from torch import Tensor
 from ftp_hf.projection import equations
 from ftp_hf.projection.low_rank import inner_products
 from ftp_hf.projection.low_rank_tensor import LowRankTensor
-from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.sharding import whole_tensors
+
+from .driver import project_at_radii
 
 __all__ = ["distances", "project", "radius_gradients"]
 
 
 def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:
     """`∇γ(t)` of every update, as in [`eager.radius_gradients`]."""
-    return torch.stack([_radius_gradient(*known) for known in zip(batch, _row_norms(batch), strict=True)])
+    return torch.stack(
+        [_radius_gradient(tensor, norms) for tensor, norms in zip(batch, _row_norms(batch), strict=True)]
+    )
 
 
 def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every update, as in [`eager.project`]."""
-    rows = [tensor.radius_row for tensor in batch]
-    radii = RadiusState.gather(rows)
-    if gradients is not None:
-        radii = radii.learned(gradients, batch[0].group)
-    results = [_project(*known) for known in zip(batch, _row_norms(batch), radii.radius, strict=True)]
-    found, projected = (torch.stack(values) for values in zip(*results, strict=True))
-    settled = radii.settled(found if largest is None else largest, projected)
     # The factors keep the direction at the floor, so that the update never has to rest at its anchor.
-    settled._replace(at_floor=torch.zeros_like(settled.at_floor)).scatter(rows)
+    project_at_radii(_project_rows, batch, gradients, largest, can_rest=False)
 
 
 def distances(batch: Sequence[LowRankTensor]) -> Tensor:
     """The largest row norm of each update, as in [`eager.distances`]."""
-    return torch.stack([_largest(norms) for norms in _row_norms(batch)])
+    return torch.stack([_max(norms) for norms in _row_norms(batch)])
 
 
 def _row_norms(batch: Sequence[LowRankTensor]) -> list[Tensor]:
@@ -54,14 +50,21 @@ def _radius_gradient(tensor: LowRankTensor, norms: Tensor) -> Tensor:
     return (sum(products[1:], products[0]) / norms.clamp(max=tensor.radius_state.radius)).sum()
 
 
+def _project_rows(batch: Sequence[LowRankTensor], radii: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor]:
+    results = [
+        _project(tensor, norms, radius) for tensor, norms, radius in zip(batch, _row_norms(batch), radii, strict=True)
+    ]
+    return torch.stack([found for found, _ in results]), torch.stack([projected for _, projected in results])
+
+
 def _project(tensor: LowRankTensor, norms: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     outside = equations.projected_rows(radius, norms)
     factors = torch.where(outside, radius / norms, 1)
     for rows in tensor.row_views():
         rows.mul_(factors.unsqueeze(2))
-    return _largest(norms), outside.sum().to(radius)
+    return _max(norms), outside.sum().to(radius)
 
 
-def _largest(norms: Tensor) -> Tensor:
+def _max(norms: Tensor) -> Tensor:
     """0-D; 0 where this process has no rows."""
     return torch.cat([norms.new_zeros(1), norms.flatten()]).max()

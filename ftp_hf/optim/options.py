@@ -1,0 +1,62 @@
+"""The options of the projection, which all optimizers share: their names, types and defaults."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+
+__all__ = ["DEFAULTS", "GROUP_OPTIONS", "Anchors", "GroupOptions", "ProjectionOptions", "group_options"]
+
+Anchors = Mapping[str, Tensor] | str | Path
+"""The pre-trained weights by parameter name, or the path of a checkpoint."""
+
+
+class GroupOptions(TypedDict, total=False):
+    """What an optimizer and each of its param groups may set; [`FTPAdamW`] says what it does."""
+
+    kappa: float
+    radius_lr: float
+    radius_betas: tuple[float, float]
+    exclude: Sequence[str]
+    transposed: Sequence[str]
+    anchor_device: str | None
+
+
+class ProjectionOptions(GroupOptions, total=False):
+    """What an optimizer may set; [`FTPAdamW`] says what it does."""
+
+    anchors: Anchors | None
+    low_rank: Sequence[LowRankUpdate]
+
+
+DEFAULTS: GroupOptions = {
+    "kappa": 1.0,
+    "radius_lr": 1e-2,
+    "radius_betas": (0.9, 0.999),
+    "exclude": (),
+    "transposed": (),
+    "anchor_device": None,
+}
+
+GROUP_OPTIONS = (*DEFAULTS, "project")
+"""The keys of a param group that are the projection's."""
+
+
+def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
+    """
+    What the param groups take from the options of their optimizer, where they say nothing themselves.
+
+    Args:
+        optimizer (`str`): what the error calls it.
+        options ([`ProjectionOptions`]): those that are given.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    for option in options.keys() - ProjectionOptions.__optional_keys__:
+        raise TypeError(f"{optimizer}.__init__() got an unexpected keyword argument {option!r}")
+    given = {option: value for option, value in options.items() if option in DEFAULTS}
+    return {**DEFAULTS, **given, "project": True}

@@ -1,0 +1,103 @@
+"""Which parameters take part in the projection."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ftp_hf.common.names import canonical_name, matches
+from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
+from ftp_hf.projection.tensor import ProjectedTensor
+
+from .masters import MASTER
+
+__all__ = ["DenseParameter", "Participants"]
+
+
+class DenseParameter(NamedTuple):
+    """A parameter that is projected itself."""
+
+    name: str
+    parameter: Tensor
+    group: dict[str, Any]
+    row_dim: int
+
+
+class Participants(NamedTuple):
+    """The parameters of an optimizer that are projected, themselves or as factors of an update."""
+
+    groups: Sequence[dict[str, Any]]
+    """The param groups."""
+    state: Mapping[Tensor, dict[str, Any]]
+    """The optimizer's."""
+    low_rank: tuple[LowRankUpdate, ...]
+    """The updates that may take part."""
+
+    def dense(self) -> Iterator[DenseParameter]:
+        """The dense parameters that are projected."""
+        factors = {factor for update in self.low_rank for factor in update.factors}
+        for number, group in enumerate(self.groups):
+            if not group["project"]:
+                continue
+            names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
+            # A dict, because torch only warns of a parameter that is twice in its group.
+            for parameter, name in dict(zip(group["params"], names, strict=True)).items():
+                if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
+                    row_dim = 1 if matches(name, group["transposed"]) else 0
+                    yield DenseParameter(canonical_name(name), parameter, group, row_dim)
+
+    def updates(self) -> tuple[LowRankUpdate, ...]:
+        """The low-rank updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""
+        named = self._named_parameters()
+        return tuple(update for update in self.low_rank if _takes_part(update, named))
+
+    def with_state(self) -> list[ProjectedTensor | LowRankTensor]:
+        """The tensors that have taken a step."""
+        dense = [tensor for tensor in self._dense_tensors() if tensor.has_state]
+        return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
+
+    def with_gradient(self) -> list[ProjectedTensor | LowRankTensor]:
+        """
+        The tensors that take part in this step.
+
+        Raises:
+            ValueError: a gradient is sparse, or some factors of an update have a gradient and some do not.
+        """
+        low_rank = [tensor for tensor in self._low_rank_tensors() if tensor.has_gradient]
+        dense = [tensor for tensor in self._dense_tensors() if tensor.grad is not None]
+        for tensor in dense:
+            if tensor.gradient.is_sparse:
+                raise ValueError(
+                    f"the gradient of {tensor.name} is sparse, and rows without a gradient have no radius gradient: "
+                    "create the embedding with sparse=False, or put it in a param group with project=False"
+                )
+        return [*low_rank, *dense]
+
+    def _dense_tensors(self) -> Iterator[ProjectedTensor]:
+        for name, parameter, group, row_dim in self.dense():
+            # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
+            state = self.state.get(parameter, {})
+            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim)
+
+    def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
+        if not self.low_rank:
+            return
+        named = self._named_parameters()
+        trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
+        for update in self.low_rank:
+            if _takes_part(update, named):
+                parameter, group = named[update.products[0].rows]
+                yield LowRankTensor.of(update, trained, self.state.get(parameter, {}), group)
+
+    def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
+        """Name → parameter and param group, of all parameters that have a name."""
+        return {
+            canonical_name(name): (parameter, group)
+            for group in self.groups
+            for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
+        }
+
+
+def _takes_part(update: LowRankUpdate, named: Mapping[str, tuple[Tensor, dict[str, Any]]]) -> bool:
+    groups = {product.rows: named[product.rows][1] for product in update.products}
+    return all(group["project"] and not matches(name, group["exclude"]) for name, group in groups.items())

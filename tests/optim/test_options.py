@@ -1,0 +1,42 @@
+"""The options that all optimizers share."""
+
+import re
+
+import pytest
+import torch
+
+from ftp_hf import FTP, FTPSGD, FTPAdamW, FTPArguments
+from ftp_hf.optim.options import DEFAULTS, ProjectionOptions
+
+MAKE = {
+    "FTPAdamW": FTPAdamW,
+    "FTPSGD": FTPSGD,
+    "FTP": lambda params, **options: FTP(torch.optim.AdamW(params), **options),
+}
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_misspelt_option_is_named(name):
+    with pytest.raises(TypeError, match=rf"{name}\.__init__\(\) got an unexpected keyword argument 'kapa'"):
+        MAKE[name]([torch.nn.Parameter(torch.ones(2))], kapa=0.5)
+
+
+def test_the_help_has_every_option_with_its_default():
+    for option in ProjectionOptions.__optional_keys__:
+        (entry,) = re.findall(rf"^        {option} \((.*?)\): ", FTPAdamW.__doc__, flags=re.MULTILINE | re.DOTALL)
+        default = DEFAULTS.get(option)
+        assert "*optional*" in entry
+        if default is not None and option != "radius_lr":
+            assert f"defaults to {default}" in entry
+    assert "radius_lr (`float`, *optional*, defaults to 1e-2)" in FTPAdamW.__doc__
+    assert DEFAULTS["radius_lr"] == 1e-2
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_groups_carry_the_defaults_and_flags_have_them(make):
+    (group,) = make([torch.nn.Parameter(torch.ones(2))]).param_groups
+    assert {option: group[option] for option in DEFAULTS} == DEFAULTS
+    flags = FTPArguments()
+    assert (flags.ftp_kappa, flags.ftp_radius_lr) == (DEFAULTS["kappa"], DEFAULTS["radius_lr"])
+    assert (flags.ftp_radius_beta1, flags.ftp_radius_beta2) == DEFAULTS["radius_betas"]
+    assert flags.ftp_anchor_device is DEFAULTS["anchor_device"]
