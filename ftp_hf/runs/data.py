@@ -3,9 +3,10 @@
 import dataclasses
 import re
 from typing import Any
-from ftp_hf.common.privacy import public_name
-from .summary import DataFacts
 
+from ftp_hf.common.privacy import public_name
+
+from .summary import DataFacts
 
 __all__ = ["data_facts"]
 

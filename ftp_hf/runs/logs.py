@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from .summary import LogRow
 
+from .summary import LogRow
 
 __all__ = ["log_rows", "measured"]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from .summary import Evaluation, RuleResult, RunSummary
 from ftp_hf.common.figures import is_share, main_metric
+
+from .summary import Evaluation, RuleResult, RunSummary
 
 __all__ = [
     "Figures",
