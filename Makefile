@@ -1,13 +1,37 @@
 PYTHON ?= python3
+LOWEST_PYTHON ?= 3.10
 VENV := .venv
 RUN := $(VENV)/bin/python
+LOWEST := build/lowest
+PYTEST := -m pytest -n 2 --dist loadfile
 RUNS := runs/demo
 SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
-.PHONY: demo cards test lint bench clean
+.DEFAULT_GOAL := help
+.PHONY: help lint test test-slow test-all test-lowest demo cards bench clean
 
-demo: $(VENV)/demo
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lint: $(VENV)/dev ## format, rules, types, and who may import whom
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+test: $(VENV)/dev ## the first tier: what launches no processes and trains no more than a few steps
+	OMP_NUM_THREADS=1 $(RUN) $(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/dev ## the second tier: the rest
+	OMP_NUM_THREADS=1 $(RUN) $(PYTEST) -m slow
+
+test-all: test test-slow ## both tiers
+
+test-lowest: $(LOWEST)/dev ## the first tier on the lowest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(PYTEST) -m "not slow"
+
+demo: $(VENV)/demo ## plain fine-tuning beside FTP on a small data set, three seeds each
 	$(RUN) examples/digits/data.py build/digits
 	for seed in $(SEEDS); do for method in plain ftp; do \
 		$(RUN) examples/image_classification.py --config examples/configs/digits_$$method.yaml \
@@ -15,21 +39,13 @@ demo: $(VENV)/demo
 	done; done
 	$(RUN) examples/compare_runs.py $(foreach method,plain ftp,$(foreach seed,$(SEEDS),$(RUNS)/$(method)-seed$(seed)))
 
-cards: demo
+cards: demo ## the model cards of the demo's runs
 	$(RUN) examples/make_card.py model_cards/digits-vit-ftp $(SEEDS:%=$(RUNS)/ftp-seed%) \
 		--plain $(SEEDS:%=$(RUNS)/plain-seed%) --before "python examples/digits/data.py build/digits"
 	$(RUN) examples/make_card.py model_cards/digits-vit-plain $(SEEDS:%=$(RUNS)/plain-seed%) \
 		--before "python examples/digits/data.py build/digits"
 
-test: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
-
-lint: $(VENV)/dev
-	$(RUN) -m ruff format --check
-	$(RUN) -m ruff check
-	$(RUN) -m mypy
-
-bench: $(VENV)/dev
+bench: $(VENV)/dev ## the time and memory of a step
 	$(RUN) benchmarks/step.py --models vit_b --contestants $(CONTESTANTS) --repetitions 10 --skip_first \
 		--output build/bench/step.json
 	$(RUN) benchmarks/memory.py --contestants $(CONTESTANTS) --repetitions 1 --output build/bench/memory.json
@@ -41,5 +57,10 @@ $(VENV)/demo $(VENV)/dev: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(@F)]"
 	touch $@
 
-clean:
+$(LOWEST)/dev: pyproject.toml $(VENV)/dev
+	$(VENV)/bin/uv venv --clear --python $(LOWEST_PYTHON) $(LOWEST)
+	$(VENV)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable ".[dev]"
+	touch $@
+
+clean: ## remove the environments, and what was built and run
 	rm -rf $(VENV) build runs

@@ -1,19 +1,21 @@
-"""The command `ftp-hf`: one function per subcommand, each with the parser of its arguments."""
+"""
+The command `ftp-hf`: one function per subcommand, each with the parser of its arguments.
 
+Each imports what it needs when it runs, so that help, the version and a misspelt word are answered at once.
+"""
+
+import importlib.metadata
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from huggingface_hub.utils.tqdm import disable_progress_bars
-from rich.console import Console
-from rich.table import Table
-
-from . import __version__
-from .hub.versions import Version, history, push_run, rollback
-from .runs.rules import check_summary, load_rules
-from .runs.summary import RunSummary
+if TYPE_CHECKING:
+    from ftp_hf.hub.versions import Version
+    from ftp_hf.runs.rules import Rule
+    from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["main"]
 
@@ -31,9 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr, and if `check`
             finds a broken rule. Arguments that cannot be used, such as bad rules, end the process with 2.
     """
-    options = _make_parser().parse_args(arguments)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _make_parser(words).parse_args(words)
     try:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
@@ -46,16 +47,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _make_parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
-    parser.add_argument("--version", action="version", version=f"ftp-hf {__version__}")
+class _Parser(ArgumentParser):
+    """Adds to an error what a misspelt command or option may have meant; argparse does so from Python 3.14 on, for commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.words: Sequence[str] = ()
+        self.commands: Mapping[str, ArgumentParser] = {}
+        self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{message}{self._suggestion()}")
+
+    def _suggestion(self) -> str:
+        command = self.words[0] if self.words else ""
+        if self.commands and command not in self.commands and not command.startswith("-"):
+            return _did_you_mean(command, self.commands)
+        parser = self.commands.get(command, self)
+        return "".join(
+            _did_you_mean(name, parser._option_string_actions)
+            for name in (word.partition("=")[0] for word in self.words)
+            if name.startswith("--") and not any(option.startswith(name) for option in parser._option_string_actions)
+        )
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _make_parser(words: Sequence[str]) -> ArgumentParser:
+    parser = _Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
+    parser.add_argument("--version", action="version", version=f"ftp-hf {importlib.metadata.version('ftp-hf')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_compare, _add_report, _add_check, _add_push, _add_rollback, _add_history):
         add(commands)
+    parser.commands = commands.choices
+    for each in (parser, *commands.choices.values()):
+        each.words = words
     return parser
 
 
-def _add_compare(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "compare",
         help="train and evaluate several methods alike",
@@ -68,7 +101,7 @@ def _add_compare(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.set_defaults(run=_compare)
 
 
-def _add_report(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_report(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "report",
         help="write the report of a comparison again",
@@ -78,7 +111,7 @@ def _add_report(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.set_defaults(run=_report)
 
 
-def _add_check(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_check(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "check",
         help="check a finished run against rules",
@@ -86,12 +119,12 @@ def _add_check(commands: "_SubParsersAction[ArgumentParser]") -> None:
         "anew: whoever replaces the model's weights has to evaluate them too. Exits with 1 if a rule is broken or cannot be "
         "checked, and with 2 if the rules or the results cannot be read.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=_loading(RunSummary.load), help="the run's output_dir")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=_loading(_load_run), help="the run's output_dir")
     _add_rules(parser, required=True)
     parser.set_defaults(run=_check)
 
 
-def _add_push(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_push(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "push",
         help="push a finished run to the Hub, as its next version",
@@ -110,7 +143,7 @@ def _add_push(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.set_defaults(run=_push)
 
 
-def _add_rollback(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_rollback(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "rollback",
         help="restore an earlier version",
@@ -122,7 +155,7 @@ def _add_rollback(commands: "_SubParsersAction[ArgumentParser]") -> None:
     parser.set_defaults(run=_rollback)
 
 
-def _add_history(commands: "_SubParsersAction[ArgumentParser]") -> None:
+def _add_history(commands: "_SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "history",
         help="list the versions and their figures",
@@ -137,8 +170,9 @@ def _add_repository(parser: ArgumentParser) -> None:
 
 
 def _compare(options: Namespace) -> None:
+    _quietly()
     try:
-        from .compare import ComparisonConfig, compare  # noqa: PLC0415
+        from ftp_hf.compare import ComparisonConfig, compare
     except ModuleNotFoundError as error:
         raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
     config = ComparisonConfig.load(options.config, options.model)
@@ -149,7 +183,7 @@ def _compare(options: Namespace) -> None:
 
 
 def _report(options: Namespace) -> None:
-    from .compare import ComparisonResults, write_report  # noqa: PLC0415
+    from ftp_hf.compare import ComparisonResults, write_report
 
     for file in write_report(ComparisonResults.load(options.folder), options.folder):
         print(file)
@@ -160,7 +194,7 @@ def _add_rules(parser: ArgumentParser, *, required: bool) -> None:
         "--rules",
         required=required,
         metavar="FILE",
-        type=_loading(load_rules),
+        type=_loading(_load_rules),
         help="a YAML file with rules that results.json has to meet: a list 'rules' such as '- ood/sketch >= 0.60'",
     )
 
@@ -177,7 +211,24 @@ def _loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
     return checked
 
 
+def _load_run(path: str) -> "RunSummary":
+    from ftp_hf.runs.summary import RunSummary
+
+    return RunSummary.load(path)
+
+
+def _load_rules(path: str) -> "list[Rule]":
+    from ftp_hf.runs.rules import load_rules
+
+    return load_rules(path)
+
+
 def _check(options: Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftp_hf.runs.rules import check_summary
+
     summary: RunSummary = options.run_dir
     results = check_summary(options.rules, summary)
     step = "" if summary.kept_step is None else f", the weights of step {summary.kept_step}"
@@ -196,6 +247,9 @@ def _check(options: Namespace) -> int:
 
 
 def _push(options: Namespace) -> None:
+    from ftp_hf.hub.versions import push_run
+
+    _quietly()
     _say(
         push_run(
             options.run_dir, options.repo_id, private=options.private, revision=options.revision, rules=options.rules
@@ -204,10 +258,19 @@ def _push(options: Namespace) -> None:
 
 
 def _rollback(options: Namespace) -> None:
+    from ftp_hf.hub.versions import rollback
+
+    _quietly()
     _say(rollback(options.repo_id, options.to, revision=options.revision))
 
 
 def _history(options: Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftp_hf.hub.versions import history
+
+    _quietly()
     table = Table(title=options.repo_id)
     for column in ("version", "date", "commit"):
         table.add_column(column, no_wrap=True)
@@ -218,5 +281,13 @@ def _history(options: Namespace) -> None:
     Console().print(table)
 
 
-def _say(version: Version) -> None:
+def _quietly() -> None:
+    """No bars of the Hub's client where nobody watches them."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
+def _say(version: "Version") -> None:
     print(f"{version.repo_id} {version.tag} ({version.commit[:8]}): {version.title}")
