@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
-from problems import clone, make_gradients, make_parameters, train
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from ftp_hf import FTPAdamW
 from ftp_hf.distance import ModelDistance, ParameterDistance, model_distance, parameter_distance
 from ftp_hf.pretrained.anchors import CheckpointAnchors
+from tests.support.problems import clone, make_gradients, make_parameters, train
 
 BERT = BertConfig(
     vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, num_labels=3

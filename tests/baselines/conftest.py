@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from runs import VOCABULARY, WIDTH, sentences
 from torch import nn
 from transformers import BertConfig, BertModel
+
+from tests.support.baselines import VOCABULARY, WIDTH, sentences
 
 
 @pytest.fixture(scope="session")

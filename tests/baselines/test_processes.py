@@ -1,8 +1,9 @@
 """Two processes with DDP train what one trains, and stay together."""
 
-import launch
 import pytest
 import torch
+
+from tests.support import launch
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import TPGMTrainer, load, make, train, weights
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ftp_hf.baselines import TPGM
 from ftp_hf.baselines.tpgm_trainer import held_out_rows
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import TPGMTrainer, load, make, train, weights
 
 
 class Linear(nn.Module):

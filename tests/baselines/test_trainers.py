@@ -3,7 +3,12 @@
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from runs import (
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, Trainer
+
+from ftp_hf.baselines import L2SPTrainerMixin
+from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import (
     HEAD,
     L2SPTrainer,
     LinearProbeTrainer,
@@ -15,11 +20,6 @@ from runs import (
     train,
     weights,
 )
-from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, Trainer
-
-from ftp_hf.baselines import L2SPTrainerMixin
-from ftp_hf.trainer.plain import PlainTrainer
 
 ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),

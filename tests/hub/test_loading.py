@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import HfApi
-from small_models import image, make_text_base, text, text_model, vision_model
-from small_runs import hashes, pushed
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.hub import push_run
+from tests.support.hub.models import image, make_text_base, text, text_model, vision_model
+from tests.support.hub.runs import hashes, pushed
 
-LOADER = Path(__file__).with_name("load_fresh.py")
+LOADER = Path(__file__).parents[1] / "support" / "hub" / "load_fresh.py"
 RUN_ONLY = {"training_args.bin", "trainer_state.json", "checkpoint-2", "runs"}
 
 

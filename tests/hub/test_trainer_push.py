@@ -5,14 +5,14 @@ import io
 import huggingface_hub.constants
 import pytest
 import torch
-from faults import answer, drop
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from small_models import make_text_base, text_model
-from small_runs import TOKENS, hashes, pushed, titles
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.hub import push_run
+from tests.support.hub.faults import answer, drop
+from tests.support.hub.models import make_text_base, text_model
+from tests.support.hub.runs import TOKENS, hashes, pushed, titles
 
 MODEL = {
     "README.md",

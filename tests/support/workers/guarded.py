@@ -1,0 +1,53 @@
+"""
+A guarded run that gets worse by the step, and differently on each process: `guarded.py TRAINER RUN`. Each process leaves
+RUN/outcome-RANK.pt.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+import ftp_hf
+from tests.support import process_groups
+from tests.support.workers.finetune_tiny import CONFIG
+
+kind, run = sys.argv[1], Path(sys.argv[2])
+tokens = torch.randint(5, 50, (16, 8), generator=torch.Generator().manual_seed(0))
+rows = [{"input_ids": row, "labels": int(row[1] > row[2])} for row in tokens]
+torch.manual_seed(1)
+trainer = getattr(ftp_hf, kind, getattr(transformers, kind, None))(
+    transformers.BertForSequenceClassification(CONFIG),
+    ftp_hf.FTPTrainingArguments(
+        str(run),
+        learning_rate=1e-3,
+        per_device_train_batch_size=2,
+        max_steps=8,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+    ),
+    train_dataset=rows,
+    eval_dataset=rows,
+)
+# The second process alone would have nothing to roll back to.
+rank = trainer.args.process_index
+trainer.compute_metrics = lambda _: {"accuracy": 1 - trainer.state.global_step / 10 - 0.3 * rank}
+called = []
+guard = ftp_hf.RobustnessGuard(
+    trainer, {"ood/same": rows}, ["ood_mean >= 0.5"], action="roll_back", on_broken=called.append
+)
+trainer.add_callback(guard)
+trainer.train()
+outcome = {
+    "restored_step": guard.restored_step,
+    "called": bool(called),
+    "weights": {name: weight.clone() for name, weight in trainer.model.state_dict().items()},
+}
+torch.save(outcome, run / f"outcome-{rank}.pt")
+process_groups.leave()

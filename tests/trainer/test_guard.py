@@ -1,0 +1,613 @@
+import json
+import logging
+import math
+import re
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from ftp_hf import (
+    FTPAdamW,
+    FTPTrainer,
+    FTPTrainingArguments,
+    ModelCardMixin,
+    RobustnessGuard,
+    RunSummary,
+    projected_optimizer,
+)
+from ftp_hf.cards.card import model_card
+from ftp_hf.cards.guard import guard_history
+from ftp_hf.checkpoints.whole import list_checkpoints
+from ftp_hf.common.records import plain
+from ftp_hf.runs.rules import check_rules
+from ftp_hf.runs.summary import GuardCheck, RuleResult
+from tests.support import launch
+from tests.support.markdown import cells, section
+
+CONFIG = BertConfig(
+    vocab_size=50,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=16,
+)
+# At the first evaluations both learn; from step 12 on all labels are wrong.
+RULES = {
+    FTPTrainer: ["id/test >= 0.6", "ood_mean >= pretrained"],
+    Trainer: ["id/test >= 0.8", "ood_mean >= pretrained"],
+}
+HALF = ["ood_mean >= 0.5"]
+BOTH = pytest.mark.parametrize("kind", [FTPTrainer, Trainer])
+
+
+def rows(seed, size, noise=0.0, wrong_from=None):
+    """Tokens of one of two ranges, by label, some replaced by any token."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % 2
+    tokens = torch.randint(5, 27, (size, 8), generator=generator) + 22 * labels[:, None]
+    replaced = torch.rand((size, 8), generator=generator) < noise
+    tokens = torch.where(replaced, torch.randint(5, 50, (size, 8), generator=generator), tokens)
+    if wrong_from is not None:
+        labels[wrong_from:] = 1 - labels[wrong_from:]
+    return [{"input_ids": row, "labels": int(label)} for row, label in zip(tokens, labels, strict=True)]
+
+
+SETS = {"id/test": rows(2, 40), "ood/noise": rows(3, 40, noise=0.3)}
+
+
+def accuracy(prediction):
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def make_trainer(kind, output_dir, *, model=None, callbacks=(), **options):
+    torch.manual_seed(1)
+    defaults = {
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+        "per_device_train_batch_size": 8,
+        "max_steps": 24,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    arguments = FTPTrainingArguments if issubclass(kind, FTPTrainer) else TrainingArguments
+    return kind(
+        model or BertForSequenceClassification(CONFIG),
+        arguments(str(output_dir), **{**defaults, **options}),
+        train_dataset=rows(0, 192, wrong_from=96),
+        eval_dataset=rows(1, 24),
+        compute_metrics=accuracy,
+        callbacks=list(callbacks),
+    )
+
+
+def guarded(kind, output_dir, *, rules=None, data=SETS, action="roll_back", guard_options=None, **options):
+    trainer = make_trainer(kind, output_dir, **options)
+    guard = RobustnessGuard(
+        trainer, data, RULES[kind] if rules is None else rules, action=action, **(guard_options or {})
+    )
+    trainer.add_callback(guard)
+    return trainer, guard
+
+
+def falling(trainer, guard):
+    """The accuracy is whatever the step says: a half at step 12."""
+    trainer.compute_metrics = lambda _: {"accuracy": 1 - trainer.state.global_step / 24}
+    return trainer, guard
+
+
+def written(folder):
+    return [json.loads(line) for line in (folder / "guard.jsonl").read_text().splitlines()]
+
+
+def weights(trainer):
+    return {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+class Remember(TrainerCallback):
+    """The weights of each evaluation."""
+
+    def __init__(self):
+        self.weights = {}
+
+    def on_evaluate(self, args, state, control, model=None, **_):  # noqa: ARG002
+        self.weights[state.global_step] = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+class KilledError(Exception):
+    pass
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):  # noqa: ARG002
+        if state.global_step == self.step:
+            raise KilledError
+
+
+@BOTH
+def test_a_run_that_degrades_is_stopped_and_rolled_back_bit_for_bit(kind, tmp_path, caplog):
+    seen = Remember()
+    broken = []
+    trainer, guard = guarded(kind, tmp_path, callbacks=[seen], guard_options={"on_broken": broken.append})
+    with caplog.at_level(logging.WARNING, logger="ftp_hf"):
+        trainer.train()
+
+    *met, last = guard.history
+    assert [check.step for check in guard.history] == list(range(0, last.step + 1, 4))
+    assert 12 < last.step < 24, "it was to learn, and then to unlearn"
+    assert trainer.state.global_step == last.step
+    assert all(check.action is None and all(result.passed for result in check.rules) for check in met)
+    assert (last.action, last.restored_step) == ("roll_back", met[-1].step)
+    assert guard.restored_step == last.step - 4
+    assert broken == [last]
+    assert f"step {last.step} breaks id/test" in caplog.text
+
+    good = tmp_path / f"checkpoint-{guard.restored_step}"
+    assert list_checkpoints(tmp_path) == [good], "what breaks the rules is no checkpoint"
+    assert_same(load_file(good / "model.safetensors"), weights(trainer))
+    assert_same(seen.weights[guard.restored_step], weights(trainer))
+    assert not torch.equal(seen.weights[last.step]["classifier.weight"], trainer.model.classifier.weight)
+    trainer.save_model(tmp_path / "saved")
+    assert_same(load_file(tmp_path / "saved" / "model.safetensors"), weights(trainer))
+    figures = {name: trainer.evaluate(dataset) for name, dataset in SETS.items()}
+    assert {name: found["eval_accuracy"] for name, found in figures.items()} == {
+        name: metrics["accuracy"] for name, metrics in met[-1].figures.items()
+    }
+    assert len(guard.history) == len(met) + 1, "an evaluation after the training is no check"
+    assert written(tmp_path) == [plain(check) for check in guard.history]
+
+
+@BOTH
+@pytest.mark.parametrize("killed_at", [6, 17])
+def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, tmp_path):
+    whole, guard = guarded(kind, tmp_path / "whole")
+    whole.train()
+
+    run = tmp_path / "run"
+    first, _ = guarded(kind, run, callbacks=[KillAt(killed_at)])
+    with pytest.raises(KilledError):
+        first.train()
+    if killed_at == 17:
+        # As if the kill had come after a later check, before its checkpoint was whole: the check has to be made again.
+        with (run / "guard.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 20, "figures": {}}) + "\n")
+
+    second, again = guarded(kind, run)
+    second.train(resume_from_checkpoint=True)
+    assert (run / "guard.jsonl").read_bytes() == (tmp_path / "whole" / "guard.jsonl").read_bytes()
+    assert again.history == guard.history
+    assert_same(weights(second), weights(whole))
+
+
+@BOTH
+def test_a_run_that_was_moved_and_resumed_finds_its_good_checkpoint(kind, tmp_path):
+    first, _ = guarded(kind, tmp_path / "run", callbacks=[KillAt(17)])
+    with pytest.raises(KilledError):
+        first.train()
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    # The Trainer's own restoring of callbacks makes new ones, without their arguments: it has to pass the guard by.
+    second, guard = guarded(kind, tmp_path / "moved", restore_callback_states_from_checkpoint=True)
+    second.train(resume_from_checkpoint=True)
+    assert guard.restored_step is not None
+    assert_same(
+        load_file(tmp_path / "moved" / f"checkpoint-{guard.restored_step}" / "model.safetensors"), weights(second)
+    )
+
+
+@BOTH
+def test_alert_goes_on_and_changes_nothing_of_the_training(kind, tmp_path):
+    alone = make_trainer(kind, tmp_path / "alone")
+    alone.train()
+    broken = []
+    trainer, guard = guarded(kind, tmp_path / "run", action="alert", guard_options={"on_broken": broken.append})
+    trainer.train()
+    assert_same(weights(trainer), weights(alone))
+    assert [check.step for check in guard.history] == [0, 4, 8, 12, 16, 20, 24]
+    assert broken == [check for check in guard.history if check.action == "alert"]
+    assert broken[-1].step == 24
+    assert guard.restored_step is None
+    assert list_checkpoints(tmp_path / "run") == [tmp_path / "run" / "checkpoint-24"]
+    assert written(tmp_path / "run") == [plain(check) for check in guard.history]
+    logged = [entry for entry in trainer.state.log_history if "guard_ood/noise_accuracy" in entry]
+    assert [entry["guard_ood/noise_accuracy"] for entry in logged] == [
+        check.figures["ood/noise"]["accuracy"] for check in guard.history
+    ]
+
+
+@BOTH
+def test_stop_ends_the_training_with_the_weights_as_they_are(kind, tmp_path):
+    seen = Remember()
+    trainer, guard = guarded(kind, tmp_path, action="stop", callbacks=[seen])
+    trainer.train()
+    last = guard.history[-1]
+    assert (last.action, last.restored_step, trainer.state.global_step) == ("stop", None, last.step)
+    assert last.step < 24
+    assert_same(weights(trainer), seen.weights[last.step])
+    assert list_checkpoints(tmp_path) == [tmp_path / f"checkpoint-{last.step - 4}"]
+
+
+@BOTH
+def test_the_last_good_checkpoint_outlives_the_rotation(kind, tmp_path):
+    class SaveMore(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):  # noqa: ARG002
+            control.should_save |= state.global_step in (13, 14, 15)
+
+    trainer, guard = falling(*guarded(kind, tmp_path, rules=HALF, save_total_limit=2, callbacks=[SaveMore()]))
+    trainer.train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-15", "checkpoint-12"]
+    assert guard.restored_step == 12
+    assert_same(load_file(tmp_path / "checkpoint-12" / "model.safetensors"), weights(trainer))
+
+
+@BOTH
+def test_nothing_to_roll_back_to_is_an_error(kind, tmp_path):
+    trainer, guard = guarded(kind, tmp_path, rules=["id/test >= 1.0", "id/test < 1.0"])
+    with pytest.raises(RuntimeError, match=r"step 4 breaks id/test.*nothing to roll back to.*eval_delay"):
+        trainer.train()
+    assert guard.restored_step is None
+    assert list_checkpoints(tmp_path) == []
+    assert [line.get("action") for line in written(tmp_path)] == [None, "roll_back"]
+
+
+def test_checks_begin_with_eval_delay(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, eval_delay=8)
+    trainer.train()
+    assert [check.step for check in guard.history][:3] == [0, 8, 12]
+
+
+def test_a_damaged_checkpoint_is_not_rolled_back_to(tmp_path):
+    class Damage(TrainerCallback):
+        def on_evaluate(self, args, state, control, **_):  # noqa: ARG002
+            if control.should_training_stop:
+                file = tmp_path / f"checkpoint-{state.best_global_step}" / "model.safetensors"
+                content = bytearray(file.read_bytes())
+                content[-1] ^= 1
+                file.write_bytes(content)
+
+    trainer, guard = guarded(FTPTrainer, tmp_path)
+    trainer.add_callback(Damage())
+    with pytest.raises(RuntimeError, match=r"cannot be rolled back to: the checksum of model\.safetensors differs"):
+        trainer.train()
+    assert guard.restored_step is None
+
+
+def test_a_projecting_optimizer_of_a_plain_trainer_lets_go_of_the_weights(tmp_path):
+    torch.manual_seed(1)
+    model = BertForSequenceClassification(CONFIG).bfloat16()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    trainer = make_trainer(Trainer, tmp_path, model=model)
+    trainer.optimizer = FTPAdamW(model.named_parameters(), lr=1e-2)
+    trainer.add_callback(seen := Remember())
+    guard = RobustnessGuard(trainer, SETS, ["id/test >= 0.6"], action="roll_back")
+    trainer.add_callback(guard)
+    trainer.train()
+    saved = load_file(tmp_path / f"checkpoint-{guard.restored_step}" / "model.safetensors")
+    assert_same(saved, weights(trainer))
+    optimizer = projected_optimizer(trainer.optimizer)
+    assert_same(optimizer.anchors(), before)
+    # A step that moves nothing by itself: masters left behind would put the broken weights back.
+    trainer.model(
+        **{name: torch.stack([torch.as_tensor(row[name]) for row in SETS["id/test"]]) for name in SETS["id/test"][0]}
+    ).loss.backward()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()
+    bad = seen.weights[guard.history[-1].step]
+    changed = [name for name, weight in saved.items() if not torch.equal(weight, bad[name])]
+    assert len(changed) > 10
+    assert not [name for name in changed if torch.equal(model.state_dict()[name], bad[name])]
+
+
+@BOTH
+@pytest.mark.parametrize(("end", "restored"), [(10, None), (14, 12)])
+def test_weights_after_the_last_evaluation_are_checked_too(kind, end, restored, tmp_path):
+    class StopAt(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):  # noqa: ARG002
+            control.should_training_stop = state.global_step == end
+
+    trainer, guard = falling(*guarded(kind, tmp_path, rules=HALF, callbacks=[StopAt()]))
+    trainer.train()
+    assert guard.history[-1].step == end
+    assert guard.restored_step == restored
+
+
+def test_epochs(tmp_path):
+    trainer, guard = guarded(
+        FTPTrainer, tmp_path, eval_strategy="epoch", save_strategy="epoch", max_steps=-1, num_train_epochs=2,
+        rules=["ood/noise >= 0.0"],
+    )  # fmt: skip
+    trainer.train()
+    assert [(check.step, check.epoch) for check in guard.history] == [(0, 0), (24, 1.0), (48, 2.0)]
+    assert guard.restored_step is None
+    assert_same(load_file(tmp_path / "checkpoint-48" / "model.safetensors"), weights(trainer))
+
+
+def test_a_second_training_keeps_the_pretrained_figures(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, max_steps=8)
+    trainer.train()
+    first = guard.history
+    trainer.train()
+    assert guard.history[0] == first[0]
+    assert [check.step for check in guard.history] == [0, 4, 8]
+    assert guard.history[1].figures != first[1].figures
+
+
+def test_metrics_that_are_not_finite_break_rules_and_are_valid_json(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, rules=["ood/noise >= 0.0"], action="alert", max_steps=4)
+    values = iter(
+        [0.5, 0.5, 0.5, math.nan, math.nan]
+    )  # id and ood before the first step; validation, id and ood at step 4
+    trainer.compute_metrics = lambda _: {"accuracy": next(values)}
+    trainer.train()
+    assert guard.history[-1].figures["ood/noise"]["accuracy"] is None
+    assert guard.history[-1].action == "alert"
+    lines = (tmp_path / "guard.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=pytest.fail) for line in lines] == written(tmp_path)
+    assert written(tmp_path)[-1]["rules"] == [
+        {"rule": "ood/noise >= 0.0", "passed": False, "why": "a figure is not finite"}
+    ]
+
+    resumed, again = guarded(FTPTrainer, tmp_path, rules=["ood/noise >= 0.0"], action="alert", max_steps=8)
+    resumed.train(resume_from_checkpoint=True)
+    assert again.history[:2] == guard.history
+    assert [check.action for check in again.history] == [None, "alert", None]
+
+
+def test_summary_and_card_tell_the_history(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, logging_steps=4)
+    trainer.train()
+    trainer.create_model_card()
+    summary = RunSummary.load(tmp_path)
+    assert summary.guard == guard.history
+    assert summary.kept_step == guard.restored_step
+    assert summary.results[0].metrics["loss"] == {
+        "42": next(
+            entry["eval_loss"]
+            for entry in trainer.state.log_history
+            if entry["step"] == guard.restored_step and "eval_loss" in entry
+        )
+    }
+    logged = next(
+        entry for entry in trainer.state.log_history if entry["step"] == guard.restored_step and "loss" in entry
+    )
+    assert max(known.radius for known in summary.projection.radii.values()) == logged["ftp_radius_max"]
+    told = section((tmp_path / "README.md").read_text(), "Guard")
+    last = guard.history[-1]
+    table = cells(told)
+    start = guard.history[0].figures["ood/noise"]["accuracy"]
+    assert table[0] == ["step", "`id/test >= 0.6`", f"`ood_mean >= pretrained` ({start:.4g})", "action"]
+    assert [row[0] for row in table[2:]] == [str(check.step) for check in guard.history[1:]]
+    assert table[-1][1] == f"{last.rules[0].value:.4g}, broken"
+    assert table[-1][-1] == f"training stopped, back to step {guard.restored_step}"
+    assert f"The weights are those of step {guard.restored_step}" in told
+
+
+def test_a_card_tells_of_alerts_and_of_none(tmp_path):
+    trainer, _ = falling(*guarded(FTPTrainer, tmp_path, rules=HALF, action="alert"))
+    trainer.train()
+    told = section(model_card(trainer.run_summary()).text, "Guard")
+    assert "at 6 evaluations" in told
+    assert "At 3 of them one was broken, the last time after step 24: ood_mean >= 0.5 (it is 0, against 0.5)." in told
+    assert "The weights are those" not in told
+    assert [row[-1] for row in cells(told)[2:]] == ["", "", "", "alert", "alert", "alert"]
+    summary = trainer.run_summary()
+    summary.guard = summary.guard[:3]
+    assert "All were met every time." in section(model_card(summary).text, "Guard")
+
+
+def test_a_long_history_is_thinned_but_for_what_was_broken():
+    checks = [
+        GuardCheck(step, rules=[RuleResult("id/test >= 0.5", passed=step != 7, value=0.4, threshold=0.5)])
+        for step in range(1, 101)
+    ]
+    checks[6].action = "alert"
+    steps = [int(row[0]) for row in cells(guard_history(checks))[2:]]
+    assert len(steps) <= 15
+    assert {7, 100} <= set(steps)
+
+
+def test_a_card_without_a_guard_has_no_section(tmp_path):
+    trainer = make_trainer(FTPTrainer, tmp_path, max_steps=1)
+    trainer.train()
+    trainer.create_model_card()
+    assert "Guard" not in (tmp_path / "README.md").read_text()
+
+
+def test_a_plain_trainer_with_cards_tells_the_history_too(tmp_path):
+    class PlainTrainer(ModelCardMixin, Trainer):
+        pass
+
+    trainer, guard = guarded(PlainTrainer, tmp_path, rules=["id/test >= 0.8"])
+    trainer.train()
+    summary = trainer.run_summary()
+    assert (summary.kept_step, summary.guard) == (guard.restored_step, guard.history)
+    assert summary.kept_step < trainer.state.global_step
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("pretrained")
+    BertModel(CONFIG).save_pretrained(path)
+    return path
+
+
+def test_a_new_head_has_no_pretrained_figures(encoder, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    trainer = make_trainer(FTPTrainer, tmp_path, model=model, max_steps=4)
+    for rule in ("ood_mean >= pretrained - 0.1", "forgetting <= 0.05"):
+        with pytest.raises(ValueError, match=r"classifier\.bias, classifier\.weight are new.*pretrained="):
+            RobustnessGuard(trainer, SETS, [rule])
+    RobustnessGuard(trainer, SETS, ["ood_mean >= 0.1"])
+
+    known = {"ood/noise": {"accuracy": 0.7}}
+    guard = RobustnessGuard(trainer, SETS, ["ood_mean >= pretrained - 0.1", "forgetting <= 0.05"], pretrained=known)
+    trainer.add_callback(guard)
+    trainer.train()
+    value = guard.history[-1].figures["ood/noise"]["accuracy"]
+    assert [result.value for result in guard.history[-1].rules] == [value, pytest.approx(0.7 - value)]
+    assert guard.history[-1].rules[0].threshold == pytest.approx(0.6)
+
+
+def test_an_adapter_starts_as_the_pretrained_model(encoder, tmp_path):
+    peft = pytest.importorskip("peft")
+    options = {"task_type": "SEQ_CLS", "target_modules": ["query"]}
+    model = BertForSequenceClassification(CONFIG)
+    model.save_pretrained(tmp_path / "whole")
+    known = BertForSequenceClassification.from_pretrained(tmp_path / "whole")
+    fresh = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    rules = ["ood_mean >= pretrained - 0.9"]
+    for base, head_is_new in ((known, False), (fresh, True)):
+        adapted = peft.get_peft_model(base, peft.LoraConfig(**options))
+        trainer = make_trainer(Trainer, tmp_path / "run", model=adapted, max_steps=4)
+        if head_is_new:
+            with pytest.raises(ValueError, match="are new"):
+                RobustnessGuard(trainer, SETS, rules)
+        else:
+            trainer.add_callback(guard := RobustnessGuard(trainer, SETS, rules))
+            trainer.train()
+            assert guard.history[-1].rules[0].passed
+
+
+def test_an_adapter_is_rolled_back_too(tmp_path):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"])
+    model = peft.get_peft_model(BertForSequenceClassification(CONFIG), config)
+    trainer, guard = falling(*guarded(Trainer, tmp_path, model=model, rules=HALF))
+    seen = Remember()
+    trainer.add_callback(seen)
+    trainer.train()
+    assert guard.restored_step == 12
+    assert_same(seen.weights[12], weights(trainer))
+    assert any(not torch.equal(weight, seen.weights[16][name]) for name, weight in weights(trainer).items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rules": ["ood/blur >= 0.5"]}, "there is no set ood/blur, only id/test, ood/noise"),
+        ({"rules": ["ood_mean >= 0.5"], "data": {"id/test": [1]}}, "there is no OOD set, only id/test"),
+        ({"rules": ["id/test => 0.5"]}, "is not understood"),
+        ({"rules": []}, "rules is empty"),
+        ({"data": {}}, "data is empty"),
+        ({"data": {"sketch": [1]}}, "'sketch' must be 'id/NAME', 'ood/NAME' or 'validation'"),
+        ({"data": {"ood/a:b": [1]}}, "'ood/a:b' must be"),
+        ({"data": {"id/test": []}}, "'id/test' is empty"),
+        ({"action": "rollback"}, "action must be one of alert, stop, roll_back, got 'rollback'"),
+        ({"guard_options": {"pretrained": {"id/test": {"accuracy": 0.5}}}}, "pretrained says nothing of ood/noise"),
+    ],
+)
+def test_what_cannot_be_guarded_is_refused(change, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        guarded(FTPTrainer, tmp_path, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eval_strategy": "no"}, "eval_strategy='no' never does"),
+        ({"save_strategy": "no"}, "save_strategy='no': set both to 'steps' or both to 'epoch'"),
+        ({"save_strategy": "epoch"}, "save_strategy='epoch': set both"),
+        ({"save_steps": 6}, "save_steps must be a multiple of eval_steps, got 6 and 4"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end"),
+        ({"metric_for_best_model": "loss"}, "metric_for_best_model"),
+        ({"rules": ["id/test:acuracy >= 0.5"]}, "the model has no acuracy on id/test, only loss, accuracy"),
+        ({"rules": ["id/test >= 50"]}, "accuracy is a share in [0, 1], not in percent: write 0.5"),
+        (
+            {"guard_options": {"pretrained": {"ood/noise": {"f1": 0.5}}}},
+            "pre-trained model has no accuracy on ood/noise",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(change, message, tmp_path):
+    trainer, _ = guarded(FTPTrainer, tmp_path, **change)
+    before = weights(trainer)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer.train()
+    assert_same(before, weights(trainer))
+    assert not (tmp_path / "guard.jsonl").exists()
+
+
+def test_one_guard_for_one_trainer(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path)
+    trainer.add_callback(RobustnessGuard(trainer, SETS, ["id/test >= 0.5"]))
+    with pytest.raises(ValueError, match="has 2 guards"):
+        trainer.train()
+    other = make_trainer(FTPTrainer, tmp_path)
+    other.add_callback(guard)
+    with pytest.raises(ValueError, match="made for another Trainer"):
+        other.train()
+
+
+def test_hyperparameter_search_is_refused(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path)
+    state = SimpleNamespace(is_hyper_param_search=True)
+    with pytest.raises(ValueError, match="hyper-parameter search"):
+        guard.on_train_begin(trainer.args, state, trainer.control)
+
+
+def test_resuming_a_run_that_had_no_guard(tmp_path):
+    make_trainer(FTPTrainer, tmp_path, max_steps=4).train()
+    trainer, _ = guarded(FTPTrainer, tmp_path)
+    with pytest.raises(ValueError, match="the pre-trained model has no accuracy on ood/noise"):
+        trainer.train(resume_from_checkpoint=True)
+    trainer, guard = guarded(FTPTrainer, tmp_path, rules=["id/test >= 0.6"])
+    trainer.train(resume_from_checkpoint=True)
+    assert [check.step for check in guard.history][:3] == [4, 8, 12]
+    assert guard.restored_step > 4
+
+
+def test_stricter_rules_on_resuming_judge_the_earlier_checkpoint_anew(tmp_path):
+    first, _ = guarded(FTPTrainer, tmp_path, rules=["id/test >= 0.0"], max_steps=8)
+    first.train()
+    assert first.state.best_global_step == 8
+    second, guard = guarded(FTPTrainer, tmp_path, rules=["id/test > 1.0"], max_steps=12)
+    with pytest.raises(RuntimeError, match="nothing to roll back to"):
+        second.train(resume_from_checkpoint=True)
+    assert not check_rules(guard.rules, guard.history[-1].figures, {})[0].passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["FTPTrainer", "Trainer"])
+def test_two_processes_roll_back_together(kind, tmp_path):
+    launch.run("guarded.py", kind, tmp_path, processes=2)
+    saved = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    for rank in range(2):
+        outcome = torch.load(tmp_path / f"outcome-{rank}.pt")
+        assert outcome["restored_step"] == 4
+        assert outcome["called"] == (rank == 0)
+        assert_same(saved, outcome["weights"])
+    assert [(check["step"], check.get("action")) for check in written(tmp_path)] == [
+        (0, None),
+        (2, None),
+        (4, None),
+        (6, "roll_back"),
+    ]
