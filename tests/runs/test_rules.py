@@ -2,13 +2,13 @@ import dataclasses
 import math
 
 import pytest
-from tests.support.markdown import cells, section
-from tests.support.summaries import make_summary
 
 from ftp_hf import load_rules
 from ftp_hf.cards.card import model_card
 from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
 from ftp_hf.runs.summary import Comparison, Evaluation
+from tests.support.markdown import cells, section
+from tests.support.summaries import make_summary
 
 FIGURES = {
     "validation": {"accuracy": 0.8, "loss": 0.5},

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import statistics
 
@@ -9,20 +8,11 @@ from ftp_hf import RunSummary, data_facts
 from ftp_hf.common.privacy import public_command, public_name, public_value
 from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import (
-    BaseModel,
     DataFacts,
-    Evaluation,
-    Hardware,
     LogRow,
-    ProjectionFacts,
-    RadiusFacts,
     combine,
 )
-
 from tests.support.summaries import make_summary
-
-
-
 
 
 def test_json_round_trip(tmp_path):

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ftp_hf.compare.report.write.labels import place, spread
-from ftp_hf.compare.report.write.radii import radius_grid
-from ftp_hf.compare.report.write.scatter import draw_scatter
-from ftp_hf.compare.report.write.tables import (
+from PIL import Image
+
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonResults, headline
+from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
+from ftp_hf.compare.report.labels import place, spread
+from ftp_hf.compare.report.radii import radius_grid
+from ftp_hf.compare.report.scatter import draw_scatter
+from ftp_hf.compare.report.tables import (
     Strong,
     matched_table,
     means_table,
@@ -19,12 +24,7 @@ from ftp_hf.compare.report.write.tables import (
     rules_table,
     sweep_table,
 )
-from ftp_hf.compare.report.write.write import escape_markdown, report_texts, write_report
-from PIL import Image
-
-from ftp_hf.cli import main
-from ftp_hf.compare import ComparisonResults, headline
-from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
+from ftp_hf.compare.report.write import escape_markdown, report_texts, write_report
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
 EVERYTHING = {

@@ -1,0 +1,10 @@
+"""
+What there is to tell of a finished run, as plain data, and the rules that it is held to. No torch: a report or a Hub
+needs none.
+"""
+
+from .data import data_facts
+from .rules import load_rules
+from .summary import DataFacts, RunSummary
+
+__all__ = ["DataFacts", "RunSummary", "data_facts", "load_rules"]

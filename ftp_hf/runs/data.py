@@ -1,0 +1,39 @@
+"""What a data set tells of itself."""
+
+import dataclasses
+import re
+from typing import Any
+from ftp_hf.common.privacy import public_name
+from .summary import DataFacts
+
+
+__all__ = ["data_facts"]
+
+_HUB_FILE = re.compile(r"hf://datasets/(?P<name>[^@/]+(?:/[^@/]+)?)@(?P<revision>[0-9a-f]{40})")
+
+
+def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **facts: Any) -> DataFacts:
+    """
+    What a data set tells of itself.
+
+    Args:
+        dataset (`Dataset`): of any kind; size, columns, and what `datasets` knows of its origin are read where it has them.
+        name (`str`): what the results call it.
+        kind (`str`): `"train"`, `"validation"`, `"id"` or `"ood"`.
+        source (`str`, *optional*): its name on the Hub, or a local path, of which the last part is kept. By default the
+            name on the Hub that `datasets` loaded it from.
+        **facts: fields of [`DataFacts`] that are known better.
+    """
+    known = DataFacts(name, kind)
+    if hasattr(dataset, "__len__"):
+        known.size = len(dataset)
+    known.columns = list(getattr(dataset, "column_names", None) or [])
+    info = getattr(dataset, "info", None)
+    found = next(filter(None, map(_HUB_FILE.match, getattr(info, "download_checksums", None) or {})), None)
+    if found:
+        known.source, known.on_hub, known.revision = found["name"], True, found["revision"]
+        known.config = getattr(info, "config_name", None)
+        known.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
+    elif source is not None:
+        known.source, known.on_hub = public_name(source)
+    return dataclasses.replace(known, **facts)
