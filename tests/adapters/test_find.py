@@ -10,14 +10,13 @@ from torch import nn
 from transformers import (
     BertForSequenceClassification,
     BitsAndBytesConfig,
-    GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
 )
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, adapter_options, restore_base_weights
-from tests.support.adapters import TINY_BERT, merged
+from tests.support.adapters import merged
+from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_llama_config
 
 peft = pytest.importorskip("peft")
 
@@ -29,9 +28,13 @@ LABELS = TOKENS[:, 0] % 2
 def bert(hidden_size=16):
     torch.manual_seed(0)
     # Without dropout, so that a loss is a function of the weights alone.
-    config = copy.deepcopy(TINY_BERT)
-    config.hidden_size, config.intermediate_size = hidden_size, 2 * hidden_size
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    config = tiny_bert_config(
+        vocab_size=30,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     return BertForSequenceClassification(config).double()
 
 
@@ -41,9 +44,7 @@ def bert_loss(model):
 
 def gpt2():
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=30, n_positions=16, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-    )
+    config = tiny_gpt2_config(vocab_size=30, n_positions=16, n_embd=16, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
     return GPT2LMHeadModel(config).double()
 
 
@@ -314,7 +315,7 @@ def test_trained_experts_of_xlora_are_left_to_the_plain_optimizer(caplog, tmp_pa
     # X-LoRA takes no adapters of models whose layers are elsewhere than Llama's.
     def llama():
         sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-        return LlamaForCausalLM(LlamaConfig(vocab_size=30, use_cache=False, **sizes))
+        return LlamaForCausalLM(tiny_llama_config(vocab_size=30, use_cache=False, **sizes))
 
     peft.get_peft_model(llama(), lora(target_modules=["q_proj"])).save_pretrained(tmp_path)
     config = peft.XLoraConfig("CAUSAL_LM", hidden_size=8, adapters={"0": str(tmp_path)}, use_trainable_adapters=True)

@@ -5,34 +5,17 @@ import logging
 
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import BertModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from ftp_hf import FTPAdamW, FTPTrainer, RunSummary, adapter_options, projected_optimizer
-from tests.support.adapters import TINY_BERT, merged
+from tests.support.adapters import merged
 from tests.support.trainers import arguments, load
 
 peft = pytest.importorskip("peft")
 
 CONFIG = peft.LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
 LORA = {f"bert.encoder.layer.{layer}.attention.self.{kind}.weight" for layer in (0, 1) for kind in ("query", "value")}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A pre-trained encoder on disk, without a classification head."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("pretrained")
-    BertModel(TINY_BERT).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    tokens = torch.randint(5, 30, (40, 8), generator=torch.Generator().manual_seed(0))
-    labels = (tokens[:, 1] > tokens[:, 2]).long()
-    return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
 
 
 def trainer_of(checkpoint, dataset, output_dir, *, config=CONFIG, trainer_class=FTPTrainer, **overrides):

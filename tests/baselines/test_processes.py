@@ -5,8 +5,9 @@ import torch
 
 from tests.support import launch
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_two_processes_train_what_one_trains(checkpoint, tmp_path):
     for processes in (1, 2):
         launch.run("train_baseline.py", "--checkpoint", checkpoint, "--output", tmp_path, processes=processes)

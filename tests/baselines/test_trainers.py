@@ -4,12 +4,13 @@ import pytest
 import torch
 from accelerate.utils import DistributedType
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, Trainer
+from transformers import BertForSequenceClassification, Trainer
 
 from ftp_hf.baselines import L2SPTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import (
     HEAD,
+    SIZES,
     L2SPTrainer,
     LinearProbeTrainer,
     SPDTrainer,
@@ -20,6 +21,7 @@ from tests.support.baselines import (
     train,
     weights,
 )
+from tests.support.models import tiny_bert_config
 
 ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),
@@ -199,7 +201,5 @@ def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(checkpoint, 
 
 
 def test_a_model_from_a_config_has_no_new_parameters(dataset, tmp_path):
-    model = BertForSequenceClassification(
-        BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    )
+    model = BertForSequenceClassification(tiny_bert_config(**SIZES))
     assert make(L2SPTrainer, model, dataset, tmp_path).anchors.keys() >= HEAD

@@ -21,7 +21,8 @@ from ftp_hf.checkpoints.whole import (
 )
 from ftp_hf.common.files import move_files, replacing
 from ftp_hf.common.folder import MANIFEST
-from tests.support.workers.finetune_tiny import CONFIG, make_trainer, resume, save_pretrained
+from tests.support.models import tiny_bert_config
+from tests.support.workers.finetune_tiny import make_trainer, resume
 
 MARKER = "checkpoint-is-incomplete.txt"
 
@@ -52,13 +53,6 @@ def flip_byte(path):
 
 def cut(path):
     os.truncate(path, path.stat().st_size - 1)
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained")
-    save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +209,7 @@ def test_shards_of_an_earlier_model_are_not_left(tmp_path, sizes):
     """`None` saves one file; the last model that was saved is the one that is loaded."""
     for seed, size in enumerate(sizes):
         torch.manual_seed(seed)
-        model = BertForSequenceClassification(CONFIG)
+        model = BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1))
         options = {} if size is None else {"max_shard_size": size}
         model.save_pretrained(tmp_path / "staging", **options)
         saved = {path.name for path in (tmp_path / "staging").iterdir()}

@@ -15,20 +15,15 @@ from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launch
 from digits.data import load_split, to_dataset
 from torch.distributed.fsdp import StateDictType
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    ViTConfig,
-    ViTForImageClassification,
-)
+from transformers import BertForSequenceClassification, ViTForImageClassification
 
 from ftp_hf import RunSummary
 from tests.support.launch import WORKERS, environment
+from tests.support.models import tiny_bert_config, tiny_vit_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIGS = {path.stem: path for path in sorted((EXAMPLES / "accelerate").glob("*.yaml"))}
 every_config = pytest.mark.parametrize("name", CONFIGS)
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def launched(name, *flags):
@@ -101,11 +96,11 @@ def test_fsdp2_is_what_the_processes_get(plugin):
 @pytest.mark.parametrize(
     ("flags", "model_class", "config", "layer"),
     [
-        ([], BertForSequenceClassification, BertConfig(vocab_size=8, **SMALL), "BertLayer"),
+        ([], BertForSequenceClassification, tiny_bert_config(), "BertLayer"),
         (
             ["--fsdp_transformer_layer_cls_to_wrap", "ViTLayer"],
             ViTForImageClassification,
-            ViTConfig(image_size=8, patch_size=4, **SMALL),
+            tiny_vit_config(),
             "ViTLayer",
         ),
     ],

@@ -9,9 +9,11 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from datasets import Dataset
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import ViTForImageClassification
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments
+from ftp_hf import FTPTrainer
+from tests.support import trainers
+from tests.support.models import tiny_vit_config
 from tests.support.problems import PROJECTED
 
 NAMES = ("FTPAdamW-fused", "FTPAdamW-foreach", "FTPSGD", "FTP-RAdam")
@@ -259,16 +261,7 @@ def test_clipping_spreads_a_nan_to_every_gradient_but_no_radius_moves(make, mode
 
 
 # The bias of a key does not change the attention: its gradient is rounding, which Adam would divide by itself.
-TINY_VIT = ViTConfig(
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=8,
-    patch_size=4,
-    qkv_bias=False,
-    num_labels=3,
-)
+TINY_VIT = tiny_vit_config(num_hidden_layers=1, qkv_bias=False, num_labels=3)
 
 
 @pytest.fixture
@@ -293,12 +286,8 @@ def train(make, vit, images, folder, **arguments):
         "per_device_train_batch_size": 8,
         "lr_scheduler_type": "constant",
         "train_sampling_strategy": "sequential",
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
     }
-    args = FTPTrainingArguments(output_dir=str(folder), **defaults | arguments)
+    args = trainers.arguments(folder, **{**defaults, **arguments})
     FTPTrainer(model, args, train_dataset=images, optimizers=(optimizer, None)).train()
     return model, optimizer
 

@@ -7,14 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    BertConfig,
     BertForSequenceClassification,
     BertModel,
     CLIPConfig,
     CLIPModel,
-    GPT2Config,
     GPT2LMHeadModel,
-    ViTConfig,
     ViTForImageClassification,
 )
 
@@ -22,13 +19,12 @@ from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained import anchors
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
+from tests.support.models import SIZES, tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.problems import clone, make_gradients, make_parameters, train, values
-
-TINY = {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
 
 
 def bert(**options):
-    return BertForSequenceClassification(BertConfig(**TINY, **options))
+    return BertForSequenceClassification(tiny_bert_config(**options))
 
 
 def nudge(model):
@@ -142,7 +138,7 @@ def test_a_task_model_finds_its_tensors_in_the_checkpoint_of_the_base_model_and_
     task.bert.save_pretrained(tmp_path / "base")
     task.save_pretrained(tmp_path / "task")
     pretrained = weights(task)
-    base = BertModel(BertConfig(**TINY))
+    base = BertModel(tiny_bert_config())
 
     optimizer = FTPAdamW(task.named_parameters(), anchors=tmp_path / "base", exclude=["classifier.*"])
     step(optimizer, task)
@@ -168,9 +164,9 @@ def test_a_shortened_name_that_two_tensors_share_is_nobodys(tmp_path):
 @pytest.mark.parametrize(
     "model",
     [
-        lambda: ViTForImageClassification(ViTConfig(**TINY, image_size=8, patch_size=4)),
-        lambda: CLIPModel(CLIPConfig(text_config=TINY, vision_config={**TINY, "image_size": 8, "patch_size": 4})),
-        lambda: GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2)),
+        lambda: ViTForImageClassification(tiny_vit_config()),
+        lambda: CLIPModel(CLIPConfig(text_config=SIZES, vision_config={**SIZES, "image_size": 8, "patch_size": 4})),
+        lambda: GPT2LMHeadModel(tiny_gpt2_config()),
     ],
     ids=["ViT", "CLIP", "GPT-2"],
 )
@@ -183,7 +179,7 @@ def test_tensors_that_save_pretrained_renames_are_found(model, tmp_path):
 
 
 def test_the_old_spelling_of_layer_norms_is_found(tmp_path):
-    model = BertModel(BertConfig(**TINY))
+    model = BertModel(tiny_bert_config())
     model.save_pretrained(tmp_path)
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
@@ -196,7 +192,7 @@ def test_the_old_spelling_of_layer_norms_is_found(tmp_path):
 
 
 def test_tied_weights_are_found_under_the_name_that_was_saved(tmp_path):
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=6, n_embd=8, n_layer=1, n_head=2))
+    model = GPT2LMHeadModel(tiny_gpt2_config())
     model.save_pretrained(tmp_path)
     pretrained = weights(model)
     nudge(model)

@@ -8,7 +8,7 @@ import pytest
 from tests.support import launch
 from tests.support.trajectories import MANIFEST, TOLERANCE
 
-slow = pytest.mark.slow
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,6 @@ def stepped(tmp_path_factory):
     return run
 
 
-@slow
 @pytest.mark.parametrize(("processes", "count"), [(2, len(MANIFEST)), (4, 2)])
 def test_golden_trajectories_in_shards(stepped, processes, count):
     for rank in stepped(processes):
@@ -34,7 +33,6 @@ def test_golden_trajectories_in_shards(stepped, processes, count):
             assert error < TOLERANCE[MANIFEST[name]["dtype"]], name
 
 
-@slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_shards_take_the_steps_of_the_whole(stepped, processes):
     first, *_ = ranks = stepped(processes)
@@ -50,7 +48,6 @@ def test_shards_take_the_steps_of_the_whole(stepped, processes):
     assert any(difference["at_floor"] for difference in first["optimizers"].values())
 
 
-@slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_a_step_has_one_collective(stepped, processes):
     for rank in stepped(processes):
@@ -60,14 +57,12 @@ def test_a_step_has_one_collective(stepped, processes):
             assert set(others) == {1}
 
 
-@slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_what_a_process_sends_is_16_bytes_a_tensor(stepped, processes):
     for rank in stepped(processes):
         assert rank["sent"] == {"tensors": rank["sent"]["tensors"], "bytes": 16 * rank["sent"]["tensors"]}
 
 
-@slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_tensors_are_gathered_together(stepped, processes):
     for rank in stepped(processes):
@@ -75,13 +70,11 @@ def test_tensors_are_gathered_together(stepped, processes):
         assert rank["gathered"] == {"equal": True, "tensors": 24, "collectives": 2}
 
 
-@slow
 def test_an_overflow_on_one_process_skips_the_step_on_all(stepped):
     for rank in stepped(2):
         assert rank["scaled_steps"] == [True, True, False, True]
 
 
-@slow
 def test_shardings_that_cut_rows_are_refused(stepped):
     refusals = stepped(2)[0]["refusals"]
     assert "w is sharded as (Shard(dim=1),): its rows (output units) are dimension 0" in refusals["columns"]

@@ -2,18 +2,7 @@
 
 import copy
 
-from transformers import BertConfig
-
-__all__ = ["TINY_BERT", "merged"]
-
-TINY_BERT = BertConfig(
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=16,
-)
+__all__ = ["merged"]
 
 
 def merged(model):

@@ -2,12 +2,20 @@
 
 import torch
 from datasets import Dataset
-from transformers import BertForSequenceClassification, TrainingArguments
+from transformers import TrainingArguments
 
 from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support import trainers
 
-VOCABULARY, WIDTH = 30, 8
+VOCABULARY = 30
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8,
+}
 HEAD = {"classifier.weight", "classifier.bias"}
 
 
@@ -35,25 +43,14 @@ def sentences(count, seed):
 
 def load(checkpoint, **options):
     with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = BertForSequenceClassification.from_pretrained(checkpoint, num_labels=2, **options)
+        model = trainers.load(checkpoint, **options)
     model.accepts_loss_kwargs = False  # or its loss is multiplied by the accumulation steps (transformers#47688)
     return model
 
 
 def arguments(output_dir, **overrides):
-    options = {
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 4,
-        "max_steps": 8,
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
-    return TrainingArguments(output_dir=str(output_dir), **{**options, **overrides})
+    options = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_strategy": "no"}
+    return trainers.arguments(output_dir, TrainingArguments, **{**options, **overrides})
 
 
 def make(trainer_class, model, dataset, output_dir, method=None, **overrides):

@@ -5,17 +5,18 @@ import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
-from transformers import BertConfig, BertModel, BertTokenizerFast, ViTConfig, ViTImageProcessor, ViTModel
+from transformers import ViTImageProcessor, ViTModel
+
+from tests.support.models import save_bert, tiny_vit_config
 
 LABELS = ["dark", "light"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "song", "is", "good", "fine", "bad", "poor"]
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def make_images(folder):
     """A ViT, and images that are darker or lighter than grey."""
     torch.manual_seed(0)
-    ViTModel(ViTConfig(image_size=8, patch_size=4, **SIZES), add_pooling_layer=False).save_pretrained(folder / "model")
+    ViTModel(tiny_vit_config(), add_pooling_layer=False).save_pretrained(folder / "model")
     ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(folder / "model")
     features = Features({"image": Image(), "label": ClassLabel(names=LABELS)})
     for name, rows, shift in [("train", 32, 0), ("validation", 16, 0), ("test", 24, 0), ("pale", 24, 40)]:
@@ -31,10 +32,7 @@ def make_images(folder):
 
 def make_texts(folder):
     """A BERT with its tokenizer, and sentences that praise or blame."""
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **SIZES)).save_pretrained(folder / "model")
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "model")
+    save_bert(folder / "model", words=WORDS)
     features = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
     for name, subject, rows in [
         ("train", "film", 32),

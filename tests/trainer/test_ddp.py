@@ -14,18 +14,15 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
-    BertModel,
-    BertTokenizerFast,
 )
 
 from ftp_hf import RunSummary
 from tests.support import launch
+from tests.support.models import save_bert
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS, BATCH = 30, 40
 
-slow = pytest.mark.slow
 several = pytest.mark.parametrize("processes", [2, 4])
 
 
@@ -44,7 +41,7 @@ def finetuned(tmp_path_factory):
     return run
 
 
-@slow
+@pytest.mark.slow
 @several
 def test_every_step_saw_the_rows_of_one_process(finetuned, processes):
     (one,), ranks = finetuned(1), finetuned(processes)
@@ -56,7 +53,7 @@ def test_every_step_saw_the_rows_of_one_process(finetuned, processes):
     assert all(set(rank["items"]) == {BATCH} for rank in [one, *ranks])
 
 
-@slow
+@pytest.mark.slow
 @several
 def test_weights_radii_and_losses_are_those_of_one_process(finetuned, processes):
     (one,), ranks = finetuned(1), finetuned(processes)
@@ -76,7 +73,7 @@ def test_weights_radii_and_losses_are_those_of_one_process(finetuned, processes)
         assert not torch.equal(anchor, one["weights"][name]), name
 
 
-@slow
+@pytest.mark.slow
 @several
 def test_the_processes_have_the_same_weights_radii_and_anchors_bit_for_bit(finetuned, processes):
     first, *others = finetuned(processes)
@@ -88,7 +85,7 @@ def test_the_processes_have_the_same_weights_radii_and_anchors_bit_for_bit(finet
         assert rank["rows"] != first["rows"]
 
 
-@slow
+@pytest.mark.slow
 @several
 def test_the_optimizers_step_has_no_collectives(finetuned, processes):
     for rank in finetuned(processes):
@@ -103,7 +100,7 @@ def accuracy(folder, model, inputs, labels):
     return (predictions == torch.tensor(labels)).double().mean().item()
 
 
-@slow
+@pytest.mark.slow
 def test_image_example_on_two_processes(tmp_path):
     for split in ("train", "test"):
         to_dataset(*load_split(split)).to_parquet(tmp_path / f"{split}.parquet")
@@ -128,24 +125,10 @@ def test_image_example_on_two_processes(tmp_path):
 def bert(tmp_path):
     """A tiny encoder and its tokenizer."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "book", "very"]
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        initializer_range=0.2,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return save_bert(tmp_path / "bert", words=words, initializer_range=0.2)
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True], ids=["DDP", "FSDP2"])
 def test_text_example_on_two_processes(bert, tmp_path, sharded):
     degrees, words, things = ("", "very "), ("bad", "good"), ("film", "book")

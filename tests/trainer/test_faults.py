@@ -9,19 +9,12 @@ import torch
 
 from ftp_hf.checkpoints.whole import find_damage, list_checkpoints
 from tests.support import launch
-from tests.support.workers.finetune_tiny import OUTCOME, make_trainer, outcome, resume, save_pretrained
+from tests.support.workers.finetune_tiny import OUTCOME, make_trainer, outcome, resume
 
 pytestmark = pytest.mark.slow
 
 WORKER = "finetune_tiny.py"
 CUT_SHORT = "its save was cut short (checksums.json is missing)"
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained")
-    save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

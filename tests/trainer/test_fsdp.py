@@ -9,7 +9,7 @@ import torch
 from tests.support import launch
 
 STEPS, BATCH = 30, 40
-slow = pytest.mark.slow
+pytestmark = pytest.mark.slow
 several = pytest.mark.parametrize("processes", [2, 4])
 
 
@@ -45,7 +45,6 @@ def assert_equal(actual, expected):
         torch.testing.assert_close(actual[part], expected[part], rtol=0, atol=0)
 
 
-@slow
 @several
 def test_weights_radii_and_anchors_are_those_of_one_process(finetuned, processes):
     _, (one,) = finetuned(1)
@@ -56,7 +55,6 @@ def test_weights_radii_and_anchors_are_those_of_one_process(finetuned, processes
         assert_equal(rank, ranks[0])
 
 
-@slow
 @several
 def test_a_step_has_one_collective(finetuned, processes):
     _, ranks = finetuned(processes, *SHARDED[processes])
@@ -65,7 +63,6 @@ def test_a_step_has_one_collective(finetuned, processes):
         assert rank["collectives_of_steps"] == [2] + [1] * (STEPS - 1)
 
 
-@slow
 @several
 def test_the_state_of_a_process_is_its_share(finetuned, processes):
     _, (one,) = finetuned(1)
@@ -77,7 +74,6 @@ def test_the_state_of_a_process_is_its_share(finetuned, processes):
     assert sum(rank["state_bytes"] for rank in ranks) == one["state_bytes"] + (processes - 1) * repeated
 
 
-@slow
 @pytest.mark.parametrize(("processes", "then"), [(2, 4), (4, 2)])
 def test_another_number_of_processes_goes_on(finetuned, processes, then):
     folder, uninterrupted = finetuned(processes, *SHARDED[processes])
@@ -88,7 +84,6 @@ def test_another_number_of_processes_goes_on(finetuned, processes, then):
         assert_same_training(rank, uninterrupted[0], weights=2e-6, radii=1e-5)
 
 
-@slow
 @pytest.mark.parametrize(
     ("processes", "damaged"), [(2, "optimizer.bin"), (4, "optimizer_0/__1_0.distcp")], ids=["full", "shard"]
 )
@@ -107,7 +102,6 @@ def test_past_a_truncated_shard_the_run_is_the_uninterrupted_one_bit_for_bit(fin
         assert_equal(rank, expected)
 
 
-@slow
 def test_tied_weights_and_weights_that_stay_gathered(finetuned):
     _, (one,) = finetuned(1, "--tied")
     _, ranks = finetuned(2, "--tied", "--fsdp", "full", "--keep_gathered")
@@ -117,7 +111,6 @@ def test_tied_weights_and_weights_that_stay_gathered(finetuned):
         assert_same_training(rank, one, weights=1e-5, radii=1e-4)
 
 
-@slow
 def test_bfloat16_policy(finetuned):
     _, (one,) = finetuned(1, "--bf16")
     _, ranks = finetuned(2, "--bf16", "--fsdp", "full")
@@ -128,7 +121,6 @@ def test_bfloat16_policy(finetuned):
         assert_equal(rank, ranks[0])
 
 
-@slow
 @pytest.mark.parametrize("flags", [(), ("--fsdp", "full")], ids=["ddp", "fsdp"])
 def test_adapters(finetuned, flags):
     _, (one,) = finetuned(1, "--lora", steps=12)

@@ -7,49 +7,20 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (
-    BertConfig,
     BertModel,
-    GPT2Config,
     GPT2LMHeadModel,
     Trainer,
     TrainingArguments,
-    ViTConfig,
     ViTForImageClassification,
 )
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
 from ftp_hf.pretrained.loading import load_weights
+from tests.support.models import tiny_gpt2_config, tiny_vit_config
 from tests.support.trainers import arguments, load
 
 HEAD = ["classifier.weight", "classifier.bias"]
-TINY_VIT = ViTConfig(
-    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4
-)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A pre-trained encoder on disk, without a classification head."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-    )
-    path = tmp_path_factory.mktemp("pretrained")
-    BertModel(config).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(5, 50, (40, 8), generator=generator)
-    labels = (tokens[:, 1] > tokens[:, 2]).long()
-    return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
+TINY_VIT = tiny_vit_config(num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +369,7 @@ def test_model_init_and_hyperparameter_search(checkpoint, dataset, tmp_path):
     assert_anchored_at(trainer, checkpoint)
 
 
+@pytest.mark.slow
 def test_torch_compile(checkpoint, dataset, tmp_path):
     trainer = train(checkpoint, dataset, tmp_path, torch_compile_backend="aot_eager", max_steps=2)
     assert_anchored_at(trainer, checkpoint)
@@ -416,7 +388,7 @@ def test_mixin_needs_two_lines_and_no_options(checkpoint, dataset, tmp_path):
 
 def test_gpt2_rows_are_output_units(tmp_path):
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    model = GPT2LMHeadModel(tiny_gpt2_config())
     model.save_pretrained(tmp_path / "pretrained")
     model = GPT2LMHeadModel.from_pretrained(tmp_path / "pretrained")
     tokens = torch.randint(0, 20, (16, 6)).tolist()

@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import (
-    BertConfig,
     BertForSequenceClassification,
-    BertModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -34,15 +32,10 @@ from ftp_hf.runs.rules import check_rules
 from ftp_hf.runs.summary import GuardCheck, RuleResult
 from tests.support import launch
 from tests.support.markdown import cells, section
+from tests.support.models import tiny_bert_config
+from tests.support.trainers import arguments
 
-CONFIG = BertConfig(
-    vocab_size=50,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=16,
-)
+CONFIG = tiny_bert_config(num_hidden_layers=1)
 # At the first evaluations both learn; from step 12 on all labels are wrong.
 RULES = {
     FTPTrainer: ["id/test >= 0.6", "ood_mean >= pretrained"],
@@ -84,14 +77,12 @@ def make_trainer(kind, output_dir, *, model=None, callbacks=(), **options):
         "save_strategy": "steps",
         "save_steps": 4,
         "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
+        "logging_steps": 500,
     }
-    arguments = FTPTrainingArguments if issubclass(kind, FTPTrainer) else TrainingArguments
+    arguments_class = FTPTrainingArguments if issubclass(kind, FTPTrainer) else TrainingArguments
     return kind(
         model or BertForSequenceClassification(CONFIG),
-        arguments(str(output_dir), **{**defaults, **options}),
+        arguments(output_dir, arguments_class, **{**defaults, **options}),
         train_dataset=rows(0, 192, wrong_from=96),
         eval_dataset=rows(1, 24),
         compute_metrics=accuracy,
@@ -451,16 +442,8 @@ def test_a_plain_trainer_with_cards_tells_the_history_too(tmp_path):
     assert summary.kept_step < trainer.state.global_step
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("pretrained")
-    BertModel(CONFIG).save_pretrained(path)
-    return path
-
-
-def test_a_new_head_has_no_pretrained_figures(encoder, tmp_path):
-    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
+def test_a_new_head_has_no_pretrained_figures(pretrained, tmp_path):
+    model = BertForSequenceClassification.from_pretrained(pretrained, num_labels=2)
     trainer = make_trainer(FTPTrainer, tmp_path, model=model, max_steps=4)
     for rule in ("ood_mean >= pretrained - 0.1", "forgetting <= 0.05"):
         with pytest.raises(ValueError, match=r"classifier\.bias, classifier\.weight are new.*pretrained="):
@@ -476,13 +459,13 @@ def test_a_new_head_has_no_pretrained_figures(encoder, tmp_path):
     assert guard.history[-1].rules[0].threshold == pytest.approx(0.6)
 
 
-def test_an_adapter_starts_as_the_pretrained_model(encoder, tmp_path):
+def test_an_adapter_starts_as_the_pretrained_model(pretrained, tmp_path):
     peft = pytest.importorskip("peft")
     options = {"task_type": "SEQ_CLS", "target_modules": ["query"]}
     model = BertForSequenceClassification(CONFIG)
     model.save_pretrained(tmp_path / "whole")
     known = BertForSequenceClassification.from_pretrained(tmp_path / "whole")
-    fresh = BertForSequenceClassification.from_pretrained(encoder, num_labels=2)
+    fresh = BertForSequenceClassification.from_pretrained(pretrained, num_labels=2)
     rules = ["ood_mean >= pretrained - 0.9"]
     for base, head_is_new in ((known, False), (fresh, True)):
         adapted = peft.get_peft_model(base, peft.LoraConfig(**options))

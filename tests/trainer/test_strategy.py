@@ -8,9 +8,7 @@ from accelerate.utils import DistributedType
 
 from ftp_hf.trainer.strategy import check_strategy
 from tests.support import launch
-from tests.support.workers.finetune_tiny import save_pretrained
-
-slow = pytest.mark.slow
+from tests.support.models import save_bert
 
 
 @pytest.fixture(scope="module")
@@ -18,20 +16,20 @@ def said(tmp_path_factory):
     """What each of two processes was told, by the situation."""
     folder = tmp_path_factory.mktemp("misfits")
     for seed, name in enumerate(("pretrained", "other")):
-        save_pretrained(folder / name, seed)
+        save_bert(folder / name, seed=seed, num_hidden_layers=1)
     launch.run("misfits.py", folder / "pretrained", folder / "other", folder, processes=2)
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second, "all processes are told the same"
     return first
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", ["fitting", "fsdp"])
 def test_processes_that_fit_train(said, situation):
     assert said[situation] is None
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("situation", "reason"),
     [
@@ -46,30 +44,30 @@ def test_processes_that_would_project_differently_stop(said, situation, reason):
     )
 
 
-@slow
+@pytest.mark.slow
 def test_under_ddp_the_weights_of_the_first_process_count(said):
     assert said["weights under DDP"] is None
 
 
-@slow
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", ["nan", "inf", "nan under FSDP2"])
 def test_a_loss_that_is_not_finite_on_one_process_ends_the_run_on_all(said, situation):
     assert said[situation].startswith("FloatingPointError: training diverged: after 3 steps the weights of bert.")
 
 
-@slow
+@pytest.mark.slow
 def test_lost_weights_are_not_saved(said):
     assert said["checkpoints"] == ["checkpoint-2"]
 
 
-@slow
+@pytest.mark.slow
 def test_sharding_that_cannot_be_had_is_refused(said):
     assert said["fsdp on the CPU"].startswith(
         "ValueError: FSDP was asked for, but Accelerate would train with MULTI_CPU"
     )
 
 
-@slow
+@pytest.mark.slow
 def test_new_parameters_that_only_one_process_has_loaded_are_refused(said):
     told = said["new head under efficient loading"]
     assert told.startswith("ValueError: only the first process has loaded classifier.weight, classifier.bias: ")

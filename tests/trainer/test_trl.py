@@ -7,12 +7,16 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ftp_hf import FTPAdamW, FTPArguments, FTPTrainerMixin, adapter_options, projected_optimizer
+from tests.support.models import tiny_llama_config
+from tests.support.trainers import arguments
 
 peft = pytest.importorskip("peft")
 trl = pytest.importorskip("trl")
+
+pytestmark = pytest.mark.slow
 
 
 class FTPSFTTrainer(FTPTrainerMixin, trl.SFTTrainer):
@@ -37,22 +41,14 @@ def tokenizer():
 def llama():
     torch.manual_seed(0)
     return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=32,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=1,
+        tiny_llama_config(
+            vocab_size=len(WORDS), max_position_embeddings=32, pad_token_id=0, bos_token_id=1, eos_token_id=1
         )
     )
 
 
 def trainer_of(output_dir, config=None):
-    args = arguments(output_dir, FTPSFTConfig, ftp_kappa=0.5)
+    args = sft_arguments(output_dir, FTPSFTConfig, ftp_kappa=0.5)
     return FTPSFTTrainer(llama(), args, train_dataset=dataset(), processing_class=tokenizer(), peft_config=config)
 
 
@@ -62,21 +58,9 @@ def dataset():
     )
 
 
-def arguments(output_dir, kind, **options):
-    return kind(
-        output_dir=str(output_dir),
-        max_steps=8,
-        learning_rate=1e-2,
-        logging_steps=4,
-        save_steps=4,
-        per_device_train_batch_size=4,
-        max_length=16,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        disable_tqdm=True,
-        **options,
-    )
+def sft_arguments(output_dir, cls, **options):
+    saves = {"save_strategy": "steps", "save_steps": 4}
+    return arguments(output_dir, cls, learning_rate=1e-2, max_length=16, bf16=False, **saves, **options)
 
 
 LORA = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -113,7 +97,7 @@ def test_trls_own_trainer_takes_the_same_steps_with_the_helper(tmp_path):
     torch.manual_seed(2)
     ours = FTPSFTTrainer(
         peft.get_peft_model(llama(), LORA),
-        arguments(tmp_path / "ours", FTPSFTConfig, **constant),
+        sft_arguments(tmp_path / "ours", FTPSFTConfig, **constant),
         train_dataset=dataset(),
         processing_class=tokenizer(),
     )
@@ -124,7 +108,7 @@ def test_trls_own_trainer_takes_the_same_steps_with_the_helper(tmp_path):
     optimizer = FTPAdamW(named, lr=1e-2, fused=True, **adapter_options(model))
     theirs = trl.SFTTrainer(
         model,
-        arguments(tmp_path / "theirs", trl.SFTConfig, **constant),
+        sft_arguments(tmp_path / "theirs", trl.SFTConfig, **constant),
         train_dataset=dataset(),
         processing_class=tokenizer(),
         optimizers=(optimizer, None),

@@ -176,6 +176,7 @@ def test_integer_labels_are_split_by_class(images, tmp_path):
     assert sorted(data.validation["label"]) == [0] * 4 + [1] * 4
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_its_remedy(images, tmp_path):
     file = write_config(tmp_path, image_config(images))
     script = "import sys; sys.modules['evaluate'] = None; from ftp_hf.cli import main; sys.exit(main(sys.argv[1:]))"

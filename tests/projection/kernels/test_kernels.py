@@ -85,7 +85,7 @@ def served(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
 def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     took = served(KERNELS[name])
     monkeypatch.setattr(cpu_kernels, "_BLOCK_ELEMENTS", triton_kernels._BLOCK_ELEMENTS)
@@ -198,6 +198,7 @@ def test_without_a_compiler_the_results_are_the_same_and_the_log_says_so_once(co
     assert reason in record.getMessage()
 
 
+@pytest.mark.slow
 def test_triton_launches_do_not_grow_with_the_number_of_tensors(served, monkeypatch):
     served(triton_kernels)
     launched, dispatched = [], []
@@ -233,6 +234,7 @@ def test_triton_launches_do_not_grow_with_the_number_of_tensors(served, monkeypa
     assert dispatched[0] == dispatched[1]
 
 
+@pytest.mark.slow
 def test_the_triton_kernels_compile_for_a_gpu():
     # The interpreter takes what the compiler does not; compiling needs no device. In a process of its own, because the
     # interpreter is chosen when Triton is imported.

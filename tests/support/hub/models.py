@@ -4,19 +4,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    BertTokenizerFast,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessor,
-)
+from transformers import BertForSequenceClassification, BertTokenizerFast, ViTForImageClassification, ViTImageProcessor
+
+from tests.support.models import save_bert, tiny_vit_config
 
 LABELS = {"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "fine", "poor", "film", "song"]
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def text():
@@ -30,12 +23,7 @@ def image():
 
 def make_text_base(folder):
     """A pre-trained encoder and its tokenizer, on disk."""
-    folder.mkdir()
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=16, **SIZES)).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
+    return save_bert(folder, words=WORDS)
 
 
 def text_model(base):
@@ -52,5 +40,5 @@ def vision_model():
     torch.manual_seed(0)
     pixels = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     data = {"pixel_values": pixels.tolist(), "labels": [0, 1] * 8}
-    model = ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, **SIZES, **LABELS))
+    model = ViTForImageClassification(tiny_vit_config(**LABELS))
     return model, ViTImageProcessor(size={"height": 8, "width": 8}), Dataset.from_dict(data).with_format("torch")

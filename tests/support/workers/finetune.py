@@ -2,7 +2,7 @@
 Fine-tune the demo's vision transformer on real digits for a few steps, on as many processes as this was launched with,
 with DDP or FSDP2, and write what every process ends with to `OUTPUT/rankN.pt`.
 
-    torchrun --nproc_per_node 2 tests/workers/finetune.py --output OUTPUT --steps 30 --global_batch 40 --fsdp full
+    torchrun --nproc_per_node 2 tests/support/workers/finetune.py --output OUTPUT --steps 30 --global_batch 40 --fsdp full
 """
 
 import os
@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     TrainerCallback,
@@ -29,6 +28,8 @@ from transformers import (
 from ftp_hf import FTPTrainer, FTPTrainingArguments, projected_optimizer
 from ftp_hf.projection.sharding import local
 from tests.support import fsdp_on_cpu, process_groups
+from tests.support.models import tiny_llama_config
+from tests.support.trainers import arguments
 
 VIT = Path(__file__).parents[3] / "examples" / "digits" / "vit"
 
@@ -109,21 +110,18 @@ def training_arguments(options: Namespace) -> FTPTrainingArguments:
             "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer" if options.tied else "ViTLayer"],
         }
         sharding = {"fsdp": True, "fsdp_config": config}
-    return FTPTrainingArguments(
-        output_dir=str(options.output / "trainer"),
+    return arguments(
+        options.output / "trainer",
         max_steps=options.steps,
         per_device_train_batch_size=options.global_batch // (processes * options.accumulate),
         gradient_accumulation_steps=options.accumulate,
         learning_rate=options.learning_rate,
         optim=options.optim,
-        use_cpu=True,
         remove_unused_columns=False,
         logging_steps=10,
         bf16=options.bf16,
         save_strategy="steps" if options.save_steps else "no",
         save_steps=options.save_steps or 500,
-        report_to="none",
-        disable_tqdm=True,
         **sharding,
     )
 
@@ -159,16 +157,7 @@ def pretrained() -> PreTrainedModel:
 
 def tied() -> tuple[PreTrainedModel, list[dict[str, torch.Tensor | int]]]:
     """A language model whose head is its embedding, and sentences to learn."""
-    config = LlamaConfig(
-        vocab_size=37,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-    )
+    config = tiny_llama_config(tie_word_embeddings=True, initializer_range=0.2)
     tokens = torch.randint(5, 37, (200, 8))
     return LlamaForCausalLM(config), [{"input_ids": t, "labels": t, "row": row} for row, t in enumerate(tokens)]
 
@@ -187,14 +176,14 @@ def count_a_known_collective() -> list[str]:
 
 def finetune(options: Namespace) -> None:
     """Train, and write what this process ends with."""
-    arguments = training_arguments(options)
-    set_seed(arguments.seed)
+    args = training_arguments(options)
+    set_seed(args.seed)
     count = CountCollectives()
     model, dataset = tied() if options.tied else (pretrained(), digits())
     if options.lora:
         lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
         model = get_peft_model(model, lora)
-    trainer = RecordingTrainer(model, arguments, train_dataset=dataset, callbacks=[count])
+    trainer = RecordingTrainer(model, args, train_dataset=dataset, callbacks=[count])
 
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     assert trainer.accelerator.num_processes == launched, trainer.accelerator.num_processes

@@ -16,44 +16,22 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, TrainerCallback
+from transformers import TrainerCallback
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments, projected_optimizer
+from ftp_hf import FTPTrainer, projected_optimizer
 from tests.support import process_groups
+from tests.support.trainers import arguments, load
 
-CONFIG = BertConfig(
-    vocab_size=50,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=16,
-)
 OUTCOME = "outcome.pt"
-
-
-def save_pretrained(folder, seed=0):
-    torch.manual_seed(seed)
-    BertModel(CONFIG).save_pretrained(folder)
 
 
 def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(), **options):
     """6 steps with dropout, a checkpoint every 2."""
     tokens = torch.randint(5, 50, (40, 8), generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(1)
-    defaults = {
-        "learning_rate": 1e-3,
-        "per_device_train_batch_size": 4,
-        "max_steps": 6,
-        "save_strategy": "steps",
-        "save_steps": 2,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": True,
-    }
+    saves = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
     return trainer_class(
-        BertForSequenceClassification.from_pretrained(pretrained, num_labels=2),
-        FTPTrainingArguments(str(output_dir), **{**defaults, **options}),
+        load(pretrained),
+        arguments(output_dir, **{**saves, **options}),
         train_dataset=[{"input_ids": row, "labels": int(row[1] > row[2])} for row in tokens],
         callbacks=list(callbacks),
     )

@@ -11,26 +11,17 @@ import transformers
 
 import ftp_hf
 from tests.support import process_groups
-from tests.support.workers.finetune_tiny import CONFIG
+from tests.support.models import tiny_bert_config
+from tests.support.trainers import arguments
 
 kind, run = sys.argv[1], Path(sys.argv[2])
 tokens = torch.randint(5, 50, (16, 8), generator=torch.Generator().manual_seed(0))
 rows = [{"input_ids": row, "labels": int(row[1] > row[2])} for row in tokens]
 torch.manual_seed(1)
 trainer = getattr(ftp_hf, kind, getattr(transformers, kind, None))(
-    transformers.BertForSequenceClassification(CONFIG),
-    ftp_hf.FTPTrainingArguments(
-        str(run),
-        learning_rate=1e-3,
-        per_device_train_batch_size=2,
-        max_steps=8,
-        eval_strategy="steps",
-        eval_steps=2,
-        save_strategy="steps",
-        save_steps=2,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
+    transformers.BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1)),
+    arguments(
+        run, per_device_train_batch_size=2, eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2
     ),
     train_dataset=rows,
     eval_dataset=rows,

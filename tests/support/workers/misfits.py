@@ -13,20 +13,18 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments
+from ftp_hf import FTPTrainer
 from tests.support import fsdp_on_cpu, process_groups
+from tests.support.trainers import arguments
 
 TOKENS = Dataset.from_dict({"input_ids": [[5, 6, 7, 8]] * 16, "labels": [0, 1] * 8})
 
 
 def train(pretrained, output, *, model=None, poisoned=None, **options):
     """What is said when training ends early; `None` if it does not."""
-    arguments = FTPTrainingArguments(
-        str(output), max_steps=4, per_device_train_batch_size=2, logging_steps=1, report_to="none", use_cpu=True,
-        disable_tqdm=True, **options,
-    )  # fmt: skip
+    args = arguments(output, max_steps=4, per_device_train_batch_size=2, logging_steps=1, **options)
     model = model or BertForSequenceClassification.from_pretrained(pretrained, num_labels=2)
-    trainer = PoisonedTrainer(model, arguments, train_dataset=TOKENS)
+    trainer = PoisonedTrainer(model, args, train_dataset=TOKENS)
     trainer.poisoned = poisoned
     try:
         trainer.train()

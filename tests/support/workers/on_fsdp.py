@@ -1,7 +1,7 @@
 """
 Run an example whose Accelerate believes that its processes have accelerators, so that it shards on the CPU too.
 
-    accelerate launch --config_file examples/accelerate/fsdp2.yaml tests/workers/on_fsdp.py EXAMPLE ARGUMENTS
+    accelerate launch --config_file examples/accelerate/fsdp2.yaml tests/support/workers/on_fsdp.py EXAMPLE ARGUMENTS
 """
 
 import os

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from baselines import runs
+
+from tests.support import baselines
 
 OPTIONS = {
     "L2SPTrainer": {"alpha": 0.5},
     "SPDTrainer": {},
-    "TPGMTrainer": {"held_out_dataset": runs.sentences(20, seed=1), "iterations": 2},
+    "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
 }
 
@@ -21,11 +22,11 @@ arguments = parser.parse_args()
 
 processes = PartialState(cpu=True).num_processes
 for name, options in OPTIONS.items():
-    model = runs.load(arguments.checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    trainer = runs.train(
-        getattr(runs, name),
+    model = baselines.load(arguments.checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    trainer = baselines.train(
+        getattr(baselines, name),
         model,
-        runs.sentences(40, seed=0),
+        baselines.sentences(40, seed=0),
         arguments.output,
         options,
         per_device_train_batch_size=8 // processes,
@@ -34,6 +35,6 @@ for name, options in OPTIONS.items():
         max_grad_norm=0.0,
     )
     rank = trainer.args.process_index
-    torch.save(runs.weights(model), arguments.output / f"{name}-{processes}-{rank}.pt")
+    torch.save(baselines.weights(model), arguments.output / f"{name}-{processes}-{rank}.pt")
     del trainer
 PartialState().destroy_process_group()
