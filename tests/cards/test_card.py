@@ -21,7 +21,6 @@ from transformers import (
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
 from ftp_hf.cards.picture import draw_radii
-from ftp_hf.common.names import layer_of
 from ftp_hf.runs.summary import Evaluation, combine
 from tests.support.markdown import cells, section
 from tests.support.models import tiny_bert_config, tiny_vit_config
@@ -158,20 +157,6 @@ def test_picture(tmp_path, monkeypatch):
     assert draw_radii(summary, tmp_path) is None
     write_model_card(summary, tmp_path)
     assert "radii.png" not in (tmp_path / "README.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"),
-    [
-        ("bert.encoder.layer.10.output.dense.weight", "layer.10"),
-        ("base_model.model.bert.encoder.layer.1.query.lora_A.default.weight", "layer.1"),
-        ("vit.embeddings.patch_embeddings.projection.weight", "embeddings"),
-        ("vit.layernorm.weight", "layernorm"),
-        ("0.weight", "0"),
-    ],
-)
-def test_layers(name, layer):
-    assert layer_of(name) == layer
 
 
 class PlainTrainer(ModelCardMixin, Trainer):

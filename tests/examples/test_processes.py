@@ -1,6 +1,5 @@
-"""Data parallelism: two and four processes train the model of one, without a word between them in the optimizer's step."""
+"""The examples on several processes: with DDP and FSDP2 they train and evaluate as on one, or say why they would not."""
 
-import functools
 import sys
 from pathlib import Path
 
@@ -21,76 +20,6 @@ from tests.support import launch
 from tests.support.models import save_bert
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-STEPS, BATCH = 30, 40
-
-several = pytest.mark.parametrize("processes", [2, 4])
-
-
-@pytest.fixture(scope="module")
-def finetuned(tmp_path_factory):
-    """Number of processes → what each of them ended with. Each number is launched once."""
-
-    @functools.cache
-    def run(processes):
-        folder = tmp_path_factory.mktemp(f"on{processes}")
-        launch.run("finetune.py", "--output", folder, "--steps", STEPS, "--global_batch", BATCH, processes=processes)
-        ranks = [torch.load(folder / f"rank{rank}.pt") for rank in range(processes)]
-        assert {rank["processes"] for rank in ranks} == {processes}
-        return ranks
-
-    return run
-
-
-@pytest.mark.slow
-@several
-def test_every_step_saw_the_rows_of_one_process(finetuned, processes):
-    (one,), ranks = finetuned(1), finetuned(processes)
-    assert len(one["rows"]) == STEPS
-    for step, rows in enumerate(one["rows"]):
-        shares = [rank["rows"][step] for rank in ranks]
-        assert {len(share) for share in shares} == {BATCH // processes}
-        assert sorted(row for share in shares for row in share) == sorted(rows)
-    assert all(set(rank["items"]) == {BATCH} for rank in [one, *ranks])
-
-
-@pytest.mark.slow
-@several
-def test_weights_radii_and_losses_are_those_of_one_process(finetuned, processes):
-    (one,), ranks = finetuned(1), finetuned(processes)
-    several = ranks[0]
-    for actual, expected in zip(several["log"], one["log"], strict=True):
-        assert actual == pytest.approx(expected, rel=1e-4)
-    assert one["radii"].keys() == several["radii"].keys()
-    assert min(one["radii"].values()) > 1e-3, "every radius should have something to compare"
-    assert several["radii"] == pytest.approx(one["radii"], rel=1e-5)
-    differences = {
-        name: ((several["weights"][name] - weight).norm() / weight.norm()).item()
-        for name, weight in one["weights"].items()
-    }
-    assert max(differences.values()) < 2e-6
-    for name, anchor in one["anchors"].items():
-        assert torch.equal(several["anchors"][name], anchor), name
-        assert not torch.equal(anchor, one["weights"][name]), name
-
-
-@pytest.mark.slow
-@several
-def test_the_processes_have_the_same_weights_radii_and_anchors_bit_for_bit(finetuned, processes):
-    first, *others = finetuned(processes)
-    assert len(others) == processes - 1
-    for rank in others:
-        assert rank["radii"] == first["radii"]
-        for part in ("weights", "anchors"):
-            torch.testing.assert_close(rank[part], first[part], rtol=0, atol=0)
-        assert rank["rows"] != first["rows"]
-
-
-@pytest.mark.slow
-@several
-def test_the_optimizers_step_has_no_collectives(finetuned, processes):
-    for rank in finetuned(processes):
-        assert rank["known_collective"] == ["c10d::allreduce_"], "the counter should see this one"
-        assert rank["collectives_of_steps"] == [0] * STEPS
 
 
 def accuracy(folder, model, inputs, labels):
