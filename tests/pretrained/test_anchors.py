@@ -210,7 +210,7 @@ def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(make, tm
     bad = weights(model)
     for name in ("bert.pooler.dense.weight", "classifier.bias"):
         del bad[name]
-    bad["classifier.weight"] = torch.zeros(5, 8)
+    bad["classifier.weight"] = torch.zeros(5, 16)
     bad["bert.embeddings.LayerNorm.weight"][1] = torch.nan
     bad["bert.embeddings.LayerNorm.bias"][2] = torch.inf
     save_file(bad, tmp_path / "model.safetensors")
@@ -219,7 +219,7 @@ def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(make, tm
             make(model.named_parameters(), anchors=given)
         message = str(error.value)
         assert "no anchor: bert.pooler.dense.weight, classifier.bias;" in message
-        assert "wrong shape: classifier.weight (anchor (5, 8), parameter (2, 8));" in message
+        assert "wrong shape: classifier.weight (anchor (5, 16), parameter (2, 16));" in message
         assert "values: bert.embeddings.LayerNorm.weight, bert.embeddings.LayerNorm.bias." in message
         for name, parameter in model.named_parameters():
             assert torch.equal(parameter, before[name])

@@ -327,17 +327,25 @@ def test_stricter_rules_on_resuming_judge_the_earlier_checkpoint_anew(tmp_path):
     assert not check_rules(guard.rules, guard.history[-1].figures, {})[0].passed
 
 
+@pytest.fixture(scope="module")
+def on_two_processes(tmp_path_factory):
+    """The folder of the runs by either Trainer."""
+    folder = tmp_path_factory.mktemp("guarded")
+    launch.run("guarded.py", folder, "FTPTrainer", "Trainer", processes=2)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FTPTrainer", "Trainer"])
-def test_two_processes_roll_back_together(kind, tmp_path):
-    launch.run("guarded.py", kind, tmp_path, processes=2)
-    saved = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+def test_two_processes_roll_back_together(kind, on_two_processes):
+    run = on_two_processes / kind
+    saved = load_file(run / "checkpoint-4" / "model.safetensors")
     for rank in range(2):
-        outcome = torch.load(tmp_path / f"outcome-{rank}.pt")
+        outcome = torch.load(run / f"outcome-{rank}.pt")
         assert outcome["restored_step"] == 4
         assert outcome["called"] == (rank == 0)
         assert_same(saved, outcome["weights"])
-    assert [(check["step"], check.get("action")) for check in written(tmp_path)] == [
+    assert [(check["step"], check.get("action")) for check in written(run)] == [
         (0, None),
         (2, None),
         (4, None),

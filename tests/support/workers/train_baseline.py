@@ -1,12 +1,11 @@
-"""Train by one of the baselines, and save what each process ends with."""
+"""Train by each of the baselines, and save what each process ends with: `train_baseline.py CHECKPOINT OUTPUT`."""
 
-import argparse
+import sys
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
-from tests.support import baselines
+from tests.support import baselines, process_groups
 
 OPTIONS = {
     "L2SPTrainer": {"alpha": 0.5},
@@ -15,26 +14,25 @@ OPTIONS = {
     "LinearProbeTrainer": {},
 }
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--checkpoint", type=Path)
-parser.add_argument("--output", type=Path)
-arguments = parser.parse_args()
 
-processes = PartialState(cpu=True).num_processes
-for name, options in OPTIONS.items():
-    model = baselines.load(arguments.checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+def train(name, checkpoint, output, processes):
+    model = baselines.load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = baselines.train(
         getattr(baselines, name),
         model,
         baselines.sentences(40, seed=0),
-        arguments.output,
-        options,
+        output,
+        OPTIONS[name],
         per_device_train_batch_size=8 // processes,
         optim="sgd",
         learning_rate=0.1,
         max_grad_norm=0.0,
     )
-    rank = trainer.args.process_index
-    torch.save(baselines.weights(model), arguments.output / f"{name}-{processes}-{rank}.pt")
-    del trainer
-PartialState().destroy_process_group()
+    assert trainer.args.world_size == processes
+    torch.save(baselines.weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
+
+
+if __name__ == "__main__":
+    for baseline in OPTIONS:
+        train(baseline, *map(Path, sys.argv[1:]), processes=2)
+    process_groups.leave()
