@@ -1,6 +1,6 @@
 """
 What does FTP add to FSDP2, on paper? Bytes that a process sends and receives a step, and bytes of state that it keeps,
-by the formulas that tests/test_sharded_steps.py and tests/test_fsdp.py check against counters on 2 and 4 processes.
+by the formulas that tests/projection/test_sharding.py and tests/trainer/test_data_parallel.py check on 2 and 4 processes.
 
     python benchmarks/sharding.py --models vit_b llama_1b
 """

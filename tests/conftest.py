@@ -21,3 +21,29 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A pre-trained encoder of two layers on disk, without a classification head."""
+    from tests.support.models import save_bert  # which takes transformers, of which most optimizer tests know nothing
+
+    return save_bert(tmp_path_factory.mktemp("models") / "tiny-encoder")
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """The same with one layer, for runs that are many or long."""
+    from tests.support.models import save_bert
+
+    return save_bert(tmp_path_factory.mktemp("pretrained"), num_hidden_layers=1)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    """40 sentences for them, whose label is which of two words has the higher number."""
+    from datasets import Dataset
+
+    tokens = torch.randint(5, 50, (40, 8), generator=torch.Generator().manual_seed(0))
+    labels = (tokens[:, 1] > tokens[:, 2]).long()
+    return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})

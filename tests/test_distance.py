@@ -5,17 +5,16 @@ import math
 
 import pytest
 import torch
-from problems import clone, make_gradients, make_parameters, train
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import BertForSequenceClassification, GPT2LMHeadModel
 
 from ftp_hf import FTPAdamW
 from ftp_hf.distance import ModelDistance, ParameterDistance, model_distance, parameter_distance
 from ftp_hf.pretrained.anchors import CheckpointAnchors
+from tests.support.models import tiny_bert_config, tiny_gpt2_config
+from tests.support.problems import clone, make_gradients, make_parameters, train
 
-BERT = BertConfig(
-    vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12, num_labels=3
-)
+BERT = tiny_bert_config(num_hidden_layers=1, num_labels=3)
 
 
 def moved(model, by=0.5):
@@ -134,7 +133,7 @@ def test_a_checkpoint_of_the_base_model_and_a_new_head(tmp_path, monkeypatch):
 
 
 def test_tied_weights_count_once_and_conv1d_has_its_rows_in_dimension_1(tmp_path):
-    before = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=6, n_embd=8, n_layer=1, n_head=2))
+    before = GPT2LMHeadModel(tiny_gpt2_config())
     before.save_pretrained(tmp_path)
     model = moved(before)
     distance = model_distance(model, tmp_path)

@@ -6,30 +6,25 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    BertConfig,
     BertForSequenceClassification,
     BertModel,
-    GPT2Config,
     GPT2ForSequenceClassification,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
     PreTrainedConfig,
     PreTrainedModel,
-    ViTConfig,
     ViTForImageClassification,
 )
 
 from ftp_hf import sensitivity
 from ftp_hf.distance import model_distance
 from ftp_hf.sensitivity import model_sensitivity
+from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 
-TINY = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
 MODELS = {
-    "BERT": lambda: BertForSequenceClassification(BertConfig(vocab_size=11, **TINY)),
-    "GPT-2": lambda: GPT2ForSequenceClassification(
-        GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2, pad_token_id=0)
-    ),
-    "ViT": lambda: ViTForImageClassification(ViTConfig(**TINY, image_size=16, patch_size=8)),
+    "BERT": lambda: BertForSequenceClassification(tiny_bert_config()),
+    "GPT-2": lambda: GPT2ForSequenceClassification(tiny_gpt2_config(pad_token_id=0)),
+    "ViT": lambda: ViTForImageClassification(tiny_vit_config(image_size=16, patch_size=8)),
     "MobileNetV2": lambda: with_statistics(MobileNetV2ForImageClassification(MobileNetV2Config(depth_multiplier=0.2))),
 }
 

@@ -2,25 +2,15 @@
 
 import pytest
 import torch
-from runs import VOCABULARY, WIDTH, sentences
 from torch import nn
-from transformers import BertConfig, BertModel
+
+from tests.support.baselines import SIZES, sentences
+from tests.support.models import save_bert
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=2 * WIDTH,
-        max_position_embeddings=8,
-    )
-    path = tmp_path_factory.mktemp("pretrained")
-    BertModel(config).save_pretrained(path)
-    return path
+    return save_bert(tmp_path_factory.mktemp("pretrained"), **SIZES)
 
 
 @pytest.fixture(scope="session")

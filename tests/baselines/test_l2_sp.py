@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from runs import L2SPTrainer, load, train, weights
 from torch import nn
 from torch.optim import SGD, AdamW
 
 from ftp_hf.baselines import attach_l2_sp, l2_sp_penalty
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import L2SPTrainer, load, train, weights
 
 ANCHORS = {"body": torch.tensor([1.0, 2.0])}
 

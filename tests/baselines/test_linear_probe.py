@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from runs import HEAD, LinearProbeTrainer, load, make, train, weights
 from torch import nn
 from torch.optim import SGD
 from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
@@ -10,6 +9,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 from ftp_hf.baselines import only_trained
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import HEAD, LinearProbeTrainer, load, make, train, weights
 
 
 def changed(model, start):

@@ -1,15 +1,18 @@
 """Two processes with DDP train what one trains, and stay together."""
 
-import launch
 import pytest
 import torch
 
+from tests.support import launch
+from tests.support.workers.train_baseline import OPTIONS, train
 
-@pytest.mark.slow
+pytestmark = pytest.mark.slow
+
+
 def test_two_processes_train_what_one_trains(checkpoint, tmp_path):
-    for processes in (1, 2):
-        launch.run("train_baseline.py", "--checkpoint", checkpoint, "--output", tmp_path, processes=processes)
-    for name in ("L2SPTrainer", "SPDTrainer", "TPGMTrainer", "LinearProbeTrainer"):
+    launch.run("train_baseline.py", checkpoint, tmp_path, processes=2)
+    for name in OPTIONS:
+        train(name, checkpoint, tmp_path, processes=1)
         one, first, second = (torch.load(tmp_path / f"{name}-{run}.pt") for run in ("1-0", "2-0", "2-1"))
         torch.testing.assert_close(first, second, rtol=0, atol=0)
         torch.testing.assert_close(first, one, rtol=1e-4, atol=2e-6)

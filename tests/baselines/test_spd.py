@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from runs import SPDTrainer, load, train, weights
 from torch import nn
 from torch.optim import SGD, AdamW
 
 from ftp_hf.baselines import attach_spd
 from ftp_hf.baselines.spd import condition, decay
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import SPDTrainer, load, train, weights
 
 ANCHOR = torch.tensor([1.0, 1.0], dtype=torch.float64)
 BEFORE = torch.tensor([4.0, 5.0], dtype=torch.float64)  # 5 from the anchor

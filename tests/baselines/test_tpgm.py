@@ -6,13 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import TPGMTrainer, load, make, train, weights
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from ftp_hf.baselines import TPGM
 from ftp_hf.baselines.tpgm_trainer import held_out_rows
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import TPGMTrainer, load, make, train, weights
+from tests.support.models import tiny_gpt2_config
 
 
 class Linear(nn.Module):
@@ -236,7 +237,7 @@ def test_resuming_without_radii_is_refused(checkpoint, dataset, held_out, tmp_pa
 
 
 def test_conv1d_of_gpt2_is_transposed(tmp_path):
-    GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=8)).save_pretrained(tmp_path)
+    GPT2LMHeadModel(tiny_gpt2_config()).save_pretrained(tmp_path)
     model = GPT2LMHeadModel.from_pretrained(tmp_path)
     data = [{"input_ids": torch.arange(5), "labels": torch.arange(5)}] * 8
     trainer = train(TPGMTrainer, model, data, tmp_path / "run", {"held_out_dataset": data}, max_steps=1)

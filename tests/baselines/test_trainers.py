@@ -3,8 +3,14 @@
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from runs import (
+from torch import nn
+from transformers import BertForSequenceClassification, Trainer
+
+from ftp_hf.baselines import L2SPTrainerMixin
+from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import (
     HEAD,
+    SIZES,
     L2SPTrainer,
     LinearProbeTrainer,
     SPDTrainer,
@@ -15,11 +21,7 @@ from runs import (
     train,
     weights,
 )
-from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, Trainer
-
-from ftp_hf.baselines import L2SPTrainerMixin
-from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.models import tiny_bert_config
 
 ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),
@@ -73,12 +75,17 @@ def test_parameters_can_be_named_as_new(checkpoint, dataset, tmp_path, options, 
         make_with("bert.pooler.*")
 
 
+@pytest.fixture(scope="module")
+def plain(checkpoint, dataset, tmp_path_factory):
+    """What plain fine-tuning ends with."""
+    return train(PlainTrainer, load(checkpoint), dataset, tmp_path_factory.mktemp("plain"), max_steps=20).model
+
+
 @anchored
-def test_methods_keep_closer_to_the_pretrained_model(checkpoint, dataset, tmp_path, options, name):
+def test_methods_keep_closer_to_the_pretrained_model(checkpoint, dataset, plain, tmp_path, options, name):
     start = weights(load(checkpoint))
-    plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path, max_steps=20)
     method = train(ANCHORED[name][0], load(checkpoint), dataset, tmp_path, options(name), max_steps=20)
-    assert distance(method.model, start) < 0.9 * distance(plain.model, start)
+    assert distance(method.model, start) < 0.9 * distance(plain, start)
 
 
 @every
@@ -199,7 +206,5 @@ def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(checkpoint, 
 
 
 def test_a_model_from_a_config_has_no_new_parameters(dataset, tmp_path):
-    model = BertForSequenceClassification(
-        BertConfig(vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    )
+    model = BertForSequenceClassification(tiny_bert_config(**SIZES))
     assert make(L2SPTrainer, model, dataset, tmp_path).anchors.keys() >= HEAD

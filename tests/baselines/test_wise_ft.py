@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from runs import HEAD, load, train, weights
 
 from ftp_hf.baselines import ALPHAS, interpolate
 from ftp_hf.pretrained import new_parameters
 from ftp_hf.trainer.plain import PlainTrainer
+from tests.support.baselines import HEAD, load, train, weights
 
 START = {"w": torch.tensor([1.0, -2.0]), "norm.running_var": torch.tensor([4.0]), "count": torch.tensor(3)}
 TUNED = {"w": torch.tensor([3.0, 2.0]), "norm.running_var": torch.tensor([1.0]), "count": torch.tensor(9)}

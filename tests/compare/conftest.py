@@ -1,5 +1,6 @@
 import pytest
-from tiny_data import make_images, make_texts
+
+from tests.support.tiny_data import make_images, make_texts
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
-from server import Hub
-from small_runs import TOKENS, USERS, write_run
+
+from tests.support.hub.runs import TOKENS, USERS, write_run
+from tests.support.hub.server import Hub
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,10 +1,10 @@
 """The command, in processes of its own, as a user types it."""
 
 import pytest
-from faults import answer
-from small_runs import PUSHED, TOKENS, hashes, pushed, titles, write_results, write_rules
 
 from ftp_hf.cli import main
+from tests.support.hub.faults import answer
+from tests.support.hub.runs import PUSHED, TOKENS, hashes, pushed, titles, write_results, write_rules
 
 
 @pytest.mark.slow

@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import HfApi
-from small_models import image, make_text_base, text, text_model, vision_model
-from small_runs import hashes, pushed
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments
+from ftp_hf import FTPTrainer
 from ftp_hf.hub import push_run
+from tests.support.hub.models import image, make_text_base, text, text_model, vision_model
+from tests.support.hub.runs import hashes, pushed
+from tests.support.trainers import arguments
 
-LOADER = Path(__file__).with_name("load_fresh.py")
+LOADER = Path(__file__).parents[1] / "support" / "hub" / "load_fresh.py"
 RUN_ONLY = {"training_args.bin", "trainer_state.json", "checkpoint-2", "runs"}
 
 
 def finetune(output, model, processor, data, **options):
-    options |= {"max_steps": 2, "save_steps": 2, "learning_rate": 1e-2, "disable_tqdm": True, "use_cpu": True}
-    arguments = FTPTrainingArguments(str(output), **options)
-    trainer = FTPTrainer(model, arguments, train_dataset=data, processing_class=processor)
+    args = arguments(output, max_steps=2, save_strategy="steps", save_steps=2, learning_rate=1e-2, **options)
+    trainer = FTPTrainer(model, args, train_dataset=data, processing_class=processor)
     trainer.train()
     trainer.save_model()
     trainer.save_state()

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 from huggingface_hub import HfApi
-from small_runs import PUSHED, TOKENS, hashes, pushed, titles, write_results, write_run
 
 from ftp_hf.common.privacy import secrets_of_environment
 from ftp_hf.hub import HubError, history, push_run, rollback
+from tests.support.hub.runs import PUSHED, TOKENS, hashes, pushed, titles, write_results, write_run
 
 
 def test_push_is_one_commit_of_the_listed_files_and_a_tag(hub, run):

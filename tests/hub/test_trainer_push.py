@@ -5,14 +5,15 @@ import io
 import huggingface_hub.constants
 import pytest
 import torch
-from faults import answer, drop
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from small_models import make_text_base, text_model
-from small_runs import TOKENS, hashes, pushed, titles
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.hub import push_run
+from tests.support.hub.faults import answer, drop
+from tests.support.hub.models import make_text_base, text_model
+from tests.support.hub.runs import TOKENS, hashes, pushed, titles
+from tests.support.trainers import arguments
 
 MODEL = {
     "README.md",
@@ -33,21 +34,20 @@ def make_trainer(hub, tmp_path, monkeypatch):  # noqa: ARG001 - before the envir
     model, tokenizer, data = text_model(make_text_base(tmp_path / "base"))
 
     def make(output_dir=tmp_path / "run", **options):
-        arguments = FTPTrainingArguments(
-            output_dir=str(output_dir),
+        args = arguments(
+            output_dir,
             max_steps=4,
+            save_strategy="steps",
             save_steps=2,
             eval_steps=2,
             eval_strategy="steps",
             load_best_model_at_end=True,
             learning_rate=1e-2,
-            disable_tqdm=True,
-            use_cpu=True,
             hub_model_id="me/model",
             hub_token=TOKENS["writer"],
             **options,
         )
-        return FTPTrainer(model, arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
+        return FTPTrainer(model, args, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
 
     return make
 
@@ -59,10 +59,10 @@ def check_public(hub, tmp_path, revision="main"):
         assert TOKENS["writer"].encode() not in content, path
         assert str(tmp_path).encode() not in content, path
         if path.endswith("training_args.bin"):
-            arguments = torch.load(io.BytesIO(content), weights_only=False)
-            assert type(arguments) is FTPTrainingArguments
-            assert arguments.hub_token is None
-            assert arguments.learning_rate == 1e-2
+            args = torch.load(io.BytesIO(content), weights_only=False)
+            assert type(args) is FTPTrainingArguments
+            assert args.hub_token is None
+            assert args.learning_rate == 1e-2
 
 
 @pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint", "all_checkpoints"])

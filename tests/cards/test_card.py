@@ -1,0 +1,316 @@
+import re
+import runpy
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from huggingface_hub import ModelCard, ModelCardData
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    BertForSequenceClassification,
+    BertTokenizerFast,
+    MobileNetV2Config,
+    Trainer,
+    TrainingArguments,
+    ViTImageProcessor,
+)
+
+from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
+from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
+from ftp_hf.cards.picture import draw_radii
+from ftp_hf.runs.seeds import combine
+from ftp_hf.runs.summary import Evaluation
+from tests.support.markdown import cells, section
+from tests.support.models import tiny_bert_config, tiny_vit_config
+from tests.support.summaries import make_summary
+from tests.support.trainers import arguments
+
+ROOT = Path(__file__).parents[2]
+CARDS = sorted(path.parent for path in ROOT.glob("model_cards/*/results.json"))
+TOKEN = "hf_" + "s3cret" * 5
+
+
+def full_summary():
+    return combine(
+        [make_summary(0), make_summary(1, shift=0.1)],
+        {
+            "plain fine-tuning": [make_summary(0, "plain", -0.1), make_summary(1, "plain", -0.2)],
+            "pre-trained": [make_summary(0, "plain", 0.2, optimizer=None)],
+        },
+    )
+
+
+def test_the_results_table_is_computed_from_the_results():
+    rows = cells(section(model_card(full_summary()).text, "Results"))
+    assert rows[0] == ["data", "**this model**", "pre-trained", "plain fine-tuning, 2 seeds", "FTP, 2 seeds"]
+    assert rows[2:] == [
+        ["ID test", "90.0", "110.0", "75.0 ± 7.1", "95.0 ± 7.1"],
+        ["OOD sketch", "50.0", "70.0", "35.0 ± 7.1", "55.0 ± 7.1"],
+        ["OOD cartoon", "70.0", "90.0", "55.0 ± 7.1", "75.0 ± 7.1"],
+        ["**OOD mean**", "60.0", "80.0", "45.0 ± 7.1", "65.0 ± 7.1"],
+        ["forgetting (OOD mean)", "20.0", "", "35.0 ± 7.1", "15.0 ± 7.1"],
+    ]
+
+
+def test_what_is_not_known_is_left_out():
+    card = model_card(RunSummary("m", "plain"))
+    assert re.findall(r"^#+ (.*)$", card.text, re.MULTILINE) == ["m", "Limits", "How to reproduce it"]
+    assert card.data.to_dict() == {"library_name": "transformers"}
+    for word in ("None", "More Information", "TODO", "{{", "unknown"):
+        assert word not in card.content
+
+
+def test_metadata_passes_the_hubs_parser_and_comes_back():
+    card = model_card(full_summary())
+    again = ModelCard(card.content)
+    assert again.content == card.content
+    assert ModelCardData(**again.data.to_dict()).to_dict() == card.data.to_dict()
+    data = card.data.to_dict()
+    assert data["base_model"] == "someone/encoder"
+    assert data["base_model_relation"] == "finetune"
+    assert data["datasets"] == ["someone/data"]
+    assert data["tags"] == ["ftp", "robust-fine-tuning"]
+    assert data["metrics"] == ["accuracy"]
+    assert "license" not in data
+    # ID and every OOD set, none merged away.
+    assert [result["metrics"][0]["value"] for result in data["model-index"][0]["results"]] == [0.9, 0.5, 0.7]
+
+
+def test_sets_that_share_a_name_are_not_merged():
+    summary = make_summary()
+    for data in summary.data[2:]:
+        data.source, data.on_hub, data.config, data.split = "someone/shifts", True, "default", "test"
+    assert len(model_card(summary).data.to_dict()["model-index"][0]["results"]) == 3
+    assert len(ModelCard(model_card(summary).content).data.eval_results) == 3
+
+
+def test_an_adapter_says_so():
+    card = model_card(make_summary(adapter="LORA"))
+    assert card.data.library_name == "peft"
+    assert card.data.to_dict()["base_model_relation"] == "adapter"
+    assert "pre-trained weights, so" not in card.text
+    assert 'PeftModel.from_pretrained(model, "model")' in card.text
+
+
+def test_the_kept_checkpoint_is_bold():
+    rows = cells(section(model_card(make_summary()).text, "Training").partition("**Log**")[2])
+    assert rows[2][0] == "**4**"
+    assert rows[3][0] == "8"
+
+
+def test_a_persons_words_stay():
+    first = model_card(make_summary())
+    edited = first.content.replace("# model\n", "# My model\n\nMine: 100 % \\1.\n") + "\nAnd a last word.\n"
+    edited = edited.replace("---\n", "---\nlicense: mit\nco2: 3\n", 1).replace("- ftp\n", "- ftp\n- mine\n")
+    updated = update_card(edited, model_card(make_summary(shift=0.05)))
+    assert "# My model\n\nMine: 100 % \\1.\n" in updated.text
+    assert updated.text.endswith("\nAnd a last word.\n")
+    assert "| OOD sketch | 55.0 |" in updated.text
+    assert "| OOD sketch | 50.0 |" not in updated.text
+    assert updated.data.license == "mit"
+    assert updated.data.to_dict()["co2"] == 3
+    assert updated.data.tags == ["ftp", "mine", "robust-fine-tuning"]
+    assert [result.metric_value for result in updated.data.eval_results] == pytest.approx([0.95, 0.55, 0.75])
+    assert update_card(updated.content, model_card(make_summary(shift=0.05))).content == updated.content
+
+
+def test_a_card_without_marks_is_kept_whole():
+    updated = update_card("---\nlicense: mit\n---\n# Mine\n\nMy text.\n", model_card(make_summary()))
+    assert updated.text.lstrip().startswith("# Mine\n\nMy text.\n")
+    assert updated.text.count(START) == updated.text.count(END) == 1
+
+
+@pytest.mark.parametrize("broken", [START, END])
+def test_half_a_pair_of_marks_is_refused(broken):
+    with pytest.raises(ValueError, match="only one of the marks"):
+        update_card(f"---\nlicense: mit\n---\ntext {broken}\n", model_card(make_summary()))
+
+
+def test_broken_metadata_is_refused():
+    with pytest.raises(ValueError, match="cannot be read"):
+        update_card("---\na: [\n---\ntext\n", model_card(make_summary()))
+
+
+def test_results_of_others_stay():
+    card = model_card(make_summary())
+    card.data.eval_results[0].source_url = "https://example.org"
+    card.data.eval_results[0].dataset_config = "theirs"
+    merged = update_card(card.content, model_card(make_summary()))
+    assert [result.source_url for result in merged.data.eval_results].count("https://example.org") == 1
+    assert len(merged.data.eval_results) == 4
+
+
+def test_eval_results_of_data_on_the_hub():
+    assert "id: someone/data" in eval_results_file(make_summary())
+    assert eval_results_file(make_summary(data=[])) is None
+
+
+def test_picture(tmp_path, monkeypatch):
+    summary = make_summary()
+    assert draw_radii(summary, tmp_path).stat().st_size > 1000
+    write_model_card(summary, tmp_path)
+    assert "(radii.png)" in (tmp_path / "README.md").read_text()
+    # Without matplotlib, the card has no picture, and no earlier one.
+    monkeypatch.setattr("ftp_hf.cards.picture.find_spec", lambda _: None)
+    assert draw_radii(summary, tmp_path) is None
+    write_model_card(summary, tmp_path)
+    assert "radii.png" not in (tmp_path / "README.md").read_text()
+
+
+class PlainTrainer(ModelCardMixin, Trainer):
+    pass
+
+
+def train(checkpoint, output_dir, *, adapter=False, trainer_class=FTPTrainer, **options):
+    dataset = Dataset.from_dict({"input_ids": [[5, 6, 7], [8, 9, 10]] * 8, "labels": [0, 1] * 8})
+    model = BertForSequenceClassification.from_pretrained(checkpoint, num_labels=2)
+    if adapter:
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+        options["ftp_exclude_new"] = False
+    args_class = FTPTrainingArguments if trainer_class is FTPTrainer else TrainingArguments
+    args = arguments(output_dir, args_class, **{"max_steps": 4, "logging_steps": 1, "hub_token": TOKEN, **options})
+    trainer = trainer_class(model, args, train_dataset=dataset, eval_dataset=dataset)
+    trainer.train()
+    return trainer, dataset
+
+
+def test_the_card_tells_what_happened(checkpoint, tmp_path):
+    trainer, dataset = train(
+        checkpoint, tmp_path, eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2,
+        load_best_model_at_end=True, learning_rate=0.02,
+    )  # fmt: skip
+    metrics = trainer.evaluate(dataset, metric_key_prefix="eval_shift")
+    trainer.note_evaluation(metrics, data_facts(dataset, "shift", "ood"))
+    trainer.create_model_card(license="mit", tags="tiny")
+    summary = RunSummary.load(tmp_path)
+    assert summary.kept_step == trainer.state.best_global_step
+    assert summary.value("shift", "loss") == metrics["eval_shift_loss"]
+    assert summary.optimizer.startswith("torch.optim.AdamW(lr=0.02, ")
+    assert summary.projection.excluded == ["classifier.weight", "classifier.bias"]
+    saved = next(entry for entry in trainer.state.log_history if entry["step"] == summary.kept_step and "loss" in entry)
+    radii = [value.radius for value in summary.projection.radii.values()]
+    assert max(radii) == saved["ftp_radius_max"]
+    assert statistics.median(radii) == saved["ftp_radius_median"]
+    assert [row.step for row in summary.log] == [1, 2, 3, 4]
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license == "mit"
+    assert card.data.tags == ["ftp", "robust-fine-tuning", "tiny"]
+    assert card.data.base_model is None
+    assert "`tiny-encoder`" in card.text
+    assert "learning_rate` | `0.02`" in card.text
+
+
+def test_results_of_the_log_serve_where_none_were_noted(checkpoint, tmp_path):
+    trainer, _ = train(checkpoint, tmp_path, eval_strategy="steps", eval_steps=2)
+    assert trainer.run_summary().results == [
+        Evaluation("validation", "validation", {"loss": {"42": trainer.state.log_history[-2]["eval_loss"]}})
+    ]
+
+
+def test_a_plain_trainer_has_a_card_too(checkpoint, tmp_path):
+    trainer, _ = train(checkpoint, tmp_path, trainer_class=PlainTrainer)
+    trainer.create_model_card()
+    assert RunSummary.load(tmp_path).method == "plain"
+    assert "Fast Trainable Projection" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["dense", "adapter"])
+def test_nothing_secret_is_pushed(checkpoint, tmp_path, adapter):
+    trainer, _ = train(checkpoint, tmp_path / "run", adapter=adapter, save_strategy="steps", save_steps=2)
+    trainer.save_model()
+    trainer.save_state()
+    trainer.create_model_card()
+    trainer.save_model()  # PEFT writes into the card that it finds
+    trainer.create_model_card()
+    for file in (tmp_path / "run").glob("*"):
+        # PEFT's own record of the base model is what the adapter is loaded by.
+        if file.is_file() and file.name != "adapter_config.json":
+            content = file.read_bytes()
+            assert TOKEN.encode() not in content, file
+            assert str(checkpoint.parent).encode() not in content, file
+            assert str(tmp_path).encode() not in content, file
+    assert (trainer.args.hub_token, trainer.args.output_dir) == (TOKEN, str(tmp_path / "run"))
+    saved = torch.load(tmp_path / "run" / "training_args.bin", weights_only=False)
+    assert type(saved) is FTPTrainingArguments
+    assert (saved.hub_token, saved.output_dir, saved.max_steps) == (None, "run", 4)
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint-4" / "training_args.bin", weights_only=False)
+    assert checkpoint.hub_token is None
+
+
+def test_a_draft_gives_way(checkpoint, tmp_path):
+    trainer, _ = train(checkpoint, tmp_path, adapter=True)
+    trainer.save_model()
+    assert "More Information Needed" in (tmp_path / "README.md").read_text()
+    trainer.create_model_card()
+    assert "More Information Needed" not in (tmp_path / "README.md").read_text()
+    assert ModelCard.load(tmp_path / "README.md").data.library_name == "peft"
+
+
+def test_unknown_kind_is_refused(checkpoint, tmp_path):
+    trainer, dataset = train(checkpoint, tmp_path, max_steps=1)
+    with pytest.raises(ValueError, match="'far' is of kind 'train'"):
+        trainer.note_evaluation({}, data_facts(dataset, "far", "train"))
+
+
+def figures(summary):
+    """Every figure of one decimal that can be had from the results, by itself or over sets and seeds."""
+    found = set()
+    for results in (summary.results, *(other.results for other in summary.comparisons)):
+        for metric in {name for result in results for name in result.metrics}:
+            by_set = [list(result.metrics[metric].values()) for result in results]
+            ood = [result.metrics[metric] for result in results if result.kind == "ood"]
+            by_set.append([statistics.fmean(values[seed] for values in ood) for seed in ood[0]])
+            for values in by_set:
+                numbers = [*values, statistics.fmean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
+                found |= {f"{100 * number:.1f}" for number in numbers}
+    return found
+
+
+def stand_in(summary, folder):
+    """An untrained model of the published one's architecture, with its labels and what prepares its input."""
+    labels = {"id2label": dict(enumerate(summary.labels)), "num_labels": len(summary.labels)}
+    if summary.task == "text-classification":
+        config = tiny_bert_config(vocab_size=8, max_position_embeddings=64, **labels)
+        (folder / "vocab.txt").write_text(
+            "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "plot", "is"])
+        )
+        processor = BertTokenizerFast(str(folder / "vocab.txt"))
+    else:
+        is_vit = summary.architecture.startswith("ViT")
+        vit = tiny_vit_config(image_size=224, patch_size=16, **labels)
+        config = vit if is_vit else MobileNetV2Config(depth_multiplier=0.35, **labels)
+        processor = ViTImageProcessor(size={"height": 224, "width": 224})
+    getattr(transformers, summary.architecture)(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+def test_published_cards(folder, tmp_path, capsys):
+    summary = RunSummary.load(folder)
+    published = (folder / "README.md").read_text()
+    picture = "radii.png" if (folder / "radii.png").is_file() else None
+    assert model_card(summary, picture=picture).content == published
+    assert (picture is not None) == (summary.method == "ftp")
+    assert ModelCard(published).content == published
+    shown = set(re.findall(r"\d+\.\d", " ".join(cell for row in cells(section(published, "Results")) for cell in row)))
+    assert shown
+    assert shown <= figures(summary)
+    values = [result.metric_value for result in ModelCard(published).data.eval_results]
+    assert all(repr(value) in (folder / "results.json").read_text() for value in values)
+    assert f"({folder.name}/README.md) | {summary.method} | " in (folder.parent / "README.md").read_text()
+    assert summary.headline() in (folder.parent / "README.md").read_text()
+
+    # The snippet runs by itself, with a model of the same kind in the place of the published one.
+    stand_in(summary, tmp_path)
+    snippet = re.search(r"```python\n(.*?)```", published, re.DOTALL)[1]
+    script = tmp_path / "snippet.py"
+    script.write_text(snippet.replace(f'"{folder.name}"', repr(str(tmp_path))))
+    runpy.run_path(str(script))
+    assert "'score'" in capsys.readouterr().out
+
+
+def test_there_are_cards():
+    assert CARDS

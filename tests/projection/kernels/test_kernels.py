@@ -1,0 +1,264 @@
+"""Every implementation of the projection against the slow reference, and what each of them promises besides."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ftp_hf import FTPAdamW
+from ftp_hf.optim.reference import AdamW, Reference
+from ftp_hf.projection.kernels import cpu as cpu_kernels
+from ftp_hf.projection.kernels import cuda as triton_kernels
+from ftp_hf.projection.kernels import dispatch as kernels
+from ftp_hf.projection.kernels import eager as eager_kernels
+from tests.support.problems import make_gradients, train
+
+KERNELS = {"eager": eager_kernels, "cpu": cpu_kernels, "triton": triton_kernels}
+LAUNCHES = ["_radius_gradient_kernel", "_sum_kernel", "_learn_kernel", "_project_kernel", "_settle_kernel"]
+STEPS = 24
+
+
+def strided(shape):
+    """A matrix whose rows are farther apart than they are long."""
+    return torch.empty(shape[0], 2 * shape[1])[:, : shape[1]]
+
+
+# The Triton kernels work in tiles of 8 × 512 and blocks of 2¹⁵ elements (those of the CPU are set to as many here):
+# below, at and above both.
+LAYOUTS = {
+    "scalar": torch.empty(()),
+    "vector": torch.empty(5),
+    "long-vector": torch.empty(600),
+    "spaced-vector": torch.empty(10)[::2],
+    "matrix": torch.empty(6, 5),
+    "row": torch.empty(1, 7),
+    "column": torch.empty(7, 1),
+    "tile": torch.empty(8, 512),
+    "blocks": torch.empty(33, 1030),
+    "conv": torch.empty(4, 3, 2, 2),
+    "channels-last": torch.empty(4, 3, 2, 2).to(memory_format=torch.channels_last),
+    "strided": strided((6, 5)),
+    "transposed-storage": torch.empty(5, 6).T,
+    "conv1d": torch.empty(5, 7),
+    "conv1d-3d": torch.empty(3, 5, 2),
+}
+TRANSPOSED = ("conv1d", "conv1d-3d")
+
+
+def make_parameters():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.nn.Parameter(
+            torch.empty_strided(like.shape, like.stride()).copy_(torch.randn(like.shape, generator=generator))
+        )
+        for name, like in LAYOUTS.items()
+    }
+
+
+def laid_out_like(parameters, gradient):
+    """Gradients in the memory layout of their parameters, as autograd makes them."""
+    return {name: torch.empty_like(parameters[name]).copy_(g) for name, g in gradient.items()}
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Choose the kernels of a test; collects which tensors they took."""
+
+    def choose(module):
+        names = set()
+        chosen = kernels._kernels_for
+
+        def kernels_for(tensor):
+            takes = module is eager_kernels or module.takes(tensor)
+            names.update([tensor.name] if takes else [])
+            return module if takes else chosen(tensor)
+
+        monkeypatch.setattr(kernels, "_kernels_for", kernels_for)
+        return names
+
+    return choose
+
+
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+def test_steps_are_those_of_the_reference(name, served, monkeypatch):
+    took = served(KERNELS[name])
+    monkeypatch.setattr(cpu_kernels, "_BLOCK_ELEMENTS", triton_kernels._BLOCK_ELEMENTS)
+    cpu_kernels._blocks.cache_clear()
+    parameters = make_parameters()
+    references = {
+        key: Reference(p.detach().double(), AdamW(lr=1e-2), kappa=0.9, mu=0.1, row_dim=1 if key in TRANSPOSED else 0)
+        for key, p in parameters.items()
+    }
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2, kappa=0.9, radius_lr=0.1, transposed=TRANSPOSED)
+    returned = set()
+    for gradient in make_gradients(parameters, STEPS):
+        train(optimizer, parameters, [laid_out_like(parameters, gradient)])
+        radii = optimizer.radii()
+        for key, ref in references.items():
+            ref.step(gradient[key].double())
+            np.testing.assert_allclose(parameters[key].detach(), ref.w, rtol=0, atol=2e-6, err_msg=key)
+            assert radii[key].radius == pytest.approx(ref.gamma.item(), rel=1e-4, abs=1e-6), key
+            # As exact as the weights of a row are, and a row is no longer than the tensor.
+            assert radii[key].deviation == pytest.approx(ref.deviation, abs=2e-6 * gradient[key].numel()), key
+            assert radii[key].on_boundary == pytest.approx(ref.on_boundary), key
+            if ref.t > 2 and ref.gamma == 1e-8:
+                returned.add(key)
+    assert returned, "no radius returned to its floor, where the state is another one"
+    for key, anchor in optimizer.anchors().items():
+        assert np.array_equal(anchor, references[key].w0)
+    not_taken = {
+        "cpu": {"spaced-vector", "strided", "transposed-storage", *TRANSPOSED},
+        "triton": {"conv1d-3d"},  # the columns are not evenly spaced
+    }
+    assert took == parameters.keys() - not_taken.get(name, set())
+    cpu_kernels._blocks.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", KERNELS)
+def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
+    served(KERNELS[name])
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(128, 512, generator=generator).mul_(0.05).to(dtype).float())
+    parameters, reference = {"w": weight}, Reference(weight.detach().double(), AdamW(lr=1e-4))
+    optimizer = FTPAdamW(parameters.items(), lr=1e-4)
+    for step, gradient in enumerate(make_gradients(parameters, 6)):
+        train(optimizer, parameters, [gradient])
+        reference.step(gradient["w"].double())
+        held = optimizer.state[weight]["anchor_or_direction"]
+        assert held.dtype == dtype
+        anchor = optimizer.anchors()["w"]
+        assert anchor.dtype == torch.float32
+        assert np.array_equal(anchor, reference.w0)
+        # At the floor the direction is rounded to 16 bits, which is the reason for doing so in large tensors only.
+        assert optimizer.radii()["w"].radius == pytest.approx(reference.gamma.item(), rel=1e-3, abs=1e-8), step
+        np.testing.assert_allclose(weight.detach(), reference.w, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
+    served(KERNELS[name])
+    parameters = {"w": torch.nn.Parameter(torch.randn(20, 30))}
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2)
+    gradients = make_gradients(parameters, 12)
+    train(optimizer, parameters, gradients[:3])
+    radius = optimizer.radii()["w"].radius
+    assert radius > 1e-3
+    gradients[3]["w"][4, 7] = torch.nan
+    train(optimizer, parameters, gradients[3:4])
+    weight = parameters["w"].detach()
+    assert optimizer.radii()["w"].radius == radius
+    assert torch.nonzero(~weight.isfinite()).tolist() == [[4, 7]]
+    distance = (weight - optimizer.anchors()["w"]).abs().sum(dim=1)
+    assert (distance[[row for row in range(20) if row != 4]] <= radius + 30 * 1.2e-7).all()
+
+
+def test_the_cpu_kernels_do_not_depend_on_the_number_of_threads():
+    results = []
+    threads = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        parameters = {"w": torch.nn.Parameter(torch.randn(300, 700, generator=torch.Generator().manual_seed(0)))}
+        optimizer = FTPAdamW(parameters.items(), lr=1e-2, fused=True)
+        train(optimizer, parameters, make_gradients(parameters, 5))
+        results.append((parameters["w"].detach(), optimizer.radii()))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(weight, results[0][0]) and radii == results[0][1] for weight, radii in results)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"), [("", "no C++ compiler was found"), (f"{sys.executable} -c 1/0 #", "ZeroDivisionError")]
+)
+def test_without_a_compiler_the_results_are_the_same_and_the_log_says_so_once(compiler, reason, monkeypatch, caplog):
+    def run():
+        parameters = {f"w{i}": torch.nn.Parameter(torch.ones(50, 40)) for i in range(3)}
+        optimizer = FTPAdamW(parameters.items(), lr=1e-2)
+        train(optimizer, parameters, make_gradients(parameters, 10))
+        return torch.stack(list(parameters.values())).detach()
+
+    expected = run()
+    cpu_kernels._library.cache_clear()
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("PATH", "")
+    with caplog.at_level(logging.WARNING):
+        actual = run()
+    monkeypatch.undo()
+    cpu_kernels._library.cache_clear()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-7)
+    (record,) = [record for record in caplog.records if record.name == "ftp_hf.projection.kernels.cpu"]
+    assert "several times slower" in record.getMessage()
+    assert reason in record.getMessage()
+
+
+@pytest.mark.slow
+def test_triton_launches_do_not_grow_with_the_number_of_tensors(served, monkeypatch):
+    served(triton_kernels)
+    launched, dispatched = [], []
+
+    class CountLaunches:
+        def __init__(self, name):
+            self.name, self.kernel = name, getattr(triton_kernels, name)
+
+        def __getitem__(self, grid):
+            launched.append(self.name)
+            return self.kernel[grid]
+
+    class CountOperations(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            dispatched[-1].update([] if func is torch.ops.aten.detach.default else [str(func)])
+            return func(*args, **(kwargs or {}))
+
+    for name in LAUNCHES:
+        monkeypatch.setattr(triton_kernels, name, CountLaunches(name))
+    for count in (3, 60):
+        parameters = {f"w{i}": torch.nn.Parameter(torch.randn(3, 2 + i % 5)) for i in range(count)}
+        optimizer = FTPAdamW(parameters.items(), lr=1e-2, fused=True)
+        gradients = make_gradients(parameters, 3)
+        train(optimizer, parameters, gradients[:2])
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[2][name]
+        launched.clear()
+        dispatched.append(Counter())
+        with CountOperations():
+            optimizer.step()
+        assert launched == LAUNCHES
+    # Nor do torch's own operations; the interpreter makes a few of its own for each launch.
+    assert dispatched[0] == dispatched[1]
+
+
+@pytest.mark.slow
+def test_the_triton_kernels_compile_for_a_gpu():
+    # The interpreter takes what the compiler does not; compiling needs no device. In a process of its own, because the
+    # interpreter is chosen when Triton is imported.
+    script = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from ftp_hf.projection.kernels import cuda as ours
+
+TILE, BLOCK = dict(ours._TILE), {"BLOCK": 128}
+for kernel, types, constants in (
+    (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
+    (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64"], {}),
+    (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": False}),
+    (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": True}),
+    (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": False}),
+    (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": True}),
+):
+    signature = dict(zip(kernel.arg_names, types)) | dict.fromkeys(constants, "constexpr")
+    compiled = compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
+    assert len(compiled.asm["cubin"]) > 1000
+    print(kernel.__name__)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) == 8

@@ -1,0 +1,1 @@
+"""What tests share: tiny models, problems, data, launched workers, and a Hub on loopback."""

@@ -1,0 +1,73 @@
+"""Short runs of small models under each of the Trainers."""
+
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
+from ftp_hf.trainer.plain import PlainTrainer
+from tests.support import trainers
+
+VOCABULARY = 30
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8,
+}
+HEAD = {"classifier.weight", "classifier.bias"}
+
+
+class L2SPTrainer(L2SPTrainerMixin, PlainTrainer):
+    pass
+
+
+class SPDTrainer(SPDTrainerMixin, PlainTrainer):
+    pass
+
+
+class TPGMTrainer(TPGMTrainerMixin, PlainTrainer):
+    pass
+
+
+class LinearProbeTrainer(LinearProbeTrainerMixin, PlainTrainer):
+    pass
+
+
+def sentences(count, seed):
+    tokens = torch.randint(5, VOCABULARY, (count, 6), generator=torch.Generator().manual_seed(seed))
+    labels = (tokens[:, 1] > tokens[:, 2]).long()
+    return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
+
+
+def load(checkpoint, **options):
+    with torch.random.fork_rng():
+        model = trainers.load(checkpoint, **options)
+    model.accepts_loss_kwargs = False  # or its loss is multiplied by the accumulation steps (transformers#47688)
+    return model
+
+
+def arguments(output_dir, **overrides):
+    options = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_strategy": "no"}
+    return trainers.arguments(output_dir, TrainingArguments, **{**options, **overrides})
+
+
+def make(trainer_class, model, dataset, output_dir, method=None, **overrides):
+    return trainer_class(model=model, args=arguments(output_dir, **overrides), train_dataset=dataset, **(method or {}))
+
+
+def train(trainer_class, model, dataset, output_dir, method=None, **overrides):
+    trainer = make(trainer_class, model, dataset, output_dir, method, **overrides)
+    trainer.train()
+    return trainer
+
+
+def weights(model):
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def distance(model, start):
+    """How far the pre-trained parameters are from where they started."""
+    squares = [(tensor - start[name]).square().sum() for name, tensor in model.state_dict().items() if name not in HEAD]
+    return float(torch.stack(squares).sum().sqrt())

@@ -1,0 +1,35 @@
+"""Models of a few thousand weights: configs to make them of, and pre-trained ones on disk."""
+
+import torch
+from transformers import BertConfig, BertModel, BertTokenizerFast, GPT2Config, LlamaConfig, ViTConfig
+
+__all__ = ["SIZES", "save_bert", "tiny_bert_config", "tiny_gpt2_config", "tiny_llama_config", "tiny_vit_config"]
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def tiny_bert_config(**overrides):
+    return BertConfig(**{"vocab_size": 50, "max_position_embeddings": 16, **SIZES, **overrides})
+
+
+def tiny_vit_config(**overrides):
+    return ViTConfig(**{"image_size": 8, "patch_size": 4, **SIZES, **overrides})
+
+
+def tiny_llama_config(**overrides):
+    return LlamaConfig(**{"vocab_size": 37, "max_position_embeddings": 16, **SIZES, **overrides})
+
+
+def tiny_gpt2_config(**overrides):
+    return GPT2Config(**{"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2, **overrides})
+
+
+def save_bert(folder, *, seed=0, words=None, **overrides):
+    """A pre-trained encoder without a head in `folder`, with a tokenizer that knows these words, if there are any."""
+    torch.manual_seed(seed)
+    overrides |= {} if words is None else {"vocab_size": len(words)}
+    BertModel(tiny_bert_config(**overrides)).save_pretrained(folder)
+    if words is not None:
+        (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+        BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder

@@ -1,0 +1,38 @@
+"""Photographs and texts to corrupt."""
+
+import hashlib
+from functools import cache
+
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from ftp_hf.corruptions import IMAGE_CORRUPTIONS, TEXT_CORRUPTIONS, corrupt_image, corrupt_text
+
+TEXTS = [
+    "Despite the slow start, it's a smart, funny and deeply moving film that I would gladly watch again.",
+    "The acting was terrible; the plot (what there was of it) made no sense. I want my two hours back!",
+    'She whispered "not now" - and, for once, nobody in the crowded little theatre dared to laugh.',
+    "An overlong, badly edited, but strangely charming mess: go with friends, or do not go at all.",
+]
+
+
+@cache
+def photographs(side):
+    """Eight squares of two photographs."""
+    return [
+        Image.fromarray(photograph[100:400, left : left + 300]).resize((side, side), Image.Resampling.BOX)
+        for photograph in load_sample_images().images
+        for left in (0, 100, 200, 300)
+    ]
+
+
+def digest():
+    """Of every kind, applied to everything."""
+    outcome = hashlib.sha256()
+    for kind in IMAGE_CORRUPTIONS:
+        for image in photographs(32):
+            outcome.update(corrupt_image(image, kind, 3).tobytes())
+    for kind in TEXT_CORRUPTIONS:
+        for text in TEXTS:
+            outcome.update(corrupt_text(text, kind, 3).encode())
+    return outcome.hexdigest()

@@ -1,0 +1,38 @@
+"""Train by each of the baselines, and save what each process ends with: `train_baseline.py CHECKPOINT OUTPUT`."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.support import baselines, process_groups
+
+OPTIONS = {
+    "L2SPTrainer": {"alpha": 0.5},
+    "SPDTrainer": {},
+    "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
+    "LinearProbeTrainer": {},
+}
+
+
+def train(name, checkpoint, output, processes):
+    model = baselines.load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    trainer = baselines.train(
+        getattr(baselines, name),
+        model,
+        baselines.sentences(40, seed=0),
+        output,
+        OPTIONS[name],
+        per_device_train_batch_size=8 // processes,
+        optim="sgd",
+        learning_rate=0.1,
+        max_grad_norm=0.0,
+    )
+    assert trainer.args.world_size == processes
+    torch.save(baselines.weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
+
+
+if __name__ == "__main__":
+    for baseline in OPTIONS:
+        train(baseline, *map(Path, sys.argv[1:]), processes=2)
+    process_groups.leave()
