@@ -17,8 +17,20 @@ from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.figures import main_metric, show
 
 
-
-__all__ = ["BaseModel", "Comparison", "DataFacts", "Evaluation", "GuardCheck", "Hardware", "LogRow", "ProjectionFacts", "RadiusFacts", "RuleResult", "RunSummary", "combine"]
+__all__ = [
+    "BaseModel",
+    "Comparison",
+    "DataFacts",
+    "Evaluation",
+    "GuardCheck",
+    "Hardware",
+    "LogRow",
+    "ProjectionFacts",
+    "RadiusFacts",
+    "RuleResult",
+    "RunSummary",
+    "combine",
+]
 
 KINDS = ("train", "validation", "id", "ood", "corrupted")
 """Of data, in the order of tables."""
@@ -351,12 +363,6 @@ def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]
     values = [result.metrics.get(metric, {}) for result in results]
     seeds = [seed for seed in (values[0] if values else ()) if all(seed in other for other in values)]
     return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
-
-
-
-
-
-
 
 
 def _sizes(run: RunSummary) -> dict[str, int | None]:

@@ -37,8 +37,8 @@ def save_pretrained(folder, seed=0):
     BertModel(CONFIG).save_pretrained(folder)
 
 
-def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(), **options):
-    """6 steps with dropout, a checkpoint every 2."""
+def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(), model=None, **options):
+    """6 steps with dropout, a checkpoint every 2; of a classifier on the pre-trained encoder, or of `model`."""
     tokens = torch.randint(5, 50, (40, 8), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     defaults = {
@@ -52,7 +52,7 @@ def make_trainer(pretrained, output_dir, trainer_class=FTPTrainer, callbacks=(),
         "use_cpu": True,
     }
     return trainer_class(
-        BertForSequenceClassification.from_pretrained(pretrained, num_labels=2),
+        model or BertForSequenceClassification.from_pretrained(pretrained, num_labels=2),
         FTPTrainingArguments(str(output_dir), **{**defaults, **options}),
         train_dataset=[{"input_ids": row, "labels": int(row[1] > row[2])} for row in tokens],
         callbacks=list(callbacks),
