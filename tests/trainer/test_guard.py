@@ -1,5 +1,6 @@
 """A guard stops runs that get worse, and rolls them back."""
 
+import functools
 import json
 import logging
 import math
@@ -76,12 +77,24 @@ def test_a_run_that_degrades_is_stopped_and_rolled_back_bit_for_bit(kind, tmp_pa
     assert written(tmp_path) == [plain(check) for check in guard.history]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Trainer → the folder, the weights and the history of a run that nobody kills."""
+
+    @functools.cache
+    def run(kind):
+        folder = tmp_path_factory.mktemp("whole")
+        trainer, guard = guarded(kind, folder)
+        trainer.train()
+        return folder, weights(trainer), guard.history
+
+    return run
+
+
 @BOTH
 @pytest.mark.parametrize("killed_at", [6, 17])
-def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, tmp_path):
-    whole, guard = guarded(kind, tmp_path / "whole")
-    whole.train()
-
+def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, whole, tmp_path):
+    folder, expected, history = whole(kind)
     run = tmp_path / "run"
     first, _ = guarded(kind, run, callbacks=[KillAt(killed_at)])
     with pytest.raises(KilledError):
@@ -93,9 +106,9 @@ def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, tm
 
     second, again = guarded(kind, run)
     second.train(resume_from_checkpoint=True)
-    assert (run / "guard.jsonl").read_bytes() == (tmp_path / "whole" / "guard.jsonl").read_bytes()
-    assert again.history == guard.history
-    assert_same(weights(second), weights(whole))
+    assert (run / "guard.jsonl").read_bytes() == (folder / "guard.jsonl").read_bytes()
+    assert again.history == history
+    assert_same(weights(second), expected)
 
 
 @BOTH
