@@ -6,7 +6,7 @@ default config without memory (on the meta device). Prints the tables of docs/ro
 """
 
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
@@ -30,24 +30,29 @@ def architectures() -> Iterator[tuple[str, PreTrainedModel | None]]:
     """The base class of each architecture by name, without memory; `None` if its default config makes no model."""
     for model_type, names in MODEL_MAPPING_NAMES.items():
         for name in names if isinstance(names, (list, tuple)) else [names]:
-            try:
-                with torch.device("meta"):
-                    yield name, getattr(transformers, name)(CONFIG_MAPPING[model_type]())
-            except Exception:  # noqa: BLE001 - whatever a default config lacks, or a package
-                yield name, None
+            yield name, built(name, model_type)
+
+
+def built(name: str, model_type: str) -> PreTrainedModel | None:
+    """A model of the default config."""
+    try:
+        with torch.device("meta"):
+            return getattr(transformers, name)(CONFIG_MAPPING[model_type]())
+    except Exception:  # noqa: BLE001 - whatever a default config lacks, or a package
+        return None
 
 
 def main() -> None:
     """Print the tables."""
     transformers.logging.set_verbosity_error()
-    built, failed = Counter[str](), []
+    count, failed = 0, []
     other: dict[tuple[str, ...], set[str]] = defaultdict(set)
     as_before: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for name, model in architectures():
         if model is None:
             failed.append(name)
             continue
-        built[name] += 1
+        count += 1
         rows = parameter_rows(model)
         for path, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
@@ -59,8 +64,8 @@ def main() -> None:
                     other[kind, key, f"{parameter.ndim}-D", " × ".join(map(str, dims))].add(name)
                 elif not isinstance(module, KNOWN) and kind != "ParametrizationList":
                     as_before[kind, key, shape_of(parameter)].add(name)
-        print(f"\r{len(built)}", end="", file=sys.stderr)
-    print(f"{len(built)} architectures were built, {len(failed)} not: {', '.join(sorted(failed))}.\n")
+        print(f"\r{count}", end="", file=sys.stderr)
+    print(f"{count} architectures were built, {len(failed)} not: {', '.join(sorted(failed))}.\n")
     print_table("Rows along other dimensions than 0", ("module", "parameter", "dimensions", "rows"), other)
     print_table(
         "Rows along dimension 0, though the module is of none of the known kinds",
