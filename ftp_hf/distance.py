@@ -41,8 +41,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
-from ftp_hf.pretrained.origin import local_checkpoint, transposed_parameters
-from ftp_hf.projection.equations import row_blocks, row_sums
+from ftp_hf.pretrained.origin import local_checkpoint
+from ftp_hf.pretrained.rows import parameter_rows
+from ftp_hf.projection.equations import RowDim, row_blocks, row_sums
 
 __all__ = ["LINEAR_LAYERS", "ModelDistance", "ParameterDistance", "model_distance", "parameter_distance"]
 
@@ -135,7 +136,7 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
     if isinstance(pretrained, str | Path):
         pretrained = CheckpointAnchors(local_checkpoint(str(pretrained)), model)
     anchors = open_anchors(pretrained)
-    transposed = set(transposed_parameters(model))
+    rows = parameter_rows(model)
     linear = {id(layer.weight) for layer in model.modules() if isinstance(layer, LINEAR_LAYERS)}
     distances, new = [], []
     for full_name, parameter in model.named_parameters():
@@ -144,7 +145,7 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
         if anchor is None or anchor.shape != parameter.shape:
             new.append(name)
             continue
-        row_dim = 1 if full_name in transposed else 0
+        row_dim = rows.get(full_name, 0)
         distances.append(parameter_distance(name, parameter, anchor, row_dim, linear=id(parameter) in linear))
     if not distances:
         raise ValueError(
@@ -156,7 +157,7 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
 
 @torch.no_grad()
 def parameter_distance(
-    name: str, weight: Tensor, anchor: Tensor, row_dim: int = 0, *, linear: bool = False
+    name: str, weight: Tensor, anchor: Tensor, row_dim: RowDim = 0, *, linear: bool = False
 ) -> ParameterDistance:
     """
     How far one parameter is from its pre-trained value, computed in float32 (or float64, if it is) a block of rows at
@@ -166,7 +167,7 @@ def parameter_distance(
         name (`str`): its name.
         weight (`Tensor`): `W`.
         anchor (`Tensor`): `W0`, same shape, of any dtype and on any device.
-        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows, one per output unit.
+        row_dim (`int` or tuple of `int`, *optional*, defaults to 0): the dimensions that count rows, one per output unit.
         linear (`bool`, *optional*, defaults to `False`): whether it is the weight of one of `LINEAR_LAYERS`.
 
     Returns:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import local_checkpoint, new_parameters, transposed_parameters
+from ftp_hf.pretrained.origin import local_checkpoint, new_parameters
+from ftp_hf.pretrained.rows import parameter_rows
 
 from .find import find_adapters
 
@@ -34,7 +35,7 @@ def adapter_options(
             overwrites those of the base. By default the weights in memory.
 
     Returns:
-        `dict[str, Any]`: `low_rank`, `exclude`, `transposed` and `anchors`.
+        `dict[str, Any]`: `low_rank`, `exclude`, `rows` and `anchors`.
 
     Raises:
         ValueError: as [`find_adapters`].
@@ -70,7 +71,7 @@ def model_options(
         checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
 
     Returns:
-        `dict[str, Any]`: `low_rank`, `exclude`, `transposed` and `anchors`.
+        `dict[str, Any]`: `low_rank`, `exclude`, `rows` and `anchors`.
 
     Raises:
         ValueError: as [`find_adapters`].
@@ -84,6 +85,6 @@ def model_options(
     return {
         "low_rank": found.updates,
         "exclude": unprojected,
-        "transposed": [name for name in transposed_parameters(model) if name in trained],
+        "rows": {name: dims for name, dims in parameter_rows(model).items() if name in trained},
         "anchors": found.anchors(dense, checkpoint),
     }

@@ -9,7 +9,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ftp_hf.projection.equations import RADIUS_FLOOR, distance, project, row_norms
+from ftp_hf.projection.equations import RADIUS_FLOOR, RowDim, distance, project, row_norms
 
 from ._anchored import check_positive
 
@@ -47,6 +47,7 @@ class TPGM:
         loss (`Callable`, *optional*): of the model and its inputs; by default `model(**inputs).loss`.
         anchors (mapping from `str` to `Tensor`, *optional*): `W0`; by default a copy of the weights as they are now.
         transposed (collection of `str`, *optional*, defaults to `()`): the parameters whose rows are their dimension 1.
+        rows (mapping from `str` to tuple of `int`, *optional*): for other parameters, the dimensions that count rows.
 
     Raises:
         ValueError: `lr` is not positive, or no parameter goes by one of the names.
@@ -67,6 +68,7 @@ class TPGM:
         loss: Callable[[nn.Module, Inputs], Tensor] = _loss_of_output,
         anchors: Mapping[str, Tensor] | None = None,
         transposed: Collection[str] = (),
+        rows: Mapping[str, RowDim] | None = None,
     ) -> None:
         check_positive("lr", lr)
         self.model = model
@@ -78,7 +80,8 @@ class TPGM:
             name: given[name].to(p.device) if name in given else p.detach().clone()
             for name, p in self.parameters.items()
         }
-        self._row_dims = {name: 1 if name in transposed else 0 for name in self.parameters}
+        row_dims = dict.fromkeys(transposed, 1) | dict(rows or {})
+        self._row_dims = {name: row_dims.get(name, 0) for name in self.parameters}
         self._objective = _Objective(model, loss)
         first = next(iter(self.parameters.values()))
         self.radii = torch.full(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from ftp_hf.pretrained.origin import transposed_parameters
+from ftp_hf.pretrained.rows import parameter_rows
 
 from ._anchored import AnchoredTrainerMixin, check_positive
 from .tpgm import TPGM, Inputs
@@ -97,7 +97,7 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             self.radius_lr,
             loss=lambda model, inputs: cast("Tensor", self.compute_loss(model, dict(inputs))),
             anchors=self.anchors,
-            transposed=transposed_parameters(self.model),
+            rows=parameter_rows(self.model),
         )
         self._held_out, self._collate = self._held_out_columns()
         optimizer.register_step_post_hook(lambda *_: self.tpgm.update(self._held_out_batches()))

@@ -4,7 +4,7 @@ import functools
 import re
 from fnmatch import fnmatchcase
 
-__all__ = ["base_name", "canonical_name", "layer_of", "matches"]
+__all__ = ["base_name", "canonical_name", "first_match", "layer_of", "matches"]
 
 
 _WRAPPER = re.compile(
@@ -26,10 +26,16 @@ def canonical_name(name: str) -> str:
     return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
-@functools.cache
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether a parameter goes by one of the names or glob patterns, with or without wrapper prefixes."""
-    return any(fnmatchcase(candidate, pattern) for pattern in patterns for candidate in (name, canonical_name(name)))
+    return first_match(name, patterns) is not None
+
+
+@functools.cache
+def first_match(name: str, patterns: tuple[str, ...]) -> str | None:
+    """The first of the names or glob patterns that a parameter goes by, with or without wrapper prefixes."""
+    candidates = (name, canonical_name(name))
+    return next((pattern for pattern in patterns if any(fnmatchcase(it, pattern) for it in candidates)), None)
 
 
 def base_name(name: str) -> str:

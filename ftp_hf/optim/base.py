@@ -75,7 +75,7 @@ class ProjectedOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
         Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
-        `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        `transposed`, `rows`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.

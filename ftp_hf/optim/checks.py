@@ -1,14 +1,17 @@
 """Checks of optimizers and their param groups: before anything is trained, an error that names the option, its value and the remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ftp_hf.common.names import canonical_name, matches
+from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import check_rows_are_whole
+
+from .options import row_dim_of
 
 __all__ = [
     "check_low_rank",
@@ -18,6 +21,10 @@ __all__ = [
     "check_patterns_match",
     "check_steps_after_backward",
 ]
+
+
+_PATTERNS = ("exclude", "transposed", "rows")
+"""The options that name parameters."""
 
 
 def check_options(group: dict[str, Any]) -> None:
@@ -30,6 +37,7 @@ def check_options(group: dict[str, Any]) -> None:
                 f"for a single one write {option}=({patterns!r},)"
             )
         group[option] = tuple(patterns)
+    group["rows"] = _checked_rows(group["rows"])
     if not 0.0 <= group["kappa"] <= 1.0:
         raise ValueError(
             f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
@@ -48,11 +56,28 @@ def check_options(group: dict[str, Any]) -> None:
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
 
 
+def _checked_rows(rows: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(rows, Mapping):
+        raise TypeError(
+            f"rows must map parameter names or glob patterns to the dimensions that count rows, got {rows!r}; "
+            "write rows={'*.experts.gate_up_proj': (0, 1)}"
+        )
+    checked = {pattern: (dims,) if isinstance(dims, int) else tuple(dims) for pattern, dims in rows.items()}
+    for pattern, dims in checked.items():
+        if not dims or len({*dims}) < len(dims) or any(not isinstance(dim, int) or dim < 0 for dim in dims):
+            raise ValueError(
+                f"rows: the dimensions of {pattern!r} must be different numbers from 0 on, got {dims!r}: (0,) is one row "
+                "for each index of dimension 0, (0, 1) one for each index of the first two"
+            )
+    return checked
+
+
 def check_parameters(group: dict[str, Any]) -> None:
     """Raise if patterns lack names to match, or a parameter of the group cannot be projected."""
     names = group.get("param_names")
-    if names is None and (group["exclude"] or group["transposed"]):
-        option = "exclude" if group["exclude"] else "transposed"
+    with_patterns = [option for option in _PATTERNS if group[option]]
+    if names is None and with_patterns:
+        option = with_patterns[0]
         raise ValueError(
             f"{option}={group[option]!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
             "as the first argument; the Trainer's optimizer_cls_and_kwargs= gives none, so use optimizers= or FTPTrainer there"
@@ -61,23 +86,29 @@ def check_parameters(group: dict[str, Any]) -> None:
         for index, parameter in enumerate(group["params"]):
             name = names[index] if names else f"parameter {index} of the group"
             if parameter.requires_grad and not matches(name, group["exclude"]):
-                check_parameter(name, parameter, row_dim=1 if matches(name, group["transposed"]) else 0)
+                check_parameter(name, parameter, row_dim_of(name, group))
 
 
-def check_parameter(name: str, parameter: Tensor, row_dim: int) -> None:
-    """Raise if this parameter cannot be projected, or its rows are cut through."""
+def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
+    """Raise if this parameter cannot be projected, does not have its row dimensions, or has its rows cut through."""
     if parameter.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(
             f"{name} is {parameter.dtype}, which is not projected: small gradients are zero in float16. Load the model "
             "with dtype=torch.bfloat16 or torch.float32 (and train in mixed precision with fp16=True or bf16=True), or "
             "put the parameter in a param group with project=False"
         )
+    dims = row_dims(row_dim, parameter.ndim)
+    if dims and max(dims) >= parameter.ndim:
+        raise ValueError(
+            f"rows: {name} has {parameter.ndim} dimensions, of which {dims} shall count its rows: name dimensions that it "
+            f"has, the last is {parameter.ndim - 1}"
+        )
     check_rows_are_whole(name, parameter, row_dim)
 
 
 def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
     """Raise if a pattern matches no parameter of the groups that carry it: it is probably misspelt."""
-    for option in ("exclude", "transposed"):
+    for option in _PATTERNS:
         for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
             names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
             if not any(matches(name, (pattern,)) for name in names):

@@ -6,9 +6,11 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from ftp_hf.common.names import first_match, matches
+from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
-__all__ = ["DEFAULTS", "GROUP_OPTIONS", "Anchors", "GroupOptions", "ProjectionOptions", "group_options"]
+__all__ = ["DEFAULTS", "GROUP_OPTIONS", "Anchors", "GroupOptions", "ProjectionOptions", "group_options", "row_dim_of"]
 
 Anchors = Mapping[str, Tensor] | str | Path
 """The pre-trained weights by parameter name, or the path of a checkpoint."""
@@ -22,6 +24,7 @@ class GroupOptions(TypedDict, total=False):
     radius_betas: tuple[float, float]
     exclude: Sequence[str]
     transposed: Sequence[str]
+    rows: Mapping[str, Sequence[int]]
     anchor_device: str | None
 
 
@@ -38,11 +41,20 @@ DEFAULTS: GroupOptions = {
     "radius_betas": (0.9, 0.999),
     "exclude": (),
     "transposed": (),
+    "rows": {},
     "anchor_device": None,
 }
 
 GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
+
+
+def row_dim_of(name: str, group: Mapping[str, Any]) -> RowDim:
+    """Which dimensions count the rows of a parameter: what the options of its param group say of its name."""
+    pattern = first_match(name, tuple(group["rows"]))
+    if pattern is not None:
+        return group["rows"][pattern]  # type: ignore[no-any-return]
+    return 1 if matches(name, group["transposed"]) else 0
 
 
 def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:

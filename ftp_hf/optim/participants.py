@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ftp_hf.common.names import canonical_name, matches
+from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
 from .masters import MASTER
+from .options import row_dim_of
 
 __all__ = ["DenseParameter", "Participants"]
 
@@ -20,7 +22,7 @@ class DenseParameter(NamedTuple):
     name: str
     parameter: Tensor
     group: dict[str, Any]
-    row_dim: int
+    row_dim: RowDim
 
 
 class Participants(NamedTuple):
@@ -43,8 +45,7 @@ class Participants(NamedTuple):
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
                 if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
-                    row_dim = 1 if matches(name, group["transposed"]) else 0
-                    yield DenseParameter(canonical_name(name), parameter, group, row_dim)
+                    yield DenseParameter(canonical_name(name), parameter, group, row_dim_of(name, group))
 
     def updates(self) -> tuple[LowRankUpdate, ...]:
         """The low-rank updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""

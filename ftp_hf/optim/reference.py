@@ -14,12 +14,13 @@ from torch import Tensor
 __all__ = ["SGD", "AdamW", "Reference", "norms"]
 
 
-def over_rows(x: Tensor, row_dim: int = 0) -> Tensor:
+def over_rows(x: Tensor, row_dim: int | tuple[int, ...] = 0) -> Tensor:
     """The sum over each row: a slice along `row_dim`; a tensor of fewer than two dimensions is one row."""
-    return x.sum([dim for dim in range(x.ndim) if dim != row_dim], keepdim=True) if x.ndim >= 2 else x.sum()
+    rows = (row_dim,) if isinstance(row_dim, int) else row_dim
+    return x.sum([dim for dim in range(x.ndim) if dim not in rows], keepdim=True) if x.ndim >= 2 else x.sum()
 
 
-def norms(c: Tensor, row_dim: int = 0) -> Tensor:
+def norms(c: Tensor, row_dim: int | tuple[int, ...] = 0) -> Tensor:
     """`‖c‖₁` of each row, plus 1e-8. The largest is the MARS norm of `c`."""
     return over_rows(c.abs(), row_dim) + 1e-8
 
@@ -40,7 +41,7 @@ class Reference:
     kappa: float = 1.0
     mu: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
-    row_dim: int = 0
+    row_dim: int | tuple[int, ...] = 0
 
     def __post_init__(self) -> None:
         self.t = 0

@@ -23,10 +23,10 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `rows`, `anchor_device` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
-        kappa, radius_lr, radius_betas, exclude, transposed, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
 
     Raises:
         TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights

@@ -1,5 +1,6 @@
 from .anchors import CheckpointAnchors
 from .loading import load_weights
 from .origin import new_parameters
+from .rows import parameter_rows
 
-__all__ = ["CheckpointAnchors", "load_weights", "new_parameters"]
+__all__ = ["CheckpointAnchors", "load_weights", "new_parameters", "parameter_rows"]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
@@ -14,7 +13,7 @@ from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import CheckpointAnchors
 
-__all__ = ["has_adapters", "is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
+__all__ = ["has_adapters", "is_fine_tuned", "local_checkpoint", "new_parameters"]
 
 
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
@@ -45,19 +44,6 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     if anchors is not None and body:
         new |= {name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors}
     return new
-
-
-def transposed_parameters(model: nn.Module) -> list[str]:
-    """
-    The weights whose rows (output units) are their dimension 1: those of transformers' `Conv1D`, as in GPT-2.
-
-    Args:
-        model (`nn.Module`): any model.
-
-    Returns:
-        `list[str]`: their names.
-    """
-    return [f"{name}.weight" if name else "weight" for name, module in model.named_modules() if type(module) is Conv1D]
 
 
 def local_checkpoint(name_or_path: str) -> Path:

@@ -12,8 +12,10 @@ Symbols of the paper and their names here, for one parameter tensor:
 | `κ`    | `kappa`        | factor on radius gradients that would shrink the radius               |
 | `μ`    | `lr`           | learning rate of the radius                                           |
 
-A *row* is a slice along `row_dim` (dimension 0 unless the layer stores its weight transposed). A tensor of fewer than
-two dimensions is a single row. Row reductions keep their dimensions, so that their results broadcast against the tensor.
+A *row* is what computes one output unit: a slice along `row_dim`, the dimension that counts rows, or the dimensions that
+count them together (in a stack of matrices, one per expert: which expert, and which of its outputs). It is dimension 0
+unless the layer stores its weight otherwise. A tensor of fewer than two dimensions is a single row. Row reductions keep
+their dimensions, so that their results broadcast against the tensor.
 """
 
 import math
@@ -25,6 +27,7 @@ from torch import Tensor
 __all__ = [
     "ADAM_EPS",
     "RADIUS_FLOOR",
+    "RowDim",
     "clip_radius",
     "distance",
     "project",
@@ -33,6 +36,7 @@ __all__ = [
     "radius_gradient",
     "rests_at_anchor",
     "row_blocks",
+    "row_dims",
     "row_norms",
     "row_sums",
 ]
@@ -45,61 +49,80 @@ ADAM_EPS = 1e-8
 
 _BLOCK_ELEMENTS = 2**19
 
+RowDim = int | tuple[int, ...]
+"""The dimension that counts rows, or the dimensions that count them together."""
 
-def row_sums(x: Tensor, row_dim: int = 0) -> Tensor:
-    """Sum of each row of `x`: its shape with every dimension but `row_dim` reduced to 1."""
+
+def row_dims(row_dim: RowDim, ndim: int) -> tuple[int, ...]:
+    """The dimensions of a tensor that count its rows: none, where it has fewer than two and is one row."""
+    if ndim < 2:
+        return ()
+    return (row_dim,) if isinstance(row_dim, int) else row_dim
+
+
+def row_sums(x: Tensor, row_dim: RowDim = 0) -> Tensor:
+    """Sum of each row of `x`: its shape with every dimension but those of `row_dim` reduced to 1."""
     if x.ndim < 2:
         return x.sum().reshape([1] * x.ndim)
-    return x.sum(dim=[dim for dim in range(x.ndim) if dim != row_dim], keepdim=True)
+    rows = row_dims(row_dim, x.ndim)
+    columns = [dim for dim in range(x.ndim) if dim not in rows]
+    # torch takes no dimension at all for all of them.
+    return x.sum(dim=columns, keepdim=True) if columns else x
 
 
-def row_blocks(row_dim: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def row_blocks(row_dim: RowDim, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """
     The same rows of several tensors, a block at a time, so that what is computed from a block stays in the cache and
     no temporary is as large as the tensor. A tensor of fewer than two dimensions is one block.
 
     Args:
-        row_dim (`int`): the dimension that counts rows.
+        row_dim (`int` or tuple of `int`): the dimensions that count rows.
         tensors (`Tensor`): of one shape.
 
     Yields:
         `tuple[Tensor, ...]`: views of the tensors; nothing, if they are empty.
     """
-    rows = tensors[0].shape[row_dim] if tensors[0].ndim >= 2 else 1
-    if not tensors[0].numel():
+    elements, dims = tensors[0].numel(), row_dims(row_dim, tensors[0].ndim)
+    if not elements:
         return
-    count = max(1, _BLOCK_ELEMENTS * rows // tensors[0].numel())
-    if count >= rows:
+    if not dims or elements <= _BLOCK_ELEMENTS:
         yield tensors
         return
+    first, *inner = dims
+    rows = tensors[0].shape[first]
+    count = max(1, _BLOCK_ELEMENTS * rows // elements)
     for start in range(0, rows, count):
         length = min(count, rows - start)
-        yield tuple(tensor.narrow(row_dim, start, length) for tensor in tensors)
+        block = tuple(tensor.narrow(first, start, length) for tensor in tensors)
+        if inner:
+            yield from row_blocks(tuple(inner), *block)
+        else:
+            yield block
 
 
-def row_norms(displacement: Tensor, row_dim: int = 0) -> Tensor:
+def row_norms(displacement: Tensor, row_dim: RowDim = 0) -> Tensor:
     """
     L1 norm of each row plus 1e-8. The largest of them is the MARS norm (maximum absolute row sum), which for a linear
     layer is the Lipschitz constant of the difference function in the ∞-norm.
 
     Args:
         displacement (`Tensor`): `W − W0`, any shape.
-        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+        row_dim (`int` or tuple of `int`, *optional*, defaults to 0): the dimensions that count rows.
 
     Returns:
-        `Tensor`: the shape of `displacement` with every dimension but `row_dim` reduced to 1.
+        `Tensor`: the shape of `displacement` with every dimension but those of `row_dim` reduced to 1.
     """
     return row_sums(displacement.abs(), row_dim) + RADIUS_FLOOR
 
 
-def distance(weight: Tensor, anchor: Tensor, row_dim: int = 0) -> Tensor:
+def distance(weight: Tensor, anchor: Tensor, row_dim: RowDim = 0) -> Tensor:
     """
     The largest row norm of `W − W0`, which is the MARS norm plus 1e-8.
 
     Args:
         weight (`Tensor`): `W`.
         anchor (`Tensor`): `W0`, same shape, of any dtype and on any device.
-        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+        row_dim (`int` or tuple of `int`, *optional*, defaults to 0): the dimensions that count rows.
 
     Returns:
         `Tensor`: a 0-D tensor; 0 for an empty tensor.
@@ -109,7 +132,7 @@ def distance(weight: Tensor, anchor: Tensor, row_dim: int = 0) -> Tensor:
 
 
 def radius_gradient(
-    gradient: Tensor, displacement: Tensor, radius: Tensor | float = math.inf, row_dim: int = 0
+    gradient: Tensor, displacement: Tensor, radius: Tensor | float = math.inf, row_dim: RowDim = 0
 ) -> Tensor:
     """
     Derivative of the loss with respect to the radius: `∇γ(t) = Σ_rows ⟨g(t), c(t−1)⟩ / ‖c(t−1)‖₁`.
@@ -122,7 +145,7 @@ def radius_gradient(
         gradient (`Tensor`): `g(t)`, taken at `W(t−1)`.
         displacement (`Tensor`): `d(t−1)`, or with an infinite radius `c(t−1)`; same shape as `gradient`.
         radius (`Tensor` or `float`, *optional*, defaults to infinity): `γ(t−1)`, 0-D.
-        row_dim (`int`, *optional*, defaults to 0): the dimension that counts rows.
+        row_dim (`int` or tuple of `int`, *optional*, defaults to 0): the dimensions that count rows.
 
     Returns:
         `Tensor`: a 0-D tensor.

@@ -17,6 +17,8 @@ from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from typing_extensions import TypeIs
 
+from .equations import RowDim, row_dims
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
 
@@ -51,14 +53,14 @@ class Sharding(NamedTuple):
     """Whether the tensor is one row, of which each process has a part. (Else each has whole rows.)"""
 
     @classmethod
-    def of(cls, name: str, tensor: Tensor, row_dim: int) -> "Sharding | None":
+    def of(cls, name: str, tensor: Tensor, row_dim: RowDim) -> "Sharding | None":
         """
         How a tensor is sharded.
 
         Args:
             name (`str`): what errors call it.
             tensor (`Tensor`): a parameter.
-            row_dim (`int`): the dimension that counts rows.
+            row_dim (`int` or tuple of `int`): the dimensions that count rows.
 
         Returns:
             `Sharding` or `None`: `None` for an ordinary tensor, and for a `DTensor` that every process has all of.
@@ -76,25 +78,26 @@ def _sharding(mesh: DeviceMesh, placements: "tuple[Placement, ...]", ndim: int) 
     return Sharding(mesh.get_group(cuts[0]), mesh.device_type, splits_rows=ndim < 2) if cuts else None
 
 
-def check_rows_are_whole(name: str, tensor: Tensor, row_dim: int) -> None:
+def check_rows_are_whole(name: str, tensor: Tensor, row_dim: RowDim) -> None:
     """Raise if a tensor is sharded in a way that cannot be projected: with the arguments and the error of [`Sharding.of`]."""
     if is_dtensor(tensor) and (reason := _why_not(tensor.placements, tensor.ndim, row_dim)):
         raise ValueError(f"{name} is sharded as {tensor.placements}: {reason}")
 
 
 @functools.lru_cache(maxsize=64)
-def _why_not(placements: "tuple[Placement, ...]", ndim: int, row_dim: int) -> str | None:
+def _why_not(placements: "tuple[Placement, ...]", ndim: int, row_dim: RowDim) -> str | None:
     cuts = _cuts(placements)
     if len(cuts) > 1 or any(not _is_even(placements[dim]) for dim in cuts):
         return (
             "projection knows tensors that are cut along one dimension of the device mesh (FSDP2, with or without "
             "replication). Train without tensor parallelism, or put the parameter in a param group with project=False"
         )
-    if ndim >= 2 and any(not placements[dim].is_shard(row_dim) for dim in cuts):
+    rows = row_dims(row_dim, ndim)
+    if rows and any(not any(map(placements[dim].is_shard, rows)) for dim in cuts):
         return (
-            f"its rows (output units) are dimension {row_dim}, and each process would have a part of every row. Shard it "
-            f"along dimension {row_dim} (shard_placement_fn of fully_shard), train with DDP, or put it in a param group "
-            "with project=False"
+            f"its rows (output units) are dimension {' × '.join(map(str, rows))}, and each process would have a part of "
+            f"every row. Shard it along dimension {' or '.join(map(str, rows))} (shard_placement_fn of fully_shard), train "
+            "with DDP, or put it in a param group with project=False"
         )
     return None
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .equations import RowDim, row_dims
 from .radius import RadiusState
 from .sharding import Sharding, like, local
 
@@ -59,13 +60,14 @@ class ProjectedTensor(NamedTuple):
     """The gradient of the weight."""
     state: dict[str, Any]
     group: dict[str, Any]
-    row_dim: int
+    row_dim: RowDim
+    """The dimension that counts rows, or those that count them together."""
     sharding: Sharding | None
     """How the parameter is spread over processes; `None` if each has all of it."""
 
     @classmethod
     def of(
-        cls, name: str, parameter: Tensor, state: dict[str, Any], group: dict[str, Any], row_dim: int
+        cls, name: str, parameter: Tensor, state: dict[str, Any], group: dict[str, Any], row_dim: RowDim
     ) -> "ProjectedTensor":
         """
         The tensor of a parameter. Call it with gradients disabled.
@@ -119,17 +121,20 @@ class ProjectedTensor(NamedTuple):
         """The number of rows of the weight, and of elements in a row."""
         if not self.weight.numel():
             return 0, 1
-        rows = self.weight.shape[self.row_dim] if self.weight.ndim >= 2 else 1
+        rows = _rows(self.weight, self.row_dim)
         return rows, self.weight.numel() // rows
 
     @property
     def whole_rows(self) -> int:
         """The number of rows of the parameter."""
-        return self.parameter.shape[self.row_dim] if self.parameter.ndim >= 2 else 1
+        return _rows(self.parameter, self.row_dim)
 
     @property
     def layout(self) -> "Layout | None":
-        """How the tensors are laid out in memory; `None` if the elements of a row are not evenly spaced in all of them."""
+        """
+        How the tensors are laid out in memory; `None` if the rows, or the elements of a row, are not evenly spaced in all
+        of them.
+        """
         weight = self.weight.stride()
         gradient = weight if self.grad is None else self.grad.stride()
         return _layout(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
@@ -154,6 +159,10 @@ class ProjectedTensor(NamedTuple):
         """`W0`, in the dtype of the weight and on its device."""
         weight = self.weight.detach()
         return torch.where(self.radius_state.at_floor > 0, weight, self.held.to(weight))
+
+
+def _rows(tensor: Tensor, row_dim: RowDim) -> int:
+    return math.prod(tensor.shape[dim] for dim in row_dims(row_dim, tensor.ndim))
 
 
 def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor:
@@ -211,18 +220,21 @@ def _layout(
     weight: tuple[int, ...],
     held: tuple[int, ...],
     gradient: tuple[int, ...],
-    row_dim: int,
+    row_dim: RowDim,
 ) -> Layout | None:
-    rows = [row_dim] if len(shape) >= 2 else []
-    # In the order of the weight, so that the columns of the three are the same elements.
-    columns = [dim for dim in range(len(shape)) if dim not in rows and shape[dim] > 1]
-    columns.sort(key=weight.__getitem__, reverse=True)
+    counting = row_dims(row_dim, len(shape))
+    # In the order of the weight, so that the rows and columns of the three are the same elements.
+    dims = sorted((dim for dim in range(len(shape)) if shape[dim] > 1), key=weight.__getitem__, reverse=True)
+    rows = [dim for dim in dims if dim in counting]
+    columns = [dim for dim in dims if dim not in counting]
     length = math.prod(shape[dim] for dim in columns)
     matrices = []
     for strides in (weight, held, gradient):
-        if any(strides[dim] != strides[after] * shape[after] for dim, after in itertools.pairwise(columns)):
+        if any(
+            strides[dim] != strides[after] * shape[after]
+            for dim, after in (*itertools.pairwise(rows), *itertools.pairwise(columns))
+        ):
             return None
-        several = rows and shape[row_dim] > 1
-        matrices.append((strides[row_dim] if several else length, strides[columns[-1]] if columns else 1))
+        matrices.append((strides[rows[-1]] if rows else length, strides[columns[-1]] if columns else 1))
     weights, helds, gradients = matrices
     return Layout(weights, helds, gradients, is_contiguous=all(matrix == (length, 1) for matrix in matrices))

@@ -202,6 +202,26 @@ def test_patterns(make, option):
 
 
 @every_class
+def test_rows(make):
+    parameters = make_parameters()
+    with pytest.raises(TypeError, match=r"rows must map parameter names .* got \['conv\.weight'\]"):
+        make(parameters.items(), rows=["conv.weight"])
+    for dims in [(), (-1,), (0, 0), ("0",)]:
+        with pytest.raises(
+            ValueError, match=r"rows: the dimensions of 'conv\.weight' must be different numbers from 0 on"
+        ):
+            make(parameters.items(), rows={"conv.weight": dims})
+    with pytest.raises(
+        ValueError, match=r"rows: proj\.weight has 2 dimensions, of which \(0, 2\) shall count its rows"
+    ):
+        make(parameters.items(), rows={"p*": (0, 2)})
+    with pytest.raises(ValueError, match=r"rows: 'experts\.\*' matches no parameter"):
+        make(parameters.items(), rows={"experts.*": (0, 1)})
+    with pytest.raises(ValueError, match=r"needs parameter names: pass model\.named_parameters"):
+        make(list(parameters.values()), rows={"proj.weight": (0,)})
+
+
+@every_class
 def test_a_pattern_may_match_in_any_group(make):
     parameters = make_parameters()
     groups = [{"params": [(name, parameter)]} for name, parameter in parameters.items()]

@@ -309,6 +309,36 @@ def test_transposed_rows_are_the_linear_layer_with_the_weight_transposed():
     np.testing.assert_allclose(second.radii()["weight"], first.radii()["weight"], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("rows", "order"), [((0, 1), (0, 1, 2)), ((0, 2), (0, 2, 1)), ((1, 2), (1, 2, 0)), ((2, 1), (1, 2, 0))], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rows_that_several_dimensions_count_are_those_of_one_matrix(rows, order, dtype):
+    stacked = torch.nn.Parameter(torch.randn(3, 4, 5, dtype=dtype))
+
+    def matrix(x):
+        return x.permute(order).flatten(0, 1).clone(memory_format=torch.contiguous_format)
+
+    one = torch.nn.Parameter(matrix(stacked.detach()))
+    gradients = make_gradients({"w": stacked}, STEPS)
+    first, second = FTPAdamW([("w", one)], lr=1e-2), FTPAdamW([("w", stacked)], lr=1e-2, rows={"w": rows})
+    train(first, {"w": one}, [{"w": matrix(g["w"])} for g in gradients])
+    train(second, {"w": stacked}, gradients)
+    atol = 1e-14 if dtype == torch.float64 else 1e-6
+    np.testing.assert_allclose(matrix(stacked.detach()), one.detach(), rtol=0, atol=atol)
+    np.testing.assert_allclose(second.radii()["w"], first.radii()["w"], rtol=0, atol=10 * atol)
+
+
+def test_rows_along_dimension_1_are_the_transposed_ones_bit_for_bit():
+    parameters = make_parameters(torch.float32)
+    twins = clone(parameters)
+    gradients = make_gradients(parameters, STEPS)
+    train(FTPAdamW(parameters.items(), lr=1e-2, transposed=["con*"]), parameters, gradients)
+    train(FTPAdamW(twins.items(), lr=1e-2, rows={"con*": (1,), "*.weight": (0,)}), twins, gradients)
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, twins[name]), name
+
+
 def test_memory_layout_makes_no_difference():
     dense = torch.nn.Parameter(torch.randn(4, 3, 2, 2, dtype=torch.float64))
     strided = torch.nn.Parameter(dense.detach().clone().to(memory_format=torch.channels_last))
