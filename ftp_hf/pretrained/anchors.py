@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ftp_hf.common.names import canonical_name
 
+from .converted import ConvertedTensor
+
 __all__ = ["CheckpointAnchors", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
@@ -23,9 +25,9 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
-    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames are found
-    under their new name too, if the folder holds the `config.json` that says which model it is; iterating gives both
-    names.
+    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames, merges or
+    splits are found under their new name too, if the folder holds the `config.json` that says which model it is;
+    iterating gives both names.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -37,54 +39,62 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
         # Here, because it imports transformers, which the optimizers do without.
-        from .renaming import renamed_keys  # noqa: PLC0415
+        from .renaming import converted_names  # noqa: PLC0415
 
         path = Path(path)
         self._file_of = _locate_tensors(path)
         folder = path if path.is_dir() else path.parent
-        self._key_of = {key: key for key in self._file_of} | renamed_keys(folder, self._file_of, model)
-        keys_of = defaultdict(set)
-        for name, key in self._key_of.items():
+        self._source_of: dict[str, str | ConvertedTensor] = {key: key for key in self._file_of}
+        self._source_of |= converted_names(folder, list(self._file_of), model)
+        sources_of = defaultdict(set)
+        for name, source in self._source_of.items():
             if "." in name:
-                keys_of[name.partition(".")[2]].add(key)
-        self._key_of_shortened = {short: keys.pop() for short, keys in keys_of.items() if len(keys) == 1}
+                sources_of[name.partition(".")[2]].add(source)
+        self._source_of_shortened = {short: held.pop() for short, held in sources_of.items() if len(held) == 1}
 
-    def _key(self, name: str) -> str | None:
-        for key_of, candidate in (
-            (self._key_of, name),
-            (self._key_of, name.partition(".")[2]),
-            (self._key_of_shortened, name),
+    def _source(self, name: str) -> str | ConvertedTensor | None:
+        for source_of, candidate in (
+            (self._source_of, name),
+            (self._source_of, name.partition(".")[2]),
+            (self._source_of_shortened, name),
         ):
-            if candidate in key_of:
-                return key_of[candidate]
+            if candidate in source_of:
+                return source_of[candidate]
         return None
 
-    def _held_key(self, name: str) -> str:
-        key = self._key(name)
-        if key is None:
+    def source(self, name: str) -> str | ConvertedTensor:
+        """What of the checkpoint a name stands for: the same for two names of one tensor. Raises `KeyError` if nothing."""
+        source = self._source(name)
+        if source is None:
             raise KeyError(name)
-        return key
+        return source
 
     def __getitem__(self, name: str) -> Tensor:
-        key = self._held_key(name)
+        source = self.source(name)
+        return self._read(source) if isinstance(source, str) else source.make(self._read)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the headers of the files alone. Raises `KeyError` as `self[name]` does."""
+        source = self.source(name)
+        return tuple((self._outline(source) if isinstance(source, str) else source.make(self._outline)).shape)
+
+    def _read(self, key: str) -> Tensor:
         with safe_open(self._file_of[key], framework="pt") as checkpoint:
             tensor: Tensor = checkpoint.get_tensor(key)
         return tensor
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, from the file's header alone. Raises `KeyError` as `self[name]` does."""
-        key = self._held_key(name)
+    def _outline(self, key: str) -> Tensor:
         with safe_open(self._file_of[key], framework="pt") as checkpoint:
-            return tuple(checkpoint.get_slice(key).get_shape())
+            return torch.empty(checkpoint.get_slice(key).get_shape(), device="meta")
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._key(name) is not None
+        return isinstance(name, str) and self._source(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._key_of)
+        return iter(self._source_of)
 
     def __len__(self) -> int:
-        return len(self._key_of)
+        return len(self._source_of)
 
 
 def _locate_tensors(path: Path) -> dict[str, Path]:
