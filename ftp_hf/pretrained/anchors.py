@@ -13,7 +13,7 @@ from ftp_hf.common.names import canonical_name
 
 from .converted import ConvertedTensor
 
-__all__ = ["CheckpointAnchors", "open_anchors", "validate_anchors"]
+__all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -132,17 +132,50 @@ def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Ten
     )
 
 
+def check_one_name_each(checkpoint: CheckpointAnchors, names: Iterable[str]) -> None:
+    """
+    Check that no two parameters would take the same tensor of a checkpoint: of a model with two encoders, a checkpoint of
+    one does not tell which it is.
+
+    Args:
+        checkpoint ([`CheckpointAnchors`]): names that it does not hold are left out.
+        names (iterable of `str`): of the parameters.
+
+    Raises:
+        ValueError: names the tensors of the checkpoint, and the parameters of each.
+    """
+    names_of = defaultdict(list)
+    for name in names:
+        if name in checkpoint:
+            names_of[checkpoint.source(name)].append(name)
+    shared = [
+        f"{source if isinstance(source, str) else source.name} for {' and '.join(found)}"
+        for source, found in names_of.items()
+        if len(found) > 1
+    ]
+    if shared:
+        raise ValueError(
+            f"anchors do not fit the model: the checkpoint holds one tensor for several parameters: {', '.join(shared)}. "
+            "Save the pre-trained model whole, with all of its parts, and pass that; or list the parameters that are not "
+            "in the checkpoint in exclude="
+        )
+
+
 def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]]) -> None:
     """
-    Check that every parameter has an anchor of its own shape with finite values, holding one anchor at a time.
+    Check that every parameter has an anchor of its own, of its shape and with finite values, holding one at a time.
 
     Args:
         anchors (`Mapping[str, Tensor]`): as [`open_anchors`] returns them.
         parameters (iterable of `(str, Tensor)`): the projected parameters.
 
     Raises:
-        ValueError: names every parameter whose anchor is missing, has another shape, or is not finite.
+        ValueError: names every parameter whose anchor is missing, has another shape, or is not finite; or as
+            [`check_one_name_each`].
     """
+    parameters = list(parameters)
+    if isinstance(anchors, CheckpointAnchors):
+        check_one_name_each(anchors, (name for name, _ in parameters))
     missing, misshapen, not_finite = [], [], []
     for name, parameter in parameters:
         try:

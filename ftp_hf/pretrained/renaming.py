@@ -39,7 +39,9 @@ def converted_names(
     if (saved := _saved_model(folder)) is not None:
         names |= _converted(saved, keys)
     for prefix, part in _outermost(model):
-        names |= {f"{prefix}{name}": source for name, source in _converted(part, keys).items()}
+        held = part.state_dict() if prefix else ()
+        found = _converted(part, keys).items()
+        names |= {f"{prefix}{name}": source for name, source in found if not prefix or name in held}
     return names
 
 
