@@ -1,5 +1,6 @@
 """Where anchors (pre-trained weights) come from: a mapping of tensors, or a safetensors checkpoint read one by one."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ __all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_MODULES = "modules.json"  # of sentence-transformers: which module lies in which folder
 
 
 class CheckpointAnchors(Mapping[str, Tensor]):
@@ -27,7 +29,7 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
     if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames, merges or
     splits are found under their new name too, if the folder holds the `config.json` that says which model it is;
-    iterating gives both names.
+    iterating gives both names. A folder of sentence-transformers is read with all of its modules.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -41,11 +43,16 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         # Here, because it imports transformers, which the optimizers do without.
         from .renaming import converted_names  # noqa: PLC0415
 
-        path = Path(path)
-        self._file_of = _locate_tensors(path)
-        folder = path if path.is_dir() else path.parent
-        self._source_of: dict[str, str | ConvertedTensor] = {key: key for key in self._file_of}
-        self._source_of |= converted_names(folder, list(self._file_of), model)
+        self._place_of: dict[str, tuple[Path, str]] = {}
+        self._source_of: dict[str, str | ConvertedTensor] = {}
+        for prefix, part in _modules_of(Path(path)).items():
+            file_of = _locate_tensors(part)
+            self._place_of |= {f"{prefix}{key}": (file, key) for key, file in file_of.items()}
+            module = model if not prefix or model is None else getattr(model, prefix[:-1], None)
+            sources = {key: key for key in file_of} | converted_names(
+                part if part.is_dir() else part.parent, list(file_of), module
+            )
+            self._source_of |= {f"{prefix}{name}": _within(prefix, source) for name, source in sources.items()}
         sources_of = defaultdict(set)
         for name, source in self._source_of.items():
             if "." in name:
@@ -79,13 +86,15 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         return tuple((self._outline(source) if isinstance(source, str) else source.make(self._outline)).shape)
 
     def _read(self, key: str) -> Tensor:
-        with safe_open(self._file_of[key], framework="pt") as checkpoint:
-            tensor: Tensor = checkpoint.get_tensor(key)
+        file, name = self._place_of[key]
+        with safe_open(file, framework="pt") as checkpoint:
+            tensor: Tensor = checkpoint.get_tensor(name)
         return tensor
 
     def _outline(self, key: str) -> Tensor:
-        with safe_open(self._file_of[key], framework="pt") as checkpoint:
-            return torch.empty(checkpoint.get_slice(key).get_shape(), device="meta")
+        file, name = self._place_of[key]
+        with safe_open(file, framework="pt") as checkpoint:
+            return torch.empty(checkpoint.get_slice(name).get_shape(), device="meta")
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._source(name) is not None
@@ -95,6 +104,27 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._source_of)
+
+
+def _modules_of(path: Path) -> dict[str, Path]:
+    """The folder of each module with weights by its name with a dot, or of a checkpoint that is no list of modules: `""`."""
+    if not (path / _MODULES).is_file():
+        return {"": path}
+    listed = json.loads((path / _MODULES).read_text(encoding="utf-8"))
+    folder_of = {f"{module['name']}.": path / module["path"] for module in listed}
+    held = {name: folder for name, folder in folder_of.items() if _holds_weights(folder)}
+    # The checkpoint of a bare model of transformers lies in the same folder.
+    return held or {"": path}
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (_WEIGHTS, _INDEX))
+
+
+def _within(prefix: str, source: str | ConvertedTensor) -> str | ConvertedTensor:
+    if isinstance(source, str):
+        return f"{prefix}{source}"
+    return dataclasses.replace(source, keys=tuple(f"{prefix}{key}" for key in source.keys))
 
 
 def _locate_tensors(path: Path) -> dict[str, Path]:

@@ -20,7 +20,8 @@ class CompleteLoadingMixin(Host):
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        # sentence-transformers loads into its own model only.
+        super()._load_from_checkpoint(resume_from_checkpoint, *([] if model is None else [model]))
         _load_whole(self, self.model if model is None else model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
