@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ftp_hf.common.names import base_name, canonical_name
-from ftp_hf.pretrained.anchors import CheckpointAnchors
+from ftp_hf.pretrained.anchors import CheckpointAnchors, check_one_name_each
 from ftp_hf.pretrained.origin import has_adapters
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
@@ -63,9 +63,14 @@ class Adapters(NamedTuple):
         Args:
             named (mapping from `str` to `Tensor`): these parameters.
             checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
+
+        Raises:
+            ValueError: as [`~ftp_hf.pretrained.anchors.check_one_name_each`].
         """
         if not self.twin_of or (checkpoint is None and not self.base_values):
             return checkpoint
+        if checkpoint is not None:
+            check_one_name_each(checkpoint, {base_name(name) for name in named})
         in_checkpoint: Mapping[str, Tensor] = checkpoint or {}
         return {
             name: in_checkpoint[base_name(name)]

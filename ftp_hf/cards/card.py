@@ -17,6 +17,8 @@ from .sections import sections
 
 __all__ = ["END", "START", "card_data", "eval_results_file", "model_card", "update_card", "write_model_card"]
 
+_SENTENCE_TRANSFORMERS = ("SentenceTransformer", "SparseEncoder", "CrossEncoder", "MultiVectorEncoder")
+
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 
@@ -71,13 +73,19 @@ def card_data(summary: RunSummary) -> ModelCardData:
         or None,
         eval_results=measured or None,
         language=summary.language,
-        library_name="peft" if summary.adapter else "transformers",
+        library_name=_library(summary),
         license=summary.license,
         metrics=list(dict.fromkeys(result.metric_type for result in measured)) or None,
         model_name=summary.name if measured else None,
         pipeline_tag=summary.task,
         tags=tags or None,
     )
+
+
+def _library(summary: RunSummary) -> str:
+    if summary.architecture in _SENTENCE_TRANSFORMERS:
+        return "sentence-transformers"
+    return "peft" if summary.adapter else "transformers"
 
 
 def update_card(existing: str, card: ModelCard) -> ModelCard:

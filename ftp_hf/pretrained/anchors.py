@@ -1,5 +1,6 @@
 """Where anchors (pre-trained weights) come from: a mapping of tensors, or a safetensors checkpoint read one by one."""
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 
 from ftp_hf.common.names import canonical_name
 
-__all__ = ["CheckpointAnchors", "open_anchors", "validate_anchors"]
+from .converted import ConvertedTensor
+
+__all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_MODULES = "modules.json"  # of sentence-transformers: which module lies in which folder
 
 
 class CheckpointAnchors(Mapping[str, Tensor]):
@@ -23,9 +27,9 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
-    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames are found
-    under their new name too, if the folder holds the `config.json` that says which model it is; iterating gives both
-    names.
+    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames, merges or
+    splits are found under their new name too, if the folder holds the `config.json` that says which model it is;
+    iterating gives both names. A folder of sentence-transformers is read with all of its modules.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -37,54 +41,90 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
         # Here, because it imports transformers, which the optimizers do without.
-        from .renaming import renamed_keys  # noqa: PLC0415
+        from .renaming import converted_names  # noqa: PLC0415
 
-        path = Path(path)
-        self._file_of = _locate_tensors(path)
-        folder = path if path.is_dir() else path.parent
-        self._key_of = {key: key for key in self._file_of} | renamed_keys(folder, self._file_of, model)
-        keys_of = defaultdict(set)
-        for name, key in self._key_of.items():
+        self._place_of: dict[str, tuple[Path, str]] = {}
+        self._source_of: dict[str, str | ConvertedTensor] = {}
+        for prefix, part in _modules_of(Path(path)).items():
+            file_of = _locate_tensors(part)
+            self._place_of |= {f"{prefix}{key}": (file, key) for key, file in file_of.items()}
+            module = model if not prefix or model is None else getattr(model, prefix[:-1], None)
+            sources = {key: key for key in file_of} | converted_names(
+                part if part.is_dir() else part.parent, list(file_of), module
+            )
+            self._source_of |= {f"{prefix}{name}": _within(prefix, source) for name, source in sources.items()}
+        sources_of = defaultdict(set)
+        for name, source in self._source_of.items():
             if "." in name:
-                keys_of[name.partition(".")[2]].add(key)
-        self._key_of_shortened = {short: keys.pop() for short, keys in keys_of.items() if len(keys) == 1}
+                sources_of[name.partition(".")[2]].add(source)
+        self._source_of_shortened = {short: held.pop() for short, held in sources_of.items() if len(held) == 1}
 
-    def _key(self, name: str) -> str | None:
-        for key_of, candidate in (
-            (self._key_of, name),
-            (self._key_of, name.partition(".")[2]),
-            (self._key_of_shortened, name),
+    def _source(self, name: str) -> str | ConvertedTensor | None:
+        for source_of, candidate in (
+            (self._source_of, name),
+            (self._source_of, name.partition(".")[2]),
+            (self._source_of_shortened, name),
         ):
-            if candidate in key_of:
-                return key_of[candidate]
+            if candidate in source_of:
+                return source_of[candidate]
         return None
 
-    def _held_key(self, name: str) -> str:
-        key = self._key(name)
-        if key is None:
+    def source(self, name: str) -> str | ConvertedTensor:
+        """What of the checkpoint a name stands for: the same for two names of one tensor. Raises `KeyError` if nothing."""
+        source = self._source(name)
+        if source is None:
             raise KeyError(name)
-        return key
+        return source
 
     def __getitem__(self, name: str) -> Tensor:
-        key = self._held_key(name)
-        with safe_open(self._file_of[key], framework="pt") as checkpoint:
-            tensor: Tensor = checkpoint.get_tensor(key)
-        return tensor
+        source = self.source(name)
+        return self._read(source) if isinstance(source, str) else source.make(self._read)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, from the file's header alone. Raises `KeyError` as `self[name]` does."""
-        key = self._held_key(name)
-        with safe_open(self._file_of[key], framework="pt") as checkpoint:
-            return tuple(checkpoint.get_slice(key).get_shape())
+        """The shape of a tensor, from the headers of the files alone. Raises `KeyError` as `self[name]` does."""
+        source = self.source(name)
+        return tuple((self._outline(source) if isinstance(source, str) else source.make(self._outline)).shape)
+
+    def _read(self, key: str) -> Tensor:
+        file, name = self._place_of[key]
+        with safe_open(file, framework="pt") as checkpoint:
+            tensor: Tensor = checkpoint.get_tensor(name)
+        return tensor
+
+    def _outline(self, key: str) -> Tensor:
+        file, name = self._place_of[key]
+        with safe_open(file, framework="pt") as checkpoint:
+            return torch.empty(checkpoint.get_slice(name).get_shape(), device="meta")
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._key(name) is not None
+        return isinstance(name, str) and self._source(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._key_of)
+        return iter(self._source_of)
 
     def __len__(self) -> int:
-        return len(self._key_of)
+        return len(self._source_of)
+
+
+def _modules_of(path: Path) -> dict[str, Path]:
+    """The folder of each module with weights by its name with a dot, or of a checkpoint that is no list of modules: `""`."""
+    if not (path / _MODULES).is_file():
+        return {"": path}
+    listed = json.loads((path / _MODULES).read_text(encoding="utf-8"))
+    folder_of = {f"{module['name']}.": path / module["path"] for module in listed}
+    held = {name: folder for name, folder in folder_of.items() if _holds_weights(folder)}
+    # The checkpoint of a bare model of transformers lies in the same folder.
+    return held or {"": path}
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (_WEIGHTS, _INDEX))
+
+
+def _within(prefix: str, source: str | ConvertedTensor) -> str | ConvertedTensor:
+    if isinstance(source, str):
+        return f"{prefix}{source}"
+    return dataclasses.replace(source, keys=tuple(f"{prefix}{key}" for key in source.keys))
 
 
 def _locate_tensors(path: Path) -> dict[str, Path]:
@@ -122,17 +162,50 @@ def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Ten
     )
 
 
+def check_one_name_each(checkpoint: CheckpointAnchors, names: Iterable[str]) -> None:
+    """
+    Check that no two parameters would take the same tensor of a checkpoint: of a model with two encoders, a checkpoint of
+    one does not tell which it is.
+
+    Args:
+        checkpoint ([`CheckpointAnchors`]): names that it does not hold are left out.
+        names (iterable of `str`): of the parameters.
+
+    Raises:
+        ValueError: names the tensors of the checkpoint, and the parameters of each.
+    """
+    names_of = defaultdict(list)
+    for name in names:
+        if name in checkpoint:
+            names_of[checkpoint.source(name)].append(name)
+    shared = [
+        f"{source if isinstance(source, str) else source.name} for {' and '.join(found)}"
+        for source, found in names_of.items()
+        if len(found) > 1
+    ]
+    if shared:
+        raise ValueError(
+            f"anchors do not fit the model: the checkpoint holds one tensor for several parameters: {', '.join(shared)}. "
+            "Save the pre-trained model whole, with all of its parts, and pass that; or list the parameters that are not "
+            "in the checkpoint in exclude="
+        )
+
+
 def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]]) -> None:
     """
-    Check that every parameter has an anchor of its own shape with finite values, holding one anchor at a time.
+    Check that every parameter has an anchor of its own, of its shape and with finite values, holding one at a time.
 
     Args:
         anchors (`Mapping[str, Tensor]`): as [`open_anchors`] returns them.
         parameters (iterable of `(str, Tensor)`): the projected parameters.
 
     Raises:
-        ValueError: names every parameter whose anchor is missing, has another shape, or is not finite.
+        ValueError: names every parameter whose anchor is missing, has another shape, or is not finite; or as
+            [`check_one_name_each`].
     """
+    parameters = list(parameters)
+    if isinstance(anchors, CheckpointAnchors):
+        check_one_name_each(anchors, (name for name, _ in parameters))
     missing, misshapen, not_finite = [], [], []
     for name, parameter in parameters:
         try:

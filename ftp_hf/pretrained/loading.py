@@ -1,4 +1,4 @@
-"""Weights of a checkpoint into a model, whatever names it saved them under."""
+"""Weights of a checkpoint into a model, whatever names and tensors it saved them as."""
 
 from pathlib import Path
 
@@ -22,7 +22,8 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         checkpoint (`Path`): a folder written by `save_pretrained`.
 
     Raises:
-        ValueError: names the parameters that the checkpoint does not hold, or holds in another shape; nothing is loaded.
+        ValueError: names the parameters that the checkpoint does not hold, holds in another shape, or of which it holds
+            a part (one expert is missing); nothing is loaded.
     """
     if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
@@ -43,7 +44,15 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     body = getattr(model, "base_model_prefix", "")
     if anchors is not None and body:
         new |= {name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors}
+    if anchors is not None:
+        # `from_pretrained` marks nothing outside the models of transformers.
+        new -= {name for name in new - _in_transformers(model) if name_of[name] in anchors}
     return new
+
+
+def _in_transformers(model: nn.Module) -> set[str]:
+    bodies = [(prefix, part) for prefix, part in model.named_modules() if isinstance(part, PreTrainedModel)]
+    return {f"{prefix}.{name}".removeprefix(".") for prefix, part in bodies for name, _ in part.named_parameters()}
 
 
 def local_checkpoint(name_or_path: str) -> Path:

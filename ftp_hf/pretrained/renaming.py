@@ -1,7 +1,7 @@
-"""The names under which transformers saves tensors, and those of today's modules."""
+"""The names under which transformers saves tensors, and those of today's modules, into which some are merged or split."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -9,30 +9,40 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 from transformers.utils import CONFIG_NAME
 
-__all__ = ["renamed_keys"]
+from .converted import ConvertedTensor
+
+__all__ = ["converted_names"]
 
 
-def renamed_keys(folder: Path, keys: Iterable[str], model: nn.Module | None = None) -> dict[str, str]:
+def converted_names(
+    folder: Path, keys: Sequence[str], model: nn.Module | None = None
+) -> dict[str, str | ConvertedTensor]:
     """
-    What `from_pretrained` calls the tensors of a checkpoint. `save_pretrained` writes the names of the model's first
-    release, which are not always those of today's modules: `vit.encoder.layer.0.…` for `vit.layers.0.…`,
-    `LayerNorm.gamma` for `LayerNorm.weight`.
+    What `from_pretrained` calls the tensors of a checkpoint, and what it makes of them. `save_pretrained` writes the
+    tensors of the model's first release, which are not always those of today's modules: `vit.encoder.layer.0.…` for
+    `vit.layers.0.…`, `LayerNorm.gamma` for `LayerNorm.weight`, a tensor for each expert of a layer.
 
     Args:
         folder (`Path`): the folder whose `config.json` names the class of the model that was saved.
-        keys (iterable of `str`): the names in the checkpoint.
-        model (`nn.Module`, *optional*): the model that the tensors are for; its own renamings count too.
+        keys (sequence of `str`): the names in the checkpoint.
+        model (`nn.Module`, *optional*): the model that the tensors are for; its own conversions count too, and those of
+            the models of transformers in it.
 
     Returns:
-        `dict[str, str]`: from the model's name to the checkpoint's, for the tensors that are only renamed. Those that
-        are merged or split on loading are left out; so is everything if no model of transformers is known.
+        `dict[str, str | ConvertedTensor]`: from the model's name to the checkpoint's, or to how the tensor is made;
+        empty if no model of transformers is known.
     """
-    keys = list(keys)
-    models = [_saved_model(folder), model]
-    return {name: key for model in models if isinstance(model, PreTrainedModel) for name, key in _renamed(model, keys)}
+    names: dict[str, str | ConvertedTensor] = {}
+    if (saved := _saved_model(folder)) is not None:
+        names |= _converted(saved, keys)
+    for prefix, part in _outermost(model):
+        held = part.state_dict() if prefix else ()
+        found = _converted(part, keys).items()
+        names |= {f"{prefix}{name}": source for name, source in found if not prefix or name in held}
+    return names
 
 
 def _saved_model(folder: Path) -> PreTrainedModel | None:
@@ -46,13 +56,36 @@ def _saved_model(folder: Path) -> PreTrainedModel | None:
     return model
 
 
-def _renamed(model: PreTrainedModel, keys: list[str]) -> Iterator[tuple[str, str]]:
-    # Renaming has no public function (transformers 5.4 to 5.23; PEFT uses these too).
+def _outermost(module: nn.Module | None, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
+    if isinstance(module, PreTrainedModel):
+        yield prefix, module
+    elif module is not None:
+        for name, child in module.named_children():
+            yield from _outermost(child, f"{prefix}{name}.")
+
+
+def _converted(model: PreTrainedModel, keys: Sequence[str]) -> dict[str, str | ConvertedTensor]:
+    # Conversion has no public function for a single tensor (transformers 5.4 to 5.23; PEFT uses these too). This follows
+    # `convert_and_load_state_dict_in_model`.
     conversions = get_model_conversion_mapping(model)
     renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]
     converters = [conversion for conversion in conversions if isinstance(conversion, WeightConverter)]
+    converter_of = {pattern: converter for converter in converters for pattern in converter.source_patterns}
     names = model.state_dict()
-    for key in keys:
-        name, merged = rename_source_key(key, renamings, converters, model.base_model_prefix, names)
-        if merged is None:
-            yield name, key
+    found: dict[str, str | ConvertedTensor] = {}
+    merged: dict[str, list[tuple[str, str]]] = {}
+    for key in sorted(keys, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, names)
+        if name not in names and key in names:
+            name, pattern = key, None
+        if pattern is None:
+            found[name] = key
+        elif name in names:
+            merged.setdefault(name, []).append((pattern, key))
+    for first, parts in merged.items():
+        patterns, sources = zip(*parts, strict=True)
+        converter = converter_of[patterns[0]]
+        for target in converter.target_patterns:
+            name = first.replace(converter.target_patterns[0], target)
+            found[name] = ConvertedTensor(name, sources, patterns, converter, first, model)
+    return found

@@ -21,6 +21,7 @@ from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parame
 from .arguments import FTPArguments
 from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
+from .outside import parameters_outside
 from .radius_log import check_finite, summarize
 from .saving import CompleteSavingMixin
 from .strategy import check_agreement, check_loaded, check_strategy
@@ -86,6 +87,9 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
         new = from_first_process(new_parameters(model, checkpoint)) if options.ftp_exclude_new else set()
+        outside = {name: p for name, p in parameters_outside(self, model).items() if p in given}
+        trained |= outside
+        new |= outside.keys()
         of_model = model_options(model, trained, new, options.ftp_adapters, checkpoint)
         projected = FTP(
             optimizer,

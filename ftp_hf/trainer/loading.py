@@ -1,4 +1,4 @@
-"""Loading a Trainer's checkpoint completely, also where its tensors go by other names than the model's."""
+"""Loading a Trainer's checkpoint completely, also where its tensors are not those of the model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +15,13 @@ class CompleteLoadingMixin(Host):
     """
     `Trainer` resumes, and loads the best model at the end, by the names in the checkpoint. For models whose names
     changed since their first release (ViT among them) most tensors do not match, and `Trainer` only warns: training
-    goes on from a model that is half the pre-trained one (transformers#43701, seen in 5.23). This mixin for any
-    `Trainer` class loads the missing ones too.
+    goes on from a model that is half the pre-trained one (transformers#43701, seen in 5.23). So it is where saving splits
+    what the model holds in one tensor, such as the experts of a layer. This mixin for any `Trainer` class loads all.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        # sentence-transformers loads into its own model only.
+        super()._load_from_checkpoint(resume_from_checkpoint, *([] if model is None else [model]))
         _load_whole(self, self.model if model is None else model, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:

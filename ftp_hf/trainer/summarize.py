@@ -35,6 +35,9 @@ _TASKS = {
     "ForAudioClassification": "audio-classification",
     "ForSemanticSegmentation": "image-segmentation",
     "ForObjectDetection": "object-detection",
+    "SentenceTransformer": "sentence-similarity",
+    "CrossEncoder": "text-ranking",
+    "SparseEncoder": "feature-extraction",
 }
 # Where and how a run was watched, saved and pushed: no part of what was trained.
 _NOT_HYPERPARAMETERS = re.compile(

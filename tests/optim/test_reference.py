@@ -1,18 +1,11 @@
 """The reference itself, against every recorded trajectory of the published method, in float64."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from ftp_hf.optim.reference import SGD, AdamW, Reference
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())
-# In float32 the recorded arithmetic is coarser than the reference, which is not.
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+from tests.support.trajectories import GOLDEN, MANIFEST, TOLERANCE
 
 
 class AMSGrad:
