@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import is_share, table
-from ftp_hf.runs.summary import DataFacts, LogRow, RunSummary
+from ftp_hf.runs.summary import DataFacts, EarlierOptions, LogRow, ProjectionFacts, RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of
@@ -71,6 +71,16 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
     }
 
 
+def _in_turn(values: Sequence[str], steps: Sequence[int]) -> str:
+    """The values of an option one after the other: "1 until step 4, then 0"."""
+    changed = [
+        f"{value} until step {step}"
+        for value, after, step in zip(values, values[1:], steps, strict=False)
+        if value != after
+    ]
+    return ", then ".join([*changed, values[-1]])
+
+
 def _sentence(summary: RunSummary) -> str:
     base = "A pre-trained model"
     if summary.base_model is not None:
@@ -105,11 +115,15 @@ def _linked(data: DataFacts) -> str:
 def _projection(summary: RunSummary) -> str:
     if (projection := summary.projection) is None:
         return ""
-    betas = ", ".join(f"{beta:g}" for beta in projection.radius_betas)
+    in_force: list[EarlierOptions | ProjectionFacts] = [*projection.earlier, projection]
+    rates = [
+        f"{options.radius_lr:g}, betas {', '.join(f'{b:g}' for b in options.radius_betas)}" for options in in_force
+    ]
+    steps = [options.until for options in projection.earlier]
     rows = [
         ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],
-        ["κ", f"{projection.kappa:g}"],
-        ["radii", f"learned with Adam, learning rate {projection.radius_lr:g}, betas {betas}"],
+        ["κ", _in_turn([f"{options.kappa:g}" for options in in_force], steps)],
+        ["radii", f"learned with Adam, learning rate {_in_turn(rates, steps)}"],
         ["projected parameters", str(len(projection.projected)) if projection.projected else ""],
         ["trained without projection", str(len(projection.excluded))],
         ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],

@@ -12,6 +12,7 @@ __all__ = [
     "INCOMPLETE",
     "LOCK",
     "MANIFEST",
+    "OPTIONS",
     "PICTURE",
     "REPLACED",
     "RESULTS",
@@ -45,6 +46,9 @@ CHECKPOINT = "checkpoint-"
 
 REPLACED = "_replaced-"
 """In front of the name of a checkpoint that is kept until the one which replaces it is whole."""
+
+OPTIONS = "ftp_options.json"
+"""Of a checkpoint: the options of the projection that its run was asked for."""
 
 MANIFEST = "checksums.json"
 """Of a checkpoint: sizes and checksums of its files, written last."""

@@ -1,12 +1,12 @@
 """The projection around an optimizer's step, and what users ask of the optimizers: radii, anchors, state dicts."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import Unpack
 
 from ftp_hf.pretrained.anchors import open_anchors, validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, put_together
@@ -18,12 +18,13 @@ from ftp_hf.projection.tensor import ProjectedTensor
 
 from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
 from .masters import MASTER, masters_in_place
+from .naming import add_patterns, add_rows, name_unnamed_groups
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
 from .state_dict import check_sharding, restore_dtypes, restore_options
 
-__all__ = ["ProjectedOptimizer", "projected_optimizer", "step_without_hooks"]
+__all__ = ["ProjectedOptimizer", "projected_optimizer"]
 
 
 class ProjectedOptimizer(Optimizer):
@@ -108,6 +109,38 @@ class ProjectedOptimizer(Optimizer):
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
 
+    def fill_in(
+        self,
+        named_parameters: Mapping[str, Tensor],
+        *,
+        unprojected: Iterable[Tensor] = (),
+        row_dims: Mapping[Tensor, Sequence[int]] | None = None,
+        **options: Unpack[ProjectionOptions],
+    ) -> None:
+        """
+        Tell an optimizer that has not stepped yet what it was not told: names where its groups have none, what is to be
+        excluded besides, which rows it was not told, and anchors and low-rank updates where it has none.
+
+        Args:
+            named_parameters (mapping from `str` to `Tensor`): those of the model.
+            unprojected (iterable of `Tensor`, *optional*): parameters to exclude, such as new ones.
+            row_dims (mapping from `Tensor` to sequence of `int`, *optional*): the dimensions that count the rows of
+                parameters, where it is not dimension 0.
+            exclude, transposed, rows, anchors, low_rank: as for [`FTPAdamW`].
+
+        Raises:
+            ValueError: none of the optimizer's parameters is the model's; otherwise as [`FTPAdamW`].
+            TypeError: as [`FTPAdamW`].
+        """
+        name_unnamed_groups(self.param_groups, named_parameters)
+        for group in self.param_groups:
+            if group["project"]:
+                add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
+                add_patterns(group, "transposed", options.get("transposed", ()), set())
+                add_rows(group, options.get("rows", {}), row_dims or {})
+        self._low_rank = self._low_rank or tuple(options.get("low_rank", ()))
+        self._set_anchors(options.get("anchors") if self._anchors is None else self._anchors)
+
     def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
 
@@ -166,12 +199,15 @@ class ProjectedOptimizer(Optimizer):
         def anchor_of(tensor: ProjectedTensor) -> Tensor:
             if self._anchors is None:
                 return tensor.weight.detach()
-            # In the parameter's own dtype: the weights that the pre-trained model would run with.
-            parameter = parameter_of.get(tensor.parameter, tensor.parameter)
-            anchor = local_part_of(self._anchors[tensor.name].detach(), parameter)
-            return anchor.to(tensor.weight.device, parameter.dtype)
+            return self._external_anchor(tensor, parameter_of.get(tensor.parameter, tensor.parameter))
 
         return low_rank_first_states(low_rank) + first_states(dense, anchor_of)
+
+    def _external_anchor(self, tensor: ProjectedTensor, parameter: Tensor) -> Tensor:
+        # In the parameter's own dtype: the weights that the pre-trained model would run with.
+        anchors: Mapping[str, Tensor] = self._anchors or {}
+        anchor = local_part_of(anchors[tensor.name].detach(), parameter)
+        return anchor.to(tensor.weight.device, parameter.dtype)
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
@@ -227,6 +263,27 @@ class ProjectedOptimizer(Optimizer):
             for tensor in self._participants.with_state()
             if isinstance(tensor, ProjectedTensor)
         }
+
+    @torch.no_grad()
+    def otherwise_anchored(self) -> list[str]:
+        """
+        The dense parameters that have another anchor than the [`external_anchors`] give them, because they were projected
+        before these were given: their state was loaded. Sharded ones are compared as far as this process has them.
+
+        Returns:
+            `list[str]`: their names; none where no anchors were given.
+        """
+        if self._anchors is None:
+            return []
+        parameters = self.projected_parameters()
+        return [
+            tensor.name
+            for tensor in self._participants.with_state()
+            if isinstance(tensor, ProjectedTensor)
+            and not torch.equal(
+                tensor.anchor(), self._external_anchor(tensor, parameters[tensor.name]).to(tensor.weight.dtype)
+            )
+        ]
 
     @torch.no_grad()
     def release_weights(self) -> None:
@@ -304,11 +361,3 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
 
 def _memory(tensor: Tensor) -> int:
     return local(tensor).untyped_storage().data_ptr()
-
-
-def step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
-    """The step of a base class of torch's, of which the hooks of this optimizer do not see anything."""
-    # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
-    # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
-    step = inspect.unwrap(base.step, stop=lambda function: not hasattr(function, "hooked"))
-    step(optimizer)

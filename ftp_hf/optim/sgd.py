@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim import SGD
 from typing_extensions import Unpack
 
-from .base import ProjectedOptimizer, step_without_hooks
+from .base import ProjectedOptimizer
+from .hooks import step_without_hooks
 from .options import ProjectionOptions
 
 __all__ = ["FTPSGD"]

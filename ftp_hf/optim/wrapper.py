@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
+from .naming import name_parameters
 from .options import ProjectionOptions
 
 __all__ = ["FTP"]
@@ -63,7 +64,7 @@ class FTP(ProjectedOptimizer):
         groups = [dict(group) for group in optimizer.param_groups]
         try:
             if named_parameters is not None:
-                _name_parameters(optimizer, named_parameters)
+                name_parameters(optimizer.param_groups, named_parameters)
             # torch's constructor would begin with new groups and an empty state: what it does besides is all here.
             Optimizer.__setstate__(self, {"optimizer": optimizer})
             for group in self.param_groups:
@@ -137,15 +138,3 @@ class FTP(ProjectedOptimizer):
 
     def _unconstrained_step(self) -> None:
         self.optimizer.step()
-
-
-def _name_parameters(optimizer: Optimizer, named_parameters: Iterable[tuple[str, Tensor]]) -> None:
-    name_of = {parameter: name for name, parameter in named_parameters}
-    for number, group in enumerate(optimizer.param_groups):
-        unnamed = [index for index, parameter in enumerate(group["params"]) if parameter not in name_of]
-        if unnamed:
-            raise ValueError(
-                f"named_parameters has no name for parameters {unnamed} of group {number}: pass the "
-                "named_parameters() of the model that the optimizer was built for"
-            )
-        group["param_names"] = [name_of[parameter] for parameter in group["params"]]

@@ -14,7 +14,18 @@ from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import CheckpointAnchors
 
-__all__ = ["has_adapters", "is_fine_tuned", "local_checkpoint", "new_parameters"]
+__all__ = [
+    "UnknownOriginError",
+    "has_adapters",
+    "has_origin",
+    "is_fine_tuned",
+    "local_checkpoint",
+    "new_parameters",
+]
+
+
+class UnknownOriginError(ValueError):
+    """The checkpoint that a model says it was loaded from cannot be read."""
 
 
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
@@ -29,6 +40,9 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
 
     Returns:
         `set[str]`: their names; empty for a model that was not loaded from a checkpoint, of which nothing is known.
+
+    Raises:
+        UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
     """
     name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
     if has_adapters(model):
@@ -39,7 +53,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     if len(new) == len(name_of):
         # Not loaded from a checkpoint, or copied since.
         origin = getattr(model, "name_or_path", "")
-        held = CheckpointAnchors(local_checkpoint(origin), model) if origin else name_of.values()
+        held = _origin_of(model, origin) if origin else name_of.values()
         new = {name for name in name_of if name_of[name] not in held}
     body = getattr(model, "base_model_prefix", "")
     if anchors is not None and body:
@@ -48,6 +62,28 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         # `from_pretrained` marks nothing outside the models of transformers.
         new -= {name for name in new - _in_transformers(model) if name_of[name] in anchors}
     return new
+
+
+def _origin_of(model: nn.Module, origin: str) -> CheckpointAnchors:
+    try:
+        return CheckpointAnchors(local_checkpoint(origin), model)
+    except FileNotFoundError as reason:
+        raise UnknownOriginError(
+            f"which parameters are new is told by the checkpoint of the model, which cannot be read: {reason}. Load the "
+            "model with from_pretrained and do not copy it, name its checkpoint in ftp_anchors, or set "
+            "ftp_exclude_new=False and name what is new in ftp_exclude"
+        ) from reason
+
+
+def has_origin(model: nn.Module) -> bool:
+    """
+    Whether a model tells which checkpoint it was loaded from, so that [`new_parameters`] can tell what is new in it.
+
+    Args:
+        model (`nn.Module`): any model.
+    """
+    loaded = any(getattr(parameter, "_is_hf_initialized", False) for parameter in model.parameters())
+    return loaded or bool(getattr(model, "name_or_path", ""))
 
 
 def _in_transformers(model: nn.Module) -> set[str]:
@@ -64,11 +100,20 @@ def local_checkpoint(name_or_path: str) -> Path:
 
     Returns:
         `Path`: a path that [`~ftp_hf.pretrained.anchors.CheckpointAnchors`] reads.
+
+    Raises:
+        FileNotFoundError: it is neither here nor could it be fetched.
     """
     if Path(name_or_path).exists():
         return Path(name_or_path)
     wanted = [CONFIG_NAME, "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME]
-    return Path(snapshot_download(name_or_path, allow_patterns=wanted))
+    try:
+        return Path(snapshot_download(name_or_path, allow_patterns=wanted))
+    except (OSError, ValueError) as error:  # all errors of the Hub are one or the other, "no such name" too
+        reason = str(error).strip().partition("\n")[0]
+        raise FileNotFoundError(
+            f"{name_or_path!r} is no file or folder here, and could not be fetched from the Hub ({reason})"
+        ) from error
 
 
 def is_fine_tuned(checkpoint: Path) -> bool:

@@ -17,6 +17,7 @@ from ftp_hf.common.records import build, plain
 __all__ = [
     "BaseModel",
     "DataFacts",
+    "EarlierOptions",
     "Evaluation",
     "GuardCheck",
     "Hardware",
@@ -92,6 +93,17 @@ class RadiusFacts:
 
 
 @dataclass
+class EarlierOptions:
+    """The options of the projection that were in force until a run was resumed with others."""
+
+    until: int
+    """The last step that was taken with them."""
+    kappa: float
+    radius_lr: float
+    radius_betas: list[float]
+
+
+@dataclass
 class ProjectionFacts:
     """How FTP projected."""
 
@@ -105,6 +117,8 @@ class ProjectionFacts:
     """Trained, but not projected."""
     anchors: str | None = None
     """Where the anchors came from, if not from the weights that training started from."""
+    earlier: list[EarlierOptions] = field(default_factory=list)
+    """Other options that were in force before, the first ones first."""
 
 
 @dataclass

@@ -1,25 +1,28 @@
 """The Trainer that projects: a mixin for any `Trainer` class, and that mixin on `Trainer` itself."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Trainer
 
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
 from ftp_hf.common.processes import from_first_process
-from ftp_hf.optim.base import projected_optimizer
+from ftp_hf.optim.base import ProjectedOptimizer, projected_optimizer
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import is_fine_tuned, local_checkpoint, new_parameters
+from ftp_hf.pretrained.origin import UnknownOriginError, has_origin, is_fine_tuned, local_checkpoint, new_parameters
 
 from .arguments import FTPArguments
 from .card import ModelCardMixin
+from .in_force import OptionsInForce, adjustable_options, excluded_names
 from .loading import CompleteLoadingMixin
 from .outside import parameters_outside
 from .radius_log import check_finite, summarize
@@ -29,6 +32,10 @@ from .strategy import check_agreement, check_loaded, check_strategy
 __all__ = ["FTPTrainer", "FTPTrainerMixin"]
 
 logger = logging.getLogger(__name__)
+
+_SET_BY_OPTIMIZER = ("ftp_kappa", "ftp_radius_lr", "ftp_radius_beta1", "ftp_radius_beta2", "ftp_anchor_device")
+_BY_NAME = ("exclude", "transposed", "rows", "anchors", "low_rank")
+"""What an optimizer that projects can only be told with names."""
 
 
 class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
@@ -44,6 +51,10 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     """
 
     _resume_anchors: Path | None = None
+    _projecting: ProjectedOptimizer | None = None
+    _options: FTPArguments | None = None
+    options_in_force: OptionsInForce | None = None
+    """What was asked of the optimizer, and what was in force before the run was resumed with other options."""
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """
@@ -54,35 +65,99 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
                 it steps during backward; as [`check_strategy`], [`check_loaded`], [`check_agreement`] and [`FTP`].
         """
         self._check_supported()
-        optimizer = super().create_optimizer(model)
-        projected = projected_optimizer(optimizer)
+        own = self._projecting
+        optimizer, told = self._create_optimizer(model)
+        projected, options = projected_optimizer(optimizer), FTPArguments.of(self.args)
+        model = self.model if model is None else model
         if projected is None:
-            self.optimizer = projected = self._with_projection(optimizer, self.model if model is None else model)
-        elif FTPArguments.of(self.args) != FTPArguments():
-            raise ValueError(
-                "the optimizer that you passed already projects, so the ftp_* options would be ignored: set its own "
-                "options, or pass a plain optimizer, which FTPTrainer projects as the ftp_* options say"
+            self.optimizer = projected = self._with_projection(optimizer, model)
+            self.options_in_force = OptionsInForce.of(projected, options)
+        elif projected is own:
+            self._go_on_with(own, options)
+        else:
+            self._check_given(projected, options)
+            self.options_in_force = OptionsInForce.of(
+                projected, options, exclude=[*_excluded(projected), *told.get("exclude", ())]
             )
-        elif self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
-            raise ValueError(
-                "the checkpoint to resume from holds no optimizer state, so the optimizer that you passed would take "
-                f"the fine-tuned weights for anchors: build it with anchors={str(self._resume_anchors)!r}"
-            )
+            self._tell(projected, model, told)
+        self._projecting, self._options = projected, options
         compare_weights = self.is_fsdp_enabled and not self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading
         check_agreement(projected, compare_weights=compare_weights)
         return self.optimizer
+
+    def _create_optimizer(self, model: Any) -> tuple[Optimizer, dict[str, Any]]:
+        """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
+        made: Any = self.optimizer
+        given: Any = self.optimizer_cls_and_kwargs
+        kind, arguments = given or (None, {})
+        if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
+            return super().create_optimizer(model), {}
+        # The Trainer's groups have no names.
+        by_name = {option: arguments[option] for option in _BY_NAME if option in arguments}
+        self.optimizer_cls_and_kwargs = kind, {name: arguments[name] for name in arguments.keys() - by_name}
+        try:
+            return super().create_optimizer(model), by_name
+        finally:
+            self.optimizer_cls_and_kwargs = given
 
     def _check_supported(self) -> None:
         check_strategy(self.accelerator)
         check_loaded(self.model)
         check_steps_after_backward(self.args.optim)
 
-    def _with_projection(self, optimizer: Optimizer, model: nn.Module) -> FTP:
+    def _go_on_with(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
+        """The optimizer is that of an earlier `create_optimizer`: it keeps its anchors and radii."""
+        if self.options_in_force is not None and self._options is not None:
+            self.options_in_force.change(projected, self._options, options)
+        if self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
+            self._tell(projected, self.model, {})
+
+    def _check_given(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
+        usual = FTPArguments()
+        ignored = [name for name in _SET_BY_OPTIMIZER if getattr(options, name) != getattr(usual, name)]
+        if ignored:
+            raise ValueError(
+                f"the optimizer that you passed already projects, so these options would be ignored: {', '.join(ignored)}. "
+                "Set its own options, or pass a plain optimizer, which FTPTrainer projects as the ftp_* options say"
+            )
+        if self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
+            raise ValueError(
+                "the checkpoint to resume from holds no optimizer state, so the optimizer that you passed would take "
+                f"the fine-tuned weights for anchors: build it with anchors={str(self._resume_anchors)!r}"
+            )
+
+    def _tell(self, projected: ProjectedOptimizer, model: nn.Module, told: dict[str, Any]) -> None:
+        """Fill in what an optimizer that projects was not told of the model."""
+        if projected.radii():
+            return  # it is in the middle of a run
         options = FTPArguments.of(self.args)
+        try:
+            of_model, trained = self._model_options(projected, model, options)
+        except UnknownOriginError as reason:
+            logger.warning("All parameters that the optimizer does not exclude are projected: %s", reason)
+            of_model, trained = self._model_options(projected, model, replace(options, ftp_exclude_new=False))
+        projected.fill_in(
+            trained,
+            unprojected=[trained[name] for name in of_model["exclude"]],
+            row_dims={trained[name]: dims for name, dims in of_model["rows"].items()},
+            exclude=[*told.get("exclude", ()), *(options.ftp_exclude or ())],
+            transposed=told.get("transposed", ()),
+            rows=told.get("rows", {}),
+            anchors=told.get("anchors", of_model["anchors"]),
+            low_rank=told.get("low_rank", of_model["low_rank"]),
+        )
+        _check_something_is_left(projected)
+
+    def _model_options(
+        self, optimizer: Optimizer, model: nn.Module, options: FTPArguments
+    ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """What the model tells of the optimizer's parameters, and these by name."""
         source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)
         checkpoint = None if source is None else CheckpointAnchors(source, model)
         if checkpoint is None:
             _warn_of_fine_tuned(model)
+            if options.ftp_exclude_new and not options.ftp_exclude and not _excluded(optimizer):
+                _warn_of_unknown(model)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
@@ -90,27 +165,25 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         outside = {name: p for name, p in parameters_outside(self, model).items() if p in given}
         trained |= outside
         new |= outside.keys()
-        of_model = model_options(model, trained, new, options.ftp_adapters, checkpoint)
+        return model_options(model, trained, new, options.ftp_adapters, checkpoint), trained
+
+    def _with_projection(self, optimizer: Optimizer, model: nn.Module) -> FTP:
+        options = FTPArguments.of(self.args)
+        of_model, trained = self._model_options(optimizer, model, options)
         projected = FTP(
             optimizer,
             trained.items(),
-            kappa=options.ftp_kappa,
-            radius_lr=options.ftp_radius_lr,
-            radius_betas=(options.ftp_radius_beta1, options.ftp_radius_beta2),
+            **adjustable_options(options),
             anchor_device=options.ftp_anchor_device,
             **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},
         )
-        if not projected.projected_parameters() and not projected.low_rank_updates:
-            raise ValueError(
-                "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
-                "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
-                "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
-                "plain Trainer"
-            )
+        _check_something_is_left(projected)
         return projected
 
     def _prepare_resume(self, checkpoint: Path | None) -> None:
         super()._prepare_resume(checkpoint)
+        if checkpoint is not None and self._projecting is not None:
+            self._projecting.release_weights()
         self._resume_anchors = self._find_resume_anchors(checkpoint)
 
     def _find_resume_anchors(self, checkpoint: Path | None) -> Path | None:
@@ -127,6 +200,20 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
                 )
         logger.info("No optimizer state in %s: the anchors are read from %s", checkpoint, source)
         return local_checkpoint(source)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save and self.options_in_force is not None:
+            self.options_in_force.save(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        projected = projected_optimizer(self.optimizer)
+        excluded = set() if projected is None else excluded_names(projected)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or projected is None or self.options_in_force is None:
+            return
+        if has_optimizer_state(Path(checkpoint)):
+            self.options_in_force.resume(projected, Path(checkpoint), self.state.global_step, excluded)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """
@@ -148,6 +235,29 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         radii = {} if projected is None else projected.radii()
         check_finite(radii, self.state.global_step)
         return radii
+
+
+def _excluded(optimizer: Optimizer) -> list[str]:
+    return list(dict.fromkeys(pattern for group in optimizer.param_groups for pattern in group.get("exclude", ())))
+
+
+def _check_something_is_left(projected: ProjectedOptimizer) -> None:
+    if not projected.projected_parameters() and not projected.low_rank_updates:
+        raise ValueError(
+            "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
+            "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
+            "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
+            "plain Trainer"
+        )
+
+
+def _warn_of_unknown(model: nn.Module) -> None:
+    if not has_origin(model):
+        logger.warning(
+            "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all are projected "
+            "around their present values. Name the new ones in ftp_exclude (ftp_exclude_new=False if there are none).",
+            type(model).__name__,
+        )
 
 
 def _warn_of_fine_tuned(model: nn.Module) -> None:

@@ -84,7 +84,7 @@ def summarize_run(
         steps=trainer.state.global_step,
         kept_step=_kept_step(trainer),
         optimizer=None if trainer.optimizer is None else describe_optimizer(trainer.optimizer),
-        projection=None if projected is None else _projection(projected, trainer.args, radii),
+        projection=None if projected is None else _projection(projected, trainer, radii),
         data=[data_facts(trainer.train_dataset, "train", "train")] if trainer.train_dataset is not None else [],
         hyperparameters=hyperparameters,
         defaults=defaults,
@@ -116,12 +116,12 @@ def _kept_step(trainer: Any) -> int:
     return best if trainer.args.load_best_model_at_end and best else trainer.state.global_step  # type: ignore[no-any-return]
 
 
-def _projection(projected: ProjectedOptimizer, args: Any, radii: Mapping[str, Radius]) -> ProjectionFacts:
+def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str, Radius]) -> ProjectionFacts:
     group = next(group for group in projected.param_groups if group["project"])
     dense, updates = projected.projected_parameters(), projected.low_rank_updates
     taking_part = dense.keys() | {factor for update in updates for factor in update.factors}
     trained = [canonical_name(name) for group in projected.param_groups for name in group.get("param_names", [])]
-    anchors = FTPArguments.of(args).ftp_anchors
+    anchors = FTPArguments.of(trainer.args).ftp_anchors
     return ProjectionFacts(
         kappa=group["kappa"],
         radius_lr=group["radius_lr"],
@@ -130,6 +130,7 @@ def _projection(projected: ProjectedOptimizer, args: Any, radii: Mapping[str, Ra
         projected=[*dense, *(update.name for update in updates)],
         excluded=[name for name in trained if name not in taking_part],
         anchors=None if anchors is None else public_name(anchors)[0],
+        earlier=in_force.earlier if (in_force := getattr(trainer, "options_in_force", None)) else [],
     )
 
 

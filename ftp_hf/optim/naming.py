@@ -1,0 +1,102 @@
+"""Names for the parameters of an optimizer that was built without them, and what can be told only by name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ftp_hf.common.names import matches
+
+from .checks import check_options, check_parameters
+
+__all__ = ["add_patterns", "add_rows", "name_parameters", "name_unnamed_groups"]
+
+
+def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable[tuple[str, Tensor]]) -> None:
+    """
+    Name the parameters of all groups.
+
+    Args:
+        groups (sequence of `dict`): the param groups.
+        named_parameters (iterable of `(str, Tensor)`): as `model.named_parameters()` gives them.
+
+    Raises:
+        ValueError: a parameter has no name.
+    """
+    name_of = {parameter: name for name, parameter in named_parameters}
+    for number, group in enumerate(groups):
+        unnamed = [index for index, parameter in enumerate(group["params"]) if parameter not in name_of]
+        if unnamed:
+            raise ValueError(
+                f"named_parameters has no name for parameters {unnamed} of group {number}: pass the "
+                "named_parameters() of the model that the optimizer was built for"
+            )
+        group["param_names"] = [name_of[parameter] for parameter in group["params"]]
+
+
+def name_unnamed_groups(groups: Sequence[dict[str, Any]], named: Mapping[str, Tensor]) -> None:
+    """
+    Name the parameters of the groups that have no names; those of another module go by their position.
+
+    Args:
+        groups (sequence of `dict`): the param groups.
+        named (mapping from `str` to `Tensor`): the parameters of the model.
+
+    Raises:
+        ValueError: not one of the parameters is the model's.
+    """
+    name_of = {parameter: name for name, parameter in named.items()}
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if parameters and not any(parameter in name_of for parameter in parameters):
+        raise ValueError(
+            "the optimizer has none of the model's parameters, so the model would not be trained: build it with the "
+            "named_parameters() of the model that the Trainer is given"
+        )
+    for number, group in enumerate(groups):
+        if "param_names" not in group:
+            group["param_names"] = [
+                name_of.get(parameter, f"{number}.{index}") for index, parameter in enumerate(group["params"])
+            ]
+
+
+def add_patterns(group: dict[str, Any], option: str, patterns: Iterable[str], parameters: set[Tensor]) -> None:
+    """
+    Add to an option of a named group what it does not say yet.
+
+    Args:
+        group (`dict`): the param group.
+        option (`str`): `"exclude"` or `"transposed"`.
+        patterns (iterable of `str`): names or glob patterns to add.
+        parameters (set of `Tensor`): those of the group are added by the name that they have in it.
+
+    Raises:
+        TypeError: `patterns` is a string.
+        ValueError: a parameter of the group cannot be projected.
+    """
+    group[option] = patterns if isinstance(patterns, str) else tuple(dict.fromkeys((*group[option], *patterns)))
+    check_options(group)
+    names = zip(group["param_names"], group["params"], strict=True)
+    more = [name for name, parameter in names if parameter in parameters and not matches(name, group[option])]
+    group[option] = (*group[option], *more)
+    check_parameters(group)
+
+
+def add_rows(group: dict[str, Any], rows: Mapping[str, Sequence[int]], dims_of: Mapping[Tensor, Sequence[int]]) -> None:
+    """
+    Add to a named group which dimensions count the rows of parameters that it says nothing of yet.
+
+    Args:
+        group (`dict`): the param group.
+        rows (mapping from `str` to sequence of `int`): names or glob patterns to add, and their row dimensions.
+        dims_of (mapping from `Tensor` to sequence of `int`): those of the group are added by the name that they have in it.
+
+    Raises:
+        TypeError, ValueError: as [`FTPAdamW`].
+    """
+    group["rows"] = {**group["rows"], **rows}
+    check_options(group)
+    patterns = (*group["rows"], *group["transposed"])
+    names = zip(group["param_names"], group["params"], strict=True)
+    more = {name: dims_of[p] for name, p in names if p in dims_of and not matches(name, patterns)}
+    group["rows"] |= more
+    check_parameters(group)

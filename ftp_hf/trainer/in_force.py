@@ -1,0 +1,191 @@
+"""
+Which options of the projection are in force in a run, and since when: kept beside the optimizer's state in a checkpoint,
+because that state comes with the options of the run that saved it, and a resumed run may ask for others.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftp_hf.common.folder import OPTIONS
+from ftp_hf.common.names import matches
+from ftp_hf.common.privacy import public_value
+from ftp_hf.common.records import build, plain
+from ftp_hf.optim.base import ProjectedOptimizer
+from ftp_hf.runs.summary import EarlierOptions
+
+from .arguments import FTPArguments
+
+__all__ = ["OptionsInForce", "adjustable_options", "excluded_names"]
+
+logger = logging.getLogger(__name__)
+
+_ADJUSTABLE = ("kappa", "radius_lr", "radius_betas")
+_FIXED = ("ftp_exclude", "ftp_exclude_new", "ftp_anchors", "ftp_adapters")
+
+
+def adjustable_options(options: FTPArguments) -> dict[str, Any]:
+    """What a param group is told of the options that may change within a run."""
+    return {
+        "kappa": options.ftp_kappa,
+        "radius_lr": options.ftp_radius_lr,
+        "radius_betas": (options.ftp_radius_beta1, options.ftp_radius_beta2),
+    }
+
+
+@dataclass
+class OptionsInForce:
+    """What a run asked of the optimizer that projects, and what was in force before."""
+
+    groups: list[dict[str, Any]]
+    """What may change (κ, the radii's learning rate and betas), of each param group."""
+    fixed: dict[str, Any]
+    """What may not, because radii and anchors would be those of another run: exclusions, anchors, adapters."""
+    earlier: list[EarlierOptions] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, optimizer: ProjectedOptimizer, options: FTPArguments, exclude: Sequence[str] = ()) -> "OptionsInForce":
+        """
+        The options of an optimizer that was built just now.
+
+        Args:
+            optimizer (`ProjectedOptimizer`): before a state is loaded into it.
+            options ([`FTPArguments`]): those of the Trainer.
+            exclude (sequence of `str`, *optional*): what an optimizer that the user built was told to exclude.
+        """
+        fixed = {option: getattr(options, option) for option in _FIXED} | ({"exclude": [*exclude]} if exclude else {})
+        return cls(_adjustable(optimizer), fixed)
+
+    def change(self, optimizer: ProjectedOptimizer, before: FTPArguments, now: FTPArguments) -> None:
+        """
+        Have an optimizer go on with the options that the Trainer has now.
+
+        Args:
+            optimizer (`ProjectedOptimizer`): that of the run; its groups take what may change.
+            before ([`FTPArguments`]): those that the Trainer had.
+            now ([`FTPArguments`]): those that it has.
+
+        Raises:
+            ValueError: names an option that may not change, with both values.
+        """
+        names = _names(optimizer)
+        for option in _FIXED:
+            _check_same(option, getattr(before, option), getattr(now, option), names)
+        old, new = adjustable_options(before), adjustable_options(now)
+        # A group that had a value of its own keeps it.
+        groups = [{o: new[o] if group[o] == old[o] else group[o] for o in _ADJUSTABLE} for group in self.groups]
+        _adopt(optimizer, self.groups, groups)
+        self.groups, self.earlier = groups, []
+
+    def resume(self, optimizer: ProjectedOptimizer, checkpoint: Path, step: int, excluded: set[str]) -> None:
+        """
+        Put what the run asks for into the groups of an optimizer whose state was loaded, with those of the run before.
+
+        Args:
+            optimizer (`ProjectedOptimizer`): loaded.
+            checkpoint (`Path`): where it was loaded from.
+            step (`int`): that of the checkpoint.
+            excluded (set of `str`): the names that were excluded before it was loaded.
+
+        Raises:
+            ValueError: names an option that may not change, with both values.
+        """
+        saved = _read(checkpoint)
+        if saved is None:
+            self._check_exclusions(optimizer, excluded)
+            saved = OptionsInForce(_adjustable(optimizer), {})
+        names = _names(optimizer)
+        for option in saved.fixed.keys() - {"ftp_anchors"}:
+            _check_same(option, saved.fixed[option], self.fixed.get(option), names)
+        self._check_anchors(optimizer, saved.fixed.get("ftp_anchors"))
+        until = _first_projecting(optimizer)
+        self.earlier = saved.earlier
+        if _adopt(optimizer, saved.groups, self.groups):
+            self.earlier = [*saved.earlier, EarlierOptions(step, **until)]
+
+    def save(self, checkpoint: Path) -> None:
+        """Write it into the checkpoint, as it may be published."""
+        content = plain(OptionsInForce(self.groups, public_value(self.fixed), self.earlier))
+        (checkpoint / OPTIONS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _check_exclusions(self, optimizer: ProjectedOptimizer, excluded: set[str]) -> None:
+        """Of a checkpoint that does not say what was asked for: whether what it excludes can be what is asked for now."""
+        held, asked = excluded_names(optimizer), _matching(_names(optimizer), self.fixed["ftp_exclude"])
+        if asked - held or (not self.fixed["ftp_exclude_new"] and held - excluded):
+            now = asked if self.fixed["ftp_exclude_new"] else excluded
+            raise _changed("what ftp_exclude and ftp_exclude_new leave unprojected", sorted(held), sorted(now))
+
+    def _check_anchors(self, optimizer: ProjectedOptimizer, before: str | None) -> None:
+        now = self.fixed["ftp_anchors"]
+        if now is None and before is not None:
+            raise _changed("ftp_anchors", before, now)
+        # By value, because the folder may have been moved.
+        if now is not None and (other := optimizer.otherwise_anchored()):
+            raise _changed(f"ftp_anchors ({', '.join(other[:3])}{', …' if other[3:] else ''})", before, now)
+
+
+def excluded_names(optimizer: ProjectedOptimizer) -> set[str]:
+    """The names of the parameters that the groups of an optimizer exclude."""
+    return {
+        name for group in optimizer.param_groups for name in _matching(group.get("param_names", ()), group["exclude"])
+    }
+
+
+def _read(checkpoint: Path) -> OptionsInForce | None:
+    file = checkpoint / OPTIONS
+    if not file.is_file():
+        return None
+    saved = build(OptionsInForce, json.loads(file.read_text(encoding="utf-8")))
+    for group in saved.groups:
+        group["radius_betas"] = tuple(group["radius_betas"])
+    return saved
+
+
+def _adjustable(optimizer: ProjectedOptimizer) -> list[dict[str, Any]]:
+    groups = [{option: group[option] for option in _ADJUSTABLE} for group in optimizer.param_groups]
+    return [{**group, "radius_betas": tuple(group["radius_betas"])} for group in groups]
+
+
+def _first_projecting(optimizer: ProjectedOptimizer) -> dict[str, Any]:
+    group = next(group for group in optimizer.param_groups if group["project"])
+    return {"kappa": group["kappa"], "radius_lr": group["radius_lr"], "radius_betas": [*group["radius_betas"]]}
+
+
+def _adopt(
+    optimizer: ProjectedOptimizer, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Take what is asked for now and was not before; the others may have been changed while the run trained."""
+    changes = []
+    for group, old, new in zip(optimizer.param_groups, before, now, strict=True):
+        for option in _ADJUSTABLE:
+            if old[option] != new[option]:
+                changes.append(f"{option} {old[option]} → {new[option]}")
+                group[option] = new[option]
+    if changes:
+        logger.warning("The run goes on with other options of the projection: %s", ", ".join(dict.fromkeys(changes)))
+    return changes
+
+
+def _names(optimizer: ProjectedOptimizer) -> list[str]:
+    return [name for group in optimizer.param_groups for name in group.get("param_names", ())]
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str] | None) -> set[str]:
+    return {name for name in names if matches(name, tuple(patterns or ()))}
+
+
+def _check_same(option: str, before: Any, now: Any, names: Sequence[str]) -> None:
+    # Patterns that come to the same are the same.
+    both = [_matching(names, value) if option.endswith("exclude") else value for value in (before, now)]
+    if both[0] != both[1]:
+        raise _changed(option, before, now)
+
+
+def _changed(option: str, before: Any, now: Any) -> ValueError:
+    return ValueError(
+        f"{option} was {before!r}, and is {now!r} now, but what is projected, and around which anchors, stays the same in "
+        "a run: set it back, or start a new run (a new trainer, without resume_from_checkpoint)"
+    )

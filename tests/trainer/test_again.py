@@ -1,0 +1,78 @@
+"""One trainer that trains more than once, or goes on after its optimizer was made: it knows its own optimizer."""
+
+import logging
+
+import pytest
+import torch
+
+from ftp_hf import FTPTrainer, projected_optimizer
+from tests.support.trainers import arguments, load
+
+
+def make(checkpoint, dataset, output_dir, trainer_class=FTPTrainer, **options):
+    return trainer_class(load(checkpoint), arguments(output_dir, max_steps=3, **options), train_dataset=dataset)
+
+
+@pytest.mark.parametrize("options", [{"ftp_kappa": 0.5}, {"ftp_log_parameters": True}, {"ftp_exclude": ["*.bias"]}])
+def test_a_second_training_keeps_optimizer_and_anchors(pretrained, dataset, tmp_path, options):
+    trainer = make(pretrained, dataset, tmp_path, **options)
+    start = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    optimizer = projected_optimizer(trainer.optimizer)
+    trainer.train()
+    assert projected_optimizer(trainer.optimizer) is optimizer
+    assert optimizer.radii()
+    for name, anchor in optimizer.anchors().items():
+        assert torch.equal(anchor, start[name]), name
+
+
+def test_an_optimizer_that_was_created_before_the_training(pretrained, dataset, tmp_path):
+    trainer = make(pretrained, dataset, tmp_path, ftp_kappa=0.5)
+    optimizer = trainer.create_optimizer()
+    trainer.train()
+    assert projected_optimizer(trainer.optimizer) is optimizer
+
+
+def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_path):
+    class RunsOutOnce(FTPTrainer):
+        ran_out = False
+
+        def training_step(self, *args, **kwargs):
+            if self.state.global_step == 1 and not self.ran_out:
+                self.ran_out = True
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            return super().training_step(*args, **kwargs)
+
+    trainer = make(pretrained, dataset, tmp_path, RunsOutOnce, ftp_kappa=0.5, auto_find_batch_size=True)
+    trainer.train()
+    assert trainer.ran_out
+    assert trainer.state.global_step == 3
+
+
+def test_options_that_change_between_stages_take_effect(pretrained, dataset, tmp_path, caplog):
+    trainer = make(pretrained, dataset, tmp_path, ftp_kappa=1.0)
+    trainer.train()
+    trainer.args.ftp_kappa, trainer.args.ftp_radius_beta1 = 0.5, 0.8
+    with caplog.at_level(logging.INFO, logger="ftp_hf"):
+        trainer.train()
+    for group in projected_optimizer(trainer.optimizer).param_groups:
+        assert (group["kappa"], group["radius_betas"]) == (0.5, (0.8, 0.999))
+    assert "kappa 1.0 → 0.5" in caplog.text
+    assert trainer.run_summary().projection.kappa == 0.5
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "both"),
+    [
+        ("ftp_exclude", ["*.bias"], r"ftp_exclude was None, and is \['\*\.bias'\] now"),
+        ("ftp_exclude_new", False, "ftp_exclude_new was True, and is False now"),
+        ("ftp_anchors", "elsewhere", "ftp_anchors was None, and is 'elsewhere' now"),
+        ("ftp_adapters", "none", "ftp_adapters was 'product', and is 'none' now"),
+    ],
+)
+def test_what_is_projected_cannot_change_between_stages(pretrained, dataset, tmp_path, option, value, both):
+    trainer = make(pretrained, dataset, tmp_path)
+    trainer.create_optimizer()
+    setattr(trainer.args, option, value)
+    with pytest.raises(ValueError, match=both):
+        trainer.train()
