@@ -15,10 +15,11 @@ def points(metric: str) -> str:
 
 
 def interval(paired: PairedDifference, metric: str) -> str:
-    """`"[−0.2, +0.8]"`; nothing for the infinite one of a single seed."""
-    if math.isinf(paired.low):
+    """`"[−0.2, +0.8]"`; nothing for the infinite one of too few seeds."""
+    if not paired.is_known:
         return ""
-    ends = [_edge(end, metric) if paired.is_clear else signed(end, metric) for end in (paired.low, paired.high)]
+    zero_is_out = paired.low < paired.high and (paired.low > 0 or paired.high < 0)
+    ends = [_edge(end, metric) if zero_is_out else signed(end, metric) for end in (paired.low, paired.high)]
     return f"[{ends[0]},{SPACE}{ends[1]}]"
 
 

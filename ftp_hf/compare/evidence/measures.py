@@ -1,24 +1,30 @@
 """What the statistics are taken of: the figures of a comparison by method, seed and data."""
 
+import math
 import statistics
 from dataclasses import dataclass
 
+from ftp_hf.common.figures import is_share
 from ftp_hf.runs.summary import Hardware
 
 from .results import ComparedRun, ComparisonResults
-from .statistics import PairedDifference, matched_ood, paired_difference, relative_change
+from .statistics import PairedDifference, holm, matched_ood, paired_difference, relative_change
 
 __all__ = [
     "CURVE",
     "REFERENCE",
+    "TESTED",
     "Cost",
     "against_plain",
     "by_seed",
+    "chance",
     "check_same_data",
     "cost",
     "data_sets",
+    "differences_to_plain",
     "finished_seeds",
     "matched_difference",
+    "matched_differences",
     "on_data",
     "radii",
     "relative_to_plain",
@@ -29,6 +35,8 @@ __all__ = [
 
 REFERENCE = "plain"
 CURVE = "wise-ft"
+TESTED = ("id", "ood", "corrupted")
+"""The kinds of data that conclusions are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,7 @@ def data_sets(results: ComparisonResults, kind: str) -> list[str]:
 
 def finished_seeds(results: ComparisonResults, method: str) -> list[int]:
     """The seeds whose run at the chosen setting was evaluated on test data."""
-    kinds = ("id", "ood", "corrupted")
-    measured = {seed for kind in kinds for seed in by_seed(results, method, kind)}
+    measured = {seed for kind in TESTED for seed in by_seed(results, method, kind)}
     return [seed for seed in results.seeds if seed in measured]
 
 
@@ -77,9 +84,25 @@ def robust_kind(results: ComparisonResults) -> str | None:
     return next((kind for kind in ("ood", "corrupted") if data_sets(results, kind)), None)
 
 
+def chance(results: ComparisonResults) -> float | None:
+    """The accuracy of guessing one of the classes; `None` for other metrics, and where the classes are not known."""
+    classes = max((len(run.summary.labels) for run in results.runs), default=0)
+    return 1 / classes if classes and results.metric == "accuracy" else None
+
+
 def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedDifference | None:
-    """A method minus plain fine-tuning, seed by seed; `None` where they share no seed."""
-    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind))
+    """A method minus plain fine-tuning, seed by seed, looked at alone; `None` where they share no seed."""
+    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind), _possible(results))
+
+
+def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], PairedDifference]:
+    """[`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together."""
+    methods = [method.name for method in results.methods if method.name != REFERENCE]
+    differences: dict[tuple[str, str], PairedDifference] = {}
+    for kind in TESTED:
+        found = {(method, kind): against_plain(results, method, kind) for method in methods}
+        differences |= holm({pair: each for pair, each in found.items() if each is not None})
+    return differences
 
 
 def relative_to_plain(results: ComparisonResults, method: str, kind: str) -> float | None:
@@ -111,7 +134,14 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
     identity, ood = by_seed(results, method, "id"), by_seed(results, method, "ood")
     matched = {seed: matched_ood(wise_curve(results, seed), identity[seed]) for seed in identity.keys() & ood.keys()}
     on_curve = {seed: value for seed in results.seeds if (value := matched.get(seed)) is not None}
-    return paired_difference(ood, on_curve)
+    return paired_difference(ood, on_curve, _possible(results))
+
+
+def matched_differences(results: ComparisonResults) -> dict[str, PairedDifference]:
+    """[`matched_difference`] of every method that has one, with p values that hold for all of them together."""
+    names = [method.name for method in results.methods if method.name not in (REFERENCE, CURVE)]
+    found = {name: matched_difference(results, name) for name in names}
+    return holm({name: each for name, each in found.items() if each is not None})
 
 
 def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, float]:
@@ -182,6 +212,10 @@ def check_same_data(results: ComparisonResults) -> None:
                     f"the {run.method} run of seed {run.seed} was evaluated on the {kind} data {ours}, the {first.method} "
                     f"run of seed {first.seed} on {theirs}: they cannot be compared. Evaluate both on the same data"
                 )
+
+
+def _possible(results: ComparisonResults) -> tuple[float, float]:
+    return (0.0, 1.0) if is_share(results.metric) else (-math.inf, math.inf)
 
 
 def _chosen(results: ComparisonResults, method: str) -> list[ComparedRun]:

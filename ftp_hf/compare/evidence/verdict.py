@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ftp_hf.common.figures import change, is_share, show, signed
 
 from .formats import bound, difference, interval, points
-from .measures import REFERENCE, against_plain, cost, finished_seeds, robust_kind
-from .results import ComparisonResults
-from .statistics import PairedDifference
+from .measures import REFERENCE, TESTED, cost, differences_to_plain, finished_seeds, robust_kind
+from .results import ComparisonResults, MethodFacts
+from .statistics import LEAST_SEEDS, PairedDifference
+from .tuning import collapse, open_sweeps
 
 __all__ = ["KEPT", "Verdict", "headline", "verdicts"]
 
@@ -18,6 +19,7 @@ KEPT = 0.01
 
 _LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
 _PLAIN = "plain fine-tuning"
+_COUNTS = {1: "One seed", 2: "Two seeds"}
 # As many methods have room for their intervals in one sentence.
 _FEW = 2
 
@@ -40,7 +42,7 @@ class Verdict:
     def sign(self, kind: str) -> int:
         """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
         paired = self.differences.get(kind)
-        return 0 if paired is None or not paired.is_clear else 1 if paired.low > 0 else -1
+        return 0 if paired is None or not paired.is_clear else 1 if paired.mean > 0 else -1
 
 
 def verdicts(results: ComparisonResults) -> list[Verdict]:
@@ -52,12 +54,22 @@ def verdicts(results: ComparisonResults) -> list[Verdict]:
     """
     if not finished_seeds(results, REFERENCE):
         return []
-    return [_verdict(results, method.name, method.title) for method in results.methods if method.name != REFERENCE]
+    found = differences_to_plain(results)
+    return [
+        _verdict(
+            results,
+            method,
+            {kind: found[method.name, kind] for kind in TESTED if (method.name, kind) in found},
+        )
+        for method in results.methods
+        if method.name != REFERENCE
+    ]
 
 
 def headline(results: ComparisonResults) -> str:
     """
-    The most important in a sentence: which methods are told apart from plain fine-tuning in robustness.
+    The most important in a sentence: which methods are told apart from plain fine-tuning in robustness; and in another one
+    what makes that doubtful, if the sweeps do.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
@@ -67,8 +79,12 @@ def headline(results: ComparisonResults) -> str:
     judged = [verdict for verdict in verdicts(results) if verdict.seeds]
     if not judged:
         return f"No method has a finished run beside {_PLAIN} yet: there is nothing to conclude."
-    if all(verdict.seeds == 1 for verdict in judged):
-        return "One seed: nothing can be concluded from this comparison."
+    if (most := max(verdict.seeds for verdict in judged)) < LEAST_SEEDS:
+        return f"{_COUNTS[most]}: nothing can be concluded from this comparison."
+    return collapse(results) or _conclusion(results, judged)
+
+
+def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
     if kind is None:
         return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
@@ -78,7 +94,8 @@ def headline(results: ComparisonResults) -> str:
         others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
         if len(judged) == 1:
             others, support = "the only other method", "does not support it"
-        return f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
+        said = f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
+        return _with_doubts(results, said, judged)
     parts = [
         f"{_together(_figures_of_group(group, kind, results.metric))} {'is' if len(group) == 1 else 'are'} {word}"
         for group, word in ((gains, f"above {_PLAIN}"), (losses, "below it" if gains else f"below {_PLAIN}"))
@@ -88,12 +105,16 @@ def headline(results: ComparisonResults) -> str:
     others = (
         f"; {_seeds(judged)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
     )
-    return f"{place}, {' and '.join(parts)}{others}."
+    return _with_doubts(results, f"{place}, {' and '.join(parts)}{others}.", [*gains, *losses])
 
 
-def _verdict(results: ComparisonResults, method: str, title: str) -> Verdict:
-    found = {kind: against_plain(results, method, kind) for kind in _LABELS}
-    verdict = Verdict(method, title, "", {kind: each for kind, each in found.items() if each is not None})
+def _with_doubts(results: ComparisonResults, said: str, judged: Sequence[Verdict]) -> str:
+    """A conclusion on some methods, and what their sweeps and that of plain fine-tuning leave open."""
+    return f"{said} {open_sweeps(results, [REFERENCE, *(verdict.method for verdict in judged)])}".rstrip()
+
+
+def _verdict(results: ComparisonResults, method: MethodFacts, differences: dict[str, PairedDifference]) -> Verdict:
+    verdict = Verdict(method.name, method.title, "", differences)
     return dataclasses.replace(verdict, sentence=_sentence(results, verdict))
 
 
@@ -101,8 +122,8 @@ def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
     differences, metric, title = verdict.differences, results.metric, verdict.title
     if not differences:
         return f"{title}: no finished run yet that shares a seed with {_PLAIN}."
-    if verdict.seeds == 1:
-        return f"One seed: nothing can be concluded about {title} ({_figures(differences, metric)})."
+    if verdict.seeds < LEAST_SEEDS:
+        return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(differences, metric)})."
     if not any(verdict.sign(kind) for kind in differences):
         separated = f"{verdict.seeds} seeds do not separate {title} from {_PLAIN}"
         return f"{separated}: {_figures(differences, metric)}{_cost(results, verdict.method, '; ')}."

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
-from ftp_hf.common.figures import is_share
+from ftp_hf.common.figures import is_share, show
 from ftp_hf.common.privacy import public_value
-from ftp_hf.compare.evidence.measures import CURVE, REFERENCE, against_plain, data_sets, finished_seeds
+from ftp_hf.compare.evidence.measures import CURVE, chance, data_sets, differences_to_plain, finished_seeds
 from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
+from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
 from .blocks import Block, Code, Picture, Points, Section, Table, Text
@@ -101,9 +103,9 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     yield (
         "[low, high]",
         (
-            "the 95 % interval (Student's t) of the mean difference to plain fine-tuning, taken between runs of the same seed. "
-            "Where it contains zero, the seeds do not tell the methods apart, and no claim is made. It covers what varies "
-            "between seeds: not other test data, and not other models."
+            "the 95 % interval (Student's t) of the mean difference to plain fine-tuning, taken between runs of the same seed, "
+            f"from {LEAST_SEEDS} seeds on, within what is possible. Where it contains zero, the seeds do not tell the methods "
+            "apart, and no claim is made. It covers what varies between seeds: not other test data, and not other models."
         ),
     )
     yield (
@@ -115,14 +117,17 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
             * any(method.name == "tpgm" for method in results.methods)
         ),
     )
-    if (count := _intervals(results)) > 1:
+    if (count := sum(each.is_known for each in differences_to_plain(results).values())) > 1:
         yield (
             "Many methods",
             (
-                f"mean many intervals, here {count} beside plain fine-tuning. At 95 % one in twenty leaves zero out by chance: "
-                f"{count / 20:.1f} of these, on average, if no method made a difference."
+                f"mean many intervals, here {count} beside plain fine-tuning, of which one in twenty leaves zero out by chance. "
+                "So a difference is claimed, and bold, only where p is at most 0.05 after Holm's correction for the number of "
+                "methods, on each kind of data by itself; some intervals without zero are not."
             ),
         )
+    if (guessed := chance(results)) is not None:
+        yield "Chance", f"guessing one of the classes gives {show(guessed, results.metric)}; dotted in the charts."
 
 
 _LEARNS_FROM_VALIDATION = (
@@ -130,20 +135,11 @@ _LEARNS_FROM_VALIDATION = (
 )
 
 
-def _intervals(results: ComparisonResults) -> int:
-    differences = [
-        against_plain(results, method.name, kind)
-        for method in results.methods
-        for kind in ("id", "ood", "corrupted")
-        if method.name != REFERENCE
-    ]
-    return sum(each is not None and len(each.by_seed) > 1 for each in differences)
-
-
 def _paired(results: ComparisonResults) -> list[Block]:
     return _table(
         paired_table(results),
-        "Differences to plain fine-tuning over the same seeds, with their 95 % intervals; bold where zero is left out. "
+        "Differences to plain fine-tuning over the same seeds, with their 95 % intervals; bold where they are clear, "
+        "corrected for their number (Holm). "
         "Δ % is the change of the mean relative to plain fine-tuning, as the papers have it.",
     )
 
@@ -204,16 +200,20 @@ def _drift(results: ComparisonResults) -> list[Block]:
 
 def _sweep(results: ComparisonResults) -> list[Block]:
     edges = [
-        f"{method.title} ({name} {method.chosen[name]:g})"
+        f"{method.title} ({name} {value:g})" for method in results.methods for name, value in at_edge(method).items()
+    ]
+    single = [
+        f"{method.title} ({method.sweep['learning_rate'][0]:g})"
         for method in results.methods
-        for name, values in method.sweep.items()
-        if method.name != CURVE and len(values) > 1 and method.chosen.get(name) in (min(values), max(values))
+        if has_one_learning_rate(method)
     ]
     notes = [
         f"All with seed {results.seeds[0]}; the setting in bold was chosen, on ID validation alone, and run with all seeds."
     ]
     if edges:
         notes.append(f"Chosen at the edge of what was tried, so that more might be had beyond it: {', '.join(edges)}.")
+    if single:
+        notes.append(f"With a single learning rate, so that another may do better: {', '.join(single)}.")
     return _table(sweep_table(results), *notes)
 
 

@@ -9,12 +9,12 @@ from ftp_hf.compare.evidence.formats import difference, percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
-    against_plain,
     by_seed,
     cost,
     data_sets,
+    differences_to_plain,
     finished_seeds,
-    matched_difference,
+    matched_differences,
     on_data,
     relative_to_plain,
 )
@@ -84,11 +84,11 @@ def sets_table(results: ComparisonResults) -> Table:
 
 
 def paired_table(results: ComparisonResults) -> Table:
-    """Each method minus plain fine-tuning over the same seeds; differences whose interval leaves zero out are bold."""
+    """Each method minus plain fine-tuning over the same seeds; clear differences are bold."""
     kinds = {kind: KINDS[kind] for kind in ("id", "ood", "corrupted") if data_sets(results, kind)}
-    rows = []
+    rows, found = [], differences_to_plain(results)
     for method in results.methods:
-        differences = {kind: against_plain(results, method.name, kind) for kind in kinds}
+        differences = {kind: found.get((method.name, kind)) for kind in kinds}
         seeds = max((len(each.by_seed) for each in differences.values() if each), default=0)
         if method.name == REFERENCE or not seeds:
             continue
@@ -121,12 +121,12 @@ def rules_table(results: ComparisonResults) -> Table:
 
 def matched_table(results: ComparisonResults) -> Table:
     """OOD of each method minus that of WiSE-FT's curve at the same ID accuracy, seed by seed."""
-    rows = []
+    rows, found = [], matched_differences(results)
     for method in results.methods:
         seeds = finished_seeds(results, method.name)
         if method.name in (REFERENCE, CURVE) or not seeds:
             continue
-        paired = matched_difference(results, method.name)
+        paired = found.get(method.name)
         text = _marked(paired, results.metric) if paired else "not defined"
         rows.append([method.title, text, f"{len(paired.by_seed) if paired else 0} of {len(seeds)}"])
     return Table(["method", "OOD at the same ID", "seeds on the curve"], rows)

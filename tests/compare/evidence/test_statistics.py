@@ -30,21 +30,22 @@ def test_paired_difference_by_hand():
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
     assert not found.is_clear
     assert found.bound == found.high
-    # Of 80 %: t is 1.885618.
-    narrower = paired_difference({0: 2, 1: 4, 2: 6}, {0: 1, 1: 2, 2: 3}, confidence=0.8)
-    assert narrower.low == pytest.approx(2 - 1.885618 / math.sqrt(3))
-    assert narrower.is_clear
+    # t is 2√3; with 2 degrees of freedom p is 1 − t / √(t² + 2).
+    assert found.p_value == pytest.approx(1 - math.sqrt(12 / 14))
 
 
-def test_one_seed_has_no_interval():
-    found = paired_difference({0: 0.9}, {0: 0.8})
-    assert (found.low, found.high, found.is_clear) == (-math.inf, math.inf, False)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_below_three_seeds_there_is_no_interval(seeds):
+    found = paired_difference(dict.fromkeys(range(seeds), 0.9), {0: 0.8, 1: 0.801})
+    assert (found.low, found.high, found.p_value) == (-math.inf, math.inf, 1.0)
+    assert not found.is_known
+    assert not found.is_clear
     assert paired_difference({0: 0.9}, {1: 0.8}) is None
 
 
 def test_seeds_that_happen_to_agree_say_nothing():
     # 0.3 - 0.1 and 0.4 - 0.2 differ in the last digit of floating-point numbers.
-    found = paired_difference({0: 0.3, 1: 0.4}, {0: 0.1, 1: 0.2})
+    found = paired_difference({0: 0.3, 1: 0.4, 2: 0.5}, {0: 0.1, 1: 0.2, 2: 0.3})
     assert found.low == found.high == pytest.approx(0.2)
     assert not found.is_clear
 

@@ -1,0 +1,74 @@
+"""Whether a comparison is fair: what its sweeps leave open, and whether the reference learned anything."""
+
+import statistics
+from collections.abc import Sequence
+
+from ftp_hf.common.figures import show
+
+from .measures import CURVE, REFERENCE, by_seed, chance
+from .results import ComparisonResults, MethodFacts
+
+__all__ = ["at_edge", "collapse", "has_one_learning_rate", "open_sweeps"]
+
+_RATE = "learning_rate"
+# Beyond these there is nothing to try.
+_ENDS = {"kappa": (0.0, 1.0)}
+# This much of the way from chance to perfect has to be gone, or nothing was learned.
+_LEARNED = 0.1
+_FEW = 3
+
+
+def at_edge(method: MethodFacts) -> dict[str, float]:
+    """The chosen settings that are the least or the largest of those that were tried, where there may be more beyond."""
+    if method.name == CURVE:
+        return {}  # its alphas are a curve with two ends
+    return {
+        name: value
+        for name, value in method.chosen.items()
+        if len(tried := method.sweep.get(name, [])) > 1
+        and value in (min(tried), max(tried))
+        and value not in _ENDS.get(name, ())
+    }
+
+
+def has_one_learning_rate(method: MethodFacts) -> bool:
+    """Whether a single learning rate was tried. Single values of other settings are the method's own."""
+    return len(method.sweep.get(_RATE, [])) == 1
+
+
+def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
+    """
+    A sentence on the sweeps of these methods that could not find their best; empty if there are none.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+        methods (sequence of `str`): their names; those of a conclusion.
+    """
+    facts = [results.method(name) for name in methods]
+    single = {each.title: {_RATE: each.chosen[_RATE]} for each in facts if has_one_learning_rate(each) and each.chosen}
+    edges = {each.title: edge for each in facts if (edge := at_edge(each))}
+    found = [
+        *([f"a single learning rate was tried for {_named(single)}"] if single else []),
+        *([f"{_named(edges)} did best at the edge of what was tried"] if edges else []),
+    ]
+    return f"But {', and '.join(found)}: other settings may change this." if found else ""
+
+
+def collapse(results: ComparisonResults) -> str:
+    """A sentence where plain fine-tuning is hardly better than guessing in distribution; else empty."""
+    values, guessed = list(by_seed(results, REFERENCE, "id").values()), chance(results)
+    if not values or guessed is None or (mean := statistics.fmean(values)) > guessed + _LEARNED * (1 - guessed):
+        return ""
+    return (
+        f"{results.method(REFERENCE).title.capitalize()} has not learned the task: ID {show(mean, results.metric)}, where "
+        f"guessing gives {show(guessed, results.metric)}. Nothing can be concluded from differences to it; sweep its "
+        "learning rate."
+    )
+
+
+def _named(settings: dict[str, dict[str, float]]) -> str:
+    """`plain fine-tuning (learning_rate 0.01) and FTP (learning_rate 0.01)`; of many, how many."""
+    if len(settings) > _FEW:
+        return f"{next(iter(settings))} and {len(settings) - 1} others"
+    texts = [f"{title} ({', '.join(f'{k} {v:g}' for k, v in setting.items())})" for title, setting in settings.items()]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
