@@ -6,7 +6,7 @@ Each imports what it needs when it runs, so that help, the version and a misspel
 
 import importlib.metadata
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -71,6 +71,14 @@ class _Parser(ArgumentParser):
         )
 
 
+class _ShowVersion(Action):
+    """Looks it up when it is asked for: a checkout that is not installed has none."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> NoReturn:
+        print(f"ftp-hf {importlib.metadata.version('ftp-hf')}")
+        parser.exit()
+
+
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
@@ -78,7 +86,7 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _make_parser(words: Sequence[str]) -> ArgumentParser:
     parser = _Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
-    parser.add_argument("--version", action="version", version=f"ftp-hf {importlib.metadata.version('ftp-hf')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_compare, _add_report, _add_check, _add_push, _add_rollback, _add_history):
         add(commands)
