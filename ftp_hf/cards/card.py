@@ -1,7 +1,9 @@
 """A model card from a run's summary, alone or within a card that a person wrote."""
 
+import math
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 import huggingface_hub
 import yaml
@@ -154,7 +156,7 @@ def eval_results_file(summary: RunSummary) -> str | None:
     for result in summary.results:
         data, metric = summary.data_facts(result.data), summary.metric
         value = summary.value(result.data)
-        if data and data.on_hub and data.source and metric and value is not None and result.kind != "validation":
+        if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind != "validation":
             notes = f"{metric} on {data.split or 'test'}, {'in' if result.kind == 'id' else 'out of'} distribution"
             entries.append(
                 huggingface_hub.EvalResultEntry(
@@ -185,7 +187,7 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
         taken.add((kind, config, split))
         for metric in result.metrics:
             value = summary.value(result.data, metric)
-            if value is not None and is_share(metric) | (metric == summary.metric):
+            if _is_finite(value) and is_share(metric) | (metric == summary.metric):
                 results.append(
                     EvalResult(
                         task_type=summary.task or "other",
@@ -199,6 +201,11 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
                     )
                 )
     return results
+
+
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    """Whether it can be told: the Hub's metadata has no form for NaN."""
+    return value is not None and math.isfinite(value)
 
 
 def _merge(old: CardData, new: CardData) -> ModelCardData:

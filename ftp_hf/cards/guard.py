@@ -32,8 +32,10 @@ def guard_note(checks: Sequence[GuardCheck]) -> str:
     rows = [check for check in checks if check.rules]
     broken = [check for check in rows if check.action]
     checked = f"A guard checked these rules at {len(rows)} evaluations while the model was trained."
+    if early := [check for check in rows if not check.action and not _is_met(check)]:
+        checked += f" It was armed once all had been met; up to step {early[-1].step} some were not yet."
     if not broken:
-        return f"{checked} All were met every time."
+        return f"{checked} {'Since then all' if early else 'All'} were met every time."
     last = broken[-1]
     reasons = "; ".join(describe(result) for result in last.rules if not result.passed)
     note = f"{checked} At {len(broken)} of them one was broken, the last time after step {last.step}: {reasons}."
@@ -45,6 +47,10 @@ def guard_note(checks: Sequence[GuardCheck]) -> str:
     return note
 
 
+def _is_met(check: GuardCheck) -> bool:
+    return all(result.passed for result in check.rules)
+
+
 def _title(rule: str, checks: Sequence[GuardCheck]) -> str:
     """The rule, and what it comes to where that is a figure of the pre-trained model."""
     thresholds = (result.threshold for check in checks for result in check.rules if result.rule == rule)
@@ -54,7 +60,9 @@ def _title(rule: str, checks: Sequence[GuardCheck]) -> str:
 
 def _cell(check: GuardCheck, rule: str) -> str:
     result = next((result for result in check.rules if result.rule == rule), None)
-    return "" if result is None else f"{_value(result)}{'' if result.passed else ', broken'}"
+    if result is None:
+        return ""
+    return _value(result) + ("" if result.passed else ", broken" if check.action else ", not yet")
 
 
 def _value(result: RuleResult) -> str:

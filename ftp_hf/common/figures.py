@@ -1,5 +1,6 @@
 """Figures as people read them: shares in percent with one decimal, differences with their sign, durations, sizes, tables."""
 
+import math
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 
@@ -45,21 +46,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
 
 
 def mean_and_sd(values: Collection[float], metric: str) -> str:
-    """`"97.4 ± 0.4"`; without spaces to break at, as a phone's column is narrow."""
+    """`"97.4 ± 0.4"`; without spaces to break at, as a phone's column is narrow. `"nan"` if one is not finite."""
     if not values:
         return ""
-    mean = show(statistics.fmean(values), metric)
-    return mean if len(values) == 1 else f"{mean}{SPACE}±{SPACE}{show(statistics.stdev(values), metric)}"
+    mean = statistics.fmean(values)
+    if len(values) == 1 or not math.isfinite(mean):
+        return show(mean, metric)
+    return f"{show(mean, metric)}{SPACE}±{SPACE}{show(statistics.stdev(values), metric)}"
 
 
 def signed(value: float, metric: str) -> str:
     """`"+0.3"`, `"−1.2"`, and what rounds to zero without a sign."""
     text = show(abs(value), metric)
-    return text if not float(text) else ("+" if value > 0 else MINUS) + text
+    return text if math.isnan(value) or not float(text) else ("+" if value > 0 else MINUS) + text
 
 
 def change(ratio: float) -> str:
     """A ratio as a change in percent: `"+4 %"`, `"−12 %"`, `"±0 %"`."""
+    if not math.isfinite(ratio):
+        return "nan"
     percent = round(100 * (ratio - 1))
     return f"{'+' if percent > 0 else MINUS if percent < 0 else '±'}{abs(percent):,}{SPACE}%"
 

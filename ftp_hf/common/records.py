@@ -1,8 +1,9 @@
 """Dataclasses as what JSON can hold, and back."""
 
 import dataclasses
+import math
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["build", "plain"]
@@ -11,20 +12,31 @@ Built = TypeVar("Built")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as dicts, without the fields that tell nothing."""
+    """
+    A value as JSON can hold it: dataclasses as dicts, without the fields that tell nothing; scalars and arrays of numpy and
+    torch as numbers and lists; `None` for a number that is not finite; of what JSON has no form for, the type's name.
+    """
     if dataclasses.is_dataclass(value):
         fields = {option.name: getattr(value, option.name) for option in dataclasses.fields(value)}
-        return {name: plain(field) for name, field in fields.items() if field is not None and field not in ({}, [])}
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list):
+        return {name: plain(field) for name, field in fields.items() if not _tells_nothing(field)}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, Set)):
         return [plain(item) for item in value]
-    return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, type(None))) else type(value).__name__
+
+
+def _tells_nothing(field: Any) -> bool:
+    return field is None or (isinstance(field, (dict, list)) and not field)
 
 
 def build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built:
     """
-    A dataclass from what [`plain`] made of it.
+    A dataclass from what [`plain`] made of it. A number that cannot be `None`, but is, was not finite: it is NaN.
 
     Args:
         kind (`type`): the dataclass; its fields may be dataclasses, and lists and dicts of them.
@@ -45,9 +57,11 @@ def build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built
 
 
 def _typed(hint: Any, value: Any) -> Any:
+    if hint is float and value is None:
+        return math.nan
     if get_origin(hint) in (Union, types.UnionType):
         inner = [option for option in get_args(hint) if option is not type(None)]
-        return _typed(inner[0], value) if len(inner) == 1 else value
+        return value if value is None or len(inner) > 1 else _typed(inner[0], value)
     if dataclasses.is_dataclass(hint):
         return build(hint, value)  # type: ignore[arg-type]
     if get_origin(hint) is list:

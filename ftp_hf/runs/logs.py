@@ -1,13 +1,17 @@
 """What was logged while a run trained, without the timings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftp_hf.common.records import plain
+
 from .summary import LogRow
 
-__all__ = ["log_rows", "measured"]
+__all__ = ["figures", "log_rows", "measured"]
 
 _TIMINGS = ("_runtime", "_per_second", "_time")
+_OF_STEP = ("epoch", "loss", "ftp_radius_median", "ftp_radius_max")
 
 
 def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -25,6 +29,28 @@ def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
+def figures(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """
+    Metrics as numbers, and those that are none.
+
+    Args:
+        metrics (mapping from `str`): with whatever `compute_metrics` returned; scalars of numpy and torch are numbers.
+
+    Returns:
+        `tuple[dict[str, float], dict[str, Any]]`: the numbers, NaN where they are not finite; the rest (lists, dicts,
+        texts, `None`) as JSON can hold it.
+    """
+    numbers: dict[str, float] = {}
+    rest: dict[str, Any] = {}
+    for name, value in metrics.items():
+        given = value.tolist() if hasattr(value, "tolist") else value
+        if isinstance(given, (int, float)):
+            numbers[name] = given if math.isfinite(given) else math.nan
+        else:
+            rest[name] = plain(given)
+    return numbers, rest
+
+
 def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
     """The logs of a training, a row for each step: the loss, the validation metrics and the radii."""
     rows: dict[int, LogRow] = {}
@@ -32,10 +58,13 @@ def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
         metrics = measured({name: value for name, value in entry.items() if name.startswith("eval_")}, "eval_")
         if "loss" not in entry and not metrics:
             continue
+        numbers, details = figures(metrics)
+        of_step, _ = figures({name: entry[name] for name in _OF_STEP if name in entry})
         row = rows.setdefault(entry["step"], LogRow(entry["step"]))
-        row.epoch = entry.get("epoch", row.epoch)
-        row.loss = entry.get("loss", row.loss)
-        row.metrics |= metrics
-        row.radius_median = entry.get("ftp_radius_median", row.radius_median)
-        row.radius_max = entry.get("ftp_radius_max", row.radius_max)
+        row.epoch = of_step.get("epoch", row.epoch)
+        row.loss = of_step.get("loss", row.loss)
+        row.metrics |= numbers
+        row.details |= details
+        row.radius_median = of_step.get("ftp_radius_median", row.radius_median)
+        row.radius_max = of_step.get("ftp_radius_max", row.radius_max)
     return [rows[step] for step in sorted(rows)]

@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from .summary import Evaluation, OtherModel, RunSummary
 
 __all__ = ["combine"]
+
+Value = TypeVar("Value")
 
 
 def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSummary]] | None = None) -> RunSummary:
@@ -57,9 +60,20 @@ def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:
         same = [
             other for run in runs for other in run.results if (other.data, other.kind) == (result.data, result.kind)
         ]
-        metrics = {
-            metric: {seed: value for other in same for seed, value in other.metrics.get(metric, {}).items()}
-            for metric in result.metrics
-        }
-        together.append(Evaluation(result.data, result.kind, metrics))
+        together.append(
+            Evaluation(
+                result.data,
+                result.kind,
+                metrics=_by_seed([other.metrics for other in same]),
+                details=_by_seed([other.details for other in same]),
+            )
+        )
     return together
+
+
+def _by_seed(measured: Sequence[Mapping[str, Mapping[str, Value]]]) -> dict[str, dict[str, Value]]:
+    """What the first of them measured, of all of them."""
+    return {
+        metric: {seed: value for each in measured for seed, value in each.get(metric, {}).items()}
+        for metric in measured[0]
+    }

@@ -71,7 +71,9 @@ class Evaluation:
     """The name of a [`DataFacts`]."""
     kind: str
     metrics: dict[str, dict[str, float]]
-    """Metric → seed → value; accuracies are in [0, 1]."""
+    """Metric → seed → value; accuracies are in [0, 1]. NaN where it is not finite."""
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Metric → seed → what was measured and is no number: values of each class, a text."""
 
 
 @dataclass
@@ -132,6 +134,8 @@ class LogRow:
     """Of the validation data, without `eval_`."""
     radius_median: float | None = None
     radius_max: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    """What was measured on the validation data and is no number."""
 
 
 @dataclass
@@ -171,7 +175,7 @@ class GuardCheck:
     rules: list[RuleResult] = field(default_factory=list)
     """Empty before the first step: there is nothing to hold the model to yet."""
     action: str | None = None
-    """`"alert"`, `"stop"` or `"roll_back"`; `None` where every rule was met."""
+    """`"alert"`, `"stop"` or `"roll_back"`; `None` where every rule was met, or none had to be yet."""
     restored_step: int | None = None
     """After which the weights are that took the place of these."""
 
@@ -245,11 +249,11 @@ class RunSummary:
             "data": [dataclasses.asdict(data) for data in self.data],
             "arguments": {
                 name: value
-                for name, value in sorted({**self.defaults, **self.hyperparameters}.items())
+                for name, value in {**self.defaults, **self.hyperparameters}.items()
                 if name not in ("seed", "data_seed")
             },
         }
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def metric(self) -> str | None:
@@ -293,7 +297,8 @@ class RunSummary:
 
     def to_json(self) -> str:
         """As JSON, in the order of the fields."""
-        return json.dumps({**plain(self), "config_hash": self.config_hash}, indent=2, ensure_ascii=False) + "\n"
+        content = {**plain(self), "config_hash": self.config_hash}
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def save(self, path: str | Path) -> Path:
         """

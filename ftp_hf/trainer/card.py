@@ -1,25 +1,32 @@
 """The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ftp_hf.cards.card import write_model_card
 from ftp_hf.cards.picture import draw_radii
+from ftp_hf.common.folder import CARD, PICTURE, RESULTS
 from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
+from ftp_hf.common.records import plain
 from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.optim.radii import Radius
 from ftp_hf.runs.data import data_facts
-from ftp_hf.runs.logs import log_rows, measured
+from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
 
+from .card_options import CardOptions
 from .guard import RobustnessGuard
 from .public_arguments import saving_public_arguments
 from .summarize import summarize_run
 from .watch import PeakMemory, StepTimer
 
 __all__ = ["ModelCardMixin"]
+
+logger = logging.getLogger(__name__)
 
 
 class ModelCardMixin(Host):
@@ -40,6 +47,8 @@ class ModelCardMixin(Host):
     _noted_settings: Mapping[str, Any] | None = None
     _noted_data: tuple[DataFacts, ...] = ()
     _noted_evaluations: tuple[Evaluation, ...] = ()
+    _card_options = CardOptions()
+    _made_card_in_training = False
 
     def note_data(self, data: DataFacts) -> None:
         """
@@ -59,38 +68,41 @@ class ModelCardMixin(Host):
         """
         self._noted_settings = {**(self._noted_settings or {}), **settings}
 
-    def note_evaluation(self, metrics: Mapping[str, float], data: DataFacts) -> None:
+    def note_evaluation(self, metrics: Mapping[str, Any], data: DataFacts) -> None:
         """
         Have an evaluation of the finished model in its summary and card.
 
         Args:
-            metrics (mapping from `str` to `float`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`.
+            metrics (mapping from `str`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`. What is no number
+                (a list of each class, a text) goes into `results.json` beside the figures.
             data ([`DataFacts`]): what it was evaluated on; [`data_facts`] reads it from a data set.
         """
         if data.kind not in KINDS[1:]:
             raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say one of {', '.join(KINDS[1:])}")
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
-        values = {name: {str(self.args.seed): value} for name, value in measured(metrics, prefix).items()}
+        numbers, details = figures(measured(metrics, prefix))
         others = (noted for noted in self._noted_evaluations if (noted.data, noted.kind) != (data.name, data.kind))
-        self._noted_evaluations = (*others, Evaluation(data.name, data.kind, values))
+        self._noted_evaluations = (*others, self._evaluation(data.name, data.kind, numbers, details))
 
     def run_summary(self, name: str | None = None) -> RunSummary:
         """
         What happened, so far as this process knows it.
 
         Args:
-            name (`str`, *optional*): of the model; by default that on the Hub, or the name of `output_dir`.
+            name (`str`, *optional*): of the model; by default that which `create_model_card` was told, that on the Hub, or
+                the name of `output_dir`.
         """
         hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
+        here = (hub_id or Path(self.args.output_dir).resolve().name).split("/")[-1]
         summary = summarize_run(
             self,
-            name=name or (hub_id or Path(self.args.output_dir).resolve().name).split("/")[-1],
-            log_history=self._training_log,
-            radii=self._kept_radii or {},
+            name=name or self._card_options.model_name or here,
+            log_history=self.state.log_history if self.is_in_train else self._training_log,
+            radii=self._radii_to_tell() or {},
             step_seconds=self._step_seconds,
         )
-        summary.hyperparameters |= {name: public_value(value) for name, value in (self._noted_settings or {}).items()}
+        summary.hyperparameters |= public_value(plain(self._noted_settings or {}))
         noted = {_place(data) for data in self._noted_data}
         summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
         summary.data.sort(key=lambda data: KINDS.index(data.kind))
@@ -100,6 +112,7 @@ class ModelCardMixin(Host):
             summary.kept_step = guard.restored_step or summary.kept_step
         if not summary.results:
             self._take_results_from_log(summary)
+        self._card_options.tell(summary)
         return summary
 
     def save_run_summary(self) -> None:
@@ -107,50 +120,35 @@ class ModelCardMixin(Host):
         if self.is_world_process_zero():
             self.run_summary().save(self.args.output_dir)
 
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,  # noqa: A002 - the name in Trainer
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        finetuned_from: str | None = None,
-        tasks: str | list[str] | None = None,
-        dataset_tags: str | list[str] | None = None,
-        dataset: str | list[str] | None = None,
-        dataset_args: str | list[str] | None = None,
-    ) -> None:
+    def create_model_card(self, *args: Any, **options: Any) -> None:
         """
         Write the card (`README.md`), its picture (`radii.png`) and what both are made of (`results.json`) in
-        `output_dir`. Of a card that is there already only the generated part is replaced.
+        `output_dir`. Of a card that is there already only the generated part is replaced. Whatever cannot be written is
+        logged as an error, and no reason to lose a finished run.
 
         Args:
-            language (`str`, *optional*): of the text that the model is for.
-            license (`str`, *optional*): of the model; it is not guessed.
-            tags (`str` or list of `str`, *optional*): more tags for the Hub.
-            model_name (`str`, *optional*): by default the name on the Hub, or that of `output_dir`.
-            finetuned_from (`str`, *optional*): the base model, if not the one that the model was loaded from.
-            tasks (`str` or list of `str`, *optional*): the task, if not the one that the model's class tells.
-            dataset_tags (`str` or list of `str`, *optional*): the training data's name on the Hub; of a list the first.
-            dataset (`str` or list of `str`, *optional*): its name in the card.
-            dataset_args (`str` or list of `str`, *optional*): its config.
+            *args: in the order of the Trainer class that this is mixed into.
+            **options: those of [`CardOptions`]; others that the Trainer class takes have no place in this card. What was told
+                once stands until it is told otherwise.
+
+        Raises:
+            TypeError: neither knows an argument of that name.
         """
-        if not self.is_world_process_zero():
-            return
-        summary = self.run_summary(model_name)
-        summary.language, summary.license = language, license
-        summary.tags = [tags] if isinstance(tags, str) else list(tags or [])
-        summary.task = _first(tasks) or summary.task
-        if finetuned_from is not None and summary.base_model is not None:
-            summary.base_model.name, summary.base_model.on_hub = public_name(finetuned_from)
-        for training in (data for data in summary.data if data.kind == "train"):
-            training.name = _first(dataset) or training.name
-            training.config = _first(dataset_args) or training.config
-            if source := _first(dataset_tags):
-                training.source, training.on_hub = source, True
+        self._card_options = self._card_options.updated(super().create_model_card, args, options)
+        self._made_card_in_training |= self.is_in_train
+        if self.is_world_process_zero():
+            self._write_card()
+
+    def _write_card(self) -> None:
         folder = Path(self.args.output_dir)
-        summary.save(folder)
-        draw_radii(summary, folder)
-        write_model_card(summary, folder, model_id=getattr(self, "hub_model_id", None) or self.args.hub_model_id)
+        hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
+        with _surviving(RESULTS):
+            summary = self.run_summary()
+            summary.save(folder)
+            with _surviving(PICTURE):
+                draw_radii(summary, folder)
+            with _surviving(CARD):
+                write_model_card(summary, folder, model_id=hub_id)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's `train`, remembering what the card tells."""
@@ -176,6 +174,11 @@ class ModelCardMixin(Host):
         else:
             projected = projected_optimizer(self.optimizer)
             self._kept_radii = {} if projected is None else projected.radii()
+        if self._made_card_in_training:
+            # That of the last checkpoint tells less.
+            self._made_card_in_training = False
+            if self.is_world_process_zero():
+                self._write_card()
         return result
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
@@ -212,17 +215,29 @@ class ModelCardMixin(Host):
         kept = {step: saved[step] for step in saved if step == best_step}
         self._saved_radii = {**kept, self.state.global_step: radii}
 
+    def _radii_to_tell(self) -> Mapping[str, Radius] | None:
+        """Of the kept weights; while training, of the checkpoint that is saved at this step."""
+        return (self._saved_radii or {}).get(self.state.global_step) if self.is_in_train else self._kept_radii
+
     def _guard(self) -> RobustnessGuard | None:
         callbacks = self.callback_handler.callbacks
         return next((callback for callback in callbacks if isinstance(callback, RobustnessGuard)), None)
 
     def _take_results_from_log(self, summary: RunSummary) -> None:
-        row = next((row for row in log_rows(self._training_log) if row.step == summary.kept_step and row.metrics), None)
+        row = next((row for row in summary.log if row.step == summary.kept_step and row.metrics), None)
         if row is not None:
-            metrics = {name: {str(summary.seed): value} for name, value in row.metrics.items()}
-            summary.results = [Evaluation("validation", "validation", metrics)]
+            summary.results = [self._evaluation("validation", "validation", row.metrics, row.details)]
             if self.eval_dataset is not None and not isinstance(self.eval_dataset, dict):
                 summary.data.append(data_facts(self.eval_dataset, "validation", "validation"))
+
+    def _evaluation(self, data: str, kind: str, numbers: Mapping[str, float], details: Mapping[str, Any]) -> Evaluation:
+        seed = str(self.args.seed)
+        return Evaluation(
+            data,
+            kind,
+            metrics={name: {seed: value} for name, value in numbers.items()},
+            details={name: {seed: value} for name, value in details.items()},
+        )
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with saving_public_arguments(self):
@@ -237,7 +252,9 @@ def _place(data: DataFacts) -> tuple[str, str]:
     return ("", "train") if data.kind == "train" else (data.name, data.kind)
 
 
-def _first(given: str | list[str] | None) -> str | None:
-    if isinstance(given, list):
-        return given[0] if given else None
-    return given
+@contextmanager
+def _surviving(file: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.exception("%s could not be written. The run itself lacks nothing.", file)

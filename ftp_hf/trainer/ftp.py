@@ -89,12 +89,11 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
         given: Any = self.optimizer_cls_and_kwargs
-        kind: Any
-        arguments: dict[str, Any]
-        kind, arguments = given or (None, {})
+        kind = given[0] if given else None
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
             return super().create_optimizer(model), {}
         # The Trainer's groups have no names.
+        arguments = given[1]
         by_name = {option: arguments[option] for option in _BY_NAME if option in arguments}
         self.optimizer_cls_and_kwargs = kind, {name: arguments[name] for name in arguments.keys() - by_name}
         try:

@@ -17,9 +17,9 @@ from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.runs.logs import measured
+from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
-from ftp_hf.runs.summary import GuardCheck
+from ftp_hf.runs.summary import GuardCheck, RuleResult
 
 from .loading import load_best_model
 
@@ -48,7 +48,9 @@ class RobustnessGuard(TrainerCallback):
         )
         trainer.add_callback(guard)
 
-    When a rule is broken,
+    The guard is armed once every rule has been met, at an evaluation or by the model before its first step; until then the
+    model is still to learn, and what it misses is only noted. With `eval_delay` it is armed from the first evaluation on, and
+    what the training ends with has to meet the rules in any case. When one is broken,
 
     - `"alert"` says so and goes on training;
     - `"stop"` also ends the training there;
@@ -57,8 +59,7 @@ class RobustnessGuard(TrainerCallback):
 
     Weights that end a training are not saved as a checkpoint. Figures of the model before its first step are measured too:
     they are what `pretrained` and `forgetting` refer to, and a rule that cannot be checked is refused before anything is
-    trained. A model that cannot meet the rules before it has learnt something begins later with `eval_delay`. The guard
-    does not change what is trained: it leaves the random numbers as they were.
+    trained. The guard does not change what is trained: it leaves the random numbers as they were.
 
     `guard.jsonl` in `output_dir` has a line for each check, a [`GuardCheck`]. The history is in each checkpoint as well: a
     run that was killed and resumed has the one of the uninterrupted run. [`FTPTrainer`] puts it in `results.json` and the
@@ -150,21 +151,38 @@ class RobustnessGuard(TrainerCallback):
         """Check the last weights too, if something ended the training between two evaluations; and roll back."""
         if state.global_step > self.history[-1].step:
             self._check(state, control)
-        if self.history[-1].action == "roll_back":
+        if (last := self.history[-1]).action is None and _broken(last.rules):
+            self._act(state, control)
+        if last.action == "roll_back":
             self._restore(state)
 
     def _check(self, state: TrainerState, control: TrainerControl) -> None:
-        figures = self._measure()
-        results = check_rules(self.rules, figures, self._pretrained())
-        broken = [describe(result) for result in results if not result.passed]
-        check = GuardCheck(state.global_step, state.epoch, figures, results, self.action if broken else None)
+        armed = self._is_armed()
+        found = self._measure()
+        check = GuardCheck(state.global_step, state.epoch, found, check_rules(self.rules, found, self._pretrained()))
         self.history.append(check)
+        if broken := _broken(check.rules):
+            if armed:
+                self._act(state, control)
+            elif state.is_world_process_zero:
+                logger.info("Guard: step %d does not meet %s yet.", state.global_step, "; ".join(broken))
+        elif self.action == "roll_back" and control.should_save:
+            # The Trainer keeps its best checkpoint, and finds it again after a resume.
+            state.best_global_step = state.global_step
         self._write(state)
-        if not broken:
-            if self.action == "roll_back" and control.should_save:
-                # The Trainer keeps its best checkpoint, and finds it again after a resume.
-                state.best_global_step = state.global_step
-            return
+
+    def _is_armed(self) -> bool:
+        """Whether the rules, as they are now, have been met before, or had to be met from here on."""
+        if self._trainer.args.eval_delay:
+            return True
+        before = self._pretrained()
+        return any(not _broken(check_rules(self.rules, check.figures, before)) for check in self.history)
+
+    def _act(self, state: TrainerState, control: TrainerControl) -> None:
+        """On the last check, which broke a rule."""
+        check = self.history[-1]
+        check.action, broken = self.action, _broken(check.rules)
+        self._write(state)
         if self.action != "alert":
             control.should_training_stop = True
             control.should_save = False
@@ -175,7 +193,8 @@ class RobustnessGuard(TrainerCallback):
         if self.action == "roll_back" and state.best_global_step is None:
             raise RuntimeError(
                 f"step {check.step} breaks {'; '.join(broken)}, and no checkpoint before it met every rule, so there is "
-                "nothing to roll back to. If the model had not learnt enough yet, begin later with eval_delay"
+                "nothing to roll back to. Train longer, or hold it to rules that it can meet; if eval_delay is set, to a "
+                "larger one"
             )
 
     def _restore(self, state: TrainerState) -> None:
@@ -197,7 +216,7 @@ class RobustnessGuard(TrainerCallback):
     def _measure(self) -> dict[str, dict[str, float | None]]:
         """The figures of the model as it is, the same on all processes."""
         trainer = self._trainer
-        figures: dict[str, dict[str, float | None]] = {}
+        found: dict[str, dict[str, float | None]] = {}
         device = trainer.args.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
@@ -209,17 +228,16 @@ class RobustnessGuard(TrainerCallback):
                     prediction_loss_only=True if trainer.compute_metrics is None else None,
                     metric_key_prefix=_PREFIX.rstrip("_"),
                 )
-                figures[name] = {
-                    metric: float(value) if math.isfinite(value) else None
-                    for metric, value in measured(output.metrics, _PREFIX).items()
-                    if isinstance(value, (int, float))
+                numbers, _ = figures(measured(output.metrics, _PREFIX))
+                found[name] = {
+                    metric: float(value) if math.isfinite(value) else None for metric, value in numbers.items()
                 }
-        figures = from_first_process(figures)
+        found = from_first_process(found)
         logs = {
-            f"{_PREFIX}{name}_{metric}": value for name, metrics in figures.items() for metric, value in metrics.items()
+            f"{_PREFIX}{name}_{metric}": value for name, metrics in found.items() for metric, value in metrics.items()
         }
         trainer.log({name: value for name, value in logs.items() if value is not None})
-        return figures
+        return found
 
     def _pretrained(self) -> Figures:
         if self._given is not None:
@@ -265,6 +283,10 @@ class RobustnessGuard(TrainerCallback):
             raise ValueError("the guard checks whenever the Trainer evaluates, which eval_strategy='no' never does")
         if self.action == "roll_back":
             _check_saving(args, state)
+
+
+def _broken(results: Sequence[RuleResult]) -> list[str]:
+    return [describe(result) for result in results if not result.passed]
 
 
 def _check_sets(data: Mapping[str, Any]) -> None:

@@ -20,25 +20,11 @@ from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import BaseModel, Hardware, ProjectionFacts, RadiusFacts, RunSummary
 
 from .arguments import FTPArguments
+from .model_task import task_of
 from .watch import peak_memory
 
 __all__ = ["summarize_run"]
 
-_TASKS = {
-    "ForSequenceClassification": "text-classification",
-    "ForImageClassification": "image-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForCausalLM": "text-generation",
-    "LMHeadModel": "text-generation",
-    "ForMaskedLM": "fill-mask",
-    "ForAudioClassification": "audio-classification",
-    "ForSemanticSegmentation": "image-segmentation",
-    "ForObjectDetection": "object-detection",
-    "SentenceTransformer": "sentence-similarity",
-    "CrossEncoder": "text-ranking",
-    "SparseEncoder": "feature-extraction",
-}
 # Where and how a run was watched, saved and pushed: no part of what was trained.
 _NOT_HYPERPARAMETERS = re.compile(
     r"(output_dir|logging_.*|log_.*|run_name|report_to|project|trackio_.*|push_.*|hub_.*|disable_tqdm|do_(train|eval|predict)"
@@ -75,11 +61,11 @@ def summarize_run(
     return RunSummary(
         name=name,
         method=getattr(trainer, "method_name", "plain" if projected is None else "ftp"),
-        task=next((task for suffix, task in _TASKS.items() if architecture.endswith(suffix)), None),
+        task=task_of(type(dense)),
         architecture=architecture,
         base_model=_base_model(dense),
         adapter=None if adapter is None else str(getattr(adapter.peft_type, "value", adapter.peft_type)),
-        labels=list(dense.config.id2label.values()) if "Classification" in architecture else [],
+        labels=_labels(dense) if "Classification" in architecture else [],
         seed=trainer.args.seed,
         steps=trainer.state.global_step,
         kept_step=_kept_step(trainer),
@@ -94,6 +80,11 @@ def summarize_run(
         commands=commands(),
         commit=commit(),
     )
+
+
+def _labels(model: Any) -> list[str]:
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return [str(name) for name in names.values()]
 
 
 def _base_model(model: Any) -> BaseModel | None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification, Trainer, TrainerCallback
 
 from ftp_hf import FTPAdamW, FTPTrainer, RobustnessGuard, projected_optimizer
+from ftp_hf.cards.guard import guard_note
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.runs.rules import check_rules
@@ -174,11 +175,59 @@ def test_the_last_good_checkpoint_outlives_the_rotation(kind, tmp_path):
 @BOTH
 def test_nothing_to_roll_back_to_is_an_error(kind, tmp_path):
     trainer, guard = guarded(kind, tmp_path, rules=["id/test >= 1.0", "id/test < 1.0"])
-    with pytest.raises(RuntimeError, match=r"step 4 breaks id/test.*nothing to roll back to.*eval_delay"):
+    with pytest.raises(RuntimeError, match=r"step 24 breaks id/test.*nothing to roll back to"):
         trainer.train()
     assert guard.restored_step is None
-    assert list_checkpoints(tmp_path) == []
-    assert [line.get("action") for line in written(tmp_path)] == [None, "roll_back"]
+    assert [line.get("action") for line in written(tmp_path)] == [None] * 6 + ["roll_back"]
+
+
+@BOTH
+@pytest.mark.parametrize("action", ["alert", "stop", "roll_back"])
+def test_a_new_head_may_learn_before_it_is_held_to_the_rules(kind, action, tmp_path, caplog):
+    broken = []
+    trainer, guard = guarded(
+        kind, tmp_path, rules=HALF, action=action, guard_options={"on_broken": broken.append}, save_total_limit=9
+    )
+    # It knows nothing, learns, and forgets.
+    figures = {0: 0.1, 4: 0.3, 8: 0.6, 12: 0.7, 16: 0.4}
+    trainer.compute_metrics = lambda _: {"accuracy": figures.get(trainer.state.global_step, 0.6)}
+    trainer.train()
+    acted = [check.step for check in guard.history if check.action]
+    assert acted == [check.step for check in broken] == [16]
+    assert [check.rules[0].passed for check in guard.history[1:4]] == [False, True, True]
+    assert guard.restored_step == (12 if action == "roll_back" else None)
+    assert trainer.state.global_step == (24 if action == "alert" else 16)
+    assert "step 4" not in caplog.text
+    told = guard_note(guard.history)
+    assert "armed once all had been met; up to step 4 some were not yet." in told
+    assert "At 1 of them one was broken, the last time after step 16" in told
+
+
+@pytest.mark.parametrize("action", ["alert", "stop"])
+def test_rules_that_were_never_met_are_said_to_be_broken_at_the_end(action, tmp_path, caplog):
+    broken = []
+    trainer, guard = guarded(
+        FTPTrainer, tmp_path, rules=["id/test > 1.0"], action=action, guard_options={"on_broken": broken.append}
+    )
+    trainer.train()
+    assert trainer.state.global_step == 24
+    assert [check.action for check in guard.history] == [None] * 6 + [action]
+    assert broken == [guard.history[-1]]
+    assert "step 24 breaks id/test > 1.0" in caplog.text
+    assert written(tmp_path) == [plain(check) for check in guard.history]
+
+
+def test_the_rules_that_the_model_starts_with_count_from_the_first_evaluation(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, rules=["ood_mean >= pretrained - 0.1"], action="stop")
+    trainer.compute_metrics = lambda _: {"accuracy": 0.9 if trainer.state.global_step == 0 else 0.5}
+    trainer.train()
+    assert [(check.step, check.action) for check in guard.history] == [(0, None), (4, "stop")]
+
+
+def test_with_eval_delay_the_rules_count_from_the_first_evaluation(tmp_path):
+    trainer, guard = guarded(FTPTrainer, tmp_path, rules=["id/test > 1.0"], action="stop", eval_delay=8)
+    trainer.train()
+    assert [(check.step, check.action) for check in guard.history] == [(0, None), (8, "stop")]
 
 
 def test_checks_begin_with_eval_delay(tmp_path):

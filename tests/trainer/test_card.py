@@ -1,0 +1,161 @@
+"""Cards of other Trainer classes, while they train, and of models that transformers knows nothing of."""
+
+import json
+import logging
+
+import pytest
+import transformers
+from huggingface_hub import HfApi
+from torch import nn
+from transformers import BertForSequenceClassification, Trainer
+
+from ftp_hf import FTPTrainer, FTPTrainerMixin, RunSummary
+from ftp_hf.trainer.model_task import task_of
+from tests.support.trainers import arguments, load
+
+DATA = [{"input_ids": [5, 6, 7], "labels": 0}, {"input_ids": [8, 9, 10], "labels": 1}] * 4
+
+
+class OtherTrainer(Trainer):
+    """As those of TRL: cards have other arguments, in another order, and each checkpoint has one."""
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None, paper=None):
+        raise AssertionError((model_name, dataset_name, tags, paper))
+
+    def _save_checkpoint(self, model, trial):
+        self.create_model_card(model_name="mine")
+        super()._save_checkpoint(model, trial)
+
+
+class FTPOtherTrainer(FTPTrainerMixin, OtherTrainer):
+    pass
+
+
+def trained(kind, checkpoint, output_dir, **options):
+    trainer = kind(load(checkpoint), arguments(output_dir, max_steps=4, logging_steps=1, **options), train_dataset=DATA)
+    trainer.train()
+    return trainer
+
+
+def test_the_arguments_of_the_wrapped_class_are_taken(checkpoint, tmp_path, monkeypatch):
+    trainer = trained(FTPOtherTrainer, checkpoint, tmp_path)
+    trainer.create_model_card("mine", "someone/data", paper="a paper", license="mit", tags={"sft"})
+    summary = RunSummary.load(tmp_path)
+    assert (summary.name, summary.license, summary.tags) == ("mine", "mit", ["sft"])
+    assert (summary.data[0].source, summary.data[0].on_hub) == ("someone/data", True)
+    assert "someone/data" in (tmp_path / "README.md").read_text()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'licence'"):
+        trainer.create_model_card(licence="mit")
+    with pytest.raises(TypeError, match="multiple values for argument 'model_name'"):
+        trainer.create_model_card("mine", model_name="yours")
+
+    trainer.hub_model_id = "someone/model"
+    monkeypatch.setattr(HfApi, "upload_folder", lambda _, **sent: sent["commit_message"])
+    assert trainer.push_to_hub(dataset_name="someone/other") == "End of training"
+    summary = RunSummary.load(tmp_path)
+    assert (summary.data[0].source, summary.license, summary.tags) == ("someone/other", "mit", ["sft"])
+    trainer.save_run_summary()
+    again = RunSummary.load(tmp_path)
+    assert (again.data, again.license, again.tags) == (summary.data, "mit", ["sft"]), "what was told once stands"
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_cards_of_checkpoints_leave_whole_results(steps, checkpoint, tmp_path):
+    class Look(transformers.TrainerCallback):
+        seen = ()
+
+        def on_save(self, args, state, control, **_):  # noqa: ARG002
+            self.seen = (*self.seen, RunSummary.load(tmp_path))
+
+    look = Look()
+    args = arguments(tmp_path, max_steps=4, logging_steps=1, save_strategy="steps", save_steps=steps)
+    trainer = FTPOtherTrainer(load(checkpoint), args, train_dataset=DATA, callbacks=[look])
+    trainer.train()
+    first = look.seen[0]
+    assert (first.steps, [row.step for row in first.log]) == (steps, list(range(1, steps + 1)))
+    assert first.projection.radii
+    whole = RunSummary.load(tmp_path)
+    assert (whole.name, whole.steps, [row.step for row in whole.log]) == ("mine", 4, [1, 2, 3, 4])
+    assert whole.hardware.total_seconds > 0
+    assert whole.projection.radii == trainer.run_summary().projection.radii
+
+
+def test_a_run_is_not_lost_to_its_card(checkpoint, tmp_path, monkeypatch, caplog):
+    trainer = trained(FTPTrainer, checkpoint, tmp_path)
+    (tmp_path / "README.md").write_text("---\na: [\n---\nMine.\n")
+    with caplog.at_level(logging.ERROR, logger="ftp_hf"):
+        trainer.create_model_card()
+    assert "README.md could not be written" in caplog.text
+    assert "metadata of the model card cannot be read" in caplog.text
+    assert (tmp_path / "README.md").read_text().endswith("Mine.\n")
+    assert RunSummary.load(tmp_path).steps == 4
+    assert (tmp_path / "radii.png").is_file()
+
+    trainer.hub_model_id = "someone/model"
+    monkeypatch.setattr(HfApi, "upload_folder", lambda _, **__: "pushed")
+    monkeypatch.setattr("ftp_hf.trainer.card.summarize_run", lambda *_, **__: 1 / 0)
+    assert trainer.push_to_hub() == "pushed"
+    assert "results.json could not be written" in caplog.text
+
+
+class OwnForSequenceClassification(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.EmbeddingBag(16, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, input_ids, labels=None):
+        logits = self.head(self.embed(input_ids))
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def test_a_model_without_a_config_has_a_card(tmp_path):
+    args = arguments(tmp_path, max_steps=2, ftp_exclude_new=False)
+    trainer = FTPTrainer(OwnForSequenceClassification(), args, train_dataset=DATA)
+    trainer.train()
+    trainer.create_model_card(finetuned_from="someone/base")
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["architecture"] == "OwnForSequenceClassification"
+    assert "labels" not in content
+    assert content["base_model"] == {"name": "someone/base", "on_hub": True}
+    assert "fine-tuned" in (tmp_path / "README.md").read_text()
+
+
+class OwnBert(BertForSequenceClassification):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ("BertForSequenceClassification", "text-classification"),
+        ("Wav2Vec2ForSequenceClassification", "audio-classification"),
+        ("HubertForSequenceClassification", "audio-classification"),
+        ("WavLMForSequenceClassification", "audio-classification"),
+        ("Wav2Vec2ForCTC", "automatic-speech-recognition"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("BartForConditionalGeneration", "text2text-generation"),
+        ("GPT2LMHeadModel", "text-generation"),
+        ("LlamaForCausalLM", "text-generation"),
+        ("BertForMaskedLM", "fill-mask"),
+        ("ViltForQuestionAnswering", "visual-question-answering"),
+        ("LayoutLMv3ForQuestionAnswering", "document-question-answering"),
+        ("BertForQuestionAnswering", "question-answering"),
+        ("VideoMAEForVideoClassification", "video-classification"),
+        ("ViTForImageClassification", "image-classification"),
+        ("SegformerForSemanticSegmentation", "image-segmentation"),
+        ("DetrForObjectDetection", "object-detection"),
+        ("Owlv2ForObjectDetection", "zero-shot-object-detection"),
+        ("BertModel", None),
+    ],
+)
+def test_the_task_is_that_of_transformers_mappings(model, task):
+    assert task_of(getattr(transformers, model)) == task
+
+
+@pytest.mark.parametrize(
+    ("model", "task"), [(OwnBert, "text-classification"), (OwnForSequenceClassification, "text-classification")]
+)
+def test_the_task_of_a_class_of_ones_own(model, task):
+    assert task_of(model) == task
