@@ -194,8 +194,8 @@ def severity_curve(results: ComparisonResults, method: str, corruption: str | No
             kind, _, severity = name.rpartition("/")
             if corruption == kind or (corruption is None and kind not in left_out):
                 of_seed.setdefault(int(severity), []).append(value)
-        for severity, values in of_seed.items():
-            found.setdefault(severity, []).append(statistics.fmean(values))
+        for level, values in of_seed.items():
+            found.setdefault(level, []).append(statistics.fmean(values))
     return {severity: found[severity] for severity in sorted(found)}
 
 

@@ -8,6 +8,8 @@ __all__ = ["Box", "place"]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
+# As bad as so many covered points.
+_ASTRAY = 4
 _DISTANCES = (0.6, 1.0, 1.5, 2.2, 3.2, 4.5, 6.0)
 _ANGLES = tuple(math.radians(degrees) for degrees in (45, 315, 135, 225, 0, 180, 90, 270))
 
@@ -39,8 +41,15 @@ def place(anchors: Sequence[Point], sizes: Sequence[Point], area: Point, obstacl
             for distance in _DISTANCES
             for angle in _ANGLES
         }
+        others = [other for other in anchors if other != anchor]
         costs = {
-            centre: _cost(_around(centre, width, height), area, taken, points, distance)
+            centre: _cost(
+                box := _around(centre, width, height),
+                area,
+                taken,
+                points,
+                distance + _ASTRAY * sum(_away(box, other) < _away(box, anchor) for other in others),
+            )
             for centre, distance in candidates.items()
         }
         best = min(costs, key=lambda centre: costs[centre])
@@ -56,12 +65,20 @@ def _around(centre: Point, width: float, height: float) -> Box:
 def _cost(box: Box, area: Point, labels: Sequence[Box], points: Sequence[Box], distance: float) -> tuple[int, float]:
     """
     To be outside or over another label is worst; then to cover points, and as bad as each of them to be as far away as a
-    label is high: a name is sought beside its mark.
+    label is high: a name is sought beside its mark, and not nearer to another one.
     """
     outside = box[0] < 0 or box[1] < 0 or box[2] > area[0] or box[3] > area[1]
     return outside + sum(_overlap(box, other) for other in labels), sum(
         _overlap(box, other) for other in points
     ) + distance
+
+
+def _away(box: Box, point: Point) -> float:
+    """How far a point is from a box."""
+    return math.hypot(
+        max(box[0] - point[0], 0, point[0] - box[2]),
+        max(box[1] - point[1], 0, point[1] - box[3]),
+    )
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import math
 import re
 import statistics
 import sys
@@ -478,6 +479,15 @@ def test_a_label_is_beside_its_mark_rather_than_far_from_all_bars():
     bars = [(0, y, 300, y) for y in range(60, 141, 8)]
     ((_, y),) = place([(150, 100)], [(60.0, 12.0)], (300, 300), bars)
     assert abs(y - 100) < 30
+
+
+def test_a_label_is_nearest_to_its_own_mark():
+    # The second mark is where the label of the first would be at its best, and all around is as full.
+    bars = [(0.0, y, 130.0, y) for y in (85.0, 115.0)]
+    (x, y), _ = place([(130, 100), (150, 100)], [(20.0, 12.0), (20.0, 12.0)], (300, 300), bars)
+    assert math.hypot(max(abs(x - 130) - 10, 0), max(abs(y - 100) - 6, 0)) <= (
+        math.hypot(max(abs(x - 150) - 10, 0), max(abs(y - 100) - 6, 0))
+    )
 
 
 def test_placed_labels_avoid_bars():
