@@ -161,7 +161,7 @@ def _matched(results: ComparisonResults) -> list[Block]:
         matched_table(results),
         "Methods trade ID for OOD. WiSE-FT's curve, the weights between pre-trained and plain fine-tuned ones, is a trade "
         "that costs no training: the figures are each method's OOD mean minus the curve's, of the same seed and at the "
-        "same ID accuracy, with 95 % intervals. They are not defined where the curve does not reach the method's ID "
+        "same ID accuracy, with 95 % intervals, bold where clear as above. They are not defined where the curve does not reach the method's ID "
         "accuracy, and those seeds are left out.",
     )
 
