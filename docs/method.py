@@ -50,11 +50,15 @@ def draw_weights(axes: Axes, plain: dict[str, np.ndarray], projected: dict[str, 
     x, y = np.meshgrid(np.linspace(-0.65, 0.85, 200), np.linspace(-0.75, 0.75, 200))
     offset = np.stack([x, y], axis=-1) - MINIMUM.numpy()
     axes.contour(x, y, (CURVATURE.numpy() * offset**2).sum(-1), levels=10, colors=GREY, linewidths=0.5, alpha=0.5)
-    for step, shade in ((15, 0.8), (35, 0.5), (STEPS, 0.2)):
+    # Steps with radii that are apart: their names stand below each other, in the lowest corners.
+    for step, shade in ((15, 0.8), (45, 0.5), (83, 0.2)):
         radius = projected["radius"][step]
         corners = [(radius, 0), (0, radius), (-radius, 0), (0, -radius)]
         axes.add_patch(Polygon(corners, fill=False, edgecolor=BLUE, linestyle="--", alpha=1.2 - shade))
-        axes.annotate(f"γ({step})", (0, -radius), textcoords="offset points", xytext=(4, -11), color=BLUE, fontsize=8)
+        axes.text(
+            0, -radius, f"γ({step})", color=BLUE, fontsize=8, ha="center", va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
     axes.plot(*plain["weight"].T, color=ORANGE, linewidth=1, marker=".", markersize=3, label="plain SGD")
     axes.plot(*projected["weight"].T, color=BLUE, linewidth=1, marker=".", markersize=3, label="FTPSGD")
     axes.plot(*ANCHOR[0], marker="o", color="black", linestyle="none", label="anchor W0 (pre-trained)")
@@ -73,7 +77,7 @@ def draw_distances(axes: Axes, plain: dict[str, np.ndarray], projected: dict[str
     axes.plot(distance(projected), color=BLUE, linewidth=1, label="‖W − W0‖₁, FTPSGD")
     axes.plot(projected["radius"], color=BLUE, linestyle="--", linewidth=1.5, label="learned radius γ")
     axes.set(
-        xlabel="step", title="The radius γ grows while the gradient pushes outwards", ylim=(0, None), xlim=(0, STEPS)
+        xlabel="step", title="The radius γ grows while the gradient pushes outwards", ylim=(0, 1.05), xlim=(0, STEPS)
     )
     axes.legend(loc="upper left", fontsize=7)
 

@@ -12,8 +12,12 @@ How an owner reads these figures:
 - `difference` is the same of what fine-tuning added to a layer, `h − h0`, at the fine-tuned model's own inputs. It is
   never above `bound`, which holds for all inputs. Far below it means that the bound is pessimistic on such data, near
   it that the inputs already go where the layer was changed most.
-- The largest ratio is decided by one component of one input: a single steep channel is enough (6 from a ReLU6 that opens
-  fully, divided by a small `ε`). Read orders of magnitude; try another `size`.
+- The largest ratio is decided by one component of one input: a single steep channel is enough. Where activations have a
+  ceiling it ends there: MobileNetV2's last one is a ReLU6, so that a channel that opens fully answers 6, and 6 / `ε` is
+  what every such model comes to, whatever its other channels do. Read orders of magnitude, and go by the next ones.
+- `typical_fine_tuned` and `typical_pretrained` are medians over the inputs of `rms(Δoutput) / rms(Δinput)`, root mean
+  squares over all components of the body's output: they rise and fall with all of its channels, and no ceiling of a few
+  of them holds them.
 - All of them are *lower* bounds of the local Lipschitz constants: other inputs or directions, adversarial ones above
   all, can be answered more strongly. They compare models on the same sample and seed; they certify nothing.
 """
@@ -59,17 +63,22 @@ class LayerSensitivity:
 @dataclass(frozen=True)
 class ModelSensitivity:
     """
-    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met.
+    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met, and typical ones.
 
     Args:
         fine_tuned (`float`): from the input of the fine-tuned body to its last hidden states.
         pretrained (`float`): the same of the pre-trained body.
         layers (`tuple[LayerSensitivity, ...]`): the layers that both bodies have, in the order of the model.
+        typical_fine_tuned (`float`): the median over all changed inputs of `rms(Δoutput) / rms(Δinput)`, from the input of
+            the fine-tuned body to its last hidden states.
+        typical_pretrained (`float`): the same of the pre-trained body.
     """
 
     fine_tuned: float
     pretrained: float
     layers: tuple[LayerSensitivity, ...]
+    typical_fine_tuned: float
+    typical_pretrained: float
 
 
 def model_sensitivity(
@@ -115,8 +124,8 @@ def model_sensitivity(
             "model and pretrained have no linear layer of the same name and shape in common. Pass the model that was "
             "fine-tuned and the one that it was loaded from"
         )
-    whole = _largest_ratio(body, fine_tuned, batches, size, perturbations, seed)
-    pretrained_whole = _largest_ratio(pretrained_body, before, batches, size, perturbations, seed)
+    whole, typical = _ratios(body, fine_tuned, batches, size, perturbations, seed)
+    pretrained_whole, pretrained_typical = _ratios(pretrained_body, before, batches, size, perturbations, seed)
     name_of = {layer: canonical_name(name) for name, layer in model.named_modules()}
     layers = tuple(
         LayerSensitivity(
@@ -129,7 +138,7 @@ def model_sensitivity(
         for watched, other in zip(fine_tuned, before, strict=True)
         if watched.called
     )
-    return ModelSensitivity(whole, pretrained_whole, layers)
+    return ModelSensitivity(whole, pretrained_whole, layers, typical, pretrained_typical)
 
 
 def _body(model: nn.Module, role: str) -> PreTrainedModel:
@@ -202,16 +211,16 @@ def _counterparts(body: nn.Module, pretrained_body: nn.Module) -> tuple[list[_Wa
 
 
 @torch.no_grad()
-def _largest_ratio(
+def _ratios(
     body: PreTrainedModel,
     layers: Iterable[_Watched],
     batches: Iterable[Mapping[str, Tensor]],
     size: float,
     perturbations: int,
     seed: int,
-) -> float:
-    """The largest ratio of the whole body; those of its layers are kept by themselves."""
-    largest = 0.0
+) -> tuple[float, float]:
+    """The largest and the typical ratio of the whole body; those of its layers are kept by themselves."""
+    largest, typical = 0.0, []
     generator = torch.Generator().manual_seed(seed)
     with _watching(body, layers):
         for batch in batches:
@@ -222,8 +231,10 @@ def _largest_ratio(
                 hidden = body(**{name: torch.cat([inputs, changed])}, **others)[0]
                 if not hidden.isfinite().all():
                     raise ValueError(f"{type(body).__name__} answers with NaN or infinite values: it has diverged")
-                largest = max(largest, _ratio(_change(hidden).flatten(1), (changed - inputs).flatten(1)))
-    return largest
+                answer, change = _change(hidden).flatten(1), (changed - inputs).flatten(1)
+                largest = max(largest, _ratio(answer, change))
+                typical.append(_rms(answer) / _rms(change))
+    return largest, torch.cat(typical).median().item()
 
 
 def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Tensor, dict[str, Tensor]]:
@@ -258,6 +269,10 @@ def _watching(body: nn.Module, layers: Iterable[_Watched]) -> Iterator[None]:
 def _change(both: Tensor) -> Tensor:
     before, after = both.chunk(2)
     return after - before
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean(dim=1).sqrt()
 
 
 def _ratio(outputs: Tensor, inputs: Tensor) -> float:

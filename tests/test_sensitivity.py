@@ -82,6 +82,34 @@ def test_by_hand():
     assert (found.pretrained, layer.pretrained) == (pytest.approx(1.0, rel=1e-3),) * 2
     assert layer.difference == pytest.approx(2.0, rel=1e-3)  # of [[0, -2], [0.5, -0.5]]
     assert layer.bound == 2.0
+    # The identity answers each change with itself.
+    assert found.typical_pretrained == pytest.approx(1.0, rel=1e-3)
+
+
+class Clipped(OneLayer):
+    """The same below a ReLU6, as MobileNetV2 ends."""
+
+    def forward(self, pixel_values):
+        return (nn.functional.relu6(self.layer(pixel_values)),)
+
+
+def test_a_steep_channel_under_a_ceiling_does_not_decide_the_typical_sensitivity():
+    def make(other):
+        weight = torch.cat([torch.full((1, 2), 1e6), torch.full((63, 2), other)])
+        model = Clipped([[1.0, 1.0]])
+        model.layer = nn.Linear(2, 64, bias=False)
+        model.layer.weight.data = weight
+        return model
+
+    # Where the sum of the inputs is about zero, a small change opens the steep channel fully, or shuts it.
+    inputs = [{"pixel_values": 0.5 + torch.rand(256, 2) * torch.tensor([1.0, 0.0]) - torch.tensor([0.0, 1.5])}]
+    calm, nervous = make(1.0), make(2.0)
+    found = model_sensitivity(nervous, calm, inputs)
+    size = 0.01 * inputs[0]["pixel_values"].square().mean().sqrt().item()
+    assert (found.fine_tuned, found.pretrained) == (pytest.approx(6 / size, rel=1e-4),) * 2
+    inputs = [{"pixel_values": 0.5 + torch.rand(256, 2)}]
+    found = model_sensitivity(nervous, calm, inputs)
+    assert found.typical_fine_tuned == pytest.approx(2 * found.typical_pretrained, rel=1e-3)
 
 
 def watched(layer, inputs):

@@ -23,9 +23,11 @@ __all__ = [
     "data_sets",
     "differences_to_plain",
     "finished_seeds",
+    "inert_corruptions",
     "matched_difference",
     "matched_differences",
     "on_data",
+    "possible",
     "radii",
     "relative_to_plain",
     "robust_kind",
@@ -49,7 +51,8 @@ class Cost:
 
 def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str = "") -> dict[int, float]:
     """
-    The unweighted mean over the data sets of a kind, for each seed of a method at its chosen setting.
+    The unweighted mean over the data sets of a kind, for each seed of a method at its chosen setting. Kinds of corruption
+    that take nothing from any model are left out.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
@@ -57,8 +60,17 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
         kind (`str`): of the data.
         prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
     """
-    values = {run.seed: run.value(kind, results.metric, prefix=prefix) for run in _chosen(results, method)}
-    return {seed: value for seed, value in values.items() if value is not None}
+    left_out = inert_corruptions(results) if kind == "corrupted" and not prefix else []
+    found: dict[int, float] = {}
+    for run in _chosen(results, method):
+        values = [
+            value
+            for name, value in run.values(kind, results.metric).items()
+            if name.startswith(prefix) and name.rpartition("/")[0] not in left_out
+        ]
+        if values:
+            found[run.seed] = statistics.fmean(values)
+    return found
 
 
 def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:
@@ -71,6 +83,27 @@ def data_sets(results: ComparisonResults, kind: str) -> list[str]:
     """The names of the data sets of a kind that any method was evaluated on, in their order."""
     runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
     return list(dict.fromkeys(name for run in runs for name in run.values(kind, results.metric)))
+
+
+def inert_corruptions(results: ComparisonResults) -> list[str]:
+    """
+    The kinds of corruption that change nothing for these models, as casing does for an uncased tokenizer: in every run all
+    that was measured, the loss included, is the same at each of several severities. Not told where all kinds would be.
+    """
+    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    measured: dict[str, list[list[dict[str, dict[str, float]]]]] = {}
+    for run in runs:
+        by_kind: dict[str, list[dict[str, dict[str, float]]]] = {}
+        for result in run.summary.of_kind("corrupted"):
+            by_kind.setdefault(result.data.rpartition("/")[0], []).append(result.metrics)
+        for kind, metrics in by_kind.items():
+            measured.setdefault(kind, []).append(metrics)
+    inert = [
+        kind
+        for kind, by_run in measured.items()
+        if all(len(metrics) > 1 and all(each == metrics[0] for each in metrics) for metrics in by_run)
+    ]
+    return inert if len(inert) < len(measured) else []
 
 
 def finished_seeds(results: ComparisonResults, method: str) -> list[int]:
@@ -92,7 +125,7 @@ def chance(results: ComparisonResults) -> float | None:
 
 def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedDifference | None:
     """A method minus plain fine-tuning, seed by seed, looked at alone; `None` where they share no seed."""
-    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind), _possible(results))
+    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind), possible(results))
 
 
 def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], PairedDifference]:
@@ -134,7 +167,7 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
     identity, ood = by_seed(results, method, "id"), by_seed(results, method, "ood")
     matched = {seed: matched_ood(wise_curve(results, seed), identity[seed]) for seed in identity.keys() & ood.keys()}
     on_curve = {seed: value for seed in results.seeds if (value := matched.get(seed)) is not None}
-    return paired_difference(ood, on_curve, _possible(results))
+    return paired_difference(ood, on_curve, possible(results))
 
 
 def matched_differences(results: ComparisonResults) -> dict[str, PairedDifference]:
@@ -144,22 +177,26 @@ def matched_differences(results: ComparisonResults) -> dict[str, PairedDifferenc
     return holm({name: each for name, each in found.items() if each is not None})
 
 
-def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, float]:
+def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, list[float]]:
     """
-    The figure at each severity: the mean over the kinds of corruption, or one of them, and over the seeds.
+    The figures at each severity, by seed: the mean over the kinds of corruption, or one of them.
 
     Args:
         results ([`ComparisonResults`]): with data sets called `"KIND/SEVERITY"`.
         method (`str`): at its chosen setting.
         corruption (`str`, *optional*): such as `"fog"`.
     """
+    left_out = inert_corruptions(results)
     found: dict[int, list[float]] = {}
     for run in _chosen(results, method):
+        of_seed: dict[int, list[float]] = {}
         for name, value in run.values("corrupted", results.metric).items():
             kind, _, severity = name.rpartition("/")
-            if corruption in (None, kind):
-                found.setdefault(int(severity), []).append(value)
-    return {severity: statistics.fmean(found[severity]) for severity in sorted(found)}
+            if corruption == kind or (corruption is None and kind not in left_out):
+                of_seed.setdefault(int(severity), []).append(value)
+        for level, values in of_seed.items():
+            found.setdefault(level, []).append(statistics.fmean(values))
+    return {severity: found[severity] for severity in sorted(found)}
 
 
 def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
@@ -214,7 +251,8 @@ def check_same_data(results: ComparisonResults) -> None:
                 )
 
 
-def _possible(results: ComparisonResults) -> tuple[float, float]:
+def possible(results: ComparisonResults) -> tuple[float, float]:
+    """The least and the largest value that the metric can have."""
     return (0.0, 1.0) if is_share(results.metric) else (-math.inf, math.inf)
 
 

@@ -56,6 +56,10 @@ class Drift:
     fine_tuned: float | None = None
     pretrained: float | None = None
     parameters: list[ParameterDrift] = field(default_factory=list)
+    typical_fine_tuned: float | None = None
+    """The output change per input change that is usual, in root mean squares; see [`ModelSensitivity`]."""
+    typical_pretrained: float | None = None
+    """The same of the pre-trained model."""
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The charts of a report, and what is said below each."""
 
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ftp_hf.compare.evidence.measures import (
     by_seed,
     cost,
     data_sets,
+    inert_corruptions,
+    possible,
     radii,
     relative_to_plain,
     robust_kind,
@@ -25,14 +28,28 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
 
 from .blocks import Picture
-from .labels import spread
 from .radii import draw_radius_map
 from .scatter import draw_scatter
-from .style import GREY, LARGE, MEDIUM, SMALL, bare, colour, in_units, mark, metric_title, new_figure, titles
+from .style import (
+    LARGE,
+    MEDIUM,
+    SMALL,
+    bare,
+    colour,
+    deviation,
+    draw_chance,
+    in_units,
+    mark,
+    metric_title,
+    new_figure,
+    titles,
+)
 
 __all__ = ["CHARTS", "draw_charts"]
 
 CHARTS = "charts"
+# Between the marks of neighbouring methods, in steps of severity.
+_BESIDE = 0.05
 
 
 def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
@@ -82,12 +99,20 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
         (
             "severity",
             "Accuracy against the severity of corruption",
-            "Mean over all kinds of corruption and all seeds; 1 is barely visible, 5 is hard.",
+            (
+                "Mean over all kinds of corruption, and over the seeds with their standard deviation; 1 is barely visible, 5 is "
+                "hard."
+            ),
             _severity,
         ),
-        ("corruptions", "The same for each kind of corruption", "Mean over the seeds.", _corruptions),
+        (
+            "corruptions",
+            "The same for each kind of corruption",
+            "Mean over the seeds, with their standard deviation.",
+            _corruptions,
+        ),
         ("time", "Time per step", "Of a training step as a whole, the median of a run; mean over the seeds.", _time),
-        ("memory", "Peak memory", "Of the device; on the CPU, of the process as a whole.", _memory),
+        ("memory", "Peak memory", "Of the device; mean over the seeds.", _memory),
     ]
     for name, title, note, draw in charts:
         if figure := draw(results):
@@ -148,40 +173,20 @@ def _severity(results: ComparisonResults) -> Figure | None:
     curves = {method: curve for method, curve in curves.items() if curve}
     if not curves:
         return None
-    figure = new_figure(4.4)
+    figure = new_figure(5.2)
     axes = figure.add_subplot()
-    _lines(axes, results, curves, size=6)
+    drawn = _lines(axes, results, curves, size=6)
     axes.set_xlabel("severity", fontsize=LARGE)
     axes.set_ylabel(metric_title(results), fontsize=LARGE)
     bare(axes)
-    low, high = axes.get_ylim()
-    ends = [in_units(results, list(curve.values())[-1]) for curve in curves.values()]
-    # As high as a line of letters, in the units of the axis.
-    gap = 1.35 * MEDIUM / 72 / (0.78 * figure.get_figheight()) * (high - low)
-    short = titles(results)
-    for (method, curve), end, place in zip(curves.items(), ends, spread(ends, gap), strict=True):
-        axes.annotate(
-            short[method],
-            (max(curve), end),
-            xytext=(max(curve) + 0.25, place),
-            color=colour(method),
-            fontsize=MEDIUM,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": GREY,
-                "linewidth": 0.7,
-                "shrinkA": 0,
-                "shrinkB": 3,
-                "relpos": (0, 0.5),
-            },
-        )
+    draw_chance(axes, results)
+    _legend(figure, results, drawn)
     return figure
 
 
 def _corruptions(results: ComparisonResults) -> Figure | None:
-    kinds = list(dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted")))
+    every = dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted"))
+    kinds = [kind for kind in every if kind not in inert_corruptions(results)]
     if len(kinds) < 2:
         return None
     rows = -(-len(kinds) // 2)
@@ -197,28 +202,38 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
     for axes in list(grid.flat)[len(kinds) :]:
         axes.remove()
         grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
-    short = titles(results)
-    figure.legend(
-        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
-        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
-    )  # fmt: skip
+    _legend(figure, results, drawn)
     figure.supxlabel("severity", fontsize=MEDIUM)
     figure.supylabel(metric_title(results), fontsize=MEDIUM)
     return figure
 
 
 def _lines(
-    axes: Axes, results: ComparisonResults, curves: dict[str, dict[int, float]], *, size: int
+    axes: Axes, results: ComparisonResults, curves: dict[str, dict[int, list[float]]], *, size: int
 ) -> dict[str, Line2D]:
+    """Means over the seeds with their standard deviation, the methods beside each other so that no bar covers another."""
     lines = {}
-    for method, curve in curves.items():
-        values = [in_units(results, value) for value in curve.values()]
-        (lines[method],) = axes.plot(
-            list(curve), values, "-", marker=mark(method), color=colour(method), markersize=size, linewidth=1.6,
-            markeredgewidth=0,
+    for number, (method, curve) in enumerate(curves.items()):
+        shift = _BESIDE * (number - (len(curves) - 1) / 2)
+        means = [statistics.fmean(values) for values in curve.values()]
+        ends = [deviation(values, possible(results)) for values in curve.values()]
+        bars = [[in_units(results, end) for end in side] for side in zip(*ends, strict=True)]
+        (lines[method], *_) = axes.errorbar(
+            [severity + shift for severity in curve], [in_units(results, mean) for mean in means], yerr=bars, fmt="-",
+            marker=mark(method), color=colour(method), markersize=size, linewidth=1.6, markeredgewidth=0,
+            elinewidth=0.8,
         )  # fmt: skip
         axes.set_xticks(list(curve))
     return lines
+
+
+def _legend(figure: Figure, results: ComparisonResults, drawn: dict[str, Line2D]) -> None:
+    """Above the chart: where curves end close together, names at their ends would be far from them."""
+    short = titles(results)
+    figure.legend(
+        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
+        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
+    )  # fmt: skip
 
 
 def _time(results: ComparisonResults) -> Figure | None:
@@ -226,6 +241,10 @@ def _time(results: ComparisonResults) -> Figure | None:
 
 
 def _memory(results: ComparisonResults) -> Figure | None:
+    """Of devices only: that of a process on the CPU has in it what earlier runs left behind, and is not compared."""
+    devices = {run.summary.hardware.device for run in results.runs if run.summary.hardware}
+    if any(device.startswith("CPU") for device in devices):
+        return None
     return _costs(results, "peak_memory_bytes", "peak memory", size)
 
 

@@ -3,37 +3,15 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["Box", "place", "spread"]
+__all__ = ["Box", "place"]
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
+# As bad as so many covered points.
+_ASTRAY = 4
 _DISTANCES = (0.6, 1.0, 1.5, 2.2, 3.2, 4.5, 6.0)
 _ANGLES = tuple(math.radians(degrees) for degrees in (45, 315, 135, 225, 0, 180, 90, 270))
-
-
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """
-    Places as near as can be to the wanted ones (least squares), in their order and at least a gap apart.
-
-    Args:
-        wanted (sequence of `float`): in any order.
-        gap (`float`): between neighbours.
-    """
-    order = sorted(range(len(wanted)), key=lambda number: wanted[number])
-    # Less their share of the gaps they may not fall; where they would, neighbours are pooled at their mean.
-    pools: list[tuple[float, int]] = []
-    for rank, number in enumerate(order):
-        mean, count = wanted[number] - rank * gap, 1
-        while pools and pools[-1][0] > mean:
-            before, size = pools.pop()
-            mean, count = (mean * count + before * size) / (count + size), count + size
-        pools.append((mean, count))
-    level = [mean for mean, count in pools for _ in range(count)]
-    places = [0.0] * len(wanted)
-    for rank, number in enumerate(order):
-        places[number] = level[rank] + rank * gap
-    return places
 
 
 def place(anchors: Sequence[Point], sizes: Sequence[Point], area: Point, obstacles: Sequence[Box]) -> list[Point]:
@@ -48,34 +26,59 @@ def place(anchors: Sequence[Point], sizes: Sequence[Point], area: Point, obstacl
             points and bars, that should not be covered. The anchors are so anyway.
     """
     taken: list[Box] = []
-    centres = []
-    for anchor, (width, height) in zip(anchors, sizes, strict=True):
+    centres: dict[int, Point] = {}
+    # The widest first, which fit in the fewest places.
+    for number in sorted(range(len(anchors)), key=lambda number: -sizes[number][0]):
+        anchor, (width, height) = anchors[number], sizes[number]
         margin = height / 2
         points = [(x - margin, y - margin, x + margin, y + margin) for x, y in anchors]
         points += obstacles
-        candidates = [
+        candidates = {
             (
                 anchor[0] + math.cos(angle) * (width / 2 + distance * height),
                 anchor[1] + math.sin(angle) * (height / 2 + distance * height),
-            )
+            ): distance
             for distance in _DISTANCES
             for angle in _ANGLES
-        ]
-        # The first of the best: candidates go from near to far.
-        best = min(candidates, key=lambda centre: _cost(_around(centre, width, height), area, taken, points))
+        }
+        others = [other for other in anchors if other != anchor]
+        costs = {
+            centre: _cost(
+                box := _around(centre, width, height),
+                area,
+                taken,
+                points,
+                distance + _ASTRAY * sum(_away(box, other) < _away(box, anchor) for other in others),
+            )
+            for centre, distance in candidates.items()
+        }
+        best = min(costs, key=lambda centre: costs[centre])
         taken.append(_around(best, width, height))
-        centres.append(best)
-    return centres
+        centres[number] = best
+    return [centres[number] for number in range(len(anchors))]
 
 
 def _around(centre: Point, width: float, height: float) -> Box:
     return (centre[0] - width / 2, centre[1] - height / 2, centre[0] + width / 2, centre[1] + height / 2)
 
 
-def _cost(box: Box, area: Point, labels: Sequence[Box], points: Sequence[Box]) -> tuple[int, int]:
-    """To be outside or over another label is worst, then to cover points."""
+def _cost(box: Box, area: Point, labels: Sequence[Box], points: Sequence[Box], distance: float) -> tuple[int, float]:
+    """
+    To be outside or over another label is worst; then to cover points, and as bad as each of them to be as far away as a
+    label is high: a name is sought beside its mark, and not nearer to another one.
+    """
     outside = box[0] < 0 or box[1] < 0 or box[2] > area[0] or box[3] > area[1]
-    return outside + sum(_overlap(box, other) for other in labels), sum(_overlap(box, other) for other in points)
+    return outside + sum(_overlap(box, other) for other in labels), sum(
+        _overlap(box, other) for other in points
+    ) + distance
+
+
+def _away(box: Box, point: Point) -> float:
+    """How far a point is from a box."""
+    return math.hypot(
+        max(box[0] - point[0], 0, point[0] - box[2]),
+        max(box[1] - point[1], 0, point[1] - box[3]),
+    )
 
 
 def _overlap(one: Box, other: Box) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -52,9 +52,10 @@ def draw_radius_map(radii: Mapping[str, float]) -> Figure:
     for side in axes.spines.values():
         side.set_visible(False)
     bar = figure.colorbar(image, ax=axes, location="top", aspect=40, pad=0.01, shrink=0.9)
-    ticks = [smallest, (smallest * largest) ** 0.5, largest]
+    ticks = [smallest, (smallest * largest) ** 0.5, largest] if largest > smallest else [smallest]
+    first, *others = _told_apart(ticks)
     below = "≤ " if float(np.nanmin(grid)) < smallest else ""
-    bar.set_ticks(ticks, labels=[f"{below}{ticks[0]:.1g}", *(f"{tick:.1g}" for tick in ticks[1:])], fontsize=MEDIUM)
+    bar.set_ticks(ticks, labels=[f"{below}{first}", *others], fontsize=MEDIUM)
     bar.minorticks_off()
     bar.outline.set_visible(False)
     bar.set_label("radius", fontsize=MEDIUM)
@@ -79,6 +80,12 @@ def radius_grid(radii: Mapping[str, float]) -> tuple[list[str], list[str], np.nd
     for name, (layer, kind) in cells.items():
         grid[kinds.index(kind), layers.index(layer)] = radii[name]
     return _without_common_name(layers), _shortest(kinds), grid
+
+
+def _told_apart(values: Sequence[float]) -> list[str]:
+    """Different values in as many digits as it takes for their texts to differ."""
+    texts = ([f"{value:.{digits}g}" for value in values] for digits in range(1, 17))
+    return next((text for text in texts if len(set(text)) == len(text)), [f"{value:.3g}" for value in values])
 
 
 def _within(name: str) -> str:

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ftp_hf.common.figures import is_share
-from ftp_hf.compare.evidence.measures import CURVE, by_seed, robust_kind, wise_curve
+from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_kind, wise_curve
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
 from .labels import Box, place
-from .style import GREY, LARGE, MEDIUM, bare, colour, mark, metric_title, new_figure, titles
+from .style import GREY, LARGE, MEDIUM, bare, colour, deviation, draw_chance, mark, metric_title, new_figure, titles
 
 __all__ = ["draw_scatter", "mean_curve"]
 
@@ -44,6 +44,7 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     figure = new_figure(4.7)
     axes = figure.add_subplot()
     means = {method: _mean(points) for method, points in seeds.items()}
+    limits = (scale * possible(results)[0], scale * possible(results)[1])
     short = titles(results)
     far = _far(means, scale)
     if kind == "ood":
@@ -54,8 +55,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         axes.plot(x, y, mark(method), color=colour(method), alpha=0.35, markersize=5, markeredgewidth=0, zorder=3)
         axes.errorbar(
             *means[method],
-            xerr=_deviation(x),
-            yerr=_deviation(y),
+            xerr=[[end] for end in deviation(x, limits)],
+            yerr=[[end] for end in deviation(y, limits)],
             fmt=mark(method),
             color=colour(method),
             markersize=9,
@@ -70,12 +71,13 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     every = [point for method, points in seeds.items() if method not in far for point in points]
     axes.set_xlim(_limits([x for x, _ in every], scale))
     axes.set_ylim(_limits([y for _, y in every], scale))
+    draw_chance(axes, results, both=True)
     labels = {short[name]: (means[name], colour(name)) for name in means if name not in far}
     _label(
         figure,
         axes,
         labels,
-        [(*point, *point) for point in every] + [bar for name in means for bar in _bars(seeds[name])],
+        [(*point, *point) for point in every] + [bar for name in means for bar in _bars(seeds[name], limits)],
     )
     if far:
         names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
@@ -99,14 +101,10 @@ def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points)
 
 
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _bars(points: Sequence[tuple[float, float]]) -> list[Box]:
+def _bars(points: Sequence[tuple[float, float]], limits: tuple[float, float]) -> list[Box]:
     """The two bars of a method."""
-    (x, y), dx, dy = _mean(points), *(_deviation(values) for values in zip(*points, strict=True))
-    return [(x - dx, y, x + dx, y), (x, y - dy, x, y + dy)]
+    (x, y), across, up = _mean(points), *(deviation(values, limits) for values in zip(*points, strict=True))
+    return [(x - across[0], y, x + across[1], y), (x, y - up[0], x, y + up[1])]
 
 
 def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:

@@ -6,7 +6,14 @@ import yaml
 
 from ftp_hf.common.figures import is_share, show
 from ftp_hf.common.privacy import public_value
-from ftp_hf.compare.evidence.measures import CURVE, chance, data_sets, differences_to_plain, finished_seeds
+from ftp_hf.compare.evidence.measures import (
+    CURVE,
+    chance,
+    data_sets,
+    differences_to_plain,
+    finished_seeds,
+    inert_corruptions,
+)
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
@@ -46,7 +53,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("At the same ID accuracy", _matched(results)),
         Section("Rules", _rules(results)),
         Section("Every data set", _table(sets_table(results)), folded=True),
-        Section("Corrupted data", _of(pictures, "severity", "corruptions")),
+        Section("Corrupted data", [*_of(pictures, "severity", "corruptions"), *_inert(results)]),
         Section("Time and memory", [*_costs(results), *_of(pictures, "time", "memory")]),
         Section("Learned radii", radii),
         Section("Distance from the pre-trained model", _drift(results)),
@@ -127,7 +134,10 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
             ),
         )
     if (guessed := chance(results)) is not None:
-        yield "Chance", f"guessing one of the classes gives {show(guessed, results.metric)}; dotted in the charts."
+        yield (
+            "Chance",
+            f"guessing one of the classes gives {show(guessed, results.metric)}; dotted in the charts where it is near.",
+        )
 
 
 _LEARNS_FROM_VALIDATION = (
@@ -151,7 +161,7 @@ def _matched(results: ComparisonResults) -> list[Block]:
         matched_table(results),
         "Methods trade ID for OOD. WiSE-FT's curve, the weights between pre-trained and plain fine-tuned ones, is a trade "
         "that costs no training: the figures are each method's OOD mean minus the curve's, of the same seed and at the "
-        "same ID accuracy, with 95 % intervals. They are not defined where the curve does not reach the method's ID "
+        "same ID accuracy, with 95 % intervals, bold where clear as above. They are not defined where the curve does not reach the method's ID "
         "accuracy, and those seeds are left out.",
     )
 
@@ -163,6 +173,17 @@ def _rules(results: ComparisonResults) -> list[Block]:
         "same rules, and RobustnessGuard a training while it runs. A method that was picked by rules on OOD data "
         "needs other OOD data to be judged by.",
     )
+
+
+def _inert(results: ComparisonResults) -> list[Block]:
+    if not (kinds := inert_corruptions(results)):
+        return []
+    return [
+        Text(
+            f"Left out of these charts and of every mean over corrupted data: {', '.join(kinds)}. All models answer each of its "
+            "severities alike, as an uncased tokenizer makes them do with other casing: it takes nothing from them."
+        )
+    ]
 
 
 def _costs(results: ComparisonResults) -> list[Block]:
@@ -192,10 +213,25 @@ def _drift(results: ComparisonResults) -> list[Block]:
     note = (
         "Relative distance is ‖W − W0‖ / ‖W0‖ of all parameters together; a row norm is the L1 norm of a row of W − W0, in "
         "the units of the radii. The bound says how far a layer can move its output, per unit of input and on any input, "
-        "from where the pre-trained layer would put it. Sensitivity is the largest change of the output per change of the "
-        "input that was met on a sample."
+        "from where the pre-trained layer would put it."
     )
-    return _table(drift_table(results), note)
+    return _table(drift_table(results), note, *_sensitivity(results))
+
+
+def _sensitivity(results: ComparisonResults) -> Iterator[str]:
+    """What the sensitivities are, where there are any."""
+    chosen = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    if seeds := {run.seed for run in chosen if run.drift and run.drift.fine_tuned is not None}:
+        yield (
+            f"Sensitivities are of seed {', '.join(map(str, sorted(seeds)))} alone, on a sample of test data: the largest is the "
+            "most that any component of the output changed per change of the input, beside the same of the pre-trained model. "
+            "Well above that, a model has become nervous: noise that used to pass unnoticed reaches its head."
+        )
+    if any(run.drift and run.drift.typical_fine_tuned is not None for run in chosen):
+        yield (
+            "The typical one is the median over the inputs, in root mean squares over the output. Where activations have a "
+            "ceiling (ReLU6), the largest can be that ceiling for several methods; the typical one is not."
+        )
 
 
 def _sweep(results: ComparisonResults) -> list[Block]:

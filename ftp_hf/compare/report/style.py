@@ -1,5 +1,7 @@
 """What the charts of a comparison share: a colour and a mark for each method, sizes of letters, bare axes."""
 
+import statistics
+from collections.abc import Sequence
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -7,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ftp_hf.common.figures import is_share
+from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.results import ComparisonResults
 
 __all__ = [
@@ -18,6 +21,8 @@ __all__ = [
     "WIDTH",
     "bare",
     "colour",
+    "deviation",
+    "draw_chance",
     "in_units",
     "mark",
     "metric_title",
@@ -73,6 +78,40 @@ def metric_title(results: ComparisonResults) -> str:
 def in_units(results: ComparisonResults, value: float) -> float:
     """A value of the metric in the units of its axis."""
     return 100 * value if is_share(results.metric) else value
+
+
+def deviation(values: Sequence[float], possible: tuple[float, float]) -> tuple[float, float]:
+    """How far a bar of one standard deviation reaches below and above the mean, within what is possible."""
+    if len(values) < 2:
+        return 0.0, 0.0
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    return min(sd, mean - possible[0]), min(sd, possible[1] - mean)
+
+
+def draw_chance(axes: Axes, results: ComparisonResults, *, both: bool = False) -> None:
+    """
+    A dotted line at the accuracy of guessing, where it is in the frame or near below it.
+
+    Args:
+        axes (`Axes`): with all else drawn.
+        results ([`ComparisonResults`]): of known classes; without them there is no line.
+        both (`bool`, *optional*, defaults to `False`): along x as well.
+    """
+    if (guessed := chance(results)) is None:
+        return
+    level = in_units(results, guessed)
+    for name in ("y", "x") if both else ("y",):
+        low, high = getattr(axes, f"get_{name}lim")()
+        if level < low - (high - low) / 2 or level > high:
+            continue
+        getattr(axes, f"set_{name}lim")(min(low, level - 0.04 * (high - low)), high)
+        (axes.axhline if name == "y" else axes.axvline)(level, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+        place, ha = ((1, level), "right") if name == "y" else ((level, 1), "left")
+        axes.annotate(
+            f"chance {level:.1f}", place, xycoords=("axes fraction", "data") if name == "y" else ("data", "axes fraction"),
+            xytext=(0 if name == "y" else 3, 2 if name == "y" else -2), textcoords="offset points", color=GREY,
+            fontsize=SMALL, ha=ha, va="bottom" if name == "y" else "top",
+        )  # fmt: skip
 
 
 def new_figure(height: float) -> Figure:

@@ -42,6 +42,15 @@ __all__ = [
 # What matters most comes first: a phone shows three columns.
 KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
 _MOST_MOVED = 3
+_DRIFT = {
+    "relative": "relative distance",
+    "row_norm": "largest row norm",
+    "lipschitz": "largest bound of a layer",
+    "fine_tuned": "largest sensitivity",
+    "pretrained": "pre-trained, largest",
+    "typical_fine_tuned": "typical sensitivity",
+    "typical_pretrained": "pre-trained, typical",
+}
 
 
 def means_table(results: ComparisonResults) -> Table:
@@ -192,22 +201,17 @@ def data_table(results: ComparisonResults) -> Table:
 
 
 def drift_table(results: ComparisonResults) -> Table:
-    """How far each method's models are from the pre-trained one, as a whole: means over the seeds."""
+    """
+    How far each method's models are from the pre-trained one, as a whole: means over the seeds that each figure was
+    measured on, which for sensitivities is the first one.
+    """
     rows = []
     for method in results.methods:
         drifts = [run.drift for run in results.chosen_runs(method.name) if run.drift is not None]
         if drifts:
-            values = [_mean(drifts, name) for name in ("relative", "row_norm", "lipschitz", "fine_tuned", "pretrained")]
+            values = [_mean(drifts, name) for name in _DRIFT]
             rows.append([method.title, *("" if value is None else f"{value:.3g}" for value in values)])
-    header = [
-        "method",
-        "relative distance",
-        "largest row norm",
-        "largest bound of a layer",
-        "sensitivity",
-        "pre-trained",
-    ]
-    return _without_empty(Table(header, rows))
+    return _without_empty(Table(["method", *_DRIFT.values()], rows))
 
 
 def most_moved_table(results: ComparisonResults) -> Table:
@@ -249,8 +253,8 @@ def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[fl
 
 
 def _mean(drifts: Sequence[Drift], name: str) -> float | None:
-    values = [getattr(drift, name) for drift in drifts]
-    return None if any(value is None for value in values) else statistics.fmean(values)
+    values = [value for drift in drifts if (value := getattr(drift, name)) is not None]
+    return statistics.fmean(values) if values else None
 
 
 def _without_empty(table: Table) -> Table:

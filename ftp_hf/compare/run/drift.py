@@ -33,6 +33,8 @@ def measure_drift(
     drift = Drift(distance.row_norm, distance.relative, distance.lipschitz)
     if sensitivity is not None:
         drift.fine_tuned, drift.pretrained = sensitivity.fine_tuned, sensitivity.pretrained
+        drift.typical_fine_tuned = sensitivity.typical_fine_tuned
+        drift.typical_pretrained = sensitivity.typical_pretrained
     for parameter in distance.parameters:
         moved = ParameterDrift(parameter.name, parameter.row_norm, parameter.relative, parameter.lipschitz)
         layer = layers.get(parameter.name.removesuffix(".weight"))

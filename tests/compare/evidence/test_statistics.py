@@ -9,6 +9,7 @@ from ftp_hf.compare.evidence.measures import (
     cost,
     data_sets,
     finished_seeds,
+    inert_corruptions,
     matched_difference,
     radii,
     relative_to_plain,
@@ -81,8 +82,27 @@ def test_figures_by_seed_are_means_over_data_sets():
     assert by_seed(results, "plain", "corrupted", prefix="fog/") == pytest.approx({0: 0.87, 1: 0.88, 2: 0.89})
     assert by_seed(results, "tpgm", "id") == {}
     assert data_sets(results, "ood") == ["sketch", "cartoon"]
-    assert severity_curve(results, "plain") == pytest.approx({n: 0.91 - 0.015 * n for n in range(1, 6)})
-    assert severity_curve(results, "plain", "noise") == pytest.approx({n: 0.91 - 0.02 * n for n in range(1, 6)})
+    identity = (0.90, 0.91, 0.92)
+    curve, noise = severity_curve(results, "plain"), severity_curve(results, "plain", "noise")
+    for severity in range(1, 6):
+        assert curve[severity] == pytest.approx([value - 0.015 * severity for value in identity])
+        assert noise[severity] == pytest.approx([value - 0.02 * severity for value in identity])
+
+
+def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
+    results = comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=("fog", "random_casing"))
+    assert inert_corruptions(results) == []
+    for run in results.runs:
+        casing = [result for result in run.summary.results if result.data.startswith("random_casing/")]
+        for result in casing:
+            result.metrics = {"accuracy": {str(run.seed): 0.9}, "loss": {str(run.seed): 0.3}}
+    assert inert_corruptions(results) == ["random_casing"]
+    assert by_seed(results, "plain", "corrupted") == pytest.approx({0: 0.87, 1: 0.88, 2: 0.89})
+    assert severity_curve(results, "plain")[5] == pytest.approx([0.85, 0.86, 0.87])
+    assert by_seed(results, "plain", "corrupted", prefix="random_casing/") == {0: 0.9, 1: 0.9, 2: 0.9}
+    # The same accuracy by chance, but not the same answers.
+    casing[0].metrics["loss"] = dict.fromkeys(casing[0].metrics["loss"], 0.31)
+    assert inert_corruptions(results) == []
 
 
 def test_differences_to_plain():

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import math
 import re
 import statistics
 import sys
@@ -13,11 +14,14 @@ from PIL import Image
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
-from ftp_hf.compare.report.labels import place, spread
-from ftp_hf.compare.report.radii import radius_grid
+from ftp_hf.compare.report.charts import draw_charts
+from ftp_hf.compare.report.labels import place
+from ftp_hf.compare.report.radii import draw_radius_map, radius_grid
 from ftp_hf.compare.report.scatter import draw_scatter
+from ftp_hf.compare.report.style import bare, deviation, draw_chance, new_figure
 from ftp_hf.compare.report.tables import (
     Strong,
+    drift_table,
     matched_table,
     means_table,
     paired_table,
@@ -394,6 +398,62 @@ def test_radius_grid():
     np.testing.assert_array_equal(grid, expected)
 
 
+@pytest.mark.parametrize(
+    ("radii", "labels"),
+    [
+        ({"a.weight": 0.11, "b.weight": 0.15}, ["0.11", "0.13", "0.15"]),
+        ({"a.weight": 0.001, "b.weight": 0.1}, ["0.001", "0.01", "0.1"]),
+        ({"a.weight": 1e-9, "b.weight": 0.1}, ["≤ 0.0001", "0.003", "0.1"]),
+        ({"a.weight": 0.1}, ["0.1"]),
+    ],
+)
+def test_the_colour_bar_tells_its_ticks_apart(radii, labels):
+    bar = draw_radius_map(radii).axes[1]
+    assert [label.get_text() for label in bar.get_xticklabels()] == labels
+
+
+def test_sensitivity_of_the_first_seed_is_shown():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    for run in results.runs:
+        if run.seed:
+            run.drift.fine_tuned = run.drift.pretrained = None
+    assert drift_table(results).header[-2:] == ["largest sensitivity", "pre-trained, largest"]
+    assert [row[-2:] for row in drift_table(results).rows] == [["6", "5"]] * 2
+    _, markdown = texts(results)
+    assert "Sensitivities are of seed 0 alone" in markdown
+    assert "typical" not in markdown
+    results.chosen_runs("ftp")[0].drift.typical_fine_tuned = 1.25
+    assert drift_table(results).rows[1][-1] == "1.25"
+    for run in results.runs:
+        run.drift.fine_tuned = run.drift.pretrained = run.drift.typical_fine_tuned = None
+    _, markdown = texts(results)
+    assert "ensitivit" not in markdown
+
+
+def test_memory_of_a_process_is_not_charted(tmp_path):
+    results = comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=())
+    for run in results.runs:
+        run.summary.hardware.device = "CPU (of some kind), 1 thread"
+    assert "memory" not in draw_charts(results, tmp_path)
+
+
+def test_chance_is_in_the_frame_where_it_is_near():
+    results = comparison()
+    for limits, labels, texts_of in (((0.4, 0.9), 2, ["chance 50.0"]), ((0.8, 0.9), 2, []), ((0.4, 0.9), 0, [])):
+        for run in results.runs:
+            run.summary.labels = ["yes", "no"][:labels]
+        axes = new_figure(2).add_subplot()
+        axes.set_ylim(100 * limits[0], 100 * limits[1])
+        bare(axes)
+        draw_chance(axes, results)
+        assert [text.get_text() for text in axes.texts] == texts_of
+
+
+def test_bars_end_where_figures_do():
+    assert deviation([0.97, 0.99, 1.0], (0.0, 1.0)) == pytest.approx((0.015275, 0.013333), abs=1e-5)
+    assert deviation([0.5], (0.0, 1.0)) == (0.0, 0.0)
+
+
 def test_a_method_far_from_all_others_is_named_and_left_outside():
     far = [(identity - 0.3, ood) for identity, ood in PLAIN]
     figures = {"plain": PLAIN, "tpgm": TIE, "ftp": GAIN, "linear-probe": far}
@@ -405,20 +465,6 @@ def test_a_method_far_from_all_others_is_named_and_left_outside():
     assert axes.get_xlim()[0] < 60
 
 
-@pytest.mark.parametrize(
-    ("wanted", "places"),
-    [
-        ([], []),
-        ([5, 1], [5, 1]),
-        ([1, 1], [0.5, 1.5]),
-        ([1, 1, 1.5, 9], [0.1667, 1.1667, 2.1667, 9]),
-        ([3, 0, 0.5], [3, -0.25, 0.75]),
-    ],
-)
-def test_spread_labels_are_apart_and_near(wanted, places):
-    assert spread(wanted, 1) == pytest.approx(places, abs=1e-3)
-
-
 def test_placed_labels_do_not_cover_each_other():
     rng = np.random.default_rng(0)
     anchors = [tuple(point) for point in rng.uniform(100, 160, (10, 2))]
@@ -427,6 +473,21 @@ def test_placed_labels_do_not_cover_each_other():
     for (x, y), (u, v) in itertools.combinations(centres, 2):
         assert abs(x - u) >= 60 or abs(y - v) >= 12
     assert all(30 <= x <= 270 and 6 <= y <= 294 for x, y in centres)
+
+
+def test_a_label_is_beside_its_mark_rather_than_far_from_all_bars():
+    bars = [(0, y, 300, y) for y in range(60, 141, 8)]
+    ((_, y),) = place([(150, 100)], [(60.0, 12.0)], (300, 300), bars)
+    assert abs(y - 100) < 30
+
+
+def test_a_label_is_nearest_to_its_own_mark():
+    # The second mark is where the label of the first would be at its best, and all around is as full.
+    bars = [(0.0, y, 130.0, y) for y in (85.0, 115.0)]
+    (x, y), _ = place([(130, 100), (150, 100)], [(20.0, 12.0), (20.0, 12.0)], (300, 300), bars)
+    assert math.hypot(max(abs(x - 130) - 10, 0), max(abs(y - 100) - 6, 0)) <= (
+        math.hypot(max(abs(x - 150) - 10, 0), max(abs(y - 100) - 6, 0))
+    )
 
 
 def test_placed_labels_avoid_bars():
