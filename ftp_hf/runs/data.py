@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from contextlib import suppress
 from typing import Any
 
 from ftp_hf.common.privacy import public_name
@@ -26,7 +27,7 @@ def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **
         **facts: fields of [`DataFacts`] that are known better.
     """
     told = DataFacts(name, kind)
-    if hasattr(dataset, "__len__"):
+    with suppress(TypeError, NotImplementedError):  # a stream has no length, or says so when asked
         told.size = len(dataset)
     told.columns = list(getattr(dataset, "column_names", None) or [])
     info = getattr(dataset, "info", None)

@@ -118,6 +118,14 @@ def test_data_tells_where_it_came_from():
     assert (facts.source, facts.on_hub, facts.revision) == ("someone/data", True, "c" * 40)
 
 
+def test_data_without_a_length_is_told_too():
+    class Stream:
+        def __len__(self):
+            raise TypeError
+
+    assert data_facts(Stream(), "n", "ood") == data_facts(iter([]), "n", "ood") == DataFacts("n", "ood")
+
+
 def test_log_rows_join_what_was_logged_at_a_step():
     rows = log_rows(
         [

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ftp_hf import FTPAdamW, FTPArguments, FTPTrainerMixin, adapter_options, projected_optimizer
+from ftp_hf import FTPAdamW, FTPArguments, FTPTrainerMixin, RunSummary, adapter_options, projected_optimizer
 from tests.support.models import tiny_llama_config
 from tests.support.trainers import arguments
 
@@ -116,3 +117,16 @@ def test_trls_own_trainer_takes_the_same_steps_with_the_helper(tmp_path):
     theirs.train()
     assert optimizer.radii() == projected_optimizer(ours.optimizer).radii()
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), ours.model.parameters(), strict=True))
+
+
+def test_the_last_line_of_trls_scripts(tmp_path, monkeypatch):
+    monkeypatch.setattr(HfApi, "upload_folder", lambda *_, **__: "pushed")
+    trainer = trainer_of(tmp_path)
+    trainer.train()
+    # TRL writes a card with each checkpoint, of what there is to tell until then.
+    summary = RunSummary.load(tmp_path)
+    assert (summary.steps, [row.step for row in summary.log]) == (8, [2, 4, 6, 8])
+    trainer.hub_model_id = "someone/model"
+    assert trainer.push_to_hub(dataset_name="trl-lib/Capybara") == "pushed"
+    assert RunSummary.load(tmp_path).data[0].source == "trl-lib/Capybara"
+    assert "trl-lib/Capybara" in (tmp_path / "README.md").read_text()
