@@ -21,7 +21,7 @@ from .masters import MASTER, masters_in_place
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
-from .state_dict import check_sharding, restore_dtypes, restore_options
+from .state_dict import check_sharding, restore_dtypes, restore_options, without_rows
 
 __all__ = ["ProjectedOptimizer", "projected_optimizer", "step_without_hooks"]
 
@@ -242,9 +242,14 @@ class ProjectedOptimizer(Optimizer):
         for state in self.state.values():
             state.pop(MASTER, None)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state dict of torch, with the radii and anchors in it, and without the option `rows`."""
+        return without_rows(super().state_dict())
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
-        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do.
+        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but
+        for `rows`, which stays this optimizer's.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.

@@ -9,6 +9,7 @@ from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
 from .options import ProjectionOptions
+from .state_dict import without_rows
 
 __all__ = ["FTP"]
 
@@ -98,8 +99,8 @@ class FTP(ProjectedOptimizer):
         return self.optimizer.defaults
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state dict, with the radii and anchors in it."""
-        return self.optimizer.state_dict()
+        """The wrapped optimizer's state dict, with the radii and anchors in it, and without the option `rows`."""
+        return without_rows(self.optimizer.state_dict())
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As the wrapped optimizer does it."""
