@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,12 +17,12 @@ from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.sharding import like, local, local_part_of
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
+from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match, check_rows
 from .masters import MASTER, masters_in_place
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
-from .state_dict import check_sharding, restore_dtypes, restore_options, without_rows
+from .state_dict import check_sharding, restore_dtypes, restore_options
 
 __all__ = ["ProjectedOptimizer", "projected_optimizer", "step_without_hooks"]
 
@@ -40,12 +41,14 @@ class ProjectedOptimizer(Optimizer):
     _options: dict[str, Any]
     _anchors: Mapping[str, Tensor] | None
     _low_rank: tuple[LowRankUpdate, ...]
+    _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _is_built = False
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
         self._options = group_options(type(self).__name__, options)
         self._low_rank = tuple(options.get("low_rank", ()))
+        self._rows = check_rows(options.get("rows", {}))
 
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
@@ -65,7 +68,7 @@ class ProjectedOptimizer(Optimizer):
         self._is_built = True
 
     def _check_groups(self) -> None:
-        check_patterns_match(self.param_groups)
+        check_patterns_match(self.param_groups, self._rows)
         check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
             if not all("param_names" in group for group in self.param_groups if group["project"]):
@@ -75,7 +78,7 @@ class ProjectedOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
         Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
-        `transposed`, `rows`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
@@ -99,7 +102,7 @@ class ProjectedOptimizer(Optimizer):
         """Give a group the options that it does not set, and check what it alone can tell."""
         self._fill_in(group)
         check_options(group)
-        check_parameters(group)
+        check_parameters(group, self._rows)
 
     def _fill_in(self, group: dict[str, Any]) -> None:
         for option, default in self._options.items():
@@ -242,14 +245,9 @@ class ProjectedOptimizer(Optimizer):
         for state in self.state.values():
             state.pop(MASTER, None)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state dict of torch, with the radii and anchors in it, and without the option `rows`."""
-        return without_rows(super().state_dict())
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
-        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but
-        for `rows`, which stays this optimizer's.
+        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.
@@ -279,6 +277,7 @@ class ProjectedOptimizer(Optimizer):
             "_options": self._options,
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
+            "_rows": self._rows,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -289,7 +288,7 @@ class ProjectedOptimizer(Optimizer):
 
     @property
     def _participants(self) -> Participants:
-        return Participants(self.param_groups, self.state, self._low_rank)
+        return Participants(self.param_groups, self.state, self._low_rank, self._rows)
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:

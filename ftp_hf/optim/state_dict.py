@@ -14,16 +14,7 @@ from .checks import check_options
 from .masters import MASTER
 from .options import GROUP_OPTIONS
 
-__all__ = ["check_sharding", "restore_dtypes", "restore_options", "without_rows"]
-
-
-def without_rows(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """
-    A state dict without the option `rows`: the model says it, not what was saved. (And a distributed checkpoint of
-    before the option, which has no place for it, would not be loaded.)
-    """
-    groups = [{key: value for key, value in group.items() if key != "rows"} for group in state_dict["param_groups"]]
-    return state_dict | {"param_groups": groups}
+__all__ = ["check_sharding", "restore_dtypes", "restore_options"]
 
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
 from .options import ProjectionOptions
-from .state_dict import without_rows
 
 __all__ = ["FTP"]
 
@@ -24,7 +23,7 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `rows`, `anchor_device` or `project`.
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
         kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
@@ -99,8 +98,8 @@ class FTP(ProjectedOptimizer):
         return self.optimizer.defaults
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state dict, with the radii and anchors in it, and without the option `rows`."""
-        return without_rows(self.optimizer.state_dict())
+        """The wrapped optimizer's state dict, with the radii and anchors in it."""
+        return self.optimizer.state_dict()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As the wrapped optimizer does it."""
@@ -128,6 +127,7 @@ class FTP(ProjectedOptimizer):
             "_options": self._options,
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
+            "_rows": self._rows,
         }
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
