@@ -1,6 +1,7 @@
 """The projection around an optimizer's step, and what users ask of the optimizers: radii, anchors, state dicts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.sharding import like, local, local_part_of
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
+from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match, check_rows
 from .masters import MASTER, masters_in_place
-from .naming import add_patterns, add_rows, name_unnamed_groups
+from .naming import add_patterns, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
@@ -41,12 +42,14 @@ class ProjectedOptimizer(Optimizer):
     _options: dict[str, Any]
     _anchors: Mapping[str, Tensor] | None
     _low_rank: tuple[LowRankUpdate, ...]
+    _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _is_built = False
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
         self._options = group_options(type(self).__name__, options)
         self._low_rank = tuple(options.get("low_rank", ()))
+        self._rows = check_rows(options.get("rows", {}))
 
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
@@ -66,7 +69,7 @@ class ProjectedOptimizer(Optimizer):
         self._is_built = True
 
     def _check_groups(self) -> None:
-        check_patterns_match(self.param_groups)
+        check_patterns_match(self.param_groups, self._rows)
         check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
             if not all("param_names" in group for group in self.param_groups if group["project"]):
@@ -76,7 +79,7 @@ class ProjectedOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
         Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
-        `transposed`, `rows`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
@@ -100,7 +103,7 @@ class ProjectedOptimizer(Optimizer):
         """Give a group the options that it does not set, and check what it alone can tell."""
         self._fill_in(group)
         check_options(group)
-        check_parameters(group)
+        check_parameters(group, self._rows)
 
     def _fill_in(self, group: dict[str, Any]) -> None:
         for option, default in self._options.items():
@@ -133,11 +136,13 @@ class ProjectedOptimizer(Optimizer):
             TypeError: as [`FTPAdamW`].
         """
         name_unnamed_groups(self.param_groups, named_parameters)
+        rows = {**self._rows, **options.get("rows", {})}
+        self._rows = check_rows(rows | rows_by_name(self.param_groups, row_dims or {}, tuple(rows)))
         for group in self.param_groups:
             if group["project"]:
                 add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
-                add_patterns(group, "transposed", options.get("transposed", ()), set())
-                add_rows(group, options.get("rows", {}), row_dims or {})
+                add_patterns(group, "transposed", options.get("transposed", ()))
+                check_parameters(group, self._rows)
         self._low_rank = self._low_rank or tuple(options.get("low_rank", ()))
         self._set_anchors(options.get("anchors") if self._anchors is None else self._anchors)
 
@@ -331,6 +336,7 @@ class ProjectedOptimizer(Optimizer):
             "_options": self._options,
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
+            "_rows": self._rows,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -341,7 +347,7 @@ class ProjectedOptimizer(Optimizer):
 
     @property
     def _participants(self) -> Participants:
-        return Participants(self.param_groups, self.state, self._low_rank)
+        return Participants(self.param_groups, self.state, self._low_rank, self._rows)
 
 
 def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:

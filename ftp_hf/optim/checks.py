@@ -19,12 +19,13 @@ __all__ = [
     "check_parameter",
     "check_parameters",
     "check_patterns_match",
+    "check_rows",
     "check_steps_after_backward",
 ]
 
 
-_PATTERNS = ("exclude", "transposed", "rows")
-"""The options that name parameters."""
+_PATTERNS = ("exclude", "transposed")
+"""The options of a group that name parameters."""
 
 
 def check_options(group: dict[str, Any]) -> None:
@@ -37,7 +38,6 @@ def check_options(group: dict[str, Any]) -> None:
                 f"for a single one write {option}=({patterns!r},)"
             )
         group[option] = tuple(patterns)
-    group["rows"] = _checked_rows(group["rows"])
     if not 0.0 <= group["kappa"] <= 1.0:
         raise ValueError(
             f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
@@ -56,7 +56,8 @@ def check_options(group: dict[str, Any]) -> None:
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
 
 
-def _checked_rows(rows: Any) -> dict[str, tuple[int, ...]]:
+def check_rows(rows: Any) -> dict[str, tuple[int, ...]]:
+    """The option `rows`, with its dimensions as tuples; raise if it is of the wrong type or out of range."""
     if not isinstance(rows, Mapping):
         raise TypeError(
             f"rows must map parameter names or glob patterns to the dimensions that count rows, got {rows!r}; "
@@ -72,21 +73,23 @@ def _checked_rows(rows: Any) -> dict[str, tuple[int, ...]]:
     return checked
 
 
-def check_parameters(group: dict[str, Any]) -> None:
+def check_parameters(group: dict[str, Any], rows: Mapping[str, tuple[int, ...]]) -> None:
     """Raise if patterns lack names to match, or a parameter of the group cannot be projected."""
     names = group.get("param_names")
-    with_patterns = [option for option in _PATTERNS if group[option]]
-    if names is None and with_patterns:
-        option = with_patterns[0]
+    given = {
+        option: value for option, value in {**group, "rows": rows}.items() if option in (*_PATTERNS, "rows") and value
+    }
+    if names is None and given:
+        option, value = next(iter(given.items()))
         raise ValueError(
-            f"{option}={group[option]!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
+            f"{option}={value!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
             "as the first argument; the Trainer's optimizer_cls_and_kwargs= gives none, so use optimizers= or FTPTrainer there"
         )
     if group["project"]:
         for index, parameter in enumerate(group["params"]):
             name = names[index] if names else f"parameter {index} of the group"
             if parameter.requires_grad and not matches(name, group["exclude"]):
-                check_parameter(name, parameter, row_dim_of(name, group))
+                check_parameter(name, parameter, row_dim_of(name, group, rows))
 
 
 def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
@@ -106,16 +109,22 @@ def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
     check_rows_are_whole(name, parameter, row_dim)
 
 
-def check_patterns_match(groups: Sequence[dict[str, Any]]) -> None:
+def check_patterns_match(groups: Sequence[dict[str, Any]], rows: Mapping[str, tuple[int, ...]]) -> None:
     """Raise if a pattern matches no parameter of the groups that carry it: it is probably misspelt."""
     for option in _PATTERNS:
         for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
             names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
-            if not any(matches(name, (pattern,)) for name in names):
-                raise ValueError(
-                    f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
-                    f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
-                )
+            _check_matches(option, pattern, names)
+    for pattern in rows:
+        _check_matches("rows", pattern, [name for group in groups for name in group["param_names"]])
+
+
+def _check_matches(option: str, pattern: str, names: Sequence[str]) -> None:
+    if not any(matches(name, (pattern,)) for name in names):
+        raise ValueError(
+            f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
+            f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
+        )
 
 
 def check_low_rank(updates: Sequence[LowRankUpdate], groups: Sequence[dict[str, Any]]) -> None:

@@ -1,15 +1,15 @@
 """Names for the parameters of an optimizer that was built without them, and what can be told only by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ftp_hf.common.names import matches
 
-from .checks import check_options, check_parameters
+from .checks import check_options
 
-__all__ = ["add_patterns", "add_rows", "name_parameters", "name_unnamed_groups"]
+__all__ = ["add_patterns", "name_parameters", "name_unnamed_groups", "rows_by_name"]
 
 
 def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable[tuple[str, Tensor]]) -> None:
@@ -59,7 +59,9 @@ def name_unnamed_groups(groups: Sequence[dict[str, Any]], named: Mapping[str, Te
             ]
 
 
-def add_patterns(group: dict[str, Any], option: str, patterns: Iterable[str], parameters: set[Tensor]) -> None:
+def add_patterns(
+    group: dict[str, Any], option: str, patterns: Iterable[str], parameters: Collection[Tensor] = ()
+) -> None:
     """
     Add to an option of a named group what it does not say yet.
 
@@ -67,36 +69,32 @@ def add_patterns(group: dict[str, Any], option: str, patterns: Iterable[str], pa
         group (`dict`): the param group.
         option (`str`): `"exclude"` or `"transposed"`.
         patterns (iterable of `str`): names or glob patterns to add.
-        parameters (set of `Tensor`): those of the group are added by the name that they have in it.
+        parameters (collection of `Tensor`, *optional*): those of the group are added by the name that they have in it.
 
     Raises:
         TypeError: `patterns` is a string.
-        ValueError: a parameter of the group cannot be projected.
     """
     group[option] = patterns if isinstance(patterns, str) else tuple(dict.fromkeys((*group[option], *patterns)))
     check_options(group)
     names = zip(group["param_names"], group["params"], strict=True)
     more = [name for name, parameter in names if parameter in parameters and not matches(name, group[option])]
     group[option] = (*group[option], *more)
-    check_parameters(group)
 
 
-def add_rows(group: dict[str, Any], rows: Mapping[str, Sequence[int]], dims_of: Mapping[Tensor, Sequence[int]]) -> None:
+def rows_by_name(
+    groups: Sequence[dict[str, Any]], dims_of: Mapping[Tensor, Sequence[int]], patterns: tuple[str, ...]
+) -> dict[str, tuple[int, ...]]:
     """
-    Add to a named group which dimensions count the rows of parameters that it says nothing of yet.
+    Which dimensions count the rows of parameters, by the names that they have in their groups.
 
     Args:
-        group (`dict`): the param group.
-        rows (mapping from `str` to sequence of `int`): names or glob patterns to add, and their row dimensions.
-        dims_of (mapping from `Tensor` to sequence of `int`): those of the group are added by the name that they have in it.
-
-    Raises:
-        TypeError, ValueError: as [`FTPAdamW`].
+        groups (sequence of `dict`): the param groups, with names.
+        dims_of (mapping from `Tensor` to sequence of `int`): the dimensions of some parameters.
+        patterns (tuple of `str`): of names whose rows are known; so are those of the groups' `transposed`.
     """
-    group["rows"] = {**group["rows"], **rows}
-    check_options(group)
-    patterns = (*group["rows"], *group["transposed"])
-    names = zip(group["param_names"], group["params"], strict=True)
-    more = {name: dims_of[p] for name, p in names if p in dims_of and not matches(name, patterns)}
-    group["rows"] |= more
-    check_parameters(group)
+    return {
+        name: tuple(dims_of[parameter])
+        for group in groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+        if parameter in dims_of and not matches(name, (*patterns, *group["transposed"]))
+    }

@@ -24,7 +24,6 @@ class GroupOptions(TypedDict, total=False):
     radius_betas: tuple[float, float]
     exclude: Sequence[str]
     transposed: Sequence[str]
-    rows: Mapping[str, Sequence[int]]
     anchor_device: str | None
 
 
@@ -33,6 +32,7 @@ class ProjectionOptions(GroupOptions, total=False):
 
     anchors: Anchors | None
     low_rank: Sequence[LowRankUpdate]
+    rows: Mapping[str, Sequence[int]]
 
 
 DEFAULTS: GroupOptions = {
@@ -41,7 +41,6 @@ DEFAULTS: GroupOptions = {
     "radius_betas": (0.9, 0.999),
     "exclude": (),
     "transposed": (),
-    "rows": {},
     "anchor_device": None,
 }
 
@@ -49,11 +48,11 @@ GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
 
 
-def row_dim_of(name: str, group: Mapping[str, Any]) -> RowDim:
-    """Which dimensions count the rows of a parameter: what the options of its param group say of its name."""
-    pattern = first_match(name, tuple(group["rows"]))
+def row_dim_of(name: str, group: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]) -> RowDim:
+    """Which dimensions count the rows of a parameter, by its name: what `rows` says, or else its param group."""
+    pattern = first_match(name, tuple(rows))
     if pattern is not None:
-        return group["rows"][pattern]  # type: ignore[no-any-return]
+        return rows[pattern]
     return 1 if matches(name, group["transposed"]) else 0
 
 

@@ -34,6 +34,8 @@ class Participants(NamedTuple):
     """The optimizer's."""
     low_rank: tuple[LowRankUpdate, ...]
     """The updates that may take part."""
+    rows: Mapping[str, tuple[int, ...]]
+    """The option: patterns of names, and the dimensions that count rows."""
 
     def dense(self) -> Iterator[DenseParameter]:
         """The dense parameters that are projected."""
@@ -45,7 +47,7 @@ class Participants(NamedTuple):
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
                 if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
-                    yield DenseParameter(canonical_name(name), parameter, group, row_dim_of(name, group))
+                    yield DenseParameter(canonical_name(name), parameter, group, row_dim_of(name, group, self.rows))
 
     def updates(self) -> tuple[LowRankUpdate, ...]:
         """The low-rank updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""

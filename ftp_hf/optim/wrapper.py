@@ -24,7 +24,7 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `rows`, `anchor_device` or `project`.
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
         kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
@@ -128,6 +128,7 @@ class FTP(ProjectedOptimizer):
             "_options": self._options,
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
+            "_rows": self._rows,
         }
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:

@@ -36,6 +36,8 @@ _BY_MODULE: dict[tuple[str, str], tuple[int, ...]] = {
     ("Gemma3MultiModalProjector", "mm_input_projection_weight"): (1,),
     ("T5Gemma2MultiModalProjector", "mm_input_projection_weight"): (1,),
     ("XCLIPModel", "prompts_visual_projection"): (1,),
+    ("SamPositionalEmbedding", "positional_embedding"): (1,),
+    ("SamHQPositionalEmbedding", "positional_embedding"): (1,),
     ("InklingRelativeLogits", "proj"): (1,),
     ("Inkling2RelativeLogits", "proj"): (1,),
     ("SwiftFormerEfficientAdditiveAttention", "w_g"): (1,),
