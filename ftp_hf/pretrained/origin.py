@@ -1,5 +1,6 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 from ftp_hf.common.folder import TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
-from .anchors import CheckpointAnchors
+from .anchors import MODULES, CheckpointAnchors
 
 __all__ = ["has_adapters", "is_fine_tuned", "local_checkpoint", "new_parameters", "transposed_parameters"]
 
@@ -82,7 +83,11 @@ def local_checkpoint(name_or_path: str) -> Path:
     if Path(name_or_path).exists():
         return Path(name_or_path)
     wanted = [CONFIG_NAME, "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME]
-    return Path(snapshot_download(name_or_path, allow_patterns=wanted))
+    folder = Path(snapshot_download(name_or_path, allow_patterns=[*wanted, MODULES]))
+    if (folder / MODULES).is_file():
+        parts = [module["path"] for module in json.loads((folder / MODULES).read_text(encoding="utf-8"))]
+        snapshot_download(name_or_path, allow_patterns=[f"{part}/{file}" for part in parts if part for file in wanted])
+    return folder
 
 
 def is_fine_tuned(checkpoint: Path) -> bool:
