@@ -14,11 +14,11 @@ from ftp_hf.common.names import canonical_name
 
 from .converted import ConvertedTensor
 
-__all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
+__all__ = ["MODULES", "CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_MODULES = "modules.json"  # of sentence-transformers: which module lies in which folder
+MODULES = "modules.json"  # of sentence-transformers: which module lies in which folder
 
 
 class CheckpointAnchors(Mapping[str, Tensor]):
@@ -108,9 +108,9 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
 def _modules_of(path: Path) -> dict[str, Path]:
     """The folder of each module with weights by its name with a dot, or of a checkpoint that is no list of modules: `""`."""
-    if not (path / _MODULES).is_file():
+    if not (path / MODULES).is_file():
         return {"": path}
-    listed = json.loads((path / _MODULES).read_text(encoding="utf-8"))
+    listed = json.loads((path / MODULES).read_text(encoding="utf-8"))
     folder_of = {f"{module['name']}.": path / module["path"] for module in listed}
     held = {name: folder for name, folder in folder_of.items() if _holds_weights(folder)}
     # The checkpoint of a bare model of transformers lies in the same folder.

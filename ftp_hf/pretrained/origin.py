@@ -1,5 +1,6 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 from ftp_hf.common.folder import TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
-from .anchors import CheckpointAnchors
+from .anchors import MODULES, CheckpointAnchors
 
 __all__ = [
     "UnknownOriginError",
@@ -106,14 +107,22 @@ def local_checkpoint(name_or_path: str) -> Path:
     """
     if Path(name_or_path).exists():
         return Path(name_or_path)
-    wanted = [CONFIG_NAME, "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME]
     try:
-        return Path(snapshot_download(name_or_path, allow_patterns=wanted))
+        return _fetched(name_or_path)
     except (OSError, ValueError) as error:  # all errors of the Hub are one or the other, "no such name" too
         reason = str(error).strip().partition("\n")[0]
         raise FileNotFoundError(
             f"{name_or_path!r} is no file or folder here, and could not be fetched from the Hub ({reason})"
         ) from error
+
+
+def _fetched(name: str) -> Path:
+    wanted = [CONFIG_NAME, "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME]
+    folder = Path(snapshot_download(name, allow_patterns=[*wanted, MODULES]))
+    if (folder / MODULES).is_file():
+        parts = [module["path"] for module in json.loads((folder / MODULES).read_text(encoding="utf-8"))]
+        snapshot_download(name, allow_patterns=[f"{part}/{file}" for part in parts if part for file in wanted])
+    return folder
 
 
 def is_fine_tuned(checkpoint: Path) -> bool:
