@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
-__all__ = ["DEFAULTS", "GROUP_OPTIONS", "Anchors", "GroupOptions", "ProjectionOptions", "group_options"]
+__all__ = ["DEFAULTS", "GROUP_OPTIONS", "SET_ASIDE", "Anchors", "GroupOptions", "ProjectionOptions", "group_options"]
 
 Anchors = Mapping[str, Tensor] | str | Path
 """The pre-trained weights by parameter name, or the path of a checkpoint."""
@@ -43,6 +43,9 @@ DEFAULTS: GroupOptions = {
 
 GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
+
+SET_ASIDE = "wrapped_"
+"""In front of the key of an option that the wrapped optimizer has under the same name."""
 
 
 def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
