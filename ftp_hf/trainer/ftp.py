@@ -88,9 +88,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
         given: Any = self.optimizer_cls_and_kwargs
-        kind: Any
-        arguments: dict[str, Any]
-        kind, arguments = given or (None, {})
+        kind = None if given is None else given[0]
+        arguments: dict[str, Any] = {} if given is None else given[1]
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
             return super().create_optimizer(model), {}
         # The Trainer's groups have no names.
