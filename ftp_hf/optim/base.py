@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import Unpack
 
-from ftp_hf.pretrained.anchors import open_anchors, validate_anchors
+from ftp_hf.pretrained.anchors import validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
-from ftp_hf.projection.sharding import like, local, local_part_of
+from ftp_hf.projection.sharding import like, local_part_of
 from ftp_hf.projection.tensor import ProjectedTensor
 
+from .anchoring import own_anchors
 from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match, check_rows
 from .masters import MASTER, masters_in_place
 from .naming import add_patterns, name_unnamed_groups, rows_by_name
@@ -54,14 +55,7 @@ class ProjectedOptimizer(Optimizer):
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
         """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
-        self._anchors = None if anchors is None else open_anchors(anchors)
-        if isinstance(self._anchors, dict):
-            # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
-            trained = {_memory(parameter) for group in self.param_groups for parameter in group["params"]}
-            self._anchors = {
-                name: anchor.detach().clone() if _memory(anchor) in trained else anchor
-                for name, anchor in self._anchors.items()
-            }
+        self._anchors = None if anchors is None else own_anchors(anchors, self.param_groups)
         # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
         # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
         self._step_supports_amp_scaling = False
@@ -210,8 +204,7 @@ class ProjectedOptimizer(Optimizer):
 
     def _external_anchor(self, tensor: ProjectedTensor, parameter: Tensor) -> Tensor:
         # In the parameter's own dtype: the weights that the pre-trained model would run with.
-        anchors: Mapping[str, Tensor] = self._anchors or {}
-        anchor = local_part_of(anchors[tensor.name].detach(), parameter)
+        anchor = local_part_of((self._anchors or {})[tensor.name].detach(), parameter)
         return anchor.to(tensor.weight.device, parameter.dtype)
 
     @torch.no_grad()
@@ -219,6 +212,7 @@ class ProjectedOptimizer(Optimizer):
         """
         The learned radius of every projected parameter that has taken a step, at the cost of one transfer to the host
         per device. If parameters are sharded, every process has to call it: distances are those of the whole tensors.
+        Of a Trainer, whose optimizer Accelerate hides, call `projected_optimizer(trainer.optimizer).radii()`.
 
         Returns:
             `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
@@ -272,8 +266,7 @@ class ProjectedOptimizer(Optimizer):
     @torch.no_grad()
     def otherwise_anchored(self) -> list[str]:
         """
-        The dense parameters that have another anchor than the [`external_anchors`] give them, because they were projected
-        before these were given: their state was loaded. Sharded ones are compared as far as this process has them.
+        The dense parameters whose anchors are not those of [`external_anchors`], because a state was loaded that has others.
 
         Returns:
             `list[str]`: their names; none where no anchors were given.
@@ -363,7 +356,3 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
     while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
         optimizer = getattr(optimizer, "optimizer", None)
     return optimizer
-
-
-def _memory(tensor: Tensor) -> int:
-    return local(tensor).untyped_storage().data_ptr()

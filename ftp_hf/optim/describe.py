@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from .base import ProjectedOptimizer, projected_optimizer
-from .options import GROUP_OPTIONS
+from .options import GROUP_OPTIONS, SET_ASIDE
 
 __all__ = ["describe_optimizer"]
 
@@ -38,7 +38,7 @@ def describe_optimizer(optimizer: Any) -> str:
             rate = {"lr": group.get("initial_lr", group.get("lr"))}
             for option, value in {**rate, **group, **rate}.items():
                 if option not in _NOT_OPTIONS and value is not None and value is not False:
-                    values = options.setdefault(option, [])
+                    values = options.setdefault(option.removeprefix(SET_ASIDE), [])
                     values.extend([] if value in values else [value])
     shown = ", ".join(f"{option}={' or '.join(map(str, values))}" for option, values in options.items())
     module = kind.__module__.split(".")[0]

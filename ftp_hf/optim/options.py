@@ -10,7 +10,16 @@ from ftp_hf.common.names import first_match, matches
 from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
-__all__ = ["DEFAULTS", "GROUP_OPTIONS", "Anchors", "GroupOptions", "ProjectionOptions", "group_options", "row_dim_of"]
+__all__ = [
+    "DEFAULTS",
+    "GROUP_OPTIONS",
+    "SET_ASIDE",
+    "Anchors",
+    "GroupOptions",
+    "ProjectionOptions",
+    "group_options",
+    "row_dim_of",
+]
 
 Anchors = Mapping[str, Tensor] | str | Path
 """The pre-trained weights by parameter name, or the path of a checkpoint."""
@@ -46,6 +55,9 @@ DEFAULTS: GroupOptions = {
 
 GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
+
+SET_ASIDE = "wrapped_"
+"""In front of the key of an option that the wrapped optimizer has under the same name."""
 
 
 def row_dim_of(name: str, group: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]) -> RowDim:

@@ -1,6 +1,6 @@
 """Fast Trainable Projection around any optimizer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
 from .naming import name_parameters
-from .options import ProjectionOptions
+from .options import GROUP_OPTIONS, SET_ASIDE, ProjectionOptions
 
 __all__ = ["FTP"]
 
@@ -24,7 +24,9 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`.
+            `radius_lr`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`. Where one of these is an
+            option of the optimizer itself (the `kappa` of AccSGD), it stays that, and is kept as `wrapped_kappa` between
+            steps; `kappa` is then the projection's.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
         kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
@@ -63,6 +65,8 @@ class FTP(ProjectedOptimizer):
         self._set_options(options)
         groups = [dict(group) for group in optimizer.param_groups]
         try:
+            for group in optimizer.param_groups:
+                _set_aside(group, optimizer.defaults)
             if named_parameters is not None:
                 name_parameters(optimizer.param_groups, named_parameters)
             # torch's constructor would begin with new groups and an empty state: what it does besides is all here.
@@ -132,10 +136,41 @@ class FTP(ProjectedOptimizer):
         }
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
-        self.optimizer.add_param_group(param_group)
+        ours = {key: param_group[key] for key in GROUP_OPTIONS if key in param_group}
+        self.optimizer.add_param_group({key: param_group[key] for key in param_group.keys() - ours})
+        group = self.param_groups[-1]
+        _set_aside(group, self.optimizer.defaults)
+        group.update(ours)
 
     def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
+        before = self.param_groups
         self.optimizer.load_state_dict(state_dict)
+        for group, old in zip(self.param_groups, before, strict=True):
+            for key in old.keys() - group.keys():
+                if key.startswith(SET_ASIDE):
+                    group[key] = old[key]
 
     def _unconstrained_step(self) -> None:
-        self.optimizer.step()
+        aside = [
+            (group, key.removeprefix(SET_ASIDE))
+            for group in self.param_groups
+            for key in group
+            if key.startswith(SET_ASIDE)
+        ]
+        _swap(aside)
+        try:
+            self.optimizer.step()
+        finally:
+            _swap(aside)
+
+
+def _set_aside(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Make room for the projection's option where the optimizer has one of that name itself (the kappa of AccSGD)."""
+    for key in GROUP_OPTIONS:
+        if key in defaults and SET_ASIDE + key not in group:
+            group[SET_ASIDE + key] = group.pop(key)
+
+
+def _swap(aside: Iterable[tuple[dict[str, Any], str]]) -> None:
+    for group, key in aside:
+        group[key], group[SET_ASIDE + key] = group[SET_ASIDE + key], group[key]

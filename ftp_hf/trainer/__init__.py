@@ -21,13 +21,16 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
+| `save_model` | trainer/ftp.py | refuses weights that are not finite |
 | `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |
 | `save_state` | trainer/card.py | names no folder of this machine: the file is pushed |
 | `save_state` | trainer/saving.py | the earlier file stays until the new one is whole |
 | `_save` | trainer/card.py | `training_args.bin` holds no token and no folder: the file is pushed |
 | `_save_checkpoint` | trainer/ftp.py | refuses weights that are not finite; remembers the radii |
 | `_save_checkpoint` | trainer/saving.py | seals the checkpoint; only then is it pushed, and are older ones deleted |
+| `_save_optimizer_and_scheduler` | trainer/ftp.py | the options that were asked for are in the checkpoint too |
 | `_save_optimizer_and_scheduler` | baselines/tpgm_trainer.py | the radii are in the checkpoint too |
+| `_load_optimizer_and_scheduler` | trainer/ftp.py | options that changed take effect, or are refused |
 | `_load_optimizer_and_scheduler` | baselines/tpgm_trainer.py | and are resumed from it |
 | `_load_from_checkpoint` | trainer/loading.py | loads the tensors that are saved under other names |
 | `_load_best_model` | trainer/loading.py | the same, under an optimizer that may go on |

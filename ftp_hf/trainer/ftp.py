@@ -25,7 +25,7 @@ from .card import ModelCardMixin
 from .in_force import OptionsInForce, adjustable_options, excluded_names
 from .loading import CompleteLoadingMixin
 from .outside import parameters_outside
-from .radius_log import check_finite, summarize
+from .radius_log import check_finite, check_weights, summarize
 from .saving import CompleteSavingMixin
 from .strategy import check_agreement, check_loaded, check_strategy
 
@@ -89,11 +89,11 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
         given: Any = self.optimizer_cls_and_kwargs
-        kind = given[0] if given else None
+        kind = None if given is None else given[0]
+        arguments: dict[str, Any] = {} if given is None else given[1]
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
             return super().create_optimizer(model), {}
         # The Trainer's groups have no names.
-        arguments = given[1]
         by_name = {option: arguments[option] for option in _BY_NAME if option in arguments}
         self.optimizer_cls_and_kwargs = kind, {name: arguments[name] for name in arguments.keys() - by_name}
         try:
@@ -230,6 +230,18 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         self._note_saved_radii(self._radii_of_finite_weights())
         super()._save_checkpoint(model, trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        As `Trainer.save_model`.
+
+        Raises:
+            FloatingPointError: the weights are not finite any more.
+        """
+        projected = projected_optimizer(self.optimizer)
+        if projected is not None and self._radii_of_finite_weights():
+            check_weights(projected.param_groups, self.state.global_step)
+        super().save_model(output_dir, _internal_call)
 
     def _radii_of_finite_weights(self) -> dict[str, Radius]:
         projected = projected_optimizer(self.optimizer)

@@ -2,11 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 
 from ftp_hf.optim.radii import Radius
+from ftp_hf.projection.sharding import is_dtensor
 
-__all__ = ["check_finite", "summarize"]
+__all__ = ["check_finite", "check_weights", "summarize"]
 
 
 def summarize(radii: Mapping[str, Radius], *, each: bool) -> dict[str, float]:
@@ -44,7 +48,31 @@ def check_finite(radii: Mapping[str, Radius], steps: int) -> None:
     Raises:
         FloatingPointError: names a parameter whose distance from its anchor is not finite.
     """
-    lost = [name for name, radius in radii.items() if not math.isfinite(radius.deviation)]
+    _raise_if_lost([name for name, radius in radii.items() if not math.isfinite(radius.deviation)], steps)
+
+
+def check_weights(groups: Sequence[dict[str, Any]], steps: int) -> None:
+    """
+    Raise if a weight is lost, whether it is projected or not. Sharded ones are left to [`check_finite`]: a process sees only
+    its part, and would raise alone.
+
+    Args:
+        groups (sequence of `dict`): the param groups of the optimizer.
+        steps (`int`): how many steps were taken.
+
+    Raises:
+        FloatingPointError: names a parameter that is not finite.
+    """
+    lost = [
+        group["param_names"][index] if "param_names" in group else f"parameter {index}"
+        for group in groups
+        for index, parameter in enumerate(group["params"])
+        if not is_dtensor(parameter) and not torch.isfinite(parameter).all()
+    ]
+    _raise_if_lost(lost, steps)
+
+
+def _raise_if_lost(lost: Sequence[str], steps: int) -> None:
     if lost:
         raise FloatingPointError(
             f"training diverged: after {steps} steps the weights of {lost[0]}{', …' if lost[1:] else ''} are not finite, "

@@ -76,3 +76,34 @@ def test_what_is_projected_cannot_change_between_stages(pretrained, dataset, tmp
     setattr(trainer.args, option, value)
     with pytest.raises(ValueError, match=both):
         trainer.train()
+
+
+@pytest.mark.parametrize("name", ["bert.encoder.layer.0.output.dense.weight", "classifier.weight"])
+def test_weights_that_were_lost_after_the_last_log_are_not_saved(pretrained, dataset, tmp_path, name):
+    trainer = make(pretrained, dataset, tmp_path)
+    trainer.train()
+    trainer.save_model()
+    saved = (tmp_path / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        trainer.model.get_parameter(name).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=f"the weights of {name} are not finite"):
+        trainer.save_model()
+    assert (tmp_path / "model.safetensors").read_bytes() == saved
+
+
+@pytest.mark.parametrize("earlier", ["one step", "created"])
+def test_resuming_without_optimizer_state_under_an_optimizer_that_is_there(pretrained, dataset, tmp_path, earlier):
+    make(pretrained, dataset, tmp_path / "first", save_strategy="steps", save_steps=3, save_only_model=True).train()
+    trainer = make(pretrained, dataset, tmp_path / "second", ftp_kappa=0.5)
+    start = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    if earlier == "created":
+        trainer.create_optimizer()
+    else:
+        trainer.args.max_steps = 1  # every radius is at its floor
+        trainer.train()
+    trainer.args.max_steps = 5
+    trainer.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-3"))
+    anchors = projected_optimizer(trainer.optimizer).anchors()
+    assert anchors
+    for name, anchor in anchors.items():
+        assert torch.equal(anchor, start[name]), name
