@@ -81,6 +81,7 @@ def plain(checkpoint, dataset, tmp_path_factory):
     return train(PlainTrainer, load(checkpoint), dataset, tmp_path_factory.mktemp("plain"), max_steps=20).model
 
 
+@pytest.mark.slow
 @anchored
 def test_methods_keep_closer_to_the_pretrained_model(checkpoint, dataset, plain, tmp_path, options, name):
     start = weights(load(checkpoint))

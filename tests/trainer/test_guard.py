@@ -92,6 +92,7 @@ def whole(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("killed_at", [6, 17])
 def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, whole, tmp_path):
@@ -127,6 +128,7 @@ def test_a_run_that_was_moved_and_resumed_finds_its_good_checkpoint(kind, tmp_pa
     )
 
 
+@pytest.mark.slow
 @BOTH
 def test_alert_goes_on_and_changes_nothing_of_the_training(kind, tmp_path):
     alone = make_trainer(kind, tmp_path / "alone")
@@ -292,6 +294,7 @@ def test_weights_after_the_last_evaluation_are_checked_too(kind, end, restored, 
     assert guard.restored_step == restored
 
 
+@pytest.mark.slow
 def test_epochs(tmp_path):
     trainer, guard = guarded(
         FTPTrainer, tmp_path, eval_strategy="epoch", save_strategy="epoch", max_steps=-1, num_train_epochs=2,

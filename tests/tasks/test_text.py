@@ -1,0 +1,29 @@
+import pytest
+from datasets import Dataset
+
+from ftp_hf.tasks import TextOptions, TextTask
+from tests.support.models import save_bert
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
+
+
+@pytest.fixture
+def task(tmp_path):
+    options = TextOptions(text_columns=["text", "sentence"], max_length=4)
+    return TextTask(str(save_bert(tmp_path / "bert", words=WORDS)), ["negative", "positive"], options)
+
+
+def test_texts_become_tokens_that_the_model_takes(task):
+    data = Dataset.from_dict({"sentence": ["bad film", "a good film"], "label": [0, 1]})
+    prepared = task.prepare(data, corrupt=lambda text: text.replace("good", "bad"))
+    assert prepared["input_ids"][:] == [[2, 7, 8, 3], [2, 5, 7, 3]], "cut to four, with [CLS] and [SEP]"
+    assert prepared["label"][:] == [0, 1]
+    model = task.load_model()
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model(**task.collator(list(prepared))).logits.shape == (2, 2)
+
+
+@pytest.mark.parametrize("columns", [["words"], ["text", "sentence"]])
+def test_one_column_of_texts_is_expected(task, columns):
+    with pytest.raises(ValueError, match=r"expected one text column of .* in few with the columns"):
+        task.check("few", Dataset.from_dict({column: ["a film"] for column in columns}))
