@@ -13,7 +13,8 @@ from ftp_hf.common.figures import is_share
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import CARD, PICTURE
 from ftp_hf.common.privacy import is_local_path
-from ftp_hf.runs.summary import DataFacts, RunSummary
+from ftp_hf.runs.facts import DataFacts
+from ftp_hf.runs.summary import RunSummary
 
 from .sections import sections
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ftp_hf.common.figures import table
+from ftp_hf.runs.facts import GuardCheck, RuleResult
 from ftp_hf.runs.rules import describe
-from ftp_hf.runs.summary import GuardCheck, RuleResult
 
 __all__ = ["guard_history", "guard_note"]
 

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ftp_hf.common.figures import is_share, mean_and_sd, table
-from ftp_hf.runs.summary import Evaluation, RunSummary, mean_by_seed
+from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import is_share, table
-from ftp_hf.runs.summary import DataFacts, EarlierOptions, LogRow, ProjectionFacts, RunSummary
+from ftp_hf.runs.facts import DataFacts, EarlierOptions, LogRow, ProjectionFacts
+from ftp_hf.runs.summary import RunSummary
 
 from .guard import guard_history, guard_note
 from .results import results_note, results_table, seeds_of

@@ -4,7 +4,8 @@ needs none.
 """
 
 from .data import data_facts
+from .facts import DataFacts
 from .rules import load_rules
-from .summary import DataFacts, RunSummary
+from .summary import RunSummary
 
 __all__ = ["DataFacts", "RunSummary", "data_facts", "load_rules"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ftp_hf.common.privacy import public_name
 
-from .summary import DataFacts
+from .facts import DataFacts
 
 __all__ = ["data_facts"]
 

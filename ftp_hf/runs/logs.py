@@ -6,7 +6,7 @@ from typing import Any
 
 from ftp_hf.common.records import plain
 
-from .summary import LogRow
+from .facts import LogRow
 
 __all__ = ["figures", "log_rows", "measured"]
 

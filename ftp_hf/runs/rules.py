@@ -12,7 +12,8 @@ import yaml
 
 from ftp_hf.common.figures import is_share, main_metric
 
-from .summary import Evaluation, RuleResult, RunSummary
+from .facts import Evaluation, RuleResult
+from .summary import RunSummary
 
 __all__ = [
     "Figures",

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from .summary import Evaluation, OtherModel, RunSummary
+from .facts import Evaluation, OtherModel
+from .summary import RunSummary
 
 __all__ = ["combine"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset
 
 from ftp_hf.runs.data import data_facts
-from ftp_hf.runs.summary import DataFacts
+from ftp_hf.runs.facts import DataFacts
 
 from .specs import DatasetSpec, check_labels, label_names
 

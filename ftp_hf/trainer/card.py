@@ -15,8 +15,9 @@ from ftp_hf.common.records import plain
 from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.optim.radii import Radius
 from ftp_hf.runs.data import data_facts
+from ftp_hf.runs.facts import KINDS, DataFacts, Evaluation
 from ftp_hf.runs.logs import figures, measured
-from ftp_hf.runs.summary import KINDS, DataFacts, Evaluation, RunSummary
+from ftp_hf.runs.summary import RunSummary
 
 from .card_options import CardOptions
 from .guard import RobustnessGuard

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ftp_hf.common.privacy import public_name
-from ftp_hf.runs.summary import BaseModel, RunSummary
+from ftp_hf.runs.facts import BaseModel
+from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["CardOptions"]
 

@@ -17,9 +17,9 @@ from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.runs.facts import GuardCheck, RuleResult
 from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
-from ftp_hf.runs.summary import GuardCheck, RuleResult
 
 from .loading import load_best_model
 

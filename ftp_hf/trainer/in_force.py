@@ -15,7 +15,7 @@ from ftp_hf.common.names import matches
 from ftp_hf.common.privacy import public_value
 from ftp_hf.common.records import build, plain
 from ftp_hf.optim.base import ProjectedOptimizer
-from ftp_hf.runs.summary import EarlierOptions
+from ftp_hf.runs.facts import EarlierOptions
 
 from .arguments import FTPArguments
 

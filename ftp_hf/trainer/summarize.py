@@ -16,8 +16,9 @@ from ftp_hf.optim.describe import describe_optimizer
 from ftp_hf.optim.radii import Radius
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.environment import commands, commit, processor, versions
+from ftp_hf.runs.facts import BaseModel, Hardware, ProjectionFacts, RadiusFacts
 from ftp_hf.runs.logs import log_rows
-from ftp_hf.runs.summary import BaseModel, Hardware, ProjectionFacts, RadiusFacts, RunSummary
+from ftp_hf.runs.summary import RunSummary
 
 from .arguments import FTPArguments
 from .model_task import task_of

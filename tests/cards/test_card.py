@@ -21,8 +21,8 @@ from transformers import (
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
 from ftp_hf.cards.picture import draw_radii
+from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.seeds import combine
-from ftp_hf.runs.summary import Evaluation
 from tests.support.markdown import cells, section
 from tests.support.models import tiny_bert_config, tiny_vit_config
 from tests.support.summaries import make_summary

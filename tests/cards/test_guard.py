@@ -5,7 +5,7 @@ from transformers import Trainer
 from ftp_hf import FTPTrainer, ModelCardMixin, RunSummary
 from ftp_hf.cards.card import model_card
 from ftp_hf.cards.guard import guard_history
-from ftp_hf.runs.summary import GuardCheck, RuleResult
+from ftp_hf.runs.facts import GuardCheck, RuleResult
 from tests.support.guarded import HALF, falling, guarded, make_trainer
 from tests.support.markdown import cells, section
 

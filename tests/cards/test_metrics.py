@@ -12,9 +12,9 @@ from ftp_hf import FTPTrainer, RunSummary
 from ftp_hf.cards.card import eval_results_file, model_card
 from ftp_hf.cards.sections import sections
 from ftp_hf.common.figures import change, signed
+from ftp_hf.runs.facts import DataFacts, Evaluation, LogRow
 from ftp_hf.runs.logs import figures, log_rows
 from ftp_hf.runs.seeds import combine
-from ftp_hf.runs.summary import DataFacts, Evaluation, LogRow
 from tests.support.summaries import make_summary
 from tests.support.trainers import arguments, load
 

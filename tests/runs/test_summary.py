@@ -6,12 +6,9 @@ from datasets import Dataset
 
 from ftp_hf import RunSummary, data_facts
 from ftp_hf.common.privacy import public_command, public_name, public_value
+from ftp_hf.runs.facts import DataFacts, LogRow
 from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.seeds import combine
-from ftp_hf.runs.summary import (
-    DataFacts,
-    LogRow,
-)
 from tests.support.summaries import make_summary
 
 

@@ -1,15 +1,8 @@
 """Comparisons with known figures, as if they had been run."""
 
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts, ParameterDrift
-from ftp_hf.runs.summary import (
-    BaseModel,
-    DataFacts,
-    Evaluation,
-    Hardware,
-    ProjectionFacts,
-    RadiusFacts,
-    RunSummary,
-)
+from ftp_hf.runs.facts import BaseModel, DataFacts, Evaluation, Hardware, ProjectionFacts, RadiusFacts
+from ftp_hf.runs.summary import RunSummary
 
 TITLES = {
     "plain": "Plain fine-tuning",

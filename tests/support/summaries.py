@@ -3,7 +3,7 @@
 import dataclasses
 
 from ftp_hf import RunSummary
-from ftp_hf.runs.summary import BaseModel, DataFacts, Evaluation, Hardware, LogRow, ProjectionFacts, RadiusFacts
+from ftp_hf.runs.facts import BaseModel, DataFacts, Evaluation, Hardware, LogRow, ProjectionFacts, RadiusFacts
 
 __all__ = ["make_summary"]
 

@@ -5,7 +5,7 @@ import statistics
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import is_share
-from ftp_hf.runs.summary import Hardware
+from ftp_hf.runs.facts import Hardware
 
 from .results import ComparedRun, ComparisonResults
 from .statistics import PairedDifference, holm, matched_ood, paired_difference, relative_change

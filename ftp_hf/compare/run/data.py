@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ftp_hf.corruptions import corruption
-from ftp_hf.runs.summary import DataFacts
+from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import TASKS, ImageTask, TaskData, TextTask
 from ftp_hf.tasks.data import naming
 
