@@ -13,16 +13,17 @@ from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
-from ftp_hf.projection.sharding import like, local, local_part_of
+from ftp_hf.projection.sharding import like, local_part_of
 from ftp_hf.projection.tensor import ProjectedTensor
 
+from .apart import apart_from_parameters
 from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match
 from .masters import MASTER, masters_in_place
 from .naming import add_patterns, add_rows, name_unnamed_groups
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
-from .state_dict import check_sharding, restore_dtypes, restore_options
+from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 
 __all__ = ["ProjectedOptimizer", "projected_optimizer"]
 
@@ -51,14 +52,7 @@ class ProjectedOptimizer(Optimizer):
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
         """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
-        self._anchors = None if anchors is None else open_anchors(anchors)
-        if isinstance(self._anchors, dict):
-            # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
-            trained = {_memory(parameter) for group in self.param_groups for parameter in group["params"]}
-            self._anchors = {
-                name: anchor.detach().clone() if _memory(anchor) in trained else anchor
-                for name, anchor in self._anchors.items()
-            }
+        self._anchors = None if anchors is None else apart_from_parameters(open_anchors(anchors), self.param_groups)
         # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
         # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
         self._step_supports_amp_scaling = False
@@ -315,15 +309,12 @@ class ProjectedOptimizer(Optimizer):
         self._load_unconstrained_state(state_dict)
         restore_options(self.param_groups, state_dict["param_groups"], before[0])
         restore_dtypes(self.state, self.param_groups, state_dict)
-        states = {dense.name: self.state.get(dense.parameter, {}) for dense in self._participants.dense()}
-        without = [name for name, state in states.items() if state and "radius" not in state]
-        if without and self._anchors is None:
-            self.param_groups, self.state = before
-            raise ValueError(
-                f"the loaded optimizer state has no anchors for {len(without)} projected parameters ({without[0]}, …): "
-                "it was saved by an optimizer without projection. Give the pre-trained weights with anchors= "
-                "(ftp_anchors of the FTPTrainer), or start a new run without this state."
-            )
+        if self._anchors is None:
+            try:
+                check_anchored(self.projected_parameters(), before[1], self.param_groups, state_dict)
+            except ValueError:
+                self.param_groups, self.state = before
+                raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -357,7 +348,3 @@ def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
     while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
         optimizer = getattr(optimizer, "optimizer", None)
     return optimizer
-
-
-def _memory(tensor: Tensor) -> int:
-    return local(tensor).untyped_storage().data_ptr()
