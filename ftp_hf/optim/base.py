@@ -24,7 +24,7 @@ from .naming import add_patterns, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
-from .state_dict import check_sharding, restore_dtypes, restore_options
+from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 
 __all__ = ["ProjectedOptimizer", "projected_optimizer"]
 
@@ -313,15 +313,12 @@ class ProjectedOptimizer(Optimizer):
         self._load_unconstrained_state(state_dict)
         restore_options(self.param_groups, state_dict["param_groups"], before[0])
         restore_dtypes(self.state, self.param_groups, state_dict)
-        states = {dense.name: self.state.get(dense.parameter, {}) for dense in self._participants.dense()}
-        without = [name for name, state in states.items() if state and "radius" not in state]
-        if without and self._anchors is None:
-            self.param_groups, self.state = before
-            raise ValueError(
-                f"the loaded optimizer state has no anchors for {len(without)} projected parameters ({without[0]}, …): "
-                "it was saved by an optimizer without projection. Give the pre-trained weights with anchors= "
-                "(ftp_anchors of the FTPTrainer), or start a new run without this state."
-            )
+        if self._anchors is None:
+            try:
+                check_anchored(self.projected_parameters(), before[1], self.param_groups, state_dict)
+            except ValueError:
+                self.param_groups, self.state = before
+                raise
 
     def __getstate__(self) -> dict[str, Any]:
         return {

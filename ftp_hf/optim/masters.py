@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ftp_hf.projection.sharding import local
+
+from .nested import map_tensors
 
 __all__ = ["MASTER", "masters_in_place", "needs_master"]
 
@@ -66,11 +68,19 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
 
 
 def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
-    master = optimizer.state.get(parameter, {}).get(MASTER)
+    state = optimizer.state.get(parameter, {})
+    master = state.get(MASTER)
     if master is None:
         master = parameter.detach().float()
+        if "radius" not in state:
+            _widen(state, parameter.dtype)
     master.grad = None if parameter.grad is None else parameter.grad.float()
     return cast("Tensor", master)
+
+
+def _widen(state: dict[str, Any], dtype: torch.dtype) -> None:
+    """Train the state in float32 too that the optimizer made with the parameter, or that a plain run left."""
+    state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == dtype else tensor, dict(state)))
 
 
 def _move_state(optimizer: Optimizer, source: Tensor, target: Tensor) -> None:

@@ -1,7 +1,7 @@
 """State dicts of projecting optimizers: what is refused, and what loading them as torch does would lose."""
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +12,10 @@ from ftp_hf.projection.tensor import HELD, placed
 
 from .checks import check_options
 from .masters import MASTER
+from .nested import map_tensors, same
 from .options import GROUP_OPTIONS
 
-__all__ = ["check_sharding", "restore_dtypes", "restore_options"]
+__all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_options"]
 
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
@@ -53,27 +54,73 @@ def restore_dtypes(
     state: MutableMapping[Tensor, dict[str, Any]], groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]
 ) -> None:
     """
-    Put the projection's tensors into a loaded state as they were saved. torch casts what it loads to the dtype of the
-    parameter: the master of a bfloat16 weight would be rounded, and a bfloat16 anchor of a float32 weight widened.
+    Put what torch changes on loading into the state as it was saved, for the parameters that the projection keeps
+    something of. torch casts tensors to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
+    so would the float32 momenta that an optimizer keeps in a dict or a list, and a bfloat16 anchor of a float32 weight
+    would be widened. It forgets the `maxlen` of a deque, too.
 
     Args:
         state (mapping from `Tensor` to `dict`): the optimizer's, loaded.
         groups (sequence of `dict`): its param groups.
         state_dict (`dict`): what was loaded.
     """
+    for group, parameter, saved in _saved_states(state_dict, groups):
+        if "radius" in saved or MASTER in saved:
+            state[parameter] |= _as_saved(saved, state[parameter], parameter, group["anchor_device"])
+
+
+def check_anchored(
+    parameters: Mapping[str, Tensor],
+    before: Mapping[Tensor, dict[str, Any]],
+    groups: Sequence[dict[str, Any]],
+    state_dict: dict[str, Any],
+) -> None:
+    """
+    Raise if parameters have a state to load that was trained without projection. The state that some optimizers make in
+    their constructors is none: Accelerate loads it back into the optimizer before the first step.
+
+    Args:
+        parameters (mapping from `str` to `Tensor`): those that are projected.
+        before (mapping from `Tensor` to `dict`): the optimizer's state before it was loaded.
+        groups (sequence of `dict`): its param groups.
+        state_dict (`dict`): what was loaded.
+    """
+    saved_of = {parameter: saved for _, parameter, saved in _saved_states(state_dict, groups)}
+    without = [
+        name
+        for name, parameter in parameters.items()
+        if (saved := saved_of[parameter]) and "radius" not in saved and not same(saved, before.get(parameter, {}))
+    ]
+    if without:
+        raise ValueError(
+            f"the loaded optimizer state has no anchors for {len(without)} projected parameters ({without[0]}, …): "
+            "it was saved by an optimizer without projection. Give the pre-trained weights with anchors= "
+            "(ftp_anchors of the FTPTrainer), or start a new run without this state."
+        )
+
+
+def _saved_states(
+    state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Tensor, dict[str, Any]]]:
+    """Group, parameter and saved state of all parameters."""
     ids = [index for group in state_dict["param_groups"] for index in group["params"]]
     parameters = [(group, parameter) for group in groups for parameter in group["params"]]
     for index, (group, parameter) in zip(ids, parameters, strict=True):
-        saved = state_dict["state"].get(index, {})
-        if "radius" in saved or MASTER in saved:
-            state[parameter] |= _as_saved(saved, parameter, group["anchor_device"])
+        yield group, parameter, state_dict["state"].get(index, {})
 
 
-def _as_saved(saved: dict[str, Any], parameter: Tensor, anchor_device: str | None) -> dict[str, Tensor]:
-    tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor) and key != "step"}
-    state = {key: value.to(parameter.device) for key, value in tensors.items() if key != HELD}
-    if HELD in tensors:
-        state[HELD] = placed(tensors[HELD], parameter, anchor_device)
+def _as_saved(
+    saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, anchor_device: str | None
+) -> dict[str, Any]:
+    # A wrapped optimizer may unpack what it saved: only tensors are known to belong where they were.
+    kept = {
+        key: value
+        for key, value in saved.items()
+        if key not in ("step", HELD) and (isinstance(value, Tensor) or key in loaded)
+    }
+    state: dict[str, Any] = map_tensors(lambda tensor: tensor.to(parameter.device), kept)
+    if HELD in saved:
+        state[HELD] = placed(saved[HELD], parameter, anchor_device)
     if "radius" in state and is_dtensor(parameter):
         # It counts the rows of one process, and nothing says which one that was.
         state["radius"] = state["radius"].clone()

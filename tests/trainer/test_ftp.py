@@ -159,7 +159,9 @@ def test_anchors_from_a_folder_that_a_trainer_wrote_are_remarked(checkpoint, dat
     assert "they are fine-tuned, not pre-trained ones" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{}, {"ftp_kappa": 0.5, "gradient_accumulation_steps": 2, "optim": "sgd"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"ftp_kappa": 0.5, "gradient_accumulation_steps": 2, "optim": "sgd"}, {"optim": "adagrad"}]
+)
 def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, tmp_path, options):
     save = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9, **options}
     whole = train(checkpoint, dataset, tmp_path / "whole", **save)
