@@ -137,7 +137,8 @@ class FTP(ProjectedOptimizer):
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         ours = {key: param_group[key] for key in GROUP_OPTIONS if key in param_group}
-        self.optimizer.add_param_group({key: param_group[key] for key in param_group.keys() - ours})
+        theirs = {key: value for key, value in param_group.items() if key not in ours} if ours else param_group
+        self.optimizer.add_param_group(theirs)
         group = self.param_groups[-1]
         _set_aside(group, self.optimizer.defaults)
         group.update(ours)

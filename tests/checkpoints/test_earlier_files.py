@@ -46,6 +46,7 @@ def test_a_run_goes_on_from_its_checkpoint(earlier, run, learning_rate):
         assert tuple(radii[name]) == pytest.approx(radius, rel=1e-4, abs=1e-7), name
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_with_what_was_finished(earlier, monkeypatch):
     monkeypatch.chdir(earlier)
     finished = {file: file.read_bytes() for file in Path("begun/runs").glob("*/trained.json")}

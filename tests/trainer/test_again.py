@@ -33,6 +33,7 @@ def test_an_optimizer_that_was_created_before_the_training(pretrained, dataset, 
     assert projected_optimizer(trainer.optimizer) is optimizer
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_path):
     class RunsOutOnce(FTPTrainer):
         ran_out = False

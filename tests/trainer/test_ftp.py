@@ -339,6 +339,7 @@ def test_accumulating_batches_equals_one_large_batch(images, tmp_path):
         torch.testing.assert_close(one, many, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_smaller_batch_after_running_out_of_memory_keeps_the_anchors(checkpoint, dataset, tmp_path):
     class RunsOutOnce(FTPTrainer):
         ran_out = False
@@ -354,6 +355,7 @@ def test_smaller_batch_after_running_out_of_memory_keeps_the_anchors(checkpoint,
     assert_anchored_at(trainer, checkpoint)
 
 
+@pytest.mark.slow
 def test_model_init_and_hyperparameter_search(checkpoint, dataset, tmp_path):
     trainer = FTPTrainer(
         model_init=lambda: load(checkpoint),
@@ -377,6 +379,7 @@ def test_torch_compile(checkpoint, dataset, tmp_path):
     assert_anchored_at(trainer, checkpoint)
 
 
+@pytest.mark.slow
 def test_mixin_needs_two_lines_and_no_options(checkpoint, dataset, tmp_path):
     class OtherTrainer(Trainer):
         pass

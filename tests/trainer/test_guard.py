@@ -371,6 +371,7 @@ def test_an_adapter_is_rolled_back_too(tmp_path):
     assert any(not torch.equal(weight, seen.weights[16][name]) for name, weight in weights(trainer).items())
 
 
+@pytest.mark.slow
 def test_resuming_a_run_that_had_no_guard(tmp_path):
     make_trainer(FTPTrainer, tmp_path, max_steps=4).train()
     trainer, _ = guarded(FTPTrainer, tmp_path)

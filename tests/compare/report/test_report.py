@@ -319,6 +319,7 @@ def test_paths_and_tokens_are_not_published():
         assert "ftp-hf compare c.yaml" in text
 
 
+@pytest.mark.slow
 def test_the_same_results_make_the_same_report(tmp_path):
     results = comparison(EVERYTHING)
     results.save(tmp_path)

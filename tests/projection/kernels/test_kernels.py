@@ -125,7 +125,7 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
 def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
     served(KERNELS[name])
     generator = torch.Generator().manual_seed(0)
