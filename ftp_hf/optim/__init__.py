@@ -4,9 +4,10 @@ transformers nor adapters nor a Trainer. `reference.py` is the whole algorithm o
 """
 
 from .adamw import FTPAdamW
-from .base import ProjectedOptimizer, projected_optimizer
+from .base import ProjectedOptimizer
 from .radii import Radius
 from .sgd import FTPSGD
+from .unwrap import projected_optimizer
 from .wrapper import FTP
 
 __all__ = ["FTP", "FTPSGD", "FTPAdamW", "ProjectedOptimizer", "Radius", "projected_optimizer"]

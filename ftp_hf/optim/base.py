@@ -26,7 +26,7 @@ from .participants import Participants
 from .radii import Radius, radii_on_device
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 
-__all__ = ["ProjectedOptimizer", "projected_optimizer"]
+__all__ = ["ProjectedOptimizer"]
 
 
 class ProjectedOptimizer(Optimizer):
@@ -338,18 +338,3 @@ class ProjectedOptimizer(Optimizer):
     @property
     def _participants(self) -> Participants:
         return Participants(self.param_groups, self.state, self._low_rank, self._rows)
-
-
-def projected_optimizer(optimizer: Any) -> ProjectedOptimizer | None:
-    """
-    The projecting optimizer inside the wrappers that Accelerate puts around it.
-
-    Args:
-        optimizer (`Optimizer` or `None`): for example `trainer.optimizer`.
-
-    Returns:
-        `ProjectedOptimizer` or `None`: `None` if nothing projects.
-    """
-    while optimizer is not None and not isinstance(optimizer, ProjectedOptimizer):
-        optimizer = getattr(optimizer, "optimizer", None)
-    return optimizer

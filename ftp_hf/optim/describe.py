@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from .base import ProjectedOptimizer, projected_optimizer
+from .base import ProjectedOptimizer
 from .options import GROUP_OPTIONS, SET_ASIDE
+from .unwrap import projected_optimizer
 
 __all__ = ["describe_optimizer"]
 

@@ -12,8 +12,8 @@ from ftp_hf.common.folder import CARD, PICTURE, RESULTS
 from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
 from ftp_hf.common.records import plain
-from ftp_hf.optim.base import projected_optimizer
 from ftp_hf.optim.radii import Radius
+from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import KINDS, DataFacts, Evaluation
 from ftp_hf.runs.logs import figures, measured

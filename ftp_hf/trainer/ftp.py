@@ -13,9 +13,10 @@ from transformers import Trainer
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
 from ftp_hf.common.processes import from_first_process
-from ftp_hf.optim.base import ProjectedOptimizer, projected_optimizer
+from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.optim.radii import Radius
+from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.origin import UnknownOriginError, has_origin, is_fine_tuned, local_checkpoint, new_parameters

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.host import Host
-from ftp_hf.optim.base import projected_optimizer
+from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.pretrained.loading import load_weights
 
 __all__ = ["CompleteLoadingMixin", "load_best_model"]

@@ -11,9 +11,10 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from ftp_hf.common.names import canonical_name
 from ftp_hf.common.privacy import public_name, public_value
-from ftp_hf.optim.base import ProjectedOptimizer, projected_optimizer
+from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.describe import describe_optimizer
 from ftp_hf.optim.radii import Radius
+from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.environment import commands, commit, processor, versions
 from ftp_hf.runs.facts import BaseModel, Hardware, ProjectionFacts, RadiusFacts
