@@ -117,11 +117,13 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
         "compare",
         help="train and evaluate several methods alike",
         description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
-        "evaluate them in and out of distribution, and write a report. What is finished is not repeated.",
+        "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
+        "Progress goes to stderr, the verdict and the place of the report to stdout.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
     parser.set_defaults(run=_compare)
 
 
@@ -196,12 +198,16 @@ def _add_repository(parser: ArgumentParser) -> None:
 def _compare(options: Namespace) -> None:
     _quietly()
     try:
-        from ftp_hf.compare import ComparisonConfig, compare
+        from ftp_hf.compare.run.comparison import compare, rehearse
+        from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
     config = ComparisonConfig.load(options.config, options.model)
     try:
-        compare(config, options.output_dir or Path("runs", "compare", config.name))
+        if options.dry_run:
+            rehearse(config)
+        else:
+            compare(config, options.output_dir or Path("runs", "compare", config.name))
     except (ImportError, OSError, ValueError) as error:
         # A disk that is full stays an error of this process.
         kind = OSError if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else ValueError
