@@ -211,7 +211,10 @@ def _compare(options: Namespace) -> None:
     except (ImportError, OSError, ValueError) as error:
         # A disk that is full stays an error of this process.
         kind = OSError if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{options.config}: {error}") from error
+        located = kind(f"{options.config}: {error}")
+        for problem in getattr(error, "__notes__", ()):
+            located.add_note(f"{options.config}: {problem}")
+        raise located from error
 
 
 def _report(options: Namespace) -> None:

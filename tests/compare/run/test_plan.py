@@ -34,9 +34,15 @@ def test_a_dry_run_stops_after_the_plan(file, tmp_path, capsys):
 
 
 def test_a_dry_run_finds_what_cannot_be_trained(images, tmp_path, capsys):
-    file = write_config(tmp_path, image_config(images, methods={"ftp": {"kappa": 2}}))
+    file = write_config(tmp_path, image_config(images, methods={"ftp": {"kappa": [2, 3]}, "tpgm": {"interval": 1.5}}))
     assert main(["compare", str(file), "--output_dir", str(tmp_path / "out"), "--dry-run"]) == 1
-    assert "methods: ftp cannot be trained: kappa must lie in [0, 1]" in capsys.readouterr().err
+    faults = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ftp-hf compare: ")]
+    assert len(faults) == 3
+    for method in (
+        "ftp cannot be trained: kappa must lie in [0, 1]",
+        "tpgm cannot be trained: interval must be a whole",
+    ):
+        assert any(f"{file}: methods: {method}" in line for line in faults)
 
 
 def test_the_verdict_goes_where_it_can_be_kept(file, tmp_path, capsys):
