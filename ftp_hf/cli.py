@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that help, the version and a misspel
 """
 
 import importlib.metadata
+import os
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments (`Sequence[str]`, *optional*): defaults to those of the process.
 
     Returns:
-        `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr, and if `check`
-            finds a broken rule. Arguments that cannot be used, such as bad rules, end the process with 2.
+        `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr (one for each thing
+            that is wrong with a config), and if `check` finds a broken rule. Arguments that cannot be used, such as bad
+            rules, end the process with 2. Of the processes of a launcher only the first of each machine says so.
     """
     words = sys.argv[1:] if arguments is None else arguments
     options = _make_parser(words).parse_args(words)
@@ -39,12 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
     except (OSError, ValueError) as error:
-        print(f"ftp-hf {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        if _speaks_for_all() or not _is_of_all(error):
+            for problem in (str(error), *getattr(error, "__notes__", ())):
+                print(f"ftp-hf {options.command}: {' '.join(problem.split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"ftp-hf {options.command}: interrupted", file=sys.stderr)
         return 130
     return status or 0
+
+
+def _speaks_for_all() -> bool:
+    """Whether this is the first process of a launcher on its machine, or the only one."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _is_of_all(error: Exception) -> bool:
+    """What is wrong with files and values is wrong in all processes; a disk or a connection fails one of them."""
+    return isinstance(error, ValueError | FileNotFoundError)
 
 
 class _Parser(ArgumentParser):
@@ -57,6 +71,8 @@ class _Parser(ArgumentParser):
         self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
 
     def error(self, message: str) -> NoReturn:
+        if not _speaks_for_all():
+            self.exit(2)
         super().error(f"{message}{self._suggestion()}")
 
     def _suggestion(self) -> str:
@@ -101,11 +117,13 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
         "compare",
         help="train and evaluate several methods alike",
         description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
-        "evaluate them in and out of distribution, and write a report. What is finished is not repeated.",
+        "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
+        "Progress goes to stderr, the verdict and the place of the report to stdout.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
     parser.set_defaults(run=_compare)
 
 
@@ -180,14 +198,22 @@ def _add_repository(parser: ArgumentParser) -> None:
 def _compare(options: Namespace) -> None:
     _quietly()
     try:
-        from ftp_hf.compare import ComparisonConfig, compare
+        from ftp_hf.compare.run.comparison import compare, rehearse
+        from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
     config = ComparisonConfig.load(options.config, options.model)
     try:
-        compare(config, options.output_dir or Path("runs", "compare", config.name))
+        if options.dry_run:
+            rehearse(config)
+        else:
+            compare(config, options.output_dir or Path("runs", "compare", config.name))
     except (ImportError, OSError, ValueError) as error:
-        raise ValueError(f"{options.config}: {error}") from error
+        # A disk that is full stays an error of this process.
+        kind = OSError if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else ValueError
+        located = kind(f"{options.config}: {error}")
+        located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
+        raise located from error
 
 
 def _report(options: Namespace) -> None:

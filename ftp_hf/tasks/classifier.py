@@ -1,13 +1,19 @@
 """What classifiers of text and of images have in common."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction
 
-__all__ = ["classifier_options", "compute_scores"]
+from ftp_hf.common.privacy import is_local_path
+
+__all__ = ["check_model_folder", "classifier_options", "compute_scores"]
+
+_SLASHES = 1
+"""At most, in a name on the Hub."""
 
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -34,3 +40,23 @@ def classifier_options(labels: Sequence[str]) -> dict[str, Any]:
         "label2id": {label: index for index, label in enumerate(labels)},
         "ignore_mismatched_sizes": True,
     }
+
+
+def check_model_folder(name: str) -> None:
+    """
+    Raise for the path of a model that is not one: the libraries would take it for a name on the Hub.
+
+    Args:
+        name (`str`): Hub name or local folder; a Hub name passes.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds neither a model's config nor an adapter's.
+    """
+    folder = Path(name)
+    if folder.is_file():
+        raise FileNotFoundError(f"{name} is a file, not the folder of a model")
+    if folder.is_dir():
+        if not any((folder / config).is_file() for config in ("config.json", "adapter_config.json")):
+            raise FileNotFoundError(f"the folder {name} holds no model: it has no config.json")
+    elif is_local_path(name) or name.count("/") > _SLASHES:
+        raise FileNotFoundError(f"the folder {name} does not exist")

@@ -16,7 +16,7 @@ from transformers import (
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS
 
-from .classifier import classifier_options
+from .classifier import check_model_folder, classifier_options
 
 __all__ = ["ImageOptions", "ImageTask"]
 
@@ -51,6 +51,9 @@ class ImageTask:
         options ([`ImageOptions`], *optional*): how images are read.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
+    Raises:
+        FileNotFoundError: `name` is a path without a model.
+
     Attributes:
         options_class (`type`): [`ImageOptions`].
         corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
@@ -67,6 +70,7 @@ class ImageTask:
     def __init__(
         self, name: str, labels: Sequence[str], options: ImageOptions | None = None, label_column: str = "label"
     ) -> None:
+        check_model_folder(name)
         self.name, self.labels, self.label_column = name, labels, label_column
         self.options = options or ImageOptions()
         # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.

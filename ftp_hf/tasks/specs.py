@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, load_dataset
+from datasets.exceptions import DatasetsError
 
 __all__ = ["DatasetSpec", "check_labels", "label_names"]
 
@@ -54,12 +55,16 @@ class DatasetSpec(NamedTuple):
         """
         Raises:
             FileNotFoundError: a local file or folder, or a data set on the Hub, is not there.
-            ValueError: the data set has no such split or column, no row has the value, or its file is of another kind.
+            ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
+                another kind.
         """
         path = Path(self.source)
         if path.suffix in _BUILDERS:
             if not path.is_file():
-                raise FileNotFoundError(f"data set {self.name!r}: {self.source} does not exist")
+                fault = "is a folder" if path.is_dir() else "does not exist"
+                raise FileNotFoundError(f"data set {self.name!r}: {self.source} {fault}")
+            if path.stat().st_size == 0:
+                raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
             dataset = self._load(_BUILDERS[path.suffix], data_files=str(path), split="train")
@@ -81,9 +86,16 @@ class DatasetSpec(NamedTuple):
     def _load(self, *args: Any, **options: Any) -> Dataset:
         try:
             return load_dataset(*args, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, DatasetsError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-            raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {error}") from error
+            raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a person can use of an error of `datasets`, which says "while generating" and leaves the rest to its cause."""
+    if "corresponds to no data" in str(error):
+        return "it has no rows"
+    return str((isinstance(error, DatasetsError) and error.__cause__) or error)
 
 
 def label_names(dataset: Dataset, column: str) -> list[str]:

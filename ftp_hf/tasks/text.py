@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .classifier import classifier_options
+from .classifier import check_model_folder, classifier_options
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -38,6 +38,9 @@ class TextTask:
         options ([`TextOptions`], *optional*): how texts are read.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
+    Raises:
+        FileNotFoundError: `name` is a path without a model.
+
     Attributes:
         options_class (`type`): [`TextOptions`].
         corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
@@ -52,6 +55,7 @@ class TextTask:
     def __init__(
         self, name: str, labels: Sequence[str], options: TextOptions | None = None, label_column: str = "label"
     ) -> None:
+        check_model_folder(name)
         self.name, self.labels, self.label_column = name, labels, label_column
         self.options = options or TextOptions()
         self.processor = AutoTokenizer.from_pretrained(name)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,10 +25,10 @@ from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_r
 
 from .config import ComparisonConfig
 from .methods import METHODS, Trained
-from .plan import Run, choose, settings_of
+from .plan import Run, choose, count_runs, describe_plan, settings_of
 from .runner import Runner
 
-__all__ = ["compare"]
+__all__ = ["compare", "rehearse"]
 
 _STEPS = 1000
 """Of the progress bar, for each run."""
@@ -44,7 +45,8 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
     Args:
         config ([`ComparisonConfig`]): what is compared.
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
-        output (text file, *optional*): for the progress; by default the standard error.
+        output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
+            verdict and the place of the report to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then.
@@ -58,18 +60,38 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
         with _quiet(), _progress(console) as progress:
             runner = Runner(config, folder / "runs")
             runner.check()
+            console.print(describe_plan(config), soft_wrap=True, highlight=False)
             results = _Comparison(config, runner, progress).run()
         if main:
             results.save(folder)
             write_report(results, folder)
-            console.print(f"{headline(results)}\n{folder / HTML}", soft_wrap=True, highlight=False)
+            print(f"{headline(results)}\n{folder / HTML}", file=output or sys.stdout)
     return results
+
+
+def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
+    """
+    Check all that [`compare`] checks before it trains, and say what it would train. Nothing is trained or left behind.
+
+    Args:
+        config ([`ComparisonConfig`]): what would be compared.
+        output (text file, *optional*): for the plan; by default the standard error.
+
+    Raises:
+        ValueError, ImportError: as [`compare`].
+    """
+    check_charts_can_be_drawn()
+    main = _join_processes(config).is_main_process
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        Runner(config, Path(folder)).check()
+    if main:
+        print(describe_plan(config), file=output or sys.stderr)
 
 
 class _Comparison:
     def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress) -> None:
         self.config, self.runner, self.progress = config, runner, progress
-        self.total = sum(len(settings_of(config, name)) + len(config.seeds) - 1 for name in config.methods)
+        self.total = sum(count_runs(config, name) for name in config.methods)
         self.bar = progress.add_task("", total=self.total * _STEPS)
         self.done = 0
         self.chosen: dict[str, dict[str, float]] = {}

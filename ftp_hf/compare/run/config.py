@@ -16,7 +16,7 @@ from ftp_hf.tasks import TASKS, DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS, Trained
-from .values import check_keys, check_positive, check_types, is_list_of, read_numbers
+from .values import Problems, check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 
@@ -44,6 +44,8 @@ _DECIDED = {
     "seed",
     "data_seed",
 }
+
+_REQUIRED = {"model", "train", "test", "methods", "learning_rate", "seeds"}
 
 
 @dataclass
@@ -112,12 +114,13 @@ class ComparisonConfig(DataOptions):
             model (`str`, *optional*): takes the place of its `model`.
 
         Raises:
-            FileNotFoundError: it does not exist.
+            FileNotFoundError: it does not exist, or is a folder.
             ValueError: it is not YAML, or a key is unknown, missing or has a value that is not allowed; names the file, the
-                key and what is allowed.
+                key and what is allowed. What else is wrong are notes of the error.
         """
         if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: name the YAML file of the comparison")
+            fault = "is a folder" if file.is_dir() else "does not exist"
+            raise FileNotFoundError(f"{file} {fault}: name the YAML file of the comparison")
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
@@ -126,10 +129,8 @@ class ComparisonConfig(DataOptions):
             raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
         if model is not None:
             content["model"] = model
-        try:
+        with prefixed(f"{file}: "):
             return cls._build(content, file.stem)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
 
     @classmethod
     def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
@@ -140,36 +141,59 @@ class ComparisonConfig(DataOptions):
         reading = TASKS[task].options_class
         own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
         of_task = {option.name for option in dataclasses.fields(reading)}
-        check_keys("", content, {*own, *of_task})
-        required = {"model", "train", "test", "methods", "learning_rate", "seeds"}
-        if missing := sorted(required - content.keys()):
-            raise ValueError(f"{', '.join(missing)} must be given")
-        check_types("", cls, content)
-        check_types("", reading, content)
+        problems = Problems()
+        with problems.gathered():
+            check_keys("", content, {*own, *of_task})
+        if missing := sorted(_REQUIRED - content.keys()):
+            problems.append(f"{', '.join(missing)} must be given")
+        wrong = {**wrong_types("", cls, content), **wrong_types("", reading, content)}
+        problems += wrong.values()
         if ("validation" in content) == ("validation_fraction" in content):
-            raise ValueError(
+            problems.append(
                 "give either validation or validation_fraction: settings are chosen on ID validation data, never on test data"
             )
-        values = {"name": name, **content}
+        # What is wrong there has been said; the rest is looked at all the same.
+        values = {"name": name, **{key: value for key, value in content.items() if key not in wrong}}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
-        values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
-        values["seeds"] = _seeds(values["seeds"])
-        values["methods"] = _methods(values["methods"], values["learning_rate"])
-        values["corruptions"] = _corruptions(values.get("corruptions"), TASKS[task].corruptions)
+        problems += _read(values, TASKS[task].corruptions)
         for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
-            check_positive(key, content.get(key))
+            if key not in wrong:
+                with problems.gathered():
+                    check_positive(key, content.get(key))
         if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):
-            raise ValueError(f"metric must be one of accuracy, balanced_accuracy, got {values['metric']!r}")
-        _check_apart(content)
-        _check_training(values.get("training", {}))
-        if values.get("rules"):
-            _check_rules(values["rules"], values.get("ood", []))
+            problems.append(f"metric must be one of accuracy, balanced_accuracy, got {values['metric']!r}")
+        with problems.gathered():
+            _check_apart(values)
+        with problems.gathered():
+            _check_training(values.get("training", {}))
+        if values.get("rules") and "ood" not in wrong:
+            with problems.gathered():
+                _check_rules(values["rules"], values.get("ood", []))
+        problems.raise_all()
         return cls(**values)
 
     @property
     def sweep_seed(self) -> int:
         """The seed that settings are chosen with."""
         return self.seeds[0]
+
+
+def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
+    """Put what a comparison works with into the place of what YAML has; and what is wrong with that."""
+    problems = Problems()
+    rates: list[float] = []
+    with problems.gathered():
+        if "learning_rate" in values:
+            rates = values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
+    with problems.gathered():
+        if "seeds" in values:
+            values["seeds"] = _seeds(values["seeds"])
+    with problems.gathered():
+        if "methods" in values:
+            values["methods"] = _methods(values["methods"], rates)
+    with problems.gathered():
+        values["corruptions"] = _corruptions(values.get("corruptions"), corruptions)
+    return problems
 
 
 def _check_apart(content: Mapping[str, Any]) -> None:
@@ -191,20 +215,32 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
     named = dict.fromkeys(value) if is_list_of(str, value) else value
     if not isinstance(named, dict) or not named:
         raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
-    methods = {}
+    problems, methods = Problems(), {}
     for name, settings in named.items():
         if name not in METHODS:
-            raise ValueError(f"unknown method {name!r}. Allowed: {', '.join(METHODS)}")
-        method = METHODS[name]
-        if not isinstance(settings or {}, dict):
-            raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
-        own = {"learning_rate": learning_rates, **method.sweep} if isinstance(method, Trained) else method.sweep
-        check_keys(f"of methods: {name}: ", settings or {}, own)
-        given = {key: read_numbers(f"methods: {name}: {key}", value) for key, value in (settings or {}).items()}
-        methods[name] = {key: list(given.get(key, values)) for key, values in own.items()}
-        if method.base and method.base not in named:
-            raise ValueError(f"method {name!r} builds on {method.base!r}: add it to methods")
+            problems.append(f"unknown method {name!r}. Allowed: {', '.join(METHODS)}")
+            continue
+        with problems.gathered():
+            methods[name] = _sweep(name, settings or {}, learning_rates)
+        base = METHODS[name].base
+        if base and base not in named:
+            problems.append(f"method {name!r} builds on {base!r}: add it to methods")
+    problems.raise_all()
     return methods
+
+
+def _sweep(name: str, settings: Any, learning_rates: list[float]) -> dict[str, list[float]]:
+    if not isinstance(settings, dict):
+        raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
+    method, problems, given = METHODS[name], Problems(), {}
+    own = {"learning_rate": learning_rates, **method.sweep} if isinstance(method, Trained) else method.sweep
+    with problems.gathered():
+        check_keys(f"of methods: {name}: ", settings, own)
+    for key, value in settings.items():
+        with problems.gathered():
+            given[key] = read_numbers(f"methods: {name}: {key}", value)
+    problems.raise_all()
+    return {key: list(given.get(key, values)) for key, values in own.items()}
 
 
 def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | None:
@@ -234,25 +270,33 @@ def _check_rules(value: Any, ood: Iterable[str]) -> None:
         rules = parse_rules(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"rules: {error}") from error
+    problems = Problems()
     for rule in rules:
-        try:
+        with problems.gathered(f"rules: {rule.text!r} cannot be checked: "):
             rule.sets(sets)
-        except ValueError as error:
-            raise ValueError(f"rules: {rule.text!r} cannot be checked: {error}") from error
         if rule.needs_pretrained:
-            raise ValueError(
+            problems.append(
                 f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. "
                 "Write a number"
             )
+    problems.raise_all()
 
 
 def _check_training(value: dict[str, Any]) -> None:
+    problems = Problems()
     if decided := sorted(_DECIDED & value.keys()):
-        raise ValueError(
+        problems.append(
             f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
         )
-    allowed = {option.name for option in dataclasses.fields(TrainingArguments) if option.init} - _DECIDED
-    check_keys("of training: ", value, allowed)
-    check_types("training: ", TrainingArguments, value)
+    allowed = {option.name for option in dataclasses.fields(TrainingArguments) if option.init}
+    with problems.gathered():
+        check_keys(
+            "of training: ", {key: kept for key, kept in value.items() if key not in _DECIDED}, allowed - _DECIDED
+        )
+    wrong = wrong_types("training: ", TrainingArguments, value)
+    problems += wrong.values()
     for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
-        check_positive(f"training: {key}", value.get(key))
+        if key not in wrong:
+            with problems.gathered():
+                check_positive(f"training: {key}", value.get(key))
+    problems.raise_all()

@@ -1,4 +1,4 @@
-"""Which runs a comparison needs, where they lie, and which setting of a method is chosen."""
+"""Which runs a comparison needs and how many, where they lie, and which setting of a method is chosen."""
 
 import hashlib
 import itertools
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .config import ComparisonConfig
-from .methods import METHODS, Setting
+from .methods import METHODS, Setting, Trained
 
-__all__ = ["Run", "choose", "settings_of"]
+__all__ = ["Run", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "max_eval_samples", "corruptions", "rules"}
@@ -74,6 +74,26 @@ def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]
     """All combinations of the values that a method is tried with, in the order of the config."""
     sweep = config.methods[method]
     return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+
+
+def count_runs(config: ComparisonConfig, method: str) -> int:
+    """How many runs of a method there are: each setting with the first seed, and the chosen one with the others."""
+    return len(settings_of(config, method)) + len(config.seeds) - 1
+
+
+def describe_plan(config: ComparisonConfig) -> str:
+    """
+    What a comparison is going to train, in a line.
+
+    Args:
+        config ([`ComparisonConfig`]): of the comparison.
+    """
+    counts = {name: count_runs(config, name) for name in config.methods if isinstance(METHODS[name], Trained)}
+    total = sum(counts.values())
+    each = ", ".join(f"{METHODS[name].title} {count}" for name, count in counts.items())
+    derived = [METHODS[name].title for name in config.methods if name not in counts]
+    computed = f"; computed from them: {', '.join(derived)}" if derived else ""
+    return f"{total} run{'s' * (total > 1)} to train ({each}){computed}; what is finished is not repeated"
 
 
 def choose(figures: list[tuple[dict[str, float], float]]) -> dict[str, float]:

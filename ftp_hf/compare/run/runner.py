@@ -20,6 +20,7 @@ from .folder import forget_weights, read_run, write_run
 from .methods import METHODS, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
+from .values import Problems
 
 __all__ = ["Runner"]
 
@@ -47,8 +48,9 @@ class Runner:
         anything is trained.
 
         Raises:
-            ValueError: as the Trainers do, with the name of the method.
+            ValueError: as the Trainers do, with the name of the method; those of other methods are notes of the error.
         """
+        problems = Problems()
         for name, sweep in self.config.methods.items():
             # Each value once is enough, in whatever combination.
             for values in itertools.zip_longest(*sweep.values()):
@@ -60,9 +62,12 @@ class Runner:
                 try:
                     self._kind(run).check(run)
                 except (TypeError, ValueError) as error:
-                    raise ValueError(f"methods: {name} cannot be trained: {error}") from error
+                    problem = f"methods: {name} cannot be trained: {error}"
+                    if problem not in problems:
+                        problems.append(problem)
         shutil.rmtree(self.runs / "_check", ignore_errors=True)
         free_memory()
+        problems.raise_all()
 
     def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
         """

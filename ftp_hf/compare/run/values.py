@@ -1,12 +1,54 @@
-"""Checks of the values in a config; their errors name the key, the value and what is allowed."""
+"""
+Checks of the values in a config; their errors name the key, the value and what is allowed.
+
+An error about several values has the first in its message, and the others as its notes.
+"""
 
 import difflib
 import math
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["check_keys", "check_positive", "check_types", "is_list_of", "read_numbers"]
+__all__ = [
+    "Problems",
+    "check_keys",
+    "check_positive",
+    "check_types",
+    "is_list_of",
+    "prefixed",
+    "read_numbers",
+    "wrong_types",
+]
+
+
+class Problems(list[str]):
+    """What is wrong with a config: gathered, so that all of it is said at once."""
+
+    @contextmanager
+    def gathered(self, where: str = "") -> Iterator[None]:
+        """Keep what a `ValueError` says, after `where`, and go on behind the block."""
+        try:
+            yield
+        except ValueError as error:
+            self += [f"{where}{problem}" for problem in (str(error), *getattr(error, "__notes__", ()))]
+
+    def raise_all(self) -> None:
+        """Raise `ValueError` if there are any."""
+        if self:
+            error = ValueError(self[0])
+            error.__notes__ = self[1:]  # what add_note makes, which Python 3.10 does not have
+            raise error
+
+
+@contextmanager
+def prefixed(where: str) -> Iterator[None]:
+    """Say in an error, and in its notes, where the value stands."""
+    problems = Problems()
+    with problems.gathered(where):
+        yield
+    problems.raise_all()
 
 
 def is_list_of(kind: type, value: Any) -> bool:
@@ -15,13 +57,14 @@ def is_list_of(kind: type, value: Any) -> bool:
 
 
 def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -> None:
-    """Raise `ValueError` for a key that is not allowed, with the one that may have been meant."""
-    allowed = sorted(allowed)
+    """Raise `ValueError` for keys that are not allowed, with those that may have been meant."""
+    allowed, problems = sorted(allowed), Problems()
     for key in content:
         if key not in allowed:
             close = difflib.get_close_matches(str(key), allowed, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
+            problems.append(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
+    problems.raise_all()
 
 
 # By the hint of an option: how it is called, and what it may be.
@@ -35,15 +78,19 @@ _TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
+def wrong_types(where: str, kind: type, content: Mapping[str, Any]) -> dict[str, str]:
     """
-    Raise `ValueError` for a value that the type of its option does not allow.
+    What is wrong with values that the types of their options do not allow.
 
     Args:
         where (`str`): what the key is printed after, such as `"training: "`.
         kind (`type`): the dataclass of the options. Types other than plain ones, and `None`, pass.
         content (mapping from `str`): the values.
+
+    Returns:
+        `dict[str, str]`: by the key.
     """
+    problems = {}
     for key, hint in get_type_hints(kind).items():
         options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         allowed = [_TYPES.get(option) for option in options if option is not type(None)]
@@ -51,9 +98,14 @@ def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
         if value is None or None in allowed or any(is_one(value) for _, is_one in filter(None, allowed)):
             continue
         point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if float in options and isinstance(value, str) else ""
-        raise ValueError(
-            f"{where}{key} must be {' or '.join(name for name, _ in filter(None, allowed))}, got {value!r}{point}"
-        )
+        expected = " or ".join(name for name, _ in filter(None, allowed))
+        problems[key] = f"{where}{key} must be {expected}, got {value!r}{point}"
+    return problems
+
+
+def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for what [`wrong_types`] finds."""
+    Problems(wrong_types(where, kind, content).values()).raise_all()
 
 
 def check_positive(key: str, value: float | None) -> None:

@@ -1,0 +1,132 @@
+"""What a person reads who named the wrong thing: all of it, in a line each."""
+
+import pytest
+from datasets import Dataset
+
+from ftp_hf.cli import main
+from ftp_hf.compare import ComparisonConfig
+from ftp_hf.tasks.classifier import check_model_folder
+from ftp_hf.tasks.specs import DatasetSpec
+from tests.support.tiny_data import image_config, write_config
+
+BAD = {
+    "metod": 1,
+    "train": 5,
+    "learning_rate": [0],
+    "seeds": 3,
+    "methods": {"ftp": {"kapa": 1, "kappa": "much"}, "magic": {}, "lp-ft": {}},
+    "metric": "f1",
+    "rules": ["ood mean >= 0.5"],
+    "training": {"num_epochs": 1, "seed": 1, "num_train_epochs": 0},
+}
+FAULTS = [
+    "unknown key 'metod'",
+    "train must be a text, got 5",
+    "learning_rate must be positive, got [0]",
+    "seeds must be a list of different integers",
+    "unknown key of methods: ftp: 'kapa'",
+    "methods: ftp: kappa must be a number",
+    "unknown method 'magic'",
+    "method 'lp-ft' builds on 'linear-probe'",
+    "metric must be one of",
+    "training: seed cannot be set there",
+    "unknown key of training: 'num_epochs'",
+    "training: num_train_epochs must be positive",
+    "rules: the rule 'ood mean >= 0.5' is about 'ood mean', which is no quantity",
+]
+
+
+def test_all_that_is_wrong_with_a_config_is_said_at_once(images, tmp_path, capsys):
+    file = write_config(tmp_path, image_config(images, **BAD))
+    assert main(["compare", str(file)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(FAULTS)
+    for fault in FAULTS:
+        assert [line.startswith(f"ftp-hf compare: {file}: {fault}") for line in lines].count(True) == 1, fault
+    with pytest.raises(ValueError, match="unknown key 'metod'") as raised:
+        ComparisonConfig.load(file)
+    assert len(raised.value.__notes__) == len(FAULTS) - 1
+
+
+def test_a_value_of_the_wrong_type_has_no_errors_that_follow_from_it(images, tmp_path):
+    content = image_config(images, ood="pale.parquet", rules=["ood/pale >= 0.5"], learning_rate="fast")
+    with pytest.raises(ValueError, match="ood must be a list of texts") as raised:
+        ComparisonConfig.load(write_config(tmp_path, content))
+    (other,) = raised.value.__notes__
+    assert other.endswith("learning_rate must be a number or a list of numbers, got 'fast'")
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is a folder: name the YAML file"):
+        ComparisonConfig.load(tmp_path)
+
+
+def test_other_processes_say_nothing_about_what_is_wrong_in_all(tmp_path, capsys, monkeypatch):
+    wrong = ["compare", str(tmp_path)]
+    for rank, says in (("1", False), ("0", True)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert main(wrong) == 1
+        assert bool(capsys.readouterr().err) == says
+        with pytest.raises(SystemExit, match="2"):
+            main([*wrong, "--outptu_dir", "out"])
+        assert bool(capsys.readouterr().err) == says
+
+
+def test_a_disk_may_fail_one_process_alone(tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(ComparisonConfig, "load", fail)
+    assert main(["compare", str(tmp_path)]) == 1
+    assert "no space left" in capsys.readouterr().err
+
+
+def empty_table(file):
+    Dataset.from_dict({"label": []}).to_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("a.parquet", lambda file: file.write_bytes(b""), "data set 'a' is empty: .*has no bytes"),
+        ("a.csv", lambda file: file.write_bytes(b""), "data set 'a' is empty"),
+        ("a.json", lambda file: file.write_bytes(b""), "data set 'a' is empty"),
+        ("a.csv", lambda file: file.write_text("text,label\n"), "cannot be loaded from .*a.csv: it has no rows"),
+        ("a.parquet", empty_table, "it has no rows|is empty"),
+        ("a.parquet", lambda file: file.write_bytes(b"nonsense"), "cannot be loaded .* not a parquet file"),
+        (
+            "a.csv",
+            lambda file: file.write_text("a,b\n1,2\n1,2,3,4\n"),
+            "cannot be loaded .* Expected 2 fields in line 3",
+        ),
+        ("a.json", lambda file: file.write_text("{nonsense"), "cannot be loaded .* JSON parse error"),
+    ],
+)
+def test_files_without_usable_rows_are_named(tmp_path, name, write, message):
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        DatasetSpec.parse(str(tmp_path / name)).load()
+
+
+def test_a_folder_that_is_called_as_a_file(tmp_path):
+    (tmp_path / "a.parquet").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"a\.parquet is a folder"):
+        DatasetSpec.parse(str(tmp_path / "a.parquet")).load()
+
+
+def test_a_model_that_is_not_there_is_no_name_on_the_hub(tmp_path, images):
+    (tmp_path / "file").touch()
+    for name, message in [
+        (tmp_path / "gone", "the folder .*gone does not exist"),
+        ("./gone", "the folder ./gone does not exist"),
+        ("runs/compare/gone", "the folder runs/compare/gone does not exist"),
+        (tmp_path, "holds no model: it has no config.json"),
+        (tmp_path / "file", "is a file, not the folder of a model"),
+    ]:
+        with pytest.raises(FileNotFoundError, match=message):
+            check_model_folder(str(name))
+    for name in ("bert-base-uncased", "google/vit-base-patch16-224", str(images / "model")):
+        check_model_folder(name)
+    (tmp_path / "adapter_config.json").touch()
+    check_model_folder(str(tmp_path))
