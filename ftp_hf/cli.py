@@ -7,6 +7,7 @@ Each imports what it needs when it runs, so that help, the version and a misspel
 import importlib.metadata
 import os
 import sys
+import time
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -22,6 +23,9 @@ __all__ = ["main"]
 
 Loaded = TypeVar("Loaded")
 
+_PATIENCE = 10.0
+"""Seconds that other processes wait for the first."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr (one for each thing
             that is wrong with a config), and if `check` finds a broken rule. Arguments that cannot be used, such as bad
-            rules, end the process with 2. Of the processes of a launcher only the first of each machine says so.
+            rules, end the process with 2. Of the processes of a launcher the first of each machine says so.
     """
     words = sys.argv[1:] if arguments is None else arguments
     options = _make_parser(words).parse_args(words)
@@ -41,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
     except (OSError, ValueError) as error:
-        if _speaks_for_all() or not _is_of_all(error):
-            for problem in (str(error), *getattr(error, "__notes__", ())):
-                print(f"ftp-hf {options.command}: {' '.join(problem.split())}", file=sys.stderr)
+        _let_the_first_speak()
+        for problem in (str(error), *getattr(error, "__notes__", ())):
+            print(f"ftp-hf {options.command}: {' '.join(problem.split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"ftp-hf {options.command}: interrupted", file=sys.stderr)
@@ -51,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _speaks_for_all() -> bool:
-    """Whether this is the first process of a launcher on its machine, or the only one."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+def _let_the_first_speak() -> None:
+    """
+    Of the processes of a launcher on a machine, what is wrong in all of them is said by the first.
 
-
-def _is_of_all(error: Exception) -> bool:
-    """What is wrong with files and values is wrong in all processes; a disk or a connection fails one of them."""
-    return isinstance(error, ValueError | FileNotFoundError)
+    When it ends, so do the others that wait here. What is wrong in one of them alone is said after that time.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_PATIENCE)
 
 
 class _Parser(ArgumentParser):
@@ -71,8 +75,7 @@ class _Parser(ArgumentParser):
         self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
 
     def error(self, message: str) -> NoReturn:
-        if not _speaks_for_all():
-            self.exit(2)
+        _let_the_first_speak()
         super().error(f"{message}{self._suggestion()}")
 
     def _suggestion(self) -> str:
@@ -209,9 +212,7 @@ def _compare(options: Namespace) -> None:
         else:
             compare(config, options.output_dir or Path("runs", "compare", config.name))
     except (ImportError, OSError, ValueError) as error:
-        # A disk that is full stays an error of this process.
-        kind = OSError if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) else ValueError
-        located = kind(f"{options.config}: {error}")
+        located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
         raise located from error
 

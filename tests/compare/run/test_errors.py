@@ -61,25 +61,17 @@ def test_a_folder_is_no_config(tmp_path):
         ComparisonConfig.load(tmp_path)
 
 
-def test_other_processes_say_nothing_about_what_is_wrong_in_all(tmp_path, capsys, monkeypatch):
-    wrong = ["compare", str(tmp_path)]
-    for rank, says in (("1", False), ("0", True)):
-        monkeypatch.setenv("LOCAL_RANK", rank)
-        assert main(wrong) == 1
-        assert bool(capsys.readouterr().err) == says
-        with pytest.raises(SystemExit, match="2"):
-            main([*wrong, "--outptu_dir", "out"])
-        assert bool(capsys.readouterr().err) == says
-
-
-def test_a_disk_may_fail_one_process_alone(tmp_path, capsys, monkeypatch):
-    def fail(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(ComparisonConfig, "load", fail)
+@pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [10.0])])
+def test_other_processes_wait_for_the_first_to_speak_and_end_them(tmp_path, capsys, monkeypatch, rank, waited):
+    waits = []
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr("ftp_hf.cli.time.sleep", lambda seconds: waits.append((seconds, capsys.readouterr().err)))
     assert main(["compare", str(tmp_path)]) == 1
-    assert "no space left" in capsys.readouterr().err
+    assert "is a folder" in capsys.readouterr().err, "it may be wrong in this process alone"
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", str(tmp_path), "--outptu_dir", "out"])
+    assert "usage" in capsys.readouterr().err
+    assert waits == [(seconds, "") for seconds in waited] * 2
 
 
 def empty_table(file):
