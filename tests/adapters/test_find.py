@@ -44,7 +44,7 @@ def bert_loss(model):
 
 def gpt2():
     torch.manual_seed(0)
-    config = tiny_gpt2_config(vocab_size=30, n_positions=16, n_embd=16, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    config = tiny_gpt2_config(vocab_size=30, n_positions=16, n_embd=16, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     return GPT2LMHeadModel(config).double()
 
 

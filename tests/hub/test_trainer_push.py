@@ -101,9 +101,9 @@ def test_pushed_checkpoints_of_an_absolute_output_dir(hub, make_trainer, tmp_pat
 
 
 def test_push_to_hub_alone(hub, make_trainer, tmp_path):
-    trainer = make_trainer()
+    trainer = make_trainer(hub_private_repo=True)
     trainer.train()
-    trainer.push_to_hub("two words", private=True)
+    trainer.push_to_hub("two words")
     assert titles(hub) == ["two words"]
     assert hub.store.get("me/model").private
     assert not any("checkpoint" in name for name in pushed(hub))
