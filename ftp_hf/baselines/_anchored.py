@@ -7,13 +7,13 @@ from typing import Any
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ftp_hf.common.host import Host
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.projection.sharding import is_dtensor
 
 __all__ = [
     "AnchoredTrainerMixin",
@@ -114,7 +114,7 @@ def check_whole(method: str, model: nn.Module, accelerator: Any) -> None:
     """Raise if a process would not hold whole parameters, from which the method computes norms and distances."""
     kind = accelerator.distributed_type
     asked = [name for name in ("FSDP", "DEEPSPEED") if str_to_bool(os.environ.get(f"ACCELERATE_USE_{name}", "false"))]
-    split = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    split = any(map(is_dtensor, model.parameters()))
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or asked or split:
         strategy = asked[0] if asked else "tensor parallelism" if split else kind.value
         raise ValueError(

@@ -8,10 +8,10 @@ import torch
 import torch.distributed
 from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from ftp_hf.common.processes import from_all_processes
 from ftp_hf.optim.base import ProjectedOptimizer
+from ftp_hf.projection.sharding import is_dtensor
 
 __all__ = ["check_agreement", "check_loaded", "check_strategy"]
 
@@ -113,7 +113,7 @@ def _opinions(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> dict[s
 
 
 def _sums(what: str, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, int]:
-    return {f"{what} {name}": _sum_of_bits(tensor) for name, tensor in tensors if not isinstance(tensor, DTensor)}
+    return {f"{what} {name}": _sum_of_bits(tensor) for name, tensor in tensors if not is_dtensor(tensor)}
 
 
 def _sum_of_bits(tensor: Tensor) -> int:
