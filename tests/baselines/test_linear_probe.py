@@ -79,6 +79,7 @@ def test_fine_tuning_starts_from_the_probed_head(checkpoint, dataset, tmp_path):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_later_process_fine_tunes_the_same(checkpoint, dataset, tmp_path):
     model = load(checkpoint)
     probing = train(LinearProbeTrainer, model, dataset, tmp_path / "probe")

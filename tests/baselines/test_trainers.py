@@ -44,6 +44,7 @@ def same(left, right):
 
 
 @every
+@pytest.mark.slow
 def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, tmp_path, options, name):
     trainer_class = METHODS[name][0]
     save = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9}
@@ -90,6 +91,7 @@ def test_methods_keep_closer_to_the_pretrained_model(checkpoint, dataset, plain,
 
 
 @every
+@pytest.mark.slow
 def test_batch_8_is_4_accumulated_twice(checkpoint, dataset, tmp_path, options, name):
     results = []
     for size, accumulated in ((8, 1), (4, 2)):
@@ -197,6 +199,7 @@ def test_summaries_name_the_method(checkpoint, dataset, tmp_path, options):
 
 
 @every
+@pytest.mark.slow
 def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(checkpoint, dataset, tmp_path, options, name):
     def model_init():
         return load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

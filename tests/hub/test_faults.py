@@ -144,6 +144,7 @@ def test_slow_server(hub, run):
 
 @pytest.mark.parametrize("request_", [CREATE, INFO, UPLOAD, COMMIT])
 @pytest.mark.usefixtures("waits")
+@pytest.mark.slow
 def test_server_that_does_not_answer(hub, run, request_):
     before = hashes(run)
     silence = threading.Event()

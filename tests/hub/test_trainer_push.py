@@ -87,6 +87,7 @@ def test_every_strategy(hub, make_trainer, tmp_path, monkeypatch, strategy):
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+@pytest.mark.slow
 def test_pushed_checkpoints_of_an_absolute_output_dir(hub, make_trainer, tmp_path, strategy):
     options = {"push_to_hub": True, "hub_strategy": strategy, "hub_always_push": True}
     trainer = make_trainer(**options)

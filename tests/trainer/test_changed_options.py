@@ -99,6 +99,7 @@ def test_anchors_cannot_change_but_their_folder_may_move(pretrained, dataset, be
         make(pretrained, dataset, tmp_path / "run").train(resume_from_checkpoint=str(checkpoint))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_before_does_not_say_what_was_asked_for(pretrained, dataset, begun, tmp_path):
     checkpoint = shutil.copytree(begun(), tmp_path / "earlier")
     (checkpoint / OPTIONS).unlink()

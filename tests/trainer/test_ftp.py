@@ -58,6 +58,7 @@ def assert_anchored_at(trainer, checkpoint):
         assert torch.equal(anchor, pretrained[name.removeprefix("bert.")]), name
 
 
+@pytest.mark.slow
 def test_three_ways_to_train_give_the_same_weights(checkpoint, dataset, tmp_path):
     ours = train(checkpoint, dataset, tmp_path, ftp_exclude_new=False, optim="adamw_torch")
 

@@ -114,6 +114,7 @@ def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, wh
 
 
 @BOTH
+@pytest.mark.slow
 def test_a_run_that_was_moved_and_resumed_finds_its_good_checkpoint(kind, tmp_path):
     first, _ = guarded(kind, tmp_path / "run", callbacks=[KillAt(17)])
     with pytest.raises(KilledError):
@@ -306,6 +307,7 @@ def test_epochs(tmp_path):
     assert_same(load_file(tmp_path / "checkpoint-48" / "model.safetensors"), weights(trainer))
 
 
+@pytest.mark.slow
 def test_a_second_training_keeps_the_pretrained_figures(tmp_path):
     trainer, guard = guarded(FTPTrainer, tmp_path, max_steps=8)
     trainer.train()
@@ -383,6 +385,7 @@ def test_resuming_a_run_that_had_no_guard(tmp_path):
     assert guard.restored_step > 4
 
 
+@pytest.mark.slow
 def test_stricter_rules_on_resuming_judge_the_earlier_checkpoint_anew(tmp_path):
     first, _ = guarded(FTPTrainer, tmp_path, rules=["id/test >= 0.0"], max_steps=8)
     first.train()

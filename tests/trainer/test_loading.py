@@ -40,6 +40,7 @@ def assert_same(model, other):
         assert torch.equal(tensor, expected[name]), name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_the_whole_one_does(pretrained, tmp_path):
     whole = trainer_of(pretrained, tmp_path)
     whole.train()

@@ -45,6 +45,7 @@ def test_a_dry_run_finds_what_cannot_be_trained(images, tmp_path, capsys):
         assert any(f"{file}: methods: {method}" in line for line in faults)
 
 
+@pytest.mark.slow
 def test_the_verdict_goes_where_it_can_be_kept(file, tmp_path, capsys):
     assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
