@@ -16,8 +16,7 @@ from rich.table import Table
 from transformers import HfArgumentParser
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, RunSummary
-from ftp_hf.tasks import DataOptions, ImageTask, TaskData, TextTask
-from ftp_hf.tasks.classifier import compute_scores
+from ftp_hf.tasks import DataOptions, Task, TaskData
 from ftp_hf.trainer.plain import PlainTrainer
 
 Script = TypeVar("Script", bound="ScriptArguments")
@@ -94,9 +93,7 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     return script, training
 
 
-def finetune(
-    script: ScriptArguments, training: FTPTrainingArguments, task: TextTask | ImageTask, data: TaskData
-) -> RunSummary:
+def finetune(script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData) -> RunSummary:
     """
     Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor, `results.json` and the model
     card in `output_dir`, print the table, and leave the other processes.
@@ -111,9 +108,7 @@ def finetune(
     return results
 
 
-def _finetune(
-    script: ScriptArguments, training: FTPTrainingArguments, task: TextTask | ImageTask, data: TaskData
-) -> RunSummary:
+def _finetune(script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData) -> RunSummary:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ftp_hf").setLevel(logging.INFO)
     trainer_class = FTPTrainer if script.method == "ftp" else PlainTrainer
@@ -124,7 +119,7 @@ def _finetune(
         eval_dataset=task.prepare(data.validation) if data.validation else None,
         data_collator=task.collator,
         processing_class=task.processor,
-        compute_metrics=compute_scores,
+        compute_metrics=task.compute_metrics,
     )
     trainer.note_settings(**_settings(script))
     for known in data.facts.values():

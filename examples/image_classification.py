@@ -24,7 +24,8 @@ def main() -> None:
     training.remove_unused_columns = False  # images become pixels when a row is read
     data = TaskData.load(script)
     set_seed(training.seed)
-    finetune(script, training, ImageTask(script.model, data.labels, script, script.label_column), data)
+    task = ImageTask(script.model, script, labels=data.labels, label_column=script.label_column)
+    finetune(script, training, task, data)
 
 
 if __name__ == "__main__":

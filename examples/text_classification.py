@@ -23,7 +23,8 @@ def main() -> None:
     script, training = parse_arguments(TextArguments)
     data = TaskData.load(script)
     set_seed(training.seed)
-    finetune(script, training, TextTask(script.model, data.labels, script, script.label_column), data)
+    task = TextTask(script.model, script, labels=data.labels, label_column=script.label_column)
+    finetune(script, training, task, data)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Figures as people read them: shares in percent with one decimal, differences with their sign, durations, sizes, tables."""
+"""Figures as people read them: what a metric means and how it is shown, differences with their sign, durations, sizes, tables."""
 
 import math
 import statistics
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 __all__ = [
     "MINUS",
     "SPACE",
+    "Metric",
     "change",
+    "declare_metrics",
     "duration",
     "is_share",
     "main_metric",
     "mean_and_sd",
+    "metric_named",
     "show",
     "signed",
     "size",
@@ -22,16 +26,90 @@ MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
 
 
+@dataclass(frozen=True)
+class Metric:
+    """
+    What there is to know of a metric beside its values.
+
+    Args:
+        name (`str`): as `compute_metrics` calls it, such as `"wer"`.
+        less_is_better (`bool`, *optional*, defaults to `False`): as of an error or a loss.
+        is_share (`bool`, *optional*, defaults to `False`): a share of something, of which 1 is the whole: shown in percent.
+        least, most (`float`, *optional*): the values that are possible. Of a share 0 and 1, unless they are given.
+    """
+
+    name: str
+    less_is_better: bool = False
+    is_share: bool = False
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is: with it, larger is better."""
+        return -1 if self.less_is_better else 1
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """The least and the largest value that there can be."""
+        ends = (0.0, 1.0) if self.is_share else (-math.inf, math.inf)
+        return ends[0] if self.least is None else self.least, ends[1] if self.most is None else self.most
+
+
+_KNOWN = {
+    metric.name: metric
+    for metric in (
+        *(Metric(name, less_is_better=True, is_share=True, most=math.inf) for name in ("wer", "cer")),
+        *(
+            Metric(name, less_is_better=True, least=0.0)
+            for name in ("loss", "kl", "hidden_change", "mse", "mae", "rmse")
+        ),
+        Metric("perplexity", less_is_better=True, least=1.0),
+        *(Metric(name, is_share=True) for name in ("exact_match", "mean_iou")),
+        *(Metric(name, least=-1.0, most=1.0) for name in ("spearman", "pearson", "matthews_correlation")),
+    )
+}
+_SHARES = ("accuracy", "f1", "precision", "recall")
+_BESIDE = ("loss", "kl", "hidden_change")
+"""What is measured beside something more telling."""
+_declared: dict[str, Metric] = {}
+
+
+def declare_metrics(metrics: Iterable[Metric]) -> None:
+    """
+    Make metrics known, for as long as the process lasts: those of a task that is not the package's, or of its results.
+
+    Args:
+        metrics (iterable of [`Metric`]): known ones are passed over.
+
+    Raises:
+        ValueError: one of that name means something else.
+    """
+    for metric in metrics:
+        if (known := metric_named(metric.name)) != metric and (
+            metric.name in _declared or known != Metric(metric.name)
+        ):
+            raise ValueError(f"the metric {metric.name!r} is declared as {metric}, but is known as {known}: rename it")
+        _declared[metric.name] = metric
+
+
+def metric_named(name: str) -> Metric:
+    """What is known of a metric; where nothing is, that more of it is better."""
+    if name in _declared:
+        return _declared[name]
+    return _KNOWN.get(name) or Metric(name, is_share=any(word in name for word in _SHARES))
+
+
 def main_metric(names: Iterable[str]) -> str | None:
     """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
     metrics = list(names)
-    telling = [name for name in metrics if name != "loss"]
+    telling = [name for name in metrics if name not in _BESIDE]
     return "accuracy" if "accuracy" in telling else next(iter([*telling, *metrics]), None)
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is in [0, 1] and shown in percent."""
-    return any(word in metric for word in ("accuracy", "f1", "precision", "recall"))
+    """Whether a metric is shown in percent."""
+    return metric_named(metric).is_share
 
 
 def show(value: float, metric: str) -> str:

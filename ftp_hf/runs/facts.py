@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "KINDS",
+    "PRETRAINED",
     "BaseModel",
     "DataFacts",
     "EarlierOptions",
@@ -18,8 +19,11 @@ __all__ = [
     "RuleResult",
 ]
 
-KINDS = ("train", "validation", "id", "ood", "corrupted")
-"""Of data, in the order of tables."""
+KINDS = ("train", "validation", "id", "ood", "retained", "corrupted")
+"""Of data, in the order of tables. `"retained"` data are of what the pre-trained model could do before."""
+
+PRETRAINED = "pre-trained"
+"""What the model that training starts from is called beside the methods."""
 
 
 @dataclass

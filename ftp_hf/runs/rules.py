@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ftp_hf.common.figures import is_share, main_metric
+from ftp_hf.common.figures import is_share, main_metric, metric_named
 
 from .facts import Evaluation, RuleResult
 from .summary import RunSummary
@@ -29,11 +29,20 @@ __all__ = [
 Figures = Mapping[str, Mapping[str, float | None]]
 """Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
 
-SET = re.compile(r"(id|ood|validation)(/[^:<>=]*[^:<>=\s])?")
+SET = re.compile(r"(id|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
 """How sets are called."""
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-_OVER_OOD_SETS = ("ood_mean", "ood_worst", "forgetting")
+_OVER = {
+    "ood_mean": "ood",
+    "ood_worst": "ood",
+    "forgetting": "ood",
+    "retained_mean": "retained",
+    "retained_worst": "retained",
+}
+"""The quantities over all sets of a kind."""
+_DISTANCES = ("kl", "hidden_change")
+_DISTANCE = re.compile(rf"(?P<distance>{'|'.join(_DISTANCES)})/(?P<sets>(?:id|ood|retained)(?:/.+)?)")
 _MINUS = "\N{MINUS SIGN}"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RULE = re.compile(
@@ -42,10 +51,11 @@ _RULE = re.compile(
 )
 _GRAMMAR = (
     "write QUANTITY OPERATOR NUMBER, such as 'ood/sketch >= 0.60' or 'ood_mean >= pretrained - 0.02', where QUANTITY is "
-    f"id/NAME, ood/NAME, validation, {', '.join(_OVER_OOD_SETS)}, with :METRIC after it if need be, and OPERATOR one of "
-    f"{' '.join(_OPERATORS)}"
+    f"id/NAME, ood/NAME, retained/NAME, validation, {', '.join(_OVER)}, with :METRIC after it if need be, or kl/ and one of "
+    f"these kinds or sets; and OPERATOR one of {' '.join(_OPERATORS)}"
 )
 _KEYS = ("rules", "metric")
+_CALLED = {"ood": "OOD", "id": "ID"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Rule:
 
     Args:
         text (`str`): as it was written.
-        quantity (`str`): a set (`"ood/sketch"`), `"ood_mean"`, `"ood_worst"` or `"forgetting"`.
+        quantity (`str`): a set (`"ood/sketch"`), or one of the others that [`parse_rules`] lists.
         metric (`str`, *optional*): by default accuracy where it was measured, as [`RunSummary`] has it.
         operator (`str`): `">="`, `"<="`, `">"` or `"<"`.
         number (`float`): the threshold, or what is added to the pre-trained model's figure.
@@ -85,10 +95,12 @@ class Rule:
             ValueError: none of them is of that name or kind.
         """
         names = list(among)
-        ood = [name for name in names if name.split("/")[0] == "ood"]
-        found = ood if self.quantity in _OVER_OOD_SETS else [name for name in names if name == self.quantity]
+        of_distance = _DISTANCE.fullmatch(self.quantity)
+        wanted = of_distance["sets"] if of_distance else _OVER.get(self.quantity, self.quantity)
+        is_kind = of_distance is not None or self.quantity in _OVER
+        found = [name for name in names if name == wanted or (is_kind and name.split("/")[0] == wanted)]
         if not found:
-            missing = "no OOD set" if self.quantity in _OVER_OOD_SETS else f"no set {self.quantity}"
+            missing = f"no set {wanted}" if "/" in wanted or not is_kind else f"no {_CALLED.get(wanted, wanted)} set"
             raise ValueError(f"there is {missing}, only {', '.join(names) or 'none at all'}")
         return found
 
@@ -99,10 +111,12 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
 
     | quantity | what it is |
     | --- | --- |
-    | `id/NAME`, `ood/NAME`, `validation` | the figure on a set, as [`Evaluation`] calls it |
-    | `ood_mean` | the unweighted mean over all OOD sets |
-    | `ood_worst` | of the OOD sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
-    | `forgetting` | the pre-trained model's `ood_mean` less that of this one, as on model cards |
+    | `id/NAME`, `ood/NAME`, `retained/NAME`, `validation` | the figure on a set, as [`Evaluation`] calls it |
+    | `ood_mean`, `retained_mean` | the unweighted mean over all sets of the kind |
+    | `ood_worst`, `retained_worst` | of these sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
+    | `forgetting` | by how much the `ood_mean` is worse than the pre-trained model's, as on model cards |
+    | `kl/KIND`, `kl/KIND/NAME` | KL(pre-trained ‖ model) of the answers, the mean over the sets of a kind (`id`, `ood`, `retained`) or on one |
+    | `hidden_change/…` | likewise the relative change of the last hidden states, which is measured where the head is new |
 
     On the right is a number, or `pretrained`, `pretrained - 0.02`, `pretrained + 0.02`, with the same quantity of the
     pre-trained model.
@@ -211,43 +225,55 @@ def _parse(text: str) -> Rule:
     match = _RULE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"the rule {text!r} is not understood: {_GRAMMAR}")
-    if not SET.fullmatch(match["quantity"]) and match["quantity"] not in _OVER_OOD_SETS:
+    if not SET.fullmatch(match["quantity"]) and not _is_over_sets(match["quantity"]):
         raise ValueError(f"the rule {text!r} is about {match['quantity']!r}, which is no quantity: {_GRAMMAR}")
     if match["pretrained"] and match["quantity"] == "forgetting":
         raise ValueError(
             f"the rule {text!r} compares twice: forgetting is measured against the pre-trained model already, so write "
             "a number on the right"
         )
+    of_distance = _DISTANCE.fullmatch(match["quantity"])
+    if of_distance and (match["metric"] or match["pretrained"]):
+        raise ValueError(
+            f"the rule {text!r} compares twice: {of_distance['distance']} is a distance to the pre-trained model already, so "
+            "write a number on the right, and no metric"
+        )
     number = (match["number"] or match["change"] or "0").replace(_MINUS, "-")
     return Rule(
         text=" ".join(text.split()),
         quantity=match["quantity"],
-        metric=match["metric"],
+        metric=of_distance["distance"] if of_distance else match["metric"],
         operator=match["operator"],
         number=float("".join(number.split())),
         relative=match["pretrained"] is not None,
     )
 
 
+def _is_over_sets(quantity: str) -> bool:
+    return quantity in _OVER or _DISTANCE.fullmatch(quantity) is not None
+
+
 def _measure(rule: Rule, figures: Figures, pretrained: Figures) -> tuple[float, float]:
     """The quantity and the threshold; where a figure is not a number, neither are they."""
-    metric = rule.metric or main_metric(name for metrics in figures.values() for name in metrics)
+    sets = rule.sets(figures)
+    metric = rule.metric or main_metric(name for data in sets for name in figures[data])
     if metric is None:
         raise ValueError("nothing was measured")
     if is_share(metric) and abs(rule.number) > 1:
         raise ValueError(f"{metric} is a share in [0, 1], not in percent: write {rule.number / 100:g}")
-    sets = rule.sets(figures)
     value = _over(rule, [_figure(figures, name, metric, "the model") for name in sets])
     if not rule.needs_pretrained:
         return value, rule.number
     start = _over(rule, [_figure(pretrained, name, metric, "the pre-trained model") for name in sets])
-    return (start - value, rule.number) if rule.quantity == "forgetting" else (value, start + rule.number)
+    if rule.quantity == "forgetting":
+        return metric_named(metric).sign * (start - value), rule.number
+    return value, start + rule.number
 
 
 def _over(rule: Rule, values: Sequence[float]) -> float:
     if not all(map(math.isfinite, values)):
         return math.nan
-    if rule.quantity == "ood_worst":
+    if rule.quantity.endswith("_worst"):
         return min(values) if rule.operator in (">=", ">") else max(values)
     return statistics.fmean(values)
 

@@ -14,7 +14,17 @@ from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
 
-from .facts import BaseModel, DataFacts, Evaluation, GuardCheck, Hardware, LogRow, OtherModel, ProjectionFacts
+from .facts import (
+    PRETRAINED,
+    BaseModel,
+    DataFacts,
+    Evaluation,
+    GuardCheck,
+    Hardware,
+    LogRow,
+    OtherModel,
+    ProjectionFacts,
+)
 
 __all__ = ["RunSummary", "mean_by_seed"]
 
@@ -102,7 +112,7 @@ class RunSummary:
     @property
     def pretrained(self) -> OtherModel | None:
         """The model that training started from, if it was evaluated on the same data."""
-        return next((other for other in self.comparisons if other.name == "pre-trained"), None)
+        return next((other for other in self.comparisons if other.name == PRETRAINED), None)
 
     def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
         """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""

@@ -1,18 +1,25 @@
 """
-Classification tasks on text and images: their data by name, in one label space, and how a model reads it. Nothing of
-methods or Trainers; a task is a class in `TASKS`.
+What models are trained to do, a task a file: its data by name, how a model reads them, what is measured. Nothing of methods
+or of how they are trained.
+
+A task is a subclass of [`Task`]; those of the package are found by the names that the Hub's pipelines have for them, any
+other by its module and name.
 """
 
-from collections.abc import Mapping
-
 from .data import DataOptions, TaskData
+from .find import TASKS, task_class
 from .image import ImageOptions, ImageTask
+from .task import Task
 from .text import TextOptions, TextTask
 
-__all__ = ["TASKS", "DataOptions", "ImageOptions", "ImageTask", "TaskData", "TextOptions", "TextTask"]
-
-TASKS: Mapping[str, type[TextTask] | type[ImageTask]] = {
-    "text-classification": TextTask,
-    "image-classification": ImageTask,
-}
-"""By what the Hub's pipelines call them."""
+__all__ = [
+    "TASKS",
+    "DataOptions",
+    "ImageOptions",
+    "ImageTask",
+    "Task",
+    "TaskData",
+    "TextOptions",
+    "TextTask",
+    "task_class",
+]

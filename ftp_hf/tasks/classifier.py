@@ -8,12 +8,26 @@ import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction
 
+from ftp_hf.common.figures import metric_named
 from ftp_hf.common.privacy import is_local_path
 
-__all__ = ["check_model_folder", "classifier_options", "compute_scores"]
+from .task import Options, Task
+
+__all__ = ["ClassificationTask", "check_model_folder", "classifier_options", "compute_scores"]
 
 _SLASHES = 1
 """At most, in a name on the Hub."""
+
+
+class ClassificationTask(Task[Options]):
+    """One of several classes for each row."""
+
+    metrics = (metric_named("accuracy"), metric_named("balanced_accuracy"))
+    has_labels = True
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """As [`compute_scores`]."""
+        return compute_scores(prediction)
 
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The data of a classification task: training, validation, ID test and OOD sets, all in one label space."""
+"""The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
-from .specs import DatasetSpec, check_labels, label_names
+from .specs import DatasetSpec, check_labels, check_rows, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming"]
 
@@ -28,6 +28,8 @@ class DataOptions:
         validation_fraction (`float`, *optional*): instead of `validation`, hold out this share of the training data,
             stratified by label and the same for every seed.
         ood (`list[str]`, *optional*, defaults to `[]`): OOD test data, each evaluated on its own.
+        retained (`list[str]`, *optional*, defaults to `[]`): data of what the pre-trained model can do already, and should
+            not forget, each evaluated on its own.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
         label_aliases (`list[str]`, *optional*, defaults to `[]`): `OTHER=LABEL` for each label that a data set calls
             otherwise than the training data does.
@@ -52,6 +54,12 @@ class DataOptions:
         },
     )
     ood: list[str] = field(default_factory=list, metadata={"help": "OOD test data, each evaluated on its own."})
+    retained: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Data of what the pre-trained model can do already, and should not forget, each evaluated on its own."
+        },
+    )
     label_column: str = field(default="label", metadata={"help": "The column of class indices."})
     label_aliases: list[str] = field(
         default_factory=list,
@@ -72,8 +80,8 @@ class TaskData:
     Args:
         train, test (`Dataset`): as in [`DataOptions`].
         validation (`Dataset`, *optional*): likewise.
-        ood (`dict[str, Dataset]`): by name.
-        labels (list of `str`): the names of the classes, by index.
+        ood, retained (`dict[str, Dataset]`): by name.
+        labels (list of `str`): the names of the classes, by index; empty for a task without labels.
         facts (`dict[tuple[str, str], DataFacts]`): by kind and name.
     """
 
@@ -81,63 +89,60 @@ class TaskData:
     validation: Dataset | None
     test: Dataset
     ood: dict[str, Dataset]
+    retained: dict[str, Dataset]
     labels: list[str]
     facts: dict[tuple[str, str], DataFacts]
 
     @classmethod
-    def load(cls, options: DataOptions) -> "TaskData":
+    def load(cls, options: DataOptions, *, has_labels: bool = True) -> "TaskData":
         """
         Load the data sets, from local files or from the Hub.
 
         Args:
             options ([`DataOptions`]): which.
+            has_labels (`bool`, *optional*, defaults to `True`): whether each row has a class index in `label_column`, as
+                [`Task`] says. Without, parts of the training data are drawn as they come.
 
         Raises:
-            ValueError: a data set is empty, lacks a column, or is not labelled as the training data is; two OOD sets
+            ValueError: a data set is empty, lacks a column, or is not labelled as the training data is; two sets of a kind
                 have one name; options contradict each other.
         """
-        for name in ("validation_fraction", "train_fraction"):
-            share = getattr(options, name)
-            if share is not None and not 0 < share < 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {share}")
-        if options.validation is not None and options.validation_fraction is not None:
-            raise ValueError("give either validation or validation_fraction, not both")
-        if options.train_fraction is not None and options.max_train_samples is not None:
-            raise ValueError("give either train_fraction or max_train_samples, not both")
+        _check(options)
         aliases = _aliases(options.label_aliases)
         train = _load("train", options.train)
-        with naming("train"):
-            labels = label_names(train, options.label_column)
-            check_labels("train", train, options.label_column, labels, aliases)
+        labels: list[str] = []
+        column = options.label_column if has_labels else None
+        if column is not None:
+            with naming("train"):
+                labels = label_names(train, column)
+                check_labels("train", train, column, labels, aliases)
         validation = _load("validation", options.validation) if options.validation else None
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
-                train, validation = _split(train, options.validation_fraction, options.label_column, labels)
+                train, validation = _split(train, options.validation_fraction, column, labels)
         if options.train_fraction is not None:
             with naming("train_fraction"):
-                train = _split(train, 1 - options.train_fraction, options.label_column, labels)[0]
+                train = _split(train, 1 - options.train_fraction, column, labels)[0]
         if options.max_train_samples is not None:
             train = train.select(range(min(options.max_train_samples, len(train))))
         test = _load("test", options.test)
-        specs = [DatasetSpec.parse(spec) for spec in options.ood]
-        if repeated := {spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1}:
-            raise ValueError(f"ood has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
-        ood = {spec.name: _load("ood", text) for spec, text in zip(specs, options.ood, strict=True)}
         held_out = options.validation_fraction is not None
-        facts = [
-            _facts(train, "train", "train", options.train),
-            *(
-                [_facts(validation, "validation", "validation", options.validation or options.train, held_out)]
-                if validation
-                else []
-            ),
-            _facts(test, "test", "id", options.test),
-            *(_facts(ood[spec.name], spec.name, "ood", text) for spec, text in zip(specs, options.ood, strict=True)),
-        ]
-        loaded = cls(train, validation, test, ood, labels, {(fact.kind, fact.name): fact for fact in facts})
+        facts = [_facts(train, "train", "train", options.train)]
+        if validation:
+            facts.append(_facts(validation, "validation", "validation", options.validation or options.train, held_out))
+        facts.append(_facts(test, "test", "id", options.test))
+        named: dict[str, dict[str, Dataset]] = {"ood": {}, "retained": {}}
+        for kind, sets in named.items():
+            for name, text in _by_name(kind, getattr(options, kind)).items():
+                sets[name] = _load(kind, text)
+                facts.append(_facts(sets[name], name, kind, text))
+        by_place = {(fact.kind, fact.name): fact for fact in facts}
+        loaded = cls(train, validation, test, named["ood"], named["retained"], labels, by_place)
         for key, name, dataset in loaded.named():
             with naming(key):
-                check_labels(name, dataset, options.label_column, labels, aliases)
+                check_rows(name, dataset)
+                if column is not None:
+                    check_labels(name, dataset, column, labels, aliases)
         return loaded
 
     def named(self) -> list[tuple[str, str, Dataset]]:
@@ -146,19 +151,29 @@ class TaskData:
         return [
             *((key, key, dataset) for key, dataset in single.items() if dataset is not None),
             *(("ood", name, dataset) for name, dataset in self.ood.items()),
+            *(("retained", name, dataset) for name, dataset in self.retained.items()),
         ]
 
     def evaluations(self) -> list[tuple[DataFacts, Dataset]]:
-        """What a model is evaluated on, in this order: validation (where there is one), ID test and OOD sets."""
+        """What a model is evaluated on, in this order: validation (where there is one), ID test, OOD and retained sets."""
         named = {("validation", "validation"): self.validation, ("id", "test"): self.test}
-        named |= {("ood", name): dataset for name, dataset in self.ood.items()}
+        for kind, sets in (("ood", self.ood), ("retained", self.retained)):
+            named |= {(kind, name): dataset for name, dataset in sets.items()}
         return [(self.facts[key], dataset) for key, dataset in named.items() if dataset is not None]
 
     def map(self, transform: Callable[[Dataset], Dataset]) -> "TaskData":
         """The same data sets, each transformed (the training data too)."""
         validation = None if self.validation is None else transform(self.validation)
         ood = {name: transform(dataset) for name, dataset in self.ood.items()}
-        return replace(self, train=transform(self.train), validation=validation, test=transform(self.test), ood=ood)
+        retained = {name: transform(dataset) for name, dataset in self.retained.items()}
+        return replace(
+            self,
+            train=transform(self.train),
+            validation=validation,
+            test=transform(self.test),
+            ood=ood,
+            retained=retained,
+        )
 
 
 @contextmanager
@@ -169,6 +184,24 @@ def naming(key: str) -> Iterator[None]:
     except (FileNotFoundError, ValueError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"{key}: {error}") from error
+
+
+def _check(options: DataOptions) -> None:
+    for name in ("validation_fraction", "train_fraction"):
+        share = getattr(options, name)
+        if share is not None and not 0 < share < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {share}")
+    if options.validation is not None and options.validation_fraction is not None:
+        raise ValueError("give either validation or validation_fraction, not both")
+    if options.train_fraction is not None and options.max_train_samples is not None:
+        raise ValueError("give either train_fraction or max_train_samples, not both")
+
+
+def _by_name(kind: str, texts: list[str]) -> dict[str, str]:
+    names = [DatasetSpec.parse(text).name for text in texts]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{kind} has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
+    return dict(zip(names, texts, strict=True))
 
 
 def _load(key: str, text: str) -> Dataset:
@@ -182,8 +215,8 @@ def _aliases(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _split(rows: Dataset, share: float, column: str, labels: list[str]) -> tuple[Dataset, Dataset]:
-    if not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
+def _split(rows: Dataset, share: float, column: str | None, labels: list[str]) -> tuple[Dataset, Dataset]:
+    if column is not None and not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
         rows = rows.cast_column(column, ClassLabel(names=labels))
     parts = rows.train_test_split(share, seed=0, stratify_by_column=column)
     return parts["train"], parts["test"]

@@ -1,7 +1,7 @@
 """Image classification: a pre-trained vision model with a head for the labels, and pixels for it."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import (
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS
 
-from .classifier import check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder, classifier_options
 
 __all__ = ["ImageOptions", "ImageTask"]
 
@@ -43,40 +43,36 @@ class ImageOptions:
     )
 
 
-class ImageTask:
+class ImageTask(ClassificationTask[ImageOptions]):
     """
+    Classes of images.
+
     Args:
-        name (`str`): Hub name or local folder of the pre-trained model.
-        labels (sequence of `str`): the names of the classes, by index.
+        model (`str`): Hub name or local folder of the pre-trained model.
         options ([`ImageOptions`], *optional*): how images are read.
+        labels (sequence of `str`): the names of the classes, by index.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
     Raises:
-        FileNotFoundError: `name` is a path without a model.
-
-    Attributes:
-        options_class (`type`): [`ImageOptions`].
-        corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
-        remove_unused_columns (`bool`): for `TrainingArguments`.
-        processor, collator: for a Trainer, and to be saved with the model.
+        FileNotFoundError: `model` is a path without a model.
     """
 
+    name = "image-classification"
     options_class = ImageOptions
     corruptions = IMAGE_CORRUPTIONS
-    # Pixels are made of a column that no model takes, when a row is read.
-    remove_unused_columns = False
     collator = staticmethod(default_data_collator)
 
-    def __init__(
-        self, name: str, labels: Sequence[str], options: ImageOptions | None = None, label_column: str = "label"
-    ) -> None:
-        check_model_folder(name)
-        self.name, self.labels, self.label_column = name, labels, label_column
-        self.options = options or ImageOptions()
+    def __init__(self, model: str, options: ImageOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
         # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.
         side = self.options.image_size
         size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}
-        self.processor = AutoImageProcessor.from_pretrained(name, **size)  # type: ignore[no-untyped-call]
+        self.processor = AutoImageProcessor.from_pretrained(model, **size)  # type: ignore[no-untyped-call]
+
+    def arguments(self) -> dict[str, Any]:
+        """Pixels are made of a column that no model takes, when a row is read."""
+        return {"remove_unused_columns": False}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
@@ -84,7 +80,7 @@ class ImageTask:
         if dropout is not None:
             options["classifier_dropout_prob"] = dropout
         model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-            self.name, **classifier_options(self.labels), **options
+            self.model, **classifier_options(self.labels), **options
         )
         return model
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
-__all__ = ["DatasetSpec", "check_labels", "label_names"]
+__all__ = ["DatasetSpec", "check_labels", "check_rows", "label_names"]
 
 _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
@@ -118,6 +118,12 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
     return [str(label) for label in sorted(set(dataset[column]))]
 
 
+def check_rows(name: str, dataset: Dataset) -> None:
+    """Raise `ValueError` for a data set without rows."""
+    if len(dataset) == 0:
+        raise ValueError(f"data set {name!r} is empty")
+
+
 def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> None:
     """
     Raise if a data set is not labelled as the training data is: a wrong accuracy would follow.
@@ -132,8 +138,7 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
     Raises:
         ValueError: the data set is empty, lacks the column, or has other labels.
     """
-    if len(dataset) == 0:
-        raise ValueError(f"data set {name!r} is empty")
+    check_rows(name, dataset)
     _check_column(f"data set {name!r}", dataset, column)
     feature = dataset.features[column]
     if isinstance(feature, ClassLabel) and [aliases.get(label, label) for label in feature.names] != list(labels):

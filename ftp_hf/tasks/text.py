@@ -1,6 +1,6 @@
 """Text classification: a pre-trained encoder with a head for the labels, and tokens for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .classifier import check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder, classifier_options
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -30,41 +30,34 @@ class TextOptions:
     max_length: int = field(default=128, metadata={"help": "Longer texts are cut, in tokens."})
 
 
-class TextTask:
+class TextTask(ClassificationTask[TextOptions]):
     """
+    Classes of texts.
+
     Args:
-        name (`str`): Hub name or local folder of the pre-trained model.
-        labels (sequence of `str`): the names of the classes, by index.
+        model (`str`): Hub name or local folder of the pre-trained model.
         options ([`TextOptions`], *optional*): how texts are read.
+        labels (sequence of `str`): the names of the classes, by index.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
     Raises:
-        FileNotFoundError: `name` is a path without a model.
-
-    Attributes:
-        options_class (`type`): [`TextOptions`].
-        corruptions (`tuple[str, ...]`): the kinds that its data can be corrupted by.
-        remove_unused_columns (`bool`): for `TrainingArguments`.
-        processor, collator: for a Trainer, and to be saved with the model.
+        FileNotFoundError: `model` is a path without a model.
     """
 
+    name = "text-classification"
     options_class = TextOptions
     corruptions = TEXT_CORRUPTIONS
-    remove_unused_columns = True
 
-    def __init__(
-        self, name: str, labels: Sequence[str], options: TextOptions | None = None, label_column: str = "label"
-    ) -> None:
-        check_model_folder(name)
-        self.name, self.labels, self.label_column = name, labels, label_column
-        self.options = options or TextOptions()
-        self.processor = AutoTokenizer.from_pretrained(name)
+    def __init__(self, model: str, options: TextOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        self.processor = AutoTokenizer.from_pretrained(model)
         self.collator = DataCollatorWithPadding(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            self.name, **classifier_options(self.labels), **options
+            self.model, **classifier_options(self.labels), **options
         )
         return model
 

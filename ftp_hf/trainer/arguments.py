@@ -1,13 +1,13 @@
 """Command-line flags and YAML keys of [`FTPTrainer`]."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 from transformers import TrainingArguments
 
 from ftp_hf.optim.options import DEFAULTS
 
-__all__ = ["FTPArguments", "FTPTrainingArguments"]
+__all__ = ["FTPArguments", "FTPTrainingArguments", "with_ftp_options"]
 
 
 @dataclass
@@ -115,3 +115,30 @@ class FTPTrainingArguments(FTPArguments, TrainingArguments):
     Args:
         *args, **kwargs: the fields of `TrainingArguments` and those of [`FTPArguments`].
     """
+
+
+def with_ftp_options(kind: type[TrainingArguments]) -> type[TrainingArguments]:
+    """
+    The arguments of another Trainer with the options of the projection.
+
+    Args:
+        kind (`type`): such as `Seq2SeqTrainingArguments`.
+
+    Returns:
+        `type`: a dataclass; what it makes can be pickled, as `training_args.bin` is.
+    """
+    if kind is TrainingArguments:
+        return FTPTrainingArguments
+
+    def reduce(self: TrainingArguments, _: int) -> tuple[Any, ...]:
+        return _restored, (kind, vars(self))
+
+    return make_dataclass(f"FTP{kind.__name__}", [], bases=(FTPArguments, kind), namespace={"__reduce_ex__": reduce})
+
+
+def _restored(kind: type[TrainingArguments], state: dict[str, Any]) -> TrainingArguments:
+    """Of a class that is in no module, which pickle could not find again."""
+    made = with_ftp_options(kind)
+    arguments = made.__new__(made)
+    vars(arguments).update(state)
+    return arguments

@@ -30,7 +30,7 @@ from .radius_log import check_finite, check_weights, summarize
 from .saving import CompleteSavingMixin
 from .strategy import check_agreement, check_loaded, check_strategy
 
-__all__ = ["FTPTrainer", "FTPTrainerMixin"]
+__all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -295,3 +295,13 @@ class FTPTrainer(FTPTrainerMixin, Trainer):
         trainer = FTPTrainer(model=model, args=FTPTrainingArguments("runs/ftp", ftp_kappa=0.5), train_dataset=dataset)
         ```
     """
+
+
+def ftp_trainer(base: type[Trainer]) -> type[Trainer]:
+    """
+    [`FTPTrainerMixin`] on any Trainer.
+
+    Args:
+        base (`type`): such as `Seq2SeqTrainer`.
+    """
+    return FTPTrainer if base is Trainer else type(f"FTP{base.__name__}", (FTPTrainerMixin, base), {})

@@ -294,7 +294,9 @@ def _check_sets(data: Mapping[str, Any]) -> None:
         raise ValueError("data is empty: name at least one set, such as {'ood/sketch': sketches}")
     for name, dataset in data.items():
         if not SET.fullmatch(name):
-            raise ValueError(f"data: {name!r} must be 'id/NAME', 'ood/NAME' or 'validation', without : < > = in it")
+            raise ValueError(
+                f"data: {name!r} must be 'id/NAME', 'ood/NAME', 'retained/NAME' or 'validation', without : < > = in it"
+            )
         if hasattr(dataset, "__len__") and not len(dataset):
             raise ValueError(f"data: {name!r} is empty, so nothing can be measured on it")
 

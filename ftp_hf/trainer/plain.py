@@ -6,8 +6,22 @@ from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
 from .saving import CompleteSavingMixin
 
-__all__ = ["PlainTrainer"]
+__all__ = ["PlainTrainer", "PlainTrainerMixin", "plain_trainer"]
 
 
-class PlainTrainer(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, Trainer):
-    """`Trainer` with what `FTPTrainer` has beside the projection: whole checkpoints, and cards that tell what happened."""
+class PlainTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
+    """What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, and cards that tell what happened."""
+
+
+class PlainTrainer(PlainTrainerMixin, Trainer):
+    """`Trainer` with [`PlainTrainerMixin`]."""
+
+
+def plain_trainer(base: type[Trainer]) -> type[Trainer]:
+    """
+    [`PlainTrainerMixin`] on any Trainer.
+
+    Args:
+        base (`type`): such as `Seq2SeqTrainer`.
+    """
+    return PlainTrainer if base is Trainer else type(f"Plain{base.__name__}", (PlainTrainerMixin, base), {})

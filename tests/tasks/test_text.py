@@ -10,7 +10,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film
 @pytest.fixture
 def task(tmp_path):
     options = TextOptions(text_columns=["text", "sentence"], max_length=4)
-    return TextTask(str(save_bert(tmp_path / "bert", words=WORDS)), ["negative", "positive"], options)
+    return TextTask(str(save_bert(tmp_path / "bert", words=WORDS)), options, labels=["negative", "positive"])
 
 
 def test_texts_become_tokens_that_the_model_takes(task):

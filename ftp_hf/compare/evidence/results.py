@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftp_hf.common.figures import Metric, declare_metrics
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
+from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
@@ -71,7 +73,8 @@ class ComparedRun:
     setting: dict[str, float]
     seed: int
     summary: RunSummary
-    """Its evaluations are of this seed alone, with kinds `"validation"`, `"id"`, `"ood"` and `"corrupted"`."""
+    """Its evaluations are of this seed alone, with kinds `"validation"`, `"id"`, `"ood"`, `"retained"` and
+    `"corrupted"`."""
     trainable_parameters: int | None = None
     optimizer_bytes: int | None = None
     """Of the optimizer's state, at the end."""
@@ -109,13 +112,15 @@ class ComparisonResults:
 
     Args:
         name (`str`): of the config.
-        metric (`str`): that the methods are compared by, such as `"accuracy"`; larger is better.
+        metric (`str`): that the methods are compared by, such as `"accuracy"`.
         methods (list of [`MethodFacts`]): in the order of the config.
         seeds (list of `int`): that each method ran with, at its chosen setting.
         runs (list of [`ComparedRun`]): of all methods, settings and seeds.
         config (`dict`): as the comparison was asked for.
         command (`str`, *optional*): that made it.
         rules (list of `str`, *optional*): what models have to meet, as [`parse_rules`] reads them.
+        metrics (list of [`Metric`], *optional*): of the task.
+        pretrained (list of [`Evaluation`], *optional*): what the model came to before training, where it can do the task.
     """
 
     name: str
@@ -126,6 +131,8 @@ class ComparisonResults:
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     rules: list[str] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+    pretrained: list[Evaluation] = field(default_factory=list)
 
     def method(self, name: str) -> MethodFacts:
         """The facts of a method."""
@@ -156,9 +163,11 @@ class ComparisonResults:
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: name the output_dir of a comparison that has finished")
         try:
-            return build(cls, json.loads(file.read_text(encoding="utf-8")))
+            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
+            declare_metrics(results.metrics)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{file} is not a comparison: {error}. If another version of ftp_hf wrote it, start the comparison again: "
                 "finished runs are not repeated"
             ) from error
+        return results

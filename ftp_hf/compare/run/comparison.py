@@ -16,12 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from transformers.utils import logging
 
 from ftp_hf.checkpoints.lock import run_lock
-from ftp_hf.common.figures import show
+from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
+from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
 from .methods import METHODS, Trained
@@ -98,6 +99,8 @@ class _Comparison:
         self.runs: list[ComparedRun] = []
 
     def run(self) -> ComparisonResults:
+        self.progress.update(self.bar, description=PRETRAINED)
+        pretrained = self.runner.pretrained()
         ordered = sorted(self.config.methods, key=_bases)
         facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
@@ -111,6 +114,8 @@ class _Comparison:
             config=public_value(plain(self.config)),
             command=public_command(["ftp-hf", *sys.argv[1:]]),
             rules=self.config.rules,
+            metrics=list(self.config.task_class.metrics),
+            pretrained=pretrained,
         )
 
     def _compare_method(self, name: str) -> MethodFacts:
@@ -150,7 +155,8 @@ class _Comparison:
         return self._choose(tried)
 
     def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
-        return choose([(run.setting, self._validation_figure(run)) for run in tried])
+        figures = [(run.setting, self._validation_figure(run)) for run in tried]
+        return choose(figures, metric_named(self.config.metric))
 
     def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
         base = METHODS[name].base
@@ -186,6 +192,9 @@ class _Comparison:
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
         values = {label: run.value(kind, metric) for kind, label in labels.items()}
         figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
+        for result in run.summary.of_kind("retained"):
+            name = main_metric(result.metrics) or metric
+            figures.append(f"{result.data} {show(result.metrics[name][str(run.seed)], name)}")
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
 

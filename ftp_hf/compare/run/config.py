@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
+from ftp_hf.common.figures import declare_metrics
 from ftp_hf.corruptions import SEVERITIES
 from ftp_hf.runs.rules import parse_rules
-from ftp_hf.tasks import TASKS, DataOptions, ImageOptions, TextOptions
+from ftp_hf.tasks import DataOptions, Task, task_class
+from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS, Trained
@@ -74,14 +76,15 @@ class ComparisonConfig(DataOptions):
 
     Args:
         name (`str`): what the comparison is called; by default the name of the file.
-        task (`"text-classification"` or `"image-classification"`): what the model does.
+        task (`str`): what the model does: one of `ftp_hf.tasks.TASKS`, such as `"text-classification"`, or `MODULE:CLASS` of
+            a [`Task`] of your own.
         model (`str`): Hub name or local folder of the pre-trained model.
         methods (`dict[str, dict[str, list[float]]]`): method → setting → values to try, all combinations of them. In YAML
             also a list of names, and single values.
         learning_rate (`list[float]`): to try with each method that does not name its own.
         seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
-        reading ([`TextOptions`] or [`ImageOptions`]): how texts or images are read.
-        metric (`"accuracy"` or `"balanced_accuracy"`, *optional*, defaults to `"accuracy"`): to choose and to compare by.
+        reading: an instance of the task's `options_class`: how data are read.
+        metric (`str`, *optional*): one of the task's, to choose and to compare by. By default its first.
         max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
@@ -96,8 +99,8 @@ class ComparisonConfig(DataOptions):
     methods: dict[str, dict[str, list[float]]]
     learning_rate: list[float]
     seeds: list[int]
-    reading: TextOptions | ImageOptions
-    metric: str = "accuracy"
+    reading: Any
+    metric: str = ""
     max_eval_samples: int | None = None
     corruptions: CorruptionOptions | None = None
     rules: list[str] = field(default_factory=list)
@@ -105,13 +108,14 @@ class ComparisonConfig(DataOptions):
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, file: Path, model: str | None = None) -> "ComparisonConfig":
+    def load(cls, file: Path, model: str | None = None, task: type[Task[Any]] | None = None) -> "ComparisonConfig":
         """
         Read and check a config.
 
         Args:
             file (`Path`): the YAML file.
             model (`str`, *optional*): takes the place of its `model`.
+            task (`type`, *optional*): takes the place of its `task`; a class of a module, in which it is found again.
 
         Raises:
             FileNotFoundError: it does not exist, or is a folder.
@@ -129,17 +133,17 @@ class ComparisonConfig(DataOptions):
             raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
         if model is not None:
             content["model"] = model
+        if task is not None:
+            content["task"] = task_name(task)
         with prefixed(f"{file}: "):
             return cls._build(content, file.stem)
 
     @classmethod
     def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
         content = {key: value for key, value in content.items() if value is not None}
-        task = content.get("task")
-        if not isinstance(task, str) or task not in TASKS:
-            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-        reading = TASKS[task].options_class
-        own = {option.name: option for option in dataclasses.fields(cls) if option.name != "reading"}
+        task = task_class(content.get("task"))
+        reading = task.options_class
+        own = {option.name for option in dataclasses.fields(cls)} - {"reading"} - _of_labels(task)
         of_task = {option.name for option in dataclasses.fields(reading)}
         problems = Problems()
         with problems.gathered():
@@ -155,22 +159,29 @@ class ComparisonConfig(DataOptions):
         # What is wrong there has been said; the rest is looked at all the same.
         values = {"name": name, **{key: value for key, value in content.items() if key not in wrong}}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
-        problems += _read(values, TASKS[task].corruptions)
+        problems += _read(values, task.corruptions)
         for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
             if key not in wrong:
                 with problems.gathered():
                     check_positive(key, content.get(key))
-        if values.get("metric", "accuracy") not in ("accuracy", "balanced_accuracy"):
-            problems.append(f"metric must be one of accuracy, balanced_accuracy, got {values['metric']!r}")
+        names = [metric.name for metric in task.metrics]
+        if values.setdefault("metric", names[0]) not in names:
+            problems.append(f"metric must be one of {', '.join(names)}, got {values['metric']!r}")
         with problems.gathered():
             _check_apart(values)
         with problems.gathered():
-            _check_training(values.get("training", {}))
-        if values.get("rules") and "ood" not in wrong:
+            _check_training(values.get("training", {}), task.arguments_class)
+        if values.get("rules") and not wrong.keys() & {"ood", "retained"}:
             with problems.gathered():
-                _check_rules(values["rules"], values.get("ood", []))
+                _check_rules(values["rules"], values)
         problems.raise_all()
+        declare_metrics(task.metrics)
         return cls(**values)
+
+    @property
+    def task_class(self) -> type[Task[Any]]:
+        """What `task` names."""
+        return task_class(self.task)
 
     @property
     def sweep_seed(self) -> int:
@@ -199,7 +210,8 @@ def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
 def _check_apart(content: Mapping[str, Any]) -> None:
     """Data that a model was trained on, or chosen by, would flatter it in a test; and no set counts twice."""
     single = {key: content[key] for key in ("train", "validation", "test") if key in content}
-    named = [*single.items(), *(("ood", text) for text in content.get("ood", []))]
+    several = [(kind, text) for kind in ("ood", "retained") for text in content.get(kind, [])]
+    named = [*single.items(), *several]
     for (key, text), (other, other_text) in itertools.combinations(named, 2):
         if DatasetSpec.parse(text)._replace(name="") == DatasetSpec.parse(other_text)._replace(name=""):
             raise ValueError(f"{key} and {other} name the same data, {other_text!r}: each needs rows of its own")
@@ -264,8 +276,10 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
     return options
 
 
-def _check_rules(value: Any, ood: Iterable[str]) -> None:
-    sets = ["validation", "id/test", *(f"ood/{DatasetSpec.parse(text).name}" for text in ood)]
+def _check_rules(value: Any, content: Mapping[str, Any]) -> None:
+    several = [
+        f"{kind}/{DatasetSpec.parse(text).name}" for kind in ("ood", "retained") for text in content.get(kind, [])
+    ]
     try:
         rules = parse_rules(value)
     except (TypeError, ValueError) as error:
@@ -273,27 +287,26 @@ def _check_rules(value: Any, ood: Iterable[str]) -> None:
     problems = Problems()
     for rule in rules:
         with problems.gathered(f"rules: {rule.text!r} cannot be checked: "):
-            rule.sets(sets)
-        if rule.needs_pretrained:
-            problems.append(
-                f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. "
-                "Write a number"
-            )
+            rule.sets(["validation", "id/test", *several])
     problems.raise_all()
 
 
-def _check_training(value: dict[str, Any]) -> None:
+def _of_labels(task: type[Task[Any]]) -> set[str]:
+    return set() if task.has_labels else {"label_column", "label_aliases"}
+
+
+def _check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:
     problems = Problems()
     if decided := sorted(_DECIDED & value.keys()):
         problems.append(
             f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
         )
-    allowed = {option.name for option in dataclasses.fields(TrainingArguments) if option.init}
+    allowed = {option.name for option in dataclasses.fields(kind) if option.init}
     with problems.gathered():
         check_keys(
             "of training: ", {key: kept for key, kept in value.items() if key not in _DECIDED}, allowed - _DECIDED
         )
-    wrong = wrong_types("training: ", TrainingArguments, value)
+    wrong = wrong_types("training: ", kind, value)
     problems += wrong.values()
     for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
         if key not in wrong:

@@ -1,20 +1,20 @@
 """The data of a comparison as its model reads them: to train on, to choose by, and all that runs are evaluated on."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
-from ftp_hf.tasks import TASKS, ImageTask, TaskData, TextTask
+from ftp_hf.tasks import Task, TaskData
 from ftp_hf.tasks.data import naming
 
 from .config import ComparisonConfig
 
-__all__ = ["RunData"]
+__all__ = ["Evaluated", "RunData"]
 
 _SENSITIVITY_ROWS = 16
 
@@ -25,7 +25,7 @@ class RunData:
         config ([`ComparisonConfig`]): of the comparison.
 
     Attributes:
-        task ([`TextTask`] or [`ImageTask`]): the model and what it reads.
+        task ([`Task`]): the model and what it reads.
         train, validation (`Dataset`): prepared for the model.
 
     Raises:
@@ -34,22 +34,25 @@ class RunData:
     """
 
     def __init__(self, config: ComparisonConfig) -> None:
-        self._config, self._raw = config, TaskData.load(config)
-        kind = TASKS[config.task]
+        kind = config.task_class
+        self._config, self._raw = config, TaskData.load(config, has_labels=kind.has_labels)
         try:
-            self.task: TextTask | ImageTask = kind(config.model, self._raw.labels, config.reading, config.label_column)  # type: ignore[arg-type]
+            self.task: Task[Any] = kind(
+                config.model, config.reading, labels=self._raw.labels, label_column=config.label_column
+            )
         except (OSError, ValueError) as error:
             raise ValueError(f"model: {config.model!r} cannot be read: {error}") from error
         for key, name, dataset in self._raw.named():
             with naming(key):
                 self.task.check(f"data set {name!r}", dataset)
-                _check_classes(name, dataset, config.label_column)
+                if kind.has_labels:
+                    _check_classes(name, dataset, config.label_column)
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
 
     @cached_property
-    def evaluations(self) -> list[tuple[DataFacts, Dataset]]:
-        """ID validation and test data, the OOD sets, and the test data in each kind and severity of corruption."""
+    def evaluations(self) -> list["Evaluated"]:
+        """ID validation and test data, the OOD and retained sets, and the test data in each kind and severity of corruption."""
         return [*self._given(), *self._corrupted()]
 
     def sensitivity_rows(self) -> list[dict[str, Any]]:
@@ -57,12 +60,12 @@ class RunData:
         test = self.task.prepare(self._raw.test.select(range(min(_SENSITIVITY_ROWS, len(self._raw.test)))))
         return [test[row] for row in range(len(test))]
 
-    def _given(self) -> Iterator[tuple[DataFacts, Dataset]]:
+    def _given(self) -> Iterator["Evaluated"]:
         for facts, dataset in self._raw.evaluations():
             rows = dataset if facts.kind == "validation" else _sample(dataset, self._config.max_eval_samples)
-            yield dataclasses.replace(facts, size=len(rows)), self.task.prepare(rows)
+            yield Evaluated(dataclasses.replace(facts, size=len(rows)), rows)
 
-    def _corrupted(self) -> Iterator[tuple[DataFacts, Dataset]]:
+    def _corrupted(self) -> Iterator["Evaluated"]:
         if (options := self._config.corruptions) is None:
             return
         limit = min(filter(None, (options.max_samples, self._config.max_eval_samples)), default=None)
@@ -70,7 +73,17 @@ class RunData:
         for kind in options.kinds:
             for severity in options.severities:
                 facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
-                yield facts, self.task.prepare(rows, corrupt=corruption(kind, severity, options.seed))
+                yield Evaluated(facts, rows, corruption(kind, severity, options.seed))
+
+
+class Evaluated(NamedTuple):
+    """What a model is evaluated on."""
+
+    facts: DataFacts
+    rows: Dataset
+    """As they were loaded."""
+    corrupt: Callable[[Any], Any] | None = None
+    """What changes each of them first."""
 
 
 def _check_classes(name: str, dataset: Dataset, column: str) -> None:

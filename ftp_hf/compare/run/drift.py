@@ -2,16 +2,65 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from datasets import Dataset
 from torch import Tensor, nn
 
 from ftp_hf.compare.evidence.results import Drift, ParameterDrift
 from ftp_hf.distance import model_distance
+from ftp_hf.function_distance import function_distance, hidden_change
+from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
+from ftp_hf.tasks import Task
 
-__all__ = ["measure_drift"]
+__all__ = ["DISTANT", "FunctionDistance", "measure_drift"]
+
+DISTANT = ("id", "ood", "retained")
+"""The kinds of data on whose inputs it is measured how differently the models answer."""
+
+_ROWS = 64
+_BATCH = 16
 
 logger = logging.getLogger(__name__)
+
+
+class FunctionDistance:
+    """
+    How differently a model answers from its pre-trained one: `kl` where both have the same outputs, `hidden_change` of the
+    last hidden states where a part of the model is new.
+
+    Args:
+        task ([`Task`]): of the model.
+        pretrained (`nn.Module`): as fine-tuning started from it.
+    """
+
+    def __init__(self, task: Task[Any], pretrained: nn.Module) -> None:
+        self._task, self._pretrained = task, pretrained
+        self._is_new = bool(new_parameters(pretrained))
+
+    def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
+        """
+        On the first rows of a data set.
+
+        Args:
+            model (`nn.Module`): fine-tuned.
+            dataset (`Dataset`): as it was loaded.
+
+        Returns:
+            `dict[str, float]`: `eval_kl` or `eval_hidden_change`.
+        """
+        device = next(model.parameters()).device
+        batches = [
+            {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+            for batch in self._task.batches(dataset.select(range(min(_ROWS, len(dataset)))), _BATCH)
+        ]
+        pretrained = self._pretrained.to(device)
+        if self._is_new:
+            return {
+                "eval_hidden_change": function_distance(model, pretrained, batches, self._task.hidden, hidden_change)
+            }
+        return {"eval_kl": function_distance(model, pretrained, batches, self._task.logits)}
 
 
 def measure_drift(

@@ -15,9 +15,9 @@ from ftp_hf.baselines import (
     TPGMTrainerMixin,
     interpolate,
 )
-from ftp_hf.trainer.arguments import FTPTrainingArguments
-from ftp_hf.trainer.ftp import FTPTrainer
-from ftp_hf.trainer.plain import PlainTrainer
+from ftp_hf.trainer.arguments import with_ftp_options
+from ftp_hf.trainer.ftp import ftp_trainer
+from ftp_hf.trainer.plain import plain_trainer
 
 __all__ = ["METHODS", "Derived", "Method", "Projected", "Setting", "Trained"]
 
@@ -64,29 +64,37 @@ class Trained(Method):
     whole: Collection[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, setting: Setting, options: Mapping[str, Any]) -> TrainingArguments:
+    def arguments(
+        self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
+    ) -> TrainingArguments:
         """
         The arguments of a training.
 
         Args:
             setting (mapping from `str` to `float`): of the run.
             options (mapping): those that all methods have in common.
+            kind (`type`, *optional*, defaults to `TrainingArguments`): what the task's Trainer takes.
         """
-        return TrainingArguments(**{**options, **self.training, "learning_rate": setting["learning_rate"]})
+        return kind(**{**options, **self.training, "learning_rate": setting["learning_rate"]})
 
-    def make_trainer(self, setting: Setting, given: Mapping[str, Any], **options: Any) -> Trainer:
+    def make_trainer(
+        self, setting: Setting, given: Mapping[str, Any], base: type[Trainer] = Trainer, **options: Any
+    ) -> Trainer:
         """
         The Trainer of a run.
 
         Args:
             setting (mapping from `str` to `float`): of the run.
             given (mapping): what a method may need, by its keyword.
-            **options: arguments of `Trainer`.
+            base (`type`, *optional*, defaults to `Trainer`): that of the task.
+            **options: its arguments.
 
         Raises:
             ValueError: a setting is not a whole number, or as the Trainer.
         """
-        kind: type[Trainer] = type("MethodTrainer", (self.mixin, PlainTrainer), {}) if self.mixin else PlainTrainer
+        kind: type[Trainer] = plain_trainer(base)
+        if self.mixin:
+            kind = type("MethodTrainer", (self.mixin, kind), {})
         own: dict[str, Any] = {name: given[name] for name in self.needs}
         for name, value in _own(setting).items():
             own[name] = _whole(name, value) if name in self.whole else value
@@ -95,16 +103,24 @@ class Trained(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Projected(Trained):
-    """FTP. Its settings are fields of [`FTPTrainingArguments`], where `kappa` is `ftp_kappa`."""
+    """FTP. Its settings are fields of [`FTPArguments`], where `kappa` is `ftp_kappa`."""
 
-    def arguments(self, setting: Setting, options: Mapping[str, Any]) -> TrainingArguments:
+    def arguments(
+        self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
+    ) -> TrainingArguments:
         """As those of [`Trained`], with the settings."""
         own = {f"ftp_{name}": value for name, value in _own(setting).items()}
-        return FTPTrainingArguments(**{**options, **own, **self.training, "learning_rate": setting["learning_rate"]})
+        return with_ftp_options(kind)(**{**options, **own, **self.training, "learning_rate": setting["learning_rate"]})
 
-    def make_trainer(self, setting: Setting, given: Mapping[str, Any], **options: Any) -> Trainer:  # noqa: ARG002
-        """[`FTPTrainer`], which finds the settings in its arguments."""
-        return FTPTrainer(**options)
+    def make_trainer(
+        self,
+        setting: Setting,  # noqa: ARG002
+        given: Mapping[str, Any],  # noqa: ARG002
+        base: type[Trainer] = Trainer,
+        **options: Any,
+    ) -> Trainer:
+        """The task's Trainer with [`FTPTrainerMixin`], which finds the settings in its arguments."""
+        return ftp_trainer(base)(**options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,13 @@
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from ftp_hf.common.figures import Metric
+from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
 from .methods import METHODS, Setting, Trained
@@ -13,8 +17,8 @@ from .methods import METHODS, Setting, Trained
 __all__ = ["Run", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
-_OF_EVALUATION = {"test", "ood", "max_eval_samples", "corruptions", "rules"}
-_EVALUATED_ON = {"test", "ood", "max_eval_samples", "corruptions", "label_aliases"}
+_OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "rules"}
+_EVALUATED_ON = {"test", "ood", "retained", "max_eval_samples", "corruptions", "label_aliases"}
 _OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds"}
 
 
@@ -55,11 +59,13 @@ class Run:
             config ([`ComparisonConfig`]): names the data.
         """
         data = {key: value for key, value in asdict(config).items() if key in _EVALUATED_ON}
+        if not config.retained:
+            del data["retained"]  # which there was not in files of before
         return self.folder(runs, config) / f"evaluated-{_digest(data)}.json"
 
     def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
         common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
-        if not METHODS[self.method].adapter:
+        if self.method == PRETRAINED or not METHODS[self.method].adapter:
             del common["lora"]
         base = self.base._definition(config) if self.base else None
         return {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "base": base, **common}
@@ -67,7 +73,8 @@ class Run:
     def describe(self) -> str:
         """Method, setting and seed in a line."""
         settings = [f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in self.setting.items()]
-        return ", ".join([METHODS[self.method].title, *settings, f"seed {self.seed}"])
+        title = PRETRAINED if self.method == PRETRAINED else METHODS[self.method].title
+        return ", ".join([title, *settings, f"seed {self.seed}"])
 
 
 def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]:
@@ -96,14 +103,15 @@ def describe_plan(config: ComparisonConfig) -> str:
     return f"{total} run{'s' * (total > 1)} to train ({each}){computed}; what is finished is not repeated"
 
 
-def choose(figures: list[tuple[dict[str, float], float]]) -> dict[str, float]:
+def choose(figures: list[tuple[dict[str, float], float]], metric: Metric) -> dict[str, float]:
     """
-    The setting with the best figure; of equal ones the first.
+    The setting with the best figure; of equal ones the first, and one that is not finite only where none is.
 
     Args:
-        figures (list of pairs): setting and ID validation figure; larger is better.
+        figures (list of pairs): setting and ID validation figure.
+        metric ([`Metric`]): what the figures are of.
     """
-    return max(figures, key=lambda figure: figure[1])[0]
+    return max(figures, key=lambda figure: metric.sign * figure[1] if math.isfinite(figure[1]) else -math.inf)[0]
 
 
 def _digest(definition: dict[str, Any]) -> str:

@@ -6,16 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, TrainingArguments
+from accelerate import PartialState
+from transformers import PrinterCallback
 
 from ftp_hf.compare.evidence.results import ComparedRun, Drift
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.trainer.plain import PlainTrainer
+from ftp_hf.runs.facts import PRETRAINED, Evaluation, OtherModel
+from ftp_hf.runs.rules import parse_rules
+from ftp_hf.runs.summary import RunSummary
+from ftp_hf.trainer.plain import plain_trainer
 
 from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
-from .drift import measure_drift
+from .drift import DISTANT, FunctionDistance, measure_drift
 from .folder import forget_weights, read_run, write_run
 from .methods import METHODS, Trained
 from .plan import Run
@@ -50,7 +54,7 @@ class Runner:
         Raises:
             ValueError: as the Trainers do, with the name of the method; those of other methods are notes of the error.
         """
-        problems = Problems()
+        problems = self._rules_without_figures()
         for name, sweep in self.config.methods.items():
             # Each value once is enough, in whatever combination.
             for values in itertools.zip_longest(*sweep.values()):
@@ -101,29 +105,69 @@ class Runner:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
 
+    def _rules_without_figures(self) -> Problems:
+        rules = [rule for rule in parse_rules(self.config.rules) if rule.needs_pretrained] if self.config.rules else []
+        if not rules or not new_parameters(self.data.task.load_model()):
+            return Problems()
+        return Problems(
+            f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. Write a number"
+            for rule in rules
+        )
+
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         return self.trained if isinstance(METHODS[run.method], Trained) else self.derived
+
+    def pretrained(self) -> list[Evaluation]:
+        """
+        What the pre-trained model comes to, before any training; nothing where it cannot do the task, because a part of it
+        is new.
+        """
+        run = Run(PRETRAINED, {}, self.config.sweep_seed)
+        file = run.evaluation_file(self.runs, self.config)
+        if not file.is_file():
+            model = self.data.task.load_model()
+            results = [] if new_parameters(model) else self._measure(run, model).results
+            if PartialState().is_main_process:
+                RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
+            PartialState().wait_for_everyone()
+            free_memory()
+        return RunSummary.load(file).results
 
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
         kind.keep_weights(run)
-        arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
-        trainer = PlainTrainer(
-            model=kind.load(run), args=TrainingArguments(**arguments), **self.trained.common_options()
-        )
-        trainer.remove_callback(PrinterCallback)
-        for facts, dataset in self.data.evaluations:
-            metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{facts.name}")
-            trainer.note_evaluation(metrics, facts)
-        measured = trainer.run_summary(run.describe())
-        drift = self._measure_drift(run, trainer.model)
+        model, pretrained = kind.load(run), self.data.task.load_model()
+        measured = self._measure(run, model, FunctionDistance(self.data.task, pretrained))
+        drift = self._measure_drift(run, model, pretrained)
         record = kind.record(run)
-        summary = dataclasses.replace(record.summary, name=measured.name, results=measured.results, data=measured.data)
+        before = self.pretrained()
+        summary = dataclasses.replace(
+            record.summary,
+            name=measured.name,
+            results=measured.results,
+            data=measured.data,
+            comparisons=[OtherModel(PRETRAINED, before)] if before else [],
+        )
         return dataclasses.replace(record, summary=summary, drift=drift)
 
-    def _measure_drift(self, run: Run, model: Any) -> Drift:
+    def _measure(self, run: Run, model: Any, distance: FunctionDistance | None = None) -> RunSummary:
+        """A model on all data."""
+        task = self.data.task
+        arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
+        trainer: Any = plain_trainer(task.trainer_class)(
+            args=task.arguments_class(**arguments), **self.trained.common_options(model)
+        )
+        trainer.remove_callback(PrinterCallback)
+        for facts, rows, corrupt in self.data.evaluations:
+            metrics = task.measure(trainer, rows, corrupt=corrupt)
+            if distance is not None and facts.kind in DISTANT:
+                metrics = {**metrics, **distance.measure(trainer.model, rows)}
+            trainer.note_evaluation(metrics, facts)
+        summary: RunSummary = trainer.run_summary(run.describe())
+        return summary
+
+    def _measure_drift(self, run: Run, model: Any, pretrained: Any) -> Drift:
         merged = model.merge_and_unload() if METHODS[run.method].adapter else model
-        pretrained = self.data.task.load_model()
         new = new_parameters(pretrained)
         rows = self._kind(run).sensitivity_rows(run)
         batches = [self.data.task.collator(rows)] if rows else []

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, set_seed
 
 from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
+from ftp_hf.common.figures import metric_named
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.tasks.classifier import compute_scores
 
 from .config import ComparisonConfig
 from .data import RunData
@@ -95,24 +95,19 @@ class TrainedRuns:
             "save_total_limit": 1,
             "load_best_model_at_end": True,
             "metric_for_best_model": self.config.metric,
-            "greater_is_better": True,
-            "remove_unused_columns": self.task.remove_unused_columns,
+            "greater_is_better": not metric_named(self.config.metric).less_is_better,
             "report_to": "none",
             "disable_tqdm": True,
             "logging_steps": 50,
             "log_level_replica": "error",
             "dataloader_pin_memory": torch.cuda.is_available(),
+            **self.task.arguments(),
             **self.config.training,
         }
 
-    def common_options(self) -> dict[str, Any]:
-        """The same of a Trainer."""
-        return {
-            "eval_dataset": self.data.validation,
-            "data_collator": self.task.collator,
-            "processing_class": self.task.processor,
-            "compute_metrics": compute_scores,
-        }
+    def common_options(self, model: nn.Module) -> dict[str, Any]:
+        """The same of a Trainer of a model."""
+        return {"model": model, "eval_dataset": self.data.validation, **self.task.trainer_options(model)}
 
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
@@ -151,10 +146,10 @@ class TrainedRuns:
         return method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
-            model=self._with_adapter(model, new) if method.adapter else model,
-            args=method.arguments(run.setting, self.common_arguments(run, folder)),
+            self.task.trainer_class,
+            args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
             train_dataset=self.data.train,
-            **self.common_options(),
+            **self.common_options(self._with_adapter(model, new) if method.adapter else model),
         )
 
     def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
@@ -165,7 +160,7 @@ class TrainedRuns:
             "r": 8,
             "lora_alpha": 16,
             "target_modules": "all-linear",
-            "modules_to_save": heads,
+            "modules_to_save": heads or None,
             **self.config.lora,
         }
         return get_peft_model(model, LoraConfig(**options))

@@ -1,0 +1,99 @@
+"""
+How far a fine-tuned model is from its pre-trained one as a function: how differently it answers the same inputs.
+
+The distance of weights bounds this ([`~ftp_hf.distance`]), but two models far apart in weights may answer alike.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["answers_kl", "function_distance", "hidden_change"]
+
+Answers = Callable[[nn.Module, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+"""A model and a batch → what it answers, (…, width), and which of the answers count, (…)."""
+
+
+def answers_kl(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
+    """
+    KL(pre-trained ‖ fine-tuned) of each answer, in nats: what is lost by taking the one for the other.
+
+    Args:
+        pretrained (`Tensor`): logits (answers, classes).
+        fine_tuned (`Tensor`): likewise.
+
+    Returns:
+        `Tensor`: (answers,), float32, not negative.
+    """
+    before, after = (logits.float().log_softmax(dim=-1) for logits in (pretrained, fine_tuned))
+    return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1).clamp(min=0)
+
+
+def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
+    """
+    `‖h − h0‖₂ / ‖h0‖₂` of each state.
+
+    Args:
+        pretrained (`Tensor`): states (answers, width).
+        fine_tuned (`Tensor`): likewise.
+
+    Returns:
+        `Tensor`: (answers,), float32.
+    """
+    before, after = pretrained.float(), fine_tuned.float()
+    change, length = ((after - before).norm(dim=-1), before.norm(dim=-1))
+    ratio: Tensor = change / length.clamp(min=torch.finfo(torch.float32).tiny)
+    return ratio
+
+
+@torch.no_grad()
+def function_distance(
+    model: nn.Module,
+    pretrained: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    answers: Answers,
+    compare: Callable[[Tensor, Tensor], Tensor] = answers_kl,
+) -> float:
+    """
+    The mean over all answers that count of how differently two models answer.
+
+    Args:
+        model (`nn.Module`): fine-tuned.
+        pretrained (`nn.Module`): what it was fine-tuned from, on the same device.
+        batches (iterable of mappings): inputs of both.
+        answers (callable): what is compared, as [`Task.logits`] or [`Task.hidden`].
+        compare (callable, *optional*): [`answers_kl`] of logits, where both have the same classes, or [`hidden_change`].
+
+    Raises:
+        ValueError: there is no answer that counts.
+
+    Example:
+        ```python
+        distance = function_distance(model, pretrained, batches, lambda m, b: (m(**b).logits, b["labels"] != -100))
+        ```
+    """
+    total, count = 0.0, 0
+    with _evaluating(model), _evaluating(pretrained):
+        for batch in batches:
+            before, counted = answers(pretrained, batch)
+            after, _ = answers(model, batch)
+            found = compare(before[counted], after[counted])
+            total, count = total + found.double().sum().item(), count + found.numel()
+    if not count:
+        raise ValueError(
+            "batches hold no answer that counts: pass inputs, with labels other than -100 where there are labels"
+        )
+    return total / count
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

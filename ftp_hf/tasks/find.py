@@ -1,0 +1,58 @@
+"""Tasks by name, imported when they are asked for: some need packages that others do not."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .task import Task
+
+__all__ = ["TASKS", "task_class", "task_name"]
+
+TASKS: Mapping[str, str] = {
+    "text-classification": "ftp_hf.tasks.text:TextTask",
+    "image-classification": "ftp_hf.tasks.image:ImageTask",
+}
+"""Where each task is, by what the Hub's pipelines call it."""
+
+
+def task_class(name: Any) -> type[Task[Any]]:
+    """
+    A task by name.
+
+    Args:
+        name (`str`): one of `TASKS`, or `MODULE:CLASS`, such as `my_package.my_task:MyTask`.
+
+    Raises:
+        ValueError: there is none of that name, or what is there is no [`Task`].
+        ImportError: a package that it needs is missing.
+    """
+    module_name, colon, class_name = TASKS.get(str(name), str(name)).partition(":")
+    if not (isinstance(name, str) and colon):
+        close = get_close_matches(str(name), TASKS, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or MODULE:CLASS of your own, got {name!r}.{meant}")
+    if name not in TASKS and not {"", str(Path.cwd())} & {*sys.path}:
+        # A command has its own folder there, in which nobody's tasks are.
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"task {name!r}: there is no module {error.name!r} in the working directory, {Path.cwd().name}, or among the "
+            "installed packages"
+        ) from error
+    kind = getattr(module, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Task)):
+        raise ValueError(f"task {name!r}: {module_name} has no class {class_name!r} that inherits ftp_hf.tasks.Task")
+    return kind
+
+
+def task_name(kind: type[Task[Any]]) -> str:
+    """What [`task_class`] finds a task by."""
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, known in TASKS.items() if known == place), place)

@@ -1,0 +1,191 @@
+"""What a task is: all that a comparison, an example or a card has to know of what a model is trained to do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+
+from ftp_hf.common.figures import Metric
+
+__all__ = ["NoOptions", "Task"]
+
+Options = TypeVar("Options")
+
+_IGNORED = -100
+
+
+class NoOptions:
+    """Of a task that has none."""
+
+
+class Task(Generic[Options]):
+    """
+    A task: what loads the model and the processor, how a batch is made, which Trainer trains it, and what is measured.
+
+    A subclass says in its attributes what it is, and overrides what is different for it. It needs a processor and a
+    collator, [`load_model`], [`prepare`] and [`compute_metrics`]; docs/tasks.md writes one in 60 lines.
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model.
+        options (*optional*): an instance of `options_class`: how data are read. By default one with its defaults.
+        labels (sequence of `str`, *optional*): the names of the classes, by index, of a task that has such.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices, likewise.
+
+    Attributes:
+        name (`str`): as the Hub's pipelines call it, such as `"automatic-speech-recognition"`.
+        metrics (tuple of [`Metric`]): what [`compute_metrics`] and [`measure`] return; the first is the one that settings
+            are chosen by unless a config names another.
+        options_class (`type`): a dataclass whose fields are keys of a config and flags of an example.
+        has_labels (`bool`): whether each row has a class index, and all data sets one label space.
+        corruptions (tuple of `str`): the kinds of [`ftp_hf.corruptions`] that its data can be corrupted by.
+        trainer_class, arguments_class (`type`): what trains it, and takes its arguments. The methods are mixed into it.
+        processor, collator: of the model, which is saved with the processor.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    options_class: ClassVar[type[Any]] = NoOptions
+    has_labels: ClassVar[bool] = False
+    corruptions: ClassVar[tuple[str, ...]] = ()
+    trainer_class: ClassVar[type[Trainer]] = Trainer
+    arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments
+
+    processor: Any = None
+    collator: Any = None
+
+    def __init__(
+        self,
+        model: str,
+        options: Options | None = None,
+        *,
+        labels: Sequence[str] = (),
+        label_column: str = "label",
+    ) -> None:
+        self.model, self.labels, self.label_column = model, list(labels), label_column
+        self.options: Options = self.options_class() if options is None else options
+
+    def load_model(self, **options: Any) -> nn.Module:
+        """
+        The pre-trained model, as training starts from it.
+
+        Args:
+            **options: for `from_pretrained`, such as `dtype`.
+        """
+        raise NotImplementedError
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raise `ValueError` for a data set that cannot be read, before anything is trained.
+
+        Args:
+            name (`str`): of the data set, for the error.
+            dataset (`Dataset`): as it was loaded.
+        """
+
+    def prepare(
+        self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
+    ) -> Dataset:
+        """
+        A data set as the Trainer takes it.
+
+        Args:
+            dataset (`Dataset`): as it was loaded.
+            augment (`bool`, *optional*, defaults to `False`): for training.
+            corrupt (callable, *optional*): changes each text, image or sound first; of a task that has `corruptions`.
+        """
+        raise NotImplementedError
+
+    def compute_metrics(self, prediction: Any) -> Mapping[str, Any]:
+        """
+        The figures of a prediction, for `Trainer(compute_metrics=…)`.
+
+        Args:
+            prediction (`EvalPrediction`): of all rows.
+        """
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `arguments_class` that the task decides, such as `predict_with_generate`."""
+        return {}
+
+    def trainer_options(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002
+        """
+        Arguments of `trainer_class` beside the model, its arguments and its data.
+
+        Args:
+            model (`nn.Module`): that it trains, for what is made of it, such as a loss.
+        """
+        return {
+            "data_collator": self.collator,
+            "processing_class": self.processor,
+            "compute_metrics": self.compute_metrics,
+        }
+
+    def measure(
+        self, trainer: Trainer, dataset: Dataset, *, corrupt: Callable[[Any], Any] | None = None
+    ) -> Mapping[str, Any]:
+        """
+        What a model comes to on a data set. A task that retained data test in another way than new ones overrides it.
+
+        Args:
+            trainer (`Trainer`): of `trainer_class`, with the model.
+            dataset (`Dataset`): as it was loaded.
+            corrupt (callable, *optional*): as for [`prepare`].
+
+        Returns:
+            mapping from `str`: as of `Trainer.evaluate`, with the prefix `eval_`.
+        """
+        return trainer.evaluate(self.prepare(dataset, corrupt=corrupt))
+
+    def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
+        """
+        A data set as inputs of the model.
+
+        Args:
+            dataset (`Dataset`): as it was loaded.
+            size (`int`): rows of a batch.
+        """
+        prepared = self.prepare(dataset)
+        rows = [prepared[row] for row in range(len(prepared))]
+        return [self.collator(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """
+        What a model answers, for [`function_distance`], where it can be compared with what another one answers.
+
+        Args:
+            model (`nn.Module`): in evaluation mode.
+            batch (mapping from `str` to `Tensor`): one of [`batches`].
+
+        Returns:
+            `tuple[Tensor, Tensor]`: logits (…, classes), and which of them count (…).
+        """
+        logits = model(**batch).logits
+        return logits, _counted(logits[..., 0], batch.get("labels"))
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """
+        The last hidden states of a model, likewise, where answers cannot be compared because the head is new.
+
+        Args:
+            model (`nn.Module`): in evaluation mode.
+            batch (mapping from `str` to `Tensor`): one of [`batches`].
+
+        Returns:
+            `tuple[Tensor, Tensor]`: states (rows, …, width), and which of them count (rows, …).
+        """
+        inputs = {name: value for name, value in batch.items() if name not in ("labels", "label")}
+        outputs = model(**inputs, output_hidden_states=True)
+        states = outputs.hidden_states if outputs.get("hidden_states") is not None else outputs.decoder_hidden_states
+        mask = batch.get("attention_mask")
+        counted = torch.ones(states[-1].shape[:-1], dtype=torch.bool, device=states[-1].device)
+        return states[-1], mask.bool() if mask is not None and mask.shape == counted.shape else counted
+
+
+def _counted(of_one_class: Tensor, labels: Tensor | None) -> Tensor:
+    if labels is not None and labels.shape == of_one_class.shape and not labels.is_floating_point():
+        return labels != _IGNORED
+    return torch.ones_like(of_one_class, dtype=torch.bool)
