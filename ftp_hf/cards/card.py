@@ -9,7 +9,7 @@ import huggingface_hub
 import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
-from ftp_hf.common.figures import is_share
+from ftp_hf.common.figures import is_share, main_metric
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import CARD, PICTURE
 from ftp_hf.common.privacy import is_local_path
@@ -25,6 +25,7 @@ _SENTENCE_TRANSFORMERS = ("SentenceTransformer", "SparseEncoder", "CrossEncoder"
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 
+_PLACES = {"id": "in distribution", "retained": "what the pre-trained model could do"}
 _TEMPLATE = Path(__file__).with_name("template.md")
 _EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
 # Of what a card says already, these are ours to correct.
@@ -155,10 +156,11 @@ def eval_results_file(summary: RunSummary) -> str | None:
         return None
     entries = []
     for result in summary.results:
-        data, metric = summary.data_facts(result.data), summary.metric
-        value = summary.value(result.data)
+        data = summary.data_facts(result.data)
+        metric = summary.metric if summary.metric in result.metrics else main_metric(result.metrics)
+        value = summary.value(result.data, metric)
         if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind != "validation":
-            notes = f"{metric} on {data.split or 'test'}, {'in' if result.kind == 'id' else 'out of'} distribution"
+            notes = f"{metric} on {data.split or 'test'}, {_PLACES.get(result.kind, 'out of distribution')}"
             entries.append(
                 huggingface_hub.EvalResultEntry(
                     dataset_id=data.source,
@@ -179,7 +181,13 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
     for result in tested:
         data = summary.data_facts(result.data) or DataFacts(result.data, result.kind)
         # Local data has no name on the Hub: ID data goes by that of the training data.
-        kind = data.source if data.on_hub and data.source else training if result.kind != "ood" else data.name
+        kind = (
+            data.source
+            if data.on_hub and data.source
+            else data.name
+            if result.kind in ("ood", "retained")
+            else training
+        )
         config = data.config or data.name
         split = data.split or ("validation" if result.kind == "validation" else "test")
         if (kind, config, split) in taken:
@@ -188,12 +196,12 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
         taken.add((kind, config, split))
         for metric in result.metrics:
             value = summary.value(result.data, metric)
-            if _is_finite(value) and is_share(metric) | (metric == summary.metric):
+            if _is_finite(value) and (is_share(metric) or metric in (summary.metric, main_metric(result.metrics))):
                 results.append(
                     EvalResult(
                         task_type=summary.task or "other",
                         dataset_type=kind,
-                        dataset_name=f"{data.name} ({result.kind.upper() if result.kind != 'validation' else result.kind})",
+                        dataset_name=f"{data.name} ({result.kind.upper() if result.kind in ('id', 'ood') else result.kind})",
                         dataset_config=config,
                         dataset_split=split,
                         dataset_revision=data.revision,

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ftp_hf.common.figures import is_share, mean_and_sd, table
+from ftp_hf.common.figures import is_share, main_metric, mean_and_sd, metric_named, table
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
@@ -31,7 +31,19 @@ def results_table(summary: RunSummary, metric: str) -> str:
             rows.append(["**OOD mean**", *(mean_and_sd(values, metric) for values in means)])
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])
+    rows += _retained(summary, columns)
     return table(["data", *(name for name, _, _ in columns)], rows)
+
+
+def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]:
+    """What the pre-trained model could do before, a row for each set, in its own metric."""
+    rows = []
+    for result in summary.of_kind("retained"):
+        if metric := main_metric(result.metrics):
+            named = f"retained {result.data} ({metric.replace('_', ' ')}{' in %' if is_share(metric) else ''})"
+            values = [_values(results, result.data, "retained", metric, seed) for _, results, seed in columns]
+            rows.append([named, *(mean_and_sd(of_column, metric) for of_column in values)])
+    return rows
 
 
 def _columns(summary: RunSummary, metric: str) -> list[Column]:
@@ -85,7 +97,10 @@ def _forgetting(summary: RunSummary, columns: Sequence[Column], metric: str) -> 
         return []
     cells = []
     for _, results, seed in columns:
-        lost = [statistics.fmean(start) - value for value in _mean_values(results, names, "ood", metric, seed)]
+        lost = [
+            metric_named(metric).sign * (statistics.fmean(start) - value)
+            for value in _mean_values(results, names, "ood", metric, seed)
+        ]
         cells.append("" if results is before.results else mean_and_sd(lost, metric))
     return cells
 
@@ -94,6 +109,8 @@ def results_note(summary: RunSummary, metric: str) -> str:
     """What the figures of the table are."""
     name = metric.replace("_", " ")
     note = f"{name[0].upper()}{name[1:]}{' in %' if is_share(metric) else ''}"
+    if metric_named(metric).less_is_better:
+        note += ", of which less is better"
     seeds = seeds_of(summary.results, metric)
     if len(seeds) > 1:
         note += f"; mean ± standard deviation over seeds {', '.join(seeds)}, of which this model is {summary.seed}"

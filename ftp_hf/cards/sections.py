@@ -27,7 +27,14 @@ CITATION = """@inproceedings{tian2023fast,
 
 _MOST_LOG_ROWS = 14
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
-_KINDS = {"id": "ID", "ood": "OOD", "validation": "validation", "train": "training", "corrupted": "corrupted"}
+_KINDS = {
+    "id": "ID",
+    "ood": "OOD",
+    "retained": "retained",
+    "validation": "validation",
+    "train": "training",
+    "corrupted": "corrupted",
+}
 
 
 def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:

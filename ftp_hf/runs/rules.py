@@ -123,7 +123,8 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
 
     Args:
         rules (sequence of `str` or [`Rule`]): one text for each.
-        metric (`str`, *optional*): of the rules that name none.
+        metric (`str`, *optional*): of the rules that name none. Retained sets, each of which may be measured in its own way,
+            go by their main metric.
 
     Raises:
         TypeError: `rules` is not a sequence of texts.
@@ -134,7 +135,9 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
     if not rules:
         raise ValueError("rules is empty, so every model would pass: name at least one rule")
     read = [rule if isinstance(rule, Rule) else _parse(rule) for rule in rules]
-    return [replace(rule, metric=rule.metric or metric) for rule in read]
+    return [
+        rule if rule.quantity.startswith("retained") else replace(rule, metric=rule.metric or metric) for rule in read
+    ]
 
 
 def load_rules(path: str | Path) -> list[Rule]:

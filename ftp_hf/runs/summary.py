@@ -106,8 +106,12 @@ class RunSummary:
 
     @property
     def metric(self) -> str | None:
-        """The metric that the figures are in: accuracy where it was measured, the loss where nothing else was."""
-        return main_metric(name for result in self.results for name in result.metrics)
+        """
+        The metric that the figures are in: accuracy where it was measured, the loss where nothing else was. Retained data
+        may be in others.
+        """
+        of_task = [result for result in self.results if result.kind != "retained"] or self.results
+        return main_metric(name for result in of_task for name in result.metrics)
 
     @property
     def pretrained(self) -> OtherModel | None:

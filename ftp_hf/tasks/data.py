@@ -195,6 +195,9 @@ def _check(options: DataOptions) -> None:
         raise ValueError("give either validation or validation_fraction, not both")
     if options.train_fraction is not None and options.max_train_samples is not None:
         raise ValueError("give either train_fraction or max_train_samples, not both")
+    names = [*_by_name("ood", options.ood), *_by_name("retained", options.retained)]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"ood and retained both have a data set named {sorted(repeated)}: name one with NAME=SOURCE")
 
 
 def _by_name(kind: str, texts: list[str]) -> dict[str, str]:

@@ -1,11 +1,10 @@
 """What the statistics are taken of: the figures of a comparison by method, seed and data."""
 
-import math
 import statistics
 from dataclasses import dataclass
 
-from ftp_hf.common.figures import is_share
-from ftp_hf.runs.facts import Hardware
+from ftp_hf.common.figures import main_metric, metric_named
+from ftp_hf.runs.facts import Evaluation, Hardware
 
 from .results import ComparedRun, ComparisonResults
 from .statistics import PairedDifference, holm, matched_ood, paired_difference, relative_change
@@ -26,19 +25,25 @@ __all__ = [
     "inert_corruptions",
     "matched_difference",
     "matched_differences",
+    "metric_of",
     "on_data",
     "possible",
+    "pretrained_figure",
     "radii",
     "relative_to_plain",
     "robust_kind",
     "severity_curve",
+    "sign",
+    "tested",
     "wise_curve",
 ]
 
 REFERENCE = "plain"
 CURVE = "wise-ft"
 TESTED = ("id", "ood", "corrupted")
-"""The kinds of data that conclusions are drawn from."""
+"""The kinds of data that conclusions are drawn from, beside the retained sets."""
+_RETAINED = "retained/"
+"""In front of the name of a retained set: each is a kind by itself, because each may have a metric of its own."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,11 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
     Args:
         results ([`ComparisonResults`]): finished or not.
         method (`str`): its name; one that is not compared has no seed.
-        kind (`str`): of the data.
+        kind (`str`): of the data, as [`tested`] has it.
         prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
     """
+    if kind.startswith(_RETAINED):
+        return on_data(results, method, "retained", kind.removeprefix(_RETAINED))
     left_out = inert_corruptions(results) if kind == "corrupted" and not prefix else []
     found: dict[int, float] = {}
     for run in _chosen(results, method):
@@ -75,14 +82,44 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
 
 def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:
     """The figure on one data set, for each seed of a method at its chosen setting."""
-    values = {run.seed: run.values(kind, results.metric) for run in _chosen(results, method)}
+    metric = metric_of(results, f"{kind}/{data}")
+    values = {run.seed: run.values(kind, metric) for run in _chosen(results, method)}
     return {seed: by_data[data] for seed, by_data in values.items() if data in by_data}
 
 
 def data_sets(results: ComparisonResults, kind: str) -> list[str]:
     """The names of the data sets of a kind that any method was evaluated on, in their order."""
-    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
-    return list(dict.fromkeys(name for run in runs for name in run.values(kind, results.metric)))
+    found = [result for result in _evaluations(results) if result.kind == kind]
+    return list(
+        dict.fromkeys(result.data for result in found if kind == "retained" or results.metric in result.metrics)
+    )
+
+
+def tested(results: ComparisonResults) -> list[str]:
+    """The kinds of data that conclusions are drawn from: `"id"`, `"ood"`, `"corrupted"`, and each `"retained/NAME"`."""
+    return [*TESTED, *(f"{_RETAINED}{name}" for name in data_sets(results, "retained"))]
+
+
+def metric_of(results: ComparisonResults, kind: str) -> str:
+    """The metric that the figures of a kind of data, as [`tested`] has it, are in."""
+    if not kind.startswith(_RETAINED):
+        return results.metric
+    of_set = [each for each in _evaluations(results) if f"{each.kind}/{each.data}" == kind]
+    names = list(dict.fromkeys(name for result in of_set for name in result.metrics))
+    return (results.metric if results.metric in names else main_metric(names)) or results.metric
+
+
+def sign(results: ComparisonResults, kind: str) -> int:
+    """1 where more of its metric is better, -1 where less is."""
+    return metric_named(metric_of(results, kind)).sign
+
+
+def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
+    """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
+    wanted, metric = kind.split("/", 1), metric_of(results, kind)
+    found = [each for each in results.pretrained if [each.kind, each.data][: len(wanted)] == wanted]
+    values = [statistics.fmean(each.metrics[metric].values()) for each in found if metric in each.metrics]
+    return statistics.fmean(values) if values and len(values) == len(found) else None
 
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:
@@ -125,14 +162,15 @@ def chance(results: ComparisonResults) -> float | None:
 
 def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedDifference | None:
     """A method minus plain fine-tuning, seed by seed, looked at alone; `None` where they share no seed."""
-    return paired_difference(by_seed(results, method, kind), by_seed(results, REFERENCE, kind), possible(results))
+    values, plain = by_seed(results, method, kind), by_seed(results, REFERENCE, kind)
+    return paired_difference(values, plain, possible(results, kind))
 
 
 def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], PairedDifference]:
     """[`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together."""
     methods = [method.name for method in results.methods if method.name != REFERENCE]
     differences: dict[tuple[str, str], PairedDifference] = {}
-    for kind in TESTED:
+    for kind in tested(results):
         found = {(method, kind): against_plain(results, method, kind) for method in methods}
         differences |= holm({pair: each for pair, each in found.items() if each is not None})
     return differences
@@ -165,7 +203,10 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
     no curve reaches it. Methods trade one for the other, and the curve is what the trade costs without any method.
     """
     identity, ood = by_seed(results, method, "id"), by_seed(results, method, "ood")
-    matched = {seed: matched_ood(wise_curve(results, seed), identity[seed]) for seed in identity.keys() & ood.keys()}
+    best = max if sign(results, "ood") > 0 else min
+    matched = {
+        seed: matched_ood(wise_curve(results, seed), identity[seed], best) for seed in identity.keys() & ood.keys()
+    }
     on_curve = {seed: value for seed in results.seeds if (value := matched.get(seed)) is not None}
     return paired_difference(ood, on_curve, possible(results))
 
@@ -237,13 +278,13 @@ def check_same_data(results: ComparisonResults) -> None:
     Raises:
         ValueError: two runs were evaluated on different sets of one kind, or on sets of different sizes.
     """
-    for kind in ("validation", "id", "ood", "corrupted"):
+    for kind in ("validation", "id", "ood", "retained", "corrupted"):
         first: ComparedRun | None = None
         for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
-            if not run.values(kind, results.metric):
+            if not (ours := _sizes(run, kind)):
                 continue  # not evaluated yet
             first = first or run
-            ours, theirs = _sizes(run, kind, results.metric), _sizes(first, kind, results.metric)
+            theirs = _sizes(first, kind)
             if ours != theirs:
                 raise ValueError(
                     f"the {run.method} run of seed {run.seed} was evaluated on the {kind} data {ours}, the {first.method} "
@@ -251,9 +292,9 @@ def check_same_data(results: ComparisonResults) -> None:
                 )
 
 
-def possible(results: ComparisonResults) -> tuple[float, float]:
-    """The least and the largest value that the metric can have."""
-    return (0.0, 1.0) if is_share(results.metric) else (-math.inf, math.inf)
+def possible(results: ComparisonResults, kind: str = "id") -> tuple[float, float]:
+    """The least and the largest value that the metric of a kind of data can have."""
+    return metric_named(metric_of(results, kind)).possible
 
 
 def _chosen(results: ComparisonResults, method: str) -> list[ComparedRun]:
@@ -268,6 +309,12 @@ def _taken(results: ComparisonResults, method: str, what: str) -> dict[tuple[int
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _sizes(run: ComparedRun, kind: str, metric: str) -> dict[str, int | None]:
-    facts = {name: run.summary.data_facts(name) for name in run.values(kind, metric)}
+def _evaluations(results: ComparisonResults) -> list[Evaluation]:
+    """Of all methods at their chosen settings."""
+    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    return [result for run in runs for result in run.summary.results]
+
+
+def _sizes(run: ComparedRun, kind: str) -> dict[str, int | None]:
+    facts = {result.data: run.summary.data_facts(result.data) for result in run.summary.of_kind(kind)}
     return {name: data.size if data else None for name, data in sorted(facts.items())}

@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -130,20 +130,23 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted(front, key=lambda name: points[name])
 
 
-def matched_ood(curve: Sequence[tuple[float, float]], accuracy: float) -> float | None:
+def matched_ood(
+    curve: Sequence[tuple[float, float]], identity: float, best: Callable[..., float | None] = max
+) -> float | None:
     """
-    The OOD accuracy that a curve of (ID, OOD) points has at an ID accuracy; where it passes there more than once, the
-    best. Between neighbours it is linear.
+    The OOD figure that a curve of (ID, OOD) points has at an ID figure; where it passes there more than once, the best.
+    Between neighbours it is linear.
 
     Args:
         curve (sequence of pairs of `float`): such as WiSE-FT's points in the order of α.
-        accuracy (`float`): in distribution.
+        identity (`float`): in distribution.
+        best (callable, *optional*, defaults to `max`): `min` where less is better.
 
     Returns:
-        `float`: `None` where the curve does not reach the ID accuracy, or is always above it.
+        `float`: `None` where the curve does not reach the ID figure, or is always above it.
     """
-    found = [ood for identity, ood in curve if identity == accuracy]
+    found = [ood for on_curve, ood in curve if on_curve == identity]
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):
-        if min(x0, x1) < accuracy < max(x0, x1):
-            found.append(y0 + (y1 - y0) * (accuracy - x0) / (x1 - x0))
-    return max(found, default=None)
+        if min(x0, x1) < identity < max(x0, x1):
+            found.append(y0 + (y1 - y0) * (identity - x0) / (x1 - x0))
+    return best(found, default=None)

@@ -1,13 +1,22 @@
 """What the evidence supports, in a sentence for each method and one for all."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ftp_hf.common.figures import change, is_share, show, signed
+from ftp_hf.common.figures import change, is_share, metric_named, show, signed
 
 from .formats import bound, difference, interval, points
-from .measures import REFERENCE, TESTED, cost, differences_to_plain, finished_seeds, robust_kind
+from .measures import (
+    REFERENCE,
+    cost,
+    differences_to_plain,
+    finished_seeds,
+    metric_of,
+    pretrained_figure,
+    robust_kind,
+    tested,
+)
 from .results import ComparisonResults, MethodFacts
 from .statistics import LEAST_SEEDS, PairedDifference
 from .tuning import collapse, open_sweeps
@@ -32,7 +41,9 @@ class Verdict:
     title: str
     sentence: str
     differences: dict[str, PairedDifference]
-    """By the kind of the data: `"id"`, `"ood"`, `"corrupted"`."""
+    """By the kind of the data, as [`tested`] has it."""
+    metrics: dict[str, str]
+    """What they are differences of."""
 
     @property
     def seeds(self) -> int:
@@ -42,7 +53,9 @@ class Verdict:
     def sign(self, kind: str) -> int:
         """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
         paired = self.differences.get(kind)
-        return 0 if paired is None or not paired.is_clear else 1 if paired.mean > 0 else -1
+        if paired is None or not paired.is_clear:
+            return 0
+        return metric_named(self.metrics[kind]).sign * (1 if paired.mean > 0 else -1)
 
 
 def verdicts(results: ComparisonResults) -> list[Verdict]:
@@ -59,7 +72,7 @@ def verdicts(results: ComparisonResults) -> list[Verdict]:
         _verdict(
             results,
             method,
-            {kind: found[method.name, kind] for kind in TESTED if (method.name, kind) in found},
+            {kind: found[method.name, kind] for kind in tested(results) if (method.name, kind) in found},
         )
         for method in results.methods
         if method.name != REFERENCE
@@ -86,6 +99,9 @@ def headline(results: ComparisonResults) -> str:
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
+    retained = _retained(results, judged)
+    if kind is None and retained:
+        return _with_doubts(results, retained, judged)
     if kind is None:
         return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
     place = "Out of distribution" if kind == "ood" else "On corrupted data"
@@ -95,17 +111,41 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
         if len(judged) == 1:
             others, support = "the only other method", "does not support it"
         said = f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
-        return _with_doubts(results, said, judged)
+        return _with_doubts(results, f"{said} {retained}".rstrip(), judged)
+    above, below = _words(results.metric)
     parts = [
-        f"{_together(_figures_of_group(group, kind, results.metric))} {'is' if len(group) == 1 else 'are'} {word}"
-        for group, word in ((gains, f"above {_PLAIN}"), (losses, "below it" if gains else f"below {_PLAIN}"))
+        f"{_together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
+        for group, word in ((gains, f"{above} {_PLAIN}"), (losses, f"{below} it" if gains else f"{below} {_PLAIN}"))
         if group
     ]
     rest = len(judged) - len(gains) - len(losses)
     others = (
         f"; {_seeds(judged)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
     )
-    return _with_doubts(results, f"{place}, {' and '.join(parts)}{others}.", [*gains, *losses])
+    said = f"{place}, {' and '.join(parts)}{others}. {retained}".rstrip()
+    return _with_doubts(results, said, [*gains, *losses])
+
+
+def _words(metric: str) -> tuple[str, str]:
+    return ("better than", "worse than") if metric_named(metric).less_is_better else ("above", "below")
+
+
+def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
+    """What was kept of what the pre-trained model could do: a sentence for each set that tells methods apart."""
+    sentences = []
+    for kind in tested(results):
+        gains, losses = ([each for each in judged if each.sign(kind) == sign] for sign in (1, -1))
+        if not kind.startswith("retained/") or not (gains or losses):
+            continue
+        metric, before = metric_of(results, kind), pretrained_figure(results, kind)
+        parts = [
+            f"{_together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {_PLAIN}"
+            for group, word in zip((gains, losses), _words(metric), strict=True)
+            if group
+        ]
+        known = "" if before is None else f", pre-trained {show(before, metric)}"
+        sentences.append(f"On retained {_label(kind)} ({metric.replace('_', ' ')}{known}), {' and '.join(parts)}.")
+    return " ".join(sentences)
 
 
 def _with_doubts(results: ComparisonResults, said: str, judged: Sequence[Verdict]) -> str:
@@ -114,43 +154,53 @@ def _with_doubts(results: ComparisonResults, said: str, judged: Sequence[Verdict
 
 
 def _verdict(results: ComparisonResults, method: MethodFacts, differences: dict[str, PairedDifference]) -> Verdict:
-    verdict = Verdict(method.name, method.title, "", differences)
+    metrics = {kind: metric_of(results, kind) for kind in differences}
+    verdict = Verdict(method.name, method.title, "", differences, metrics)
     return dataclasses.replace(verdict, sentence=_sentence(results, verdict))
 
 
 def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
-    differences, metric, title = verdict.differences, results.metric, verdict.title
+    differences, title = verdict.differences, verdict.title
     if not differences:
         return f"{title}: no finished run yet that shares a seed with {_PLAIN}."
     if verdict.seeds < LEAST_SEEDS:
-        return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(differences, metric)})."
+        return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(verdict, differences)})."
     if not any(verdict.sign(kind) for kind in differences):
         separated = f"{verdict.seeds} seeds do not separate {title} from {_PLAIN}"
-        return f"{separated}: {_figures(differences, metric)}{_cost(results, verdict.method, '; ')}."
-    left = {kind: each for kind, each in differences.items() if not _is_claimed(verdict, kind, metric)}
-    not_separated = f"; not separated: {_figures(left, metric)}" if left else ""
-    return f"{title} {_claims(verdict, metric)}{_cost(results, verdict.method, ', ')}{not_separated}."
+        return f"{separated}: {_figures(verdict, differences)}{_cost(results, verdict.method, '; ')}."
+    left = [kind for kind in differences if not _is_claimed(verdict, kind)]
+    not_separated = f"; not separated: {_figures(verdict, left)}" if left else ""
+    return f"{title} {_claims(verdict)}{_cost(results, verdict.method, ', ')}{not_separated}."
 
 
-def _is_claimed(verdict: Verdict, kind: str, metric: str) -> bool:
-    return verdict.sign(kind) != 0 or (kind == "id" and _is_kept(verdict.differences[kind], metric))
+def _is_claimed(verdict: Verdict, kind: str) -> bool:
+    return verdict.sign(kind) != 0 or (kind == "id" and _is_kept(verdict.differences[kind], verdict.metrics[kind]))
 
 
-def _claims(verdict: Verdict, metric: str) -> str:
+def _claims(verdict: Verdict) -> str:
     """What the intervals support: what is kept, gained and lost."""
-    unit = points(metric)
     claims = []
-    if (identity := verdict.differences.get("id")) and _is_kept(identity, metric):
-        claims.append(f"keeps ID within {bound(identity.bound, metric)}{unit} of {_PLAIN}")
+    if (identity := verdict.differences.get("id")) and _is_kept(identity, metric := verdict.metrics["id"]):
+        claims.append(f"keeps ID within {bound(identity.bound, metric)}{points(metric)} of {_PLAIN}")
     for sign, verb in ((1, "gains"), (-1, "loses")):
-        changes = [
-            f"{show(abs(each.mean), metric)}{unit} {'on ' * (kind == 'corrupted')}{_LABELS[kind]} {interval(each, metric)}"
-            for kind, each in verdict.differences.items()
-            if verdict.sign(kind) == sign
-        ]
+        changes = [_change(verdict, kind) for kind in verdict.differences if verdict.sign(kind) == sign]
         if changes:
             claims.append(f"{verb} {_together(changes)}")
     return _together(claims) if len(claims) < 3 else "; ".join(claims)
+
+
+def _change(verdict: Verdict, kind: str) -> str:
+    """`1.8 points OOD [+1.2, +2.4]`, or where less is better `on OOD, wer −1.8 points [−2.4, −1.2]`."""
+    paired, metric = verdict.differences[kind], verdict.metrics[kind]
+    if metric_named(metric).less_is_better:
+        named = f"on {_label(kind)}, {metric.replace('_', ' ')}"
+        return f"{named} {signed(paired.mean, metric)}{points(metric)} {interval(paired, metric)}"
+    where = f"{'' if kind in ('id', 'ood') else 'on '}{_label(kind)}"
+    return f"{show(abs(paired.mean), metric)}{points(metric)} {where} {interval(paired, metric)}"
+
+
+def _label(kind: str) -> str:
+    return _LABELS.get(kind) or kind.removeprefix("retained/")
 
 
 def _is_kept(paired: PairedDifference, metric: str) -> bool:
@@ -159,20 +209,20 @@ def _is_kept(paired: PairedDifference, metric: str) -> bool:
     return is_share(metric) and not paired.is_clear and not agrees_by_chance and paired.bound <= KEPT
 
 
-def _figures(differences: dict[str, PairedDifference], metric: str) -> str:
-    return ", ".join(f"{_LABELS[kind]} {difference(each, metric)}" for kind, each in differences.items())
+def _figures(verdict: Verdict, kinds: Iterable[str]) -> str:
+    return ", ".join(f"{_label(kind)} {difference(verdict.differences[kind], verdict.metrics[kind])}" for kind in kinds)
 
 
-def _figures_of_group(group: Sequence[Verdict], kind: str, metric: str) -> list[str]:
+def _figures_of_group(group: Sequence[Verdict], kind: str) -> list[str]:
     """`FTP (+1.8 points [+1.2, +2.4])` from the largest difference down, and what it costs in distribution, if clear."""
     texts = []
     for verdict in sorted(group, key=lambda verdict: -abs(verdict.differences[kind].mean)):
-        paired = verdict.differences[kind]
+        paired, metric = verdict.differences[kind], verdict.metrics[kind]
         text = f"{signed(paired.mean, metric)}{points(metric)}"
         if len(group) <= _FEW:
             text += f" {interval(paired, metric)}"
-        if verdict.sign("id") < 0:
-            text += f", ID {signed(verdict.differences['id'].mean, metric)}"
+        if verdict.sign("id") < 0 and kind in ("ood", "corrupted"):
+            text += f", ID {signed(verdict.differences['id'].mean, verdict.metrics['id'])}"
         texts.append(f"{verdict.title} ({text})")
     return texts
 

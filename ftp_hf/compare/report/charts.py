@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ftp_hf.common.figures import duration, size
+from ftp_hf.common.figures import duration, metric_named, size
 from ftp_hf.common.files import replacing
 from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
@@ -29,6 +29,7 @@ from ftp_hf.compare.evidence.statistics import relative_change
 
 from .blocks import Picture
 from .radii import draw_radius_map
+from .retained import draw_retained
 from .scatter import draw_scatter
 from .style import (
     LARGE,
@@ -61,7 +62,7 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
         folder (`Path`): of the report; the pictures go to `charts/` in it.
 
     Returns:
-        `dict[str, Picture]`: by name: `"scatter"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`, `"memory"`,
+        `dict[str, Picture]`: by name: `"scatter"`, `"retained"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`, `"memory"`,
         `"radii-METHOD"`.
     """
     (folder / CHARTS).mkdir(parents=True, exist_ok=True)
@@ -79,6 +80,7 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
 
 
 def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:
+    metric = results.metric.replace("_", " ")
     charts: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [
         (
             "scatter",
@@ -91,14 +93,26 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
             draw_scatter,
         ),
         (
+            "retained",
+            "What is left of what the model could do before",
+            (
+                "To the right is better. Large marks are means with their standard deviation over seeds, small ones the seeds, "
+                "the dashed line the model before training."
+            ),
+            draw_retained,
+        ),
+        (
             "relative",
             "Change relative to plain fine-tuning",
-            "In percent of plain fine-tuning's accuracy, as the tables of TPGM and FTP have it; dots are seeds.",
+            (
+                f"In percent of plain fine-tuning's {metric}, as the tables of TPGM and FTP have it; dots are seeds."
+                + " Less is better." * metric_named(results.metric).less_is_better
+            ),
             _relative,
         ),
         (
             "severity",
-            "Accuracy against the severity of corruption",
+            f"{metric[0].upper()}{metric[1:]} against the severity of corruption",
             (
                 "Mean over all kinds of corruption, and over the seeds with their standard deviation; 1 is barely visible, 5 is "
                 "hard."

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ftp_hf.common.figures import is_share
-from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_kind, wise_curve
+from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_kind, sign, wise_curve
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
@@ -63,7 +63,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
             elinewidth=1.2,
             zorder=4,
         )
-    for method in pareto_front(means):
+    better = sign(results, "id")
+    for method in pareto_front({method: (better * x, better * y) for method, (x, y) in means.items()}):
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
     axes.set_xlabel(f"ID test {metric_title(results)}", fontsize=LARGE)
     axes.set_ylabel(f"{robust} mean {metric_title(results)}", fontsize=LARGE)
@@ -72,6 +73,9 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     axes.set_xlim(_limits([x for x, _ in every], scale))
     axes.set_ylim(_limits([y for _, y in every], scale))
     draw_chance(axes, results, both=True)
+    if better < 0:  # up and to the right is better in all of them
+        axes.invert_xaxis()
+        axes.invert_yaxis()
     labels = {short[name]: (means[name], colour(name)) for name in means if name not in far}
     _label(
         figure,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
-from ftp_hf.common.figures import is_share, show
+from ftp_hf.common.figures import is_share, metric_named, show
 from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.measures import (
     CURVE,
@@ -28,6 +28,7 @@ from .tables import (
     means_table,
     most_moved_table,
     paired_table,
+    retained_table,
     rules_table,
     sets_table,
     sweep_table,
@@ -49,8 +50,9 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("What the evidence supports", _verdicts(results)),
         Section("How to read this", [Points(list(_reading(results)))], folded=True),
         Section("In and out of distribution", [*_table(means_table(results)), *_of(pictures, "scatter")]),
+        Section("What the model could do before", [*_retained(results), *_of(pictures, "retained")]),
         Section("Beside plain fine-tuning", [*_paired(results), *_of(pictures, "relative")]),
-        Section("At the same ID accuracy", _matched(results)),
+        Section(f"At the same ID {_metric(results)}", _matched(results)),
         Section("Rules", _rules(results)),
         Section("Every data set", _table(sets_table(results)), folded=True),
         Section("Corrupted data", [*_of(pictures, "severity", "corruptions"), *_inert(results)]),
@@ -95,10 +97,16 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     yield "ID", "in distribution, test data like the training data."
     if data_sets(results, "ood"):
         yield "OOD", "out of distribution, real data that differ from it. Their mean counts every data set the same."
+    if data_sets(results, "retained"):
+        yield (
+            "Retained",
+            "data of what the pre-trained model could do before training, each measured in its own way; no setting is chosen by it.",
+        )
     if data_sets(results, "corrupted"):
         yield "Corrupted", "test data with artificial damage, from severity 1, barely visible, to 5, hard."
     if is_share(results.metric):
-        yield "Figures", f"{results.metric.replace('_', ' ')} in %; differences are in points, one of a hundred."
+        less = "; less is better" if metric_named(results.metric).less_is_better else ""
+        yield "Figures", f"{_metric(results)} in %{less}; differences are in points, one of a hundred."
         yield (
             "Keeps ID",
             (
@@ -106,6 +114,8 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
                 "fine-tuning."
             ),
         )
+    elif metric_named(results.metric).less_is_better:
+        yield "Figures", f"{_metric(results)}; less is better."
     yield "±", "the standard deviation over the seeds: how much one run differs from the next."
     yield (
         "[low, high]",
@@ -145,6 +155,17 @@ _LEARNS_FROM_VALIDATION = (
 )
 
 
+def _metric(results: ComparisonResults) -> str:
+    return results.metric.replace("_", " ")
+
+
+def _retained(results: ComparisonResults) -> list[Block]:
+    return _table(
+        retained_table(results),
+        "In brackets: the change from the pre-trained model, which is what training has forgotten where it is for the worse.",
+    )
+
+
 def _paired(results: ComparisonResults) -> list[Block]:
     return _table(
         paired_table(results),
@@ -161,8 +182,8 @@ def _matched(results: ComparisonResults) -> list[Block]:
         matched_table(results),
         "Methods trade ID for OOD. WiSE-FT's curve, the weights between pre-trained and plain fine-tuned ones, is a trade "
         "that costs no training: the figures are each method's OOD mean minus the curve's, of the same seed and at the "
-        "same ID accuracy, with 95 % intervals, bold where clear as above. They are not defined where the curve does not reach the method's ID "
-        "accuracy, and those seeds are left out.",
+        f"same ID {_metric(results)}, with 95 % intervals, bold where clear as above. They are not defined where the curve does "
+        f"not reach the method's ID {_metric(results)}, and those seeds are left out.",
     )
 
 
@@ -215,7 +236,22 @@ def _drift(results: ComparisonResults) -> list[Block]:
         "the units of the radii. The bound says how far a layer can move its output, per unit of input and on any input, "
         "from where the pre-trained layer would put it."
     )
-    return _table(drift_table(results), note, *_sensitivity(results))
+    table = drift_table(results)
+    return _table(table, *_function(table), note, *_sensitivity(results))
+
+
+def _function(table: Table) -> Iterator[str]:
+    """What the distances of functions are, where there are any."""
+    if any(title.startswith("KL on") for title in table.header):
+        yield (
+            "KL is KL(pre-trained ‖ fine-tuned) of the answers to the first rows of each data set, in nats an answer: how far the "
+            "function moved, whatever the weights did."
+        )
+    if any(title.startswith("hidden change") for title in table.header):
+        yield (
+            "Hidden change is ‖h − h0‖ / ‖h0‖ of the last hidden states for the first rows of each data set: how far the function "
+            "moved below its new head."
+        )
 
 
 def _sensitivity(results: ComparisonResults) -> Iterator[str]:

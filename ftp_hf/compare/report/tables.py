@@ -2,24 +2,29 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ftp_hf.common.figures import change, duration, mean_and_sd, show, size
+from ftp_hf.common.figures import change, duration, mean_and_sd, metric_named, show, signed, size
 from ftp_hf.compare.evidence.formats import difference, percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
+    TESTED,
     by_seed,
     cost,
     data_sets,
     differences_to_plain,
     finished_seeds,
     matched_differences,
+    metric_of,
     on_data,
+    pretrained_figure,
     relative_to_plain,
+    tested,
 )
-from ftp_hf.compare.evidence.results import ComparisonResults, Drift, MethodFacts
+from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.statistics import PairedDifference
+from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
 
 from .blocks import Strong, Table
@@ -33,6 +38,7 @@ __all__ = [
     "means_table",
     "most_moved_table",
     "paired_table",
+    "retained_table",
     "rules_table",
     "sets_table",
     "setting_text",
@@ -42,6 +48,11 @@ __all__ = [
 # What matters most comes first: a phone shows three columns.
 KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
 _MOST_MOVED = 3
+_FUNCTION = {
+    (kind, metric): f"{title} on {'retained' if kind == 'retained' else kind.upper()}"
+    for metric, title in (("kl", "KL"), ("hidden_change", "hidden change"))
+    for kind in ("id", "ood", "retained")
+}
 _DRIFT = {
     "relative": "relative distance",
     "row_norm": "largest row norm",
@@ -54,8 +65,9 @@ _DRIFT = {
 
 
 def means_table(results: ComparisonResults) -> Table:
-    """Mean ± standard deviation over the seeds of each method, by kind of data."""
+    """Mean ± standard deviation over the seeds of each method, by kind of data; the pre-trained model above them."""
     kinds = {kind: title for kind, title in KINDS.items() if data_sets(results, kind)}
+    before = {kind: pretrained_figure(results, kind) for kind in kinds}
     rows = [
         [
             method.title,
@@ -64,7 +76,38 @@ def means_table(results: ComparisonResults) -> Table:
         ]
         for method in results.methods
     ]
+    if any(value is not None for value in before.values()):
+        shown = ("" if value is None else show(value, results.metric) for value in before.values())
+        rows.insert(0, [PRETRAINED, *shown, ""])
     return Table(["method", *kinds.values(), "seeds"], rows)
+
+
+def retained_table(results: ComparisonResults) -> Table:
+    """What each method came to on each retained set, and what it lost there; the pre-trained model above them."""
+    kinds = [kind for kind in tested(results) if kind.startswith("retained/")]
+    before = {kind: pretrained_figure(results, kind) for kind in kinds}
+    rows = [
+        [method.title, *(_retained(by_seed(results, method.name, kind), before[kind], results, kind) for kind in kinds)]
+        for method in results.methods
+    ]
+    known = ("" if value is None else show(value, metric_of(results, kind)) for kind, value in before.items())
+    titles = [f"{kind.removeprefix('retained/')} ({_metric_title(metric_of(results, kind))})" for kind in kinds]
+    return Table(["method", *titles], [[PRETRAINED, *known], *rows] if kinds else [])
+
+
+def _retained(values: Mapping[int, float], before: float | None, results: ComparisonResults, kind: str) -> str:
+    metric = metric_of(results, kind)
+    text = mean_and_sd(values.values(), metric)
+    return (
+        f"{text} ({signed(statistics.fmean(values.values()) - before, metric)})"
+        if values and before is not None
+        else text
+    )
+
+
+def _metric_title(metric: str) -> str:
+    facts = metric_named(metric)
+    return f"{metric.replace('_', ' ')}{' %' * facts.is_share}, {'less' if facts.less_is_better else 'more'} is better"
 
 
 def sets_table(results: ComparisonResults) -> Table:
@@ -72,10 +115,13 @@ def sets_table(results: ComparisonResults) -> Table:
     methods = [method.name for method in results.methods]
     rows = [
         [
-            f"{KINDS[kind].split()[0]} {name}",
-            *(mean_and_sd(on_data(results, method, kind, name).values(), results.metric) for method in methods),
+            f"{KINDS.get(kind, kind).split()[0]} {name}",
+            *(
+                mean_and_sd(on_data(results, method, kind, name).values(), metric_of(results, f"{kind}/{name}"))
+                for method in methods
+            ),
         ]
-        for kind in ("id", "ood")
+        for kind in ("id", "ood", "retained")
         for name in data_sets(results, kind)
     ]
     corruptions = dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted"))
@@ -94,10 +140,11 @@ def sets_table(results: ComparisonResults) -> Table:
 
 def paired_table(results: ComparisonResults) -> Table:
     """Each method minus plain fine-tuning over the same seeds; clear differences are bold."""
-    kinds = {kind: KINDS[kind] for kind in ("id", "ood", "corrupted") if data_sets(results, kind)}
+    kinds = {kind: KINDS[kind] for kind in TESTED if data_sets(results, kind)}
+    retained = [kind for kind in tested(results) if kind not in TESTED]
     rows, found = [], differences_to_plain(results)
     for method in results.methods:
-        differences = {kind: found.get((method.name, kind)) for kind in kinds}
+        differences = {kind: found.get((method.name, kind)) for kind in (*kinds, *retained)}
         seeds = max((len(each.by_seed) for each in differences.values() if each), default=0)
         if method.name == REFERENCE or not seeds:
             continue
@@ -105,24 +152,25 @@ def paired_table(results: ComparisonResults) -> Table:
         rows.append(
             [
                 method.title,
-                *(_marked(each, results.metric) for each in differences.values()),
+                *(_marked(each, metric_of(results, kind)) for kind, each in differences.items()),
                 *("" if each is None else percent(each) for each in relative),
                 str(seeds),
             ]
         )
     changes = [f"{title.split()[0]} Δ %" for title in kinds.values()]
-    return Table(["method", *kinds.values(), *changes, "seeds"], rows)
+    named = [kind.removeprefix("retained/") for kind in retained]
+    return Table(["method", *kinds.values(), *named, *changes, "seeds"], rows)
 
 
 def rules_table(results: ComparisonResults) -> Table:
     """How many of a method's runs meet each rule, and all of them; in bold where every run does."""
     if not results.rules:
         return Table(["method"], [])
-    rules = parse_rules(results.rules, results.metric)
+    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
     rows = []
     for method in results.methods:
         figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method.name)]
-        met = [[result.passed for result in check_rules(rules, of_run, {})] for of_run in figures]
+        met = [[result.passed for result in check_rules(rules, of_run, before)] for of_run in figures]
         by_rule = [[run[number] for run in met] for number in range(len(rules))]
         rows.append([method.title, *map(_share_met, by_rule), _share_met([all(run) for run in met])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
@@ -202,16 +250,18 @@ def data_table(results: ComparisonResults) -> Table:
 
 def drift_table(results: ComparisonResults) -> Table:
     """
-    How far each method's models are from the pre-trained one, as a whole: means over the seeds that each figure was
-    measured on, which for sensitivities is the first one.
+    How far each method's models are from the pre-trained one, as a whole: in what they answer, and in their weights. Means
+    over the seeds that each figure was measured on, which for sensitivities is the first one.
     """
     rows = []
     for method in results.methods:
-        drifts = [run.drift for run in results.chosen_runs(method.name) if run.drift is not None]
+        runs = results.chosen_runs(method.name)
+        drifts = [run.drift for run in runs if run.drift is not None]
         if drifts:
-            values = [_mean(drifts, name) for name in _DRIFT]
+            moved = [_distance(runs, kind, metric) for kind, metric in _FUNCTION]
+            values = [*moved, *(_mean(drifts, name) for name in _DRIFT)]
             rows.append([method.title, *("" if value is None else f"{value:.3g}" for value in values)])
-    return _without_empty(Table(["method", *_DRIFT.values()], rows))
+    return _without_empty(Table(["method", *_FUNCTION.values(), *_DRIFT.values()], rows))
 
 
 def most_moved_table(results: ComparisonResults) -> Table:
@@ -254,6 +304,11 @@ def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[fl
 
 def _mean(drifts: Sequence[Drift], name: str) -> float | None:
     values = [value for drift in drifts if (value := getattr(drift, name)) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _distance(runs: Sequence[ComparedRun], kind: str, metric: str) -> float | None:
+    values = [value for run in runs if (value := run.value(kind, metric)) is not None]
     return statistics.fmean(values) if values else None
 
 

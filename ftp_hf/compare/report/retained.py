@@ -1,0 +1,64 @@
+"""The chart of what the pre-trained model could do before, and what each method has left of it."""
+
+import statistics
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.compare.evidence.measures import by_seed, metric_of, possible, pretrained_figure, tested
+from ftp_hf.compare.evidence.results import ComparisonResults
+
+from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles
+
+__all__ = ["draw_retained"]
+
+
+def draw_retained(results: ComparisonResults) -> Figure | None:
+    """
+    A panel for each retained set: the mean of each method with its standard deviation, its seeds, and a line where the
+    pre-trained model was. Better is to the right in all of them.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+
+    Returns:
+        `Figure`: `None` where nothing was evaluated on retained data.
+    """
+    kinds = [kind for kind in tested(results) if kind.startswith("retained/")]
+    values = {kind: {method.name: by_seed(results, method.name, kind) for method in results.methods} for kind in kinds}
+    if not any(any(of_kind.values()) for of_kind in values.values()):
+        return None
+    figure = new_figure(0.5 + (0.65 + 0.3 * len(results.methods)) * len(kinds))
+    for axes, kind in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
+        _draw_set(axes, results, kind, values[kind])
+    return figure
+
+
+def _draw_set(axes: Axes, results: ComparisonResults, kind: str, values: dict[str, dict[int, float]]) -> None:
+    metric = metric_named(metric_of(results, kind))
+    scale = 100 if metric.is_share else 1
+    limits = (scale * possible(results, kind)[0], scale * possible(results, kind)[1])
+    drawn = [method for method in values if values[method]]
+    for row, method in enumerate(drawn):
+        seeds = [scale * value for value in values[method].values()]
+        axes.plot(seeds, [row] * len(seeds), mark(method), color=colour(method), alpha=0.35, markeredgewidth=0)
+        axes.errorbar(
+            statistics.fmean(seeds), row, xerr=[[end] for end in deviation(seeds, limits)], fmt=mark(method),
+            color=colour(method), markersize=8,
+        )  # fmt: skip
+    short = titles(results)
+    axes.set_yticks(range(len(drawn)), [short[method] for method in drawn], fontsize=MEDIUM)
+    axes.set_ylim(len(drawn) - 0.5, -0.5)
+    unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
+    axes.set_title(f"{kind.removeprefix('retained/')}: {unit}".replace("$", r"\$"), fontsize=MEDIUM, loc="left", pad=4)
+    if (before := pretrained_figure(results, kind)) is not None:
+        axes.axvline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
+        axes.annotate(
+            "pre-trained", (scale * before, 1), xycoords=("data", "axes fraction"), xytext=(2, -2), color=GREY,
+            textcoords="offset points", fontsize=SMALL, ha="left", va="top",
+        )  # fmt: skip
+    if metric.less_is_better:
+        axes.invert_xaxis()
+    bare(axes, grid="x")
+    axes.tick_params(axis="y", length=0)
