@@ -107,7 +107,7 @@ def _make_parser(words: Sequence[str]) -> ArgumentParser:
     parser = _Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_compare, _add_report, _add_check, _add_push, _add_rollback, _add_history):
+    for add in (_add_compare, _add_tasks, _add_report, _add_check, _add_push, _add_rollback, _add_history):
         add(commands)
     parser.commands = commands.choices
     for each in (parser, *commands.choices.values()):
@@ -128,6 +128,16 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
     parser.set_defaults(run=_compare)
+
+
+def _add_tasks(commands: "_SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "tasks",
+        help="list what models can be compared on",
+        description="List the tasks of the package with their metrics, the first of which settings are chosen by. A config may "
+        "also name a task of your own, as MODULE:CLASS; see docs/tasks.md.",
+    )
+    parser.set_defaults(run=_tasks)
 
 
 def _add_report(commands: "_SubParsersAction[_Parser]") -> None:
@@ -215,6 +225,25 @@ def _compare(options: Namespace) -> None:
         located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
         raise located from error
+
+
+def _tasks(options: Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftp_hf.tasks import TASKS, task_class
+
+    table = Table("task", "metrics (of ↓ less is better)", "corruptions", "options", box=None, pad_edge=False)
+    for name in TASKS:
+        try:
+            kind = task_class(name)
+        except ImportError as error:
+            table.add_row(name, str(error))
+            continue
+        metrics = ", ".join(f"{metric.name}{' ↓' * metric.less_is_better}" for metric in kind.metrics)
+        options = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
+        table.add_row(name, metrics, str(len(kind.corruptions) or ""), options)
+    Console().print(table)
 
 
 def _report(options: Namespace) -> None:

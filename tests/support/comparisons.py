@@ -58,6 +58,21 @@ def comparison(figures=None, *, ood=("sketch", "cartoon"), corruptions=("fog", "
     return ComparisonResults(**{**known, **changes})
 
 
+def with_retained(results, name, metric, before, values):
+    """
+    The same comparison with a retained set, evaluated at the chosen settings: `values` has those of seeds 0, 1, … for each
+    method, `before` is what the pre-trained model came to.
+    """
+    for method, of_seeds in values.items():
+        for run, value in zip(results.chosen_runs(method), of_seeds, strict=True):
+            run.summary.results.append(
+                Evaluation(name, "retained", {"loss": {str(run.seed): 1.0}, metric: {str(run.seed): value}})
+            )
+            run.summary.data.append(DataFacts(name, "retained", 32))
+    results.pretrained.append(Evaluation(name, "retained", {"loss": {"0": 1.0}, metric: {"0": before}}))
+    return results
+
+
 def _facts(method):
     if method == "wise-ft":
         return MethodFacts(method, TITLES[method], "Wortsman et al. 2022", {"alpha": list(ALPHAS)}, {"alpha": 0.5})
