@@ -121,7 +121,7 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
         help="train and evaluate several methods alike",
         description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
         "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
-        "Progress goes to stderr, the verdict and the place of the report to stdout.",
+        "Progress goes to stderr, the verdict, the place of the report and of the recommended run to stdout.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")

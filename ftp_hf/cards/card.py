@@ -157,7 +157,7 @@ def eval_results_file(summary: RunSummary) -> str | None:
     for result in summary.results:
         data, metric = summary.data_facts(result.data), summary.metric
         value = summary.value(result.data)
-        if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind != "validation":
+        if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind in ("id", "ood"):
             notes = f"{metric} on {data.split or 'test'}, {'in' if result.kind == 'id' else 'out of'} distribution"
             entries.append(
                 huggingface_hub.EvalResultEntry(
@@ -175,7 +175,9 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
     results: list[EvalResult] = []
     taken: set[tuple[str, str, str]] = set()
     training = next((data.name for data in summary.data if data.kind == "train"), "train")
-    tested = [result for result in summary.results if result.kind != "validation"] or summary.results
+    # Corrupted copies are no data that anybody could find.
+    found = [result for result in summary.results if result.kind != "corrupted"]
+    tested = [result for result in found if result.kind != "validation"] or found
     for result in tested:
         data = summary.data_facts(result.data) or DataFacts(result.data, result.kind)
         # Local data has no name on the Hub: ID data goes by that of the training data.

@@ -1,5 +1,6 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
+import itertools
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Meth
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
+from .chosen import hand_over, what_next
 from .config import ComparisonConfig
 from .methods import METHODS, Trained
 from .plan import Run, choose, count_runs, describe_plan, settings_of
@@ -37,7 +39,8 @@ _STEPS = 1000
 def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = None) -> ComparisonResults:
     """
     Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
-    their last checkpoint.
+    their last checkpoint. Every chosen run is left with its weights, `results.json` and a model card, and `best` is a link to
+    the one that is recommended, if one is.
 
     Settings are chosen on ID validation data, with the first seed; what was not chosen is never evaluated on test or OOD
     data.
@@ -46,7 +49,7 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
         config ([`ComparisonConfig`]): what is compared.
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
         output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
-            verdict and the place of the report to the standard output.
+            verdict, the place of the report and what to do next to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then.
@@ -63,9 +66,10 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
             console.print(describe_plan(config), soft_wrap=True, highlight=False)
             results = _Comparison(config, runner, progress).run()
         if main:
+            hand_over(results, folder, runner.data.train_facts)
             results.save(folder)
             write_report(results, folder)
-            print(f"{headline(results)}\n{folder / HTML}", file=output or sys.stdout)
+            print(headline(results), folder / HTML, *what_next(results, folder), sep="\n", file=output or sys.stdout)
     return results
 
 
@@ -102,7 +106,7 @@ class _Comparison:
         facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         order = list(self.config.methods)
-        return ComparisonResults(
+        results = ComparisonResults(
             name=self.config.name,
             metric=self.config.metric,
             methods=[facts[name] for name in order],
@@ -112,6 +116,11 @@ class _Comparison:
             command=public_command(["ftp-hf", *sys.argv[1:]]),
             rules=self.config.rules,
         )
+        for method in results.methods:
+            for run in results.chosen_runs(method.name):
+                kept = self.runner.keep(self._plan(method.name, method.chosen, run.seed))
+                run.folder = None if kept is None else f"{kept.parent.name}/{kept.name}"
+        return results
 
     def _compare_method(self, name: str) -> MethodFacts:
         method = METHODS[name]
@@ -147,7 +156,11 @@ class _Comparison:
         for seed in self.config.seeds[1:]:
             self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
             self._advance()
-        return self._choose(tried)
+        chosen = self._choose(tried)
+        for seed, setting in itertools.product(self.config.seeds, settings):
+            if setting != chosen:
+                self.runner.forget_weights(self._plan(name, setting, seed))
+        return chosen
 
     def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
         return choose([(run.setting, self._validation_figure(run)) for run in tried])

@@ -85,7 +85,8 @@ class ComparisonConfig(DataOptions):
         max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
-            of [`parse_rules`]. The report says of each method how many of its runs do; nothing is chosen by it.
+            of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
+            run is recommended whose method has one that does not.
         lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """

@@ -27,6 +27,7 @@ class RunData:
     Attributes:
         task ([`TextTask`] or [`ImageTask`]): the model and what it reads.
         train, validation (`Dataset`): prepared for the model.
+        train_facts ([`DataFacts`]): where the training data come from.
 
     Raises:
         ValueError: a data set is empty, lacks a column, has another label space or a single class; the model cannot be
@@ -44,6 +45,7 @@ class RunData:
             with naming(key):
                 self.task.check(f"data set {name!r}", dataset)
                 _check_classes(name, dataset, config.label_column)
+        self.train_facts = next(facts for facts in self._raw.facts.values() if facts.kind == "train")
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
 

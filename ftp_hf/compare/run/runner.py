@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainingArguments
 
+from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun, Drift
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.trainer.plain import PlainTrainer
@@ -16,7 +17,7 @@ from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
 from .drift import measure_drift
-from .folder import forget_weights, read_run, write_run
+from .folder import forget_weights, has_weights, read_run, write_run
 from .methods import METHODS, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
@@ -97,6 +98,25 @@ class Runner:
             free_memory()
         return read_run(file)
 
+    def keep(self, run: Run) -> Path | None:
+        """
+        See to the weights of a chosen run that was evaluated: those of one that is computed are saved, so long as there is
+        what they are computed from. Nothing is trained for it.
+
+        Args:
+            run ([`Run`]): at the setting that was chosen.
+
+        Returns:
+            `Path` or `None`: its folder; `None` if its weights are gone.
+        """
+        folder = run.folder(self.runs, self.config)
+        if run.base is not None and not isinstance(METHODS[run.method], Trained):
+            base = run.base.folder(self.runs, self.config)
+            if from_first_process(has_weights(base) and not has_weights(folder)):
+                self._trainer(run).save_model()
+                free_memory()
+        return folder if from_first_process(has_weights(folder)) else None
+
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
@@ -107,11 +127,7 @@ class Runner:
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
         kind.keep_weights(run)
-        arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
-        trainer = PlainTrainer(
-            model=kind.load(run), args=TrainingArguments(**arguments), **self.trained.common_options()
-        )
-        trainer.remove_callback(PrinterCallback)
+        trainer = self._trainer(run)
         for facts, dataset in self.data.evaluations:
             metrics = trainer.evaluate(dataset, metric_key_prefix=f"eval_{facts.name}")
             trainer.note_evaluation(metrics, facts)
@@ -120,6 +136,14 @@ class Runner:
         record = kind.record(run)
         summary = dataclasses.replace(record.summary, name=measured.name, results=measured.results, data=measured.data)
         return dataclasses.replace(record, summary=summary, drift=drift)
+
+    def _trainer(self, run: Run) -> Any:
+        """A Trainer with the weights of a run, for all but training."""
+        arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
+        model = self._kind(run).load(run)
+        trainer = PlainTrainer(model=model, args=TrainingArguments(**arguments), **self.trained.common_options())
+        trainer.remove_callback(PrinterCallback)
+        return trainer
 
     def _measure_drift(self, run: Run, model: Any) -> Drift:
         merged = model.merge_and_unload() if METHODS[run.method].adapter else model
