@@ -205,6 +205,9 @@ def _compare(options: Namespace) -> None:
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
+    from ftp_hf.hub.retries import silence_retries
+
+    silence_retries()
     config = ComparisonConfig.load(options.config, options.model)
     try:
         if options.dry_run:

@@ -1,16 +1,17 @@
 """The data of a classification task: training, validation, ID test and OOD sets, all in one label space."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
-from .specs import DatasetSpec, check_labels, label_names
+from .specs import DatasetSpec, UnreachableError, check_labels, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming"]
 
@@ -93,8 +94,9 @@ class TaskData:
             options ([`DataOptions`]): which.
 
         Raises:
-            ValueError: a data set is empty, lacks a column, or is not labelled as the training data is; two OOD sets
-                have one name; options contradict each other.
+            ValueError: a data set cannot be read, is empty, lacks a column, or is not labelled as the training data is; two
+                OOD sets have one name; options contradict each other. What is wrong with other data sets are notes of it.
+            FileNotFoundError: likewise, if the first is a file that is not there.
         """
         for name in ("validation_fraction", "train_fraction"):
             share = getattr(options, name)
@@ -105,11 +107,16 @@ class TaskData:
         if options.train_fraction is not None and options.max_train_samples is not None:
             raise ValueError("give either train_fraction or max_train_samples, not both")
         aliases = _aliases(options.label_aliases)
-        train = _load("train", options.train)
+        single = {"train": options.train, "validation": options.validation, "test": options.test}
+        given = [(key, text) for key, text in single.items() if text]
+        loaded = _load_all([*given, *(("ood", text) for text in options.ood)])
+        names = _different_names(options.ood)
+        ood = dict(zip(names, loaded[len(given) :], strict=True))
+        train, *between, test = loaded[: len(given)]
+        validation = between[0] if between else None
         with naming("train"):
             labels = label_names(train, options.label_column)
             check_labels("train", train, options.label_column, labels, aliases)
-        validation = _load("validation", options.validation) if options.validation else None
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
                 train, validation = _split(train, options.validation_fraction, options.label_column, labels)
@@ -118,11 +125,6 @@ class TaskData:
                 train = _split(train, 1 - options.train_fraction, options.label_column, labels)[0]
         if options.max_train_samples is not None:
             train = train.select(range(min(options.max_train_samples, len(train))))
-        test = _load("test", options.test)
-        specs = [DatasetSpec.parse(spec) for spec in options.ood]
-        if repeated := {spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1}:
-            raise ValueError(f"ood has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
-        ood = {spec.name: _load("ood", text) for spec, text in zip(specs, options.ood, strict=True)}
         held_out = options.validation_fraction is not None
         facts = [
             _facts(train, "train", "train", options.train),
@@ -132,13 +134,15 @@ class TaskData:
                 else []
             ),
             _facts(test, "test", "id", options.test),
-            *(_facts(ood[spec.name], spec.name, "ood", text) for spec, text in zip(specs, options.ood, strict=True)),
+            *(_facts(ood[name], name, "ood", text) for name, text in zip(names, options.ood, strict=True)),
         ]
-        loaded = cls(train, validation, test, ood, labels, {(fact.kind, fact.name): fact for fact in facts})
-        for key, name, dataset in loaded.named():
-            with naming(key):
+        data = cls(train, validation, test, ood, labels, {(fact.kind, fact.name): fact for fact in facts})
+        problems = Problems()
+        for key, name, dataset in data.named():
+            with problems.gathered(), naming(key):
                 check_labels(name, dataset, options.label_column, labels, aliases)
-        return loaded
+        problems.raise_all()
+        return data
 
     def named(self) -> list[tuple[str, str, Dataset]]:
         """The option that each data set comes from, what it is called, and itself."""
@@ -171,9 +175,27 @@ def naming(key: str) -> Iterator[None]:
         raise kind(f"{key}: {error}") from error
 
 
-def _load(key: str, text: str) -> Dataset:
-    with naming(key):
-        return DatasetSpec.parse(text).load()
+def _different_names(texts: Sequence[str]) -> list[str]:
+    names = [DatasetSpec.parse(text).name for text in texts]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"ood has several data sets named {repeated}: name them with NAME=SOURCE")
+    return names
+
+
+def _load_all(given: Sequence[tuple[str, str]]) -> list[Dataset]:
+    """The data sets, or an error that says of each what keeps it from being loaded."""
+    problems, loaded, reachable = Problems(), list[Dataset](), True
+    for key, text in given:
+        with problems.gathered(), naming(key):
+            try:
+                loaded.append(DatasetSpec.parse(text).load())
+            except UnreachableError:
+                reachable = False
+                raise
+        if not reachable:
+            break  # it takes half a minute to find out, and would for each of the others
+    problems.raise_all()
+    return loaded
 
 
 def _aliases(texts: list[str]) -> dict[str, str]:

@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import SEVERITIES
 from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import TASKS, DataOptions, ImageOptions, TextOptions
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS, Trained
-from .values import Problems, check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
+from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 from datasets import Dataset
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import TASKS, ImageTask, TaskData, TextTask
+from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.data import naming
 
 from .config import ComparisonConfig
@@ -31,20 +34,26 @@ class RunData:
 
     Raises:
         ValueError: a data set is empty, lacks a column, has another label space or a single class; the model cannot be
-            read. It names the key of the config.
+            read. It names the key of the config. What else is wrong are notes of the error.
+        FileNotFoundError: likewise, if the first is a file that is not there.
     """
 
     def __init__(self, config: ComparisonConfig) -> None:
-        self._config, self._raw = config, TaskData.load(config)
-        kind = TASKS[config.task]
-        try:
-            self.task: TextTask | ImageTask = kind(config.model, self._raw.labels, config.reading, config.label_column)  # type: ignore[arg-type]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model: {config.model!r} cannot be read: {error}") from error
-        for key, name, dataset in self._raw.named():
-            with naming(key):
+        problems = Problems()
+        with problems.gathered():
+            raw = TaskData.load(config)
+        with problems.gathered(), _reading_model(config.model):
+            check_model_folder(config.model)
+        problems.raise_all()
+        self._config, self._raw = config, raw
+        with _reading_model(config.model):
+            kind = TASKS[config.task]
+            self.task: TextTask | ImageTask = kind(config.model, raw.labels, config.reading, config.label_column)  # type: ignore[arg-type]
+        for key, name, dataset in raw.named():
+            with problems.gathered(), naming(key):
                 self.task.check(f"data set {name!r}", dataset)
                 _check_classes(name, dataset, config.label_column)
+        problems.raise_all()
         self.train_facts = next(facts for facts in self._raw.facts.values() if facts.kind == "train")
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
@@ -73,6 +82,14 @@ class RunData:
             for severity in options.severities:
                 facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
                 yield facts, self.task.prepare(rows, corrupt=corruption(kind, severity, options.seed))
+
+
+@contextmanager
+def _reading_model(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model: {name!r} cannot be read: {error}") from error
 
 
 def _check_classes(name: str, dataset: Dataset, column: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PrinterCallback, TrainingArguments
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun, Drift
 from ftp_hf.pretrained.origin import new_parameters
@@ -21,7 +22,6 @@ from .folder import forget_weights, has_weights, read_run, write_run
 from .methods import METHODS, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
-from .values import Problems
 
 __all__ = ["Runner"]
 
