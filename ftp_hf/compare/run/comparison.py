@@ -20,6 +20,7 @@ from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.figures import show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
+from ftp_hf.compare.evidence.measures import inert_among, mean_on
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
@@ -197,7 +198,7 @@ class _Comparison:
     def _figures(self, run: ComparedRun) -> str:
         metric = self.config.metric
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        values = {label: run.value(kind, metric) for kind, label in labels.items()}
+        values = {label: mean_on(run, kind, metric, left_out=inert_among([run])) for kind, label in labels.items()}
         figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
