@@ -5,6 +5,8 @@ import logging
 import os
 import statistics
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +18,7 @@ from rich.table import Table
 from transformers import HfArgumentParser
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, RunSummary
+from ftp_hf.hub.retries import silence_retries
 from ftp_hf.tasks import DataOptions, Task, TaskData
 from ftp_hf.trainer.plain import PlainTrainer
 
@@ -61,6 +64,7 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
         SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched
             processes would not train together.
     """
+    silence_retries()
     config_parser = ArgumentParser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
     known, flags = config_parser.parse_known_args()
@@ -91,6 +95,16 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
             "on CPU, add --use_cpu true"
         )
     return script, training
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """End the script with a line for each thing that keeps data or model from being read, in place of a traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        problems = (str(error), *getattr(error, "__notes__", ()))
+        raise SystemExit("\n".join(" ".join(problem.split()) for problem in problems)) from error
 
 
 def finetune(script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData) -> RunSummary:

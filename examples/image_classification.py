@@ -8,7 +8,7 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass
 
-from finetuning import ScriptArguments, finetune, parse_arguments
+from finetuning import ScriptArguments, explaining, finetune, parse_arguments
 from transformers import set_seed
 
 from ftp_hf.tasks import ImageOptions, ImageTask, TaskData
@@ -22,9 +22,10 @@ class ImageArguments(ImageOptions, ScriptArguments):
 def main() -> None:
     script, training = parse_arguments(ImageArguments)
     training.remove_unused_columns = False  # images become pixels when a row is read
-    data = TaskData.load(script)
+    with explaining():
+        data = TaskData.load(script)
+        task = ImageTask(script.model, script, labels=data.labels, label_column=script.label_column)
     set_seed(training.seed)
-    task = ImageTask(script.model, script, labels=data.labels, label_column=script.label_column)
     finetune(script, training, task, data)
 
 

@@ -8,7 +8,7 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass
 
-from finetuning import ScriptArguments, finetune, parse_arguments
+from finetuning import ScriptArguments, explaining, finetune, parse_arguments
 from transformers import set_seed
 
 from ftp_hf.tasks import TaskData, TextOptions, TextTask
@@ -21,9 +21,10 @@ class TextArguments(TextOptions, ScriptArguments):
 
 def main() -> None:
     script, training = parse_arguments(TextArguments)
-    data = TaskData.load(script)
+    with explaining():
+        data = TaskData.load(script)
+        task = TextTask(script.model, script, labels=data.labels, label_column=script.label_column)
     set_seed(training.seed)
-    task = TextTask(script.model, script, labels=data.labels, label_column=script.label_column)
     finetune(script, training, task, data)
 
 

@@ -121,7 +121,7 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
         help="train and evaluate several methods alike",
         description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
         "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
-        "Progress goes to stderr, the verdict and the place of the report to stdout.",
+        "Progress goes to stderr, the verdict, the place of the report and of the recommended run to stdout.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
@@ -215,6 +215,9 @@ def _compare(options: Namespace) -> None:
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
+    from ftp_hf.hub.retries import silence_retries
+
+    silence_retries()
     config = ComparisonConfig.load(options.config, options.model)
     try:
         if options.dry_run:
@@ -241,8 +244,8 @@ def _tasks(options: Namespace) -> None:
             table.add_row(name, str(error))
             continue
         metrics = ", ".join(f"{metric.name}{' ↓' * metric.less_is_better}" for metric in kind.metrics)
-        options = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
-        table.add_row(name, metrics, str(len(kind.corruptions) or ""), options)
+        keys = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
+        table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
     Console().print(table)
 
 

@@ -25,7 +25,7 @@ _SENTENCE_TRANSFORMERS = ("SentenceTransformer", "SparseEncoder", "CrossEncoder"
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 
-_PLACES = {"id": "in distribution", "retained": "what the pre-trained model could do"}
+_PLACES = {"id": "in distribution", "ood": "out of distribution", "retained": "what the pre-trained model could do"}
 _TEMPLATE = Path(__file__).with_name("template.md")
 _EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
 # Of what a card says already, these are ours to correct.
@@ -159,8 +159,8 @@ def eval_results_file(summary: RunSummary) -> str | None:
         data = summary.data_facts(result.data)
         metric = summary.metric if summary.metric in result.metrics else main_metric(result.metrics)
         value = summary.value(result.data, metric)
-        if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind != "validation":
-            notes = f"{metric} on {data.split or 'test'}, {_PLACES.get(result.kind, 'out of distribution')}"
+        if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind in _PLACES:
+            notes = f"{metric} on {data.split or 'test'}, {_PLACES[result.kind]}"
             entries.append(
                 huggingface_hub.EvalResultEntry(
                     dataset_id=data.source,
@@ -177,7 +177,9 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
     results: list[EvalResult] = []
     taken: set[tuple[str, str, str]] = set()
     training = next((data.name for data in summary.data if data.kind == "train"), "train")
-    tested = [result for result in summary.results if result.kind != "validation"] or summary.results
+    # Corrupted copies are no data that anybody could find.
+    found = [result for result in summary.results if result.kind != "corrupted"]
+    tested = [result for result in found if result.kind != "validation"] or found
     for result in tested:
         data = summary.data_facts(result.data) or DataFacts(result.data, result.kind)
         # Local data has no name on the Hub: ID data goes by that of the training data.

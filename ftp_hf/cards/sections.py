@@ -27,14 +27,7 @@ CITATION = """@inproceedings{tian2023fast,
 
 _MOST_LOG_ROWS = 14
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
-_KINDS = {
-    "id": "ID",
-    "ood": "OOD",
-    "retained": "retained",
-    "validation": "validation",
-    "train": "training",
-    "corrupted": "corrupted",
-}
+_KINDS = {"id": "ID", "ood": "OOD", "retained": "retained", "validation": "validation", "train": "training"}
 
 
 def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
@@ -221,6 +214,7 @@ def _data(data: Sequence[DataFacts]) -> str:
             f"`{facts.revision[:12]}`" if facts.revision else "",
         ]
         for facts in data
+        if facts.kind != "corrupted"  # a row for each severity of each kind
     ]
     used = [number for number in range(len(header)) if any(row[number] for row in rows)]
     if not rows:

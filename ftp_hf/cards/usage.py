@@ -35,8 +35,9 @@ def usage(summary: RunSummary, model_id: str) -> str:
     lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
     if summary.adapter and summary.base_model:
         kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
-        # Neither the base model nor the adapter knows what the labels are called.
-        labels = f", id2label={dict(enumerate(summary.labels))}" if summary.labels else ""
+        # Neither the base model nor the adapter knows what the labels are called, and a base may have a head for others.
+        names = dict(enumerate(summary.labels))
+        labels = f", id2label={names}, ignore_mismatched_sizes=True" if names else ""
         imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
         lines += [
             f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',

@@ -1,16 +1,17 @@
 """The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
-from .specs import DatasetSpec, check_labels, check_rows, label_names
+from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming"]
 
@@ -104,19 +105,27 @@ class TaskData:
                 [`Task`] says. Without, parts of the training data are drawn as they come.
 
         Raises:
-            ValueError: a data set is empty, lacks a column, or is not labelled as the training data is; two sets of a kind
-                have one name; options contradict each other.
+            ValueError: a data set cannot be read, is empty, lacks a column, or is not labelled as the training data is; two
+                sets of a kind have one name; options contradict each other. What is wrong with other data sets are notes of
+                it.
+            FileNotFoundError: likewise, if the first is a file that is not there.
         """
         _check(options)
         aliases = _aliases(options.label_aliases)
-        train = _load("train", options.train)
+        single = {"train": options.train, "validation": options.validation, "test": options.test}
+        given = {("", key): text for key, text in single.items() if text}
+        for kind in ("ood", "retained"):
+            given |= {(kind, name): text for name, text in _by_name(kind, getattr(options, kind)).items()}
+        loaded = dict(
+            zip(given, _load_all([(kind or name, text) for (kind, name), text in given.items()]), strict=True)
+        )
+        train, validation, test = loaded["", "train"], loaded.get(("", "validation")), loaded["", "test"]
         labels: list[str] = []
         column = options.label_column if has_labels else None
         if column is not None:
             with naming("train"):
                 labels = label_names(train, column)
                 check_labels("train", train, column, labels, aliases)
-        validation = _load("validation", options.validation) if options.validation else None
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
                 train, validation = _split(train, options.validation_fraction, column, labels)
@@ -125,25 +134,24 @@ class TaskData:
                 train = _split(train, 1 - options.train_fraction, column, labels)[0]
         if options.max_train_samples is not None:
             train = train.select(range(min(options.max_train_samples, len(train))))
-        test = _load("test", options.test)
         held_out = options.validation_fraction is not None
         facts = [_facts(train, "train", "train", options.train)]
         if validation:
             facts.append(_facts(validation, "validation", "validation", options.validation or options.train, held_out))
         facts.append(_facts(test, "test", "id", options.test))
-        named: dict[str, dict[str, Dataset]] = {"ood": {}, "retained": {}}
-        for kind, sets in named.items():
-            for name, text in _by_name(kind, getattr(options, kind)).items():
-                sets[name] = _load(kind, text)
-                facts.append(_facts(sets[name], name, kind, text))
-        by_place = {(fact.kind, fact.name): fact for fact in facts}
-        loaded = cls(train, validation, test, named["ood"], named["retained"], labels, by_place)
-        for key, name, dataset in loaded.named():
-            with naming(key):
+        facts += [_facts(loaded[kind, name], name, kind, text) for (kind, name), text in given.items() if kind]
+        ood, retained = (
+            {name: loaded[kind, name] for kind, name in given if kind == wanted} for wanted in ("ood", "retained")
+        )
+        data = cls(train, validation, test, ood, retained, labels, {(fact.kind, fact.name): fact for fact in facts})
+        problems = Problems()
+        for key, name, dataset in data.named():
+            with problems.gathered(), naming(key):
                 check_rows(name, dataset)
                 if column is not None:
                     check_labels(name, dataset, column, labels, aliases)
-        return loaded
+        problems.raise_all()
+        return data
 
     def named(self) -> list[tuple[str, str, Dataset]]:
         """The option that each data set comes from, what it is called, and itself."""
@@ -207,9 +215,20 @@ def _by_name(kind: str, texts: list[str]) -> dict[str, str]:
     return dict(zip(names, texts, strict=True))
 
 
-def _load(key: str, text: str) -> Dataset:
-    with naming(key):
-        return DatasetSpec.parse(text).load()
+def _load_all(given: Sequence[tuple[str, str]]) -> list[Dataset]:
+    """The data sets, or an error that says of each what keeps it from being loaded."""
+    problems, loaded, reachable = Problems(), list[Dataset](), True
+    for key, text in given:
+        with problems.gathered(), naming(key):
+            try:
+                loaded.append(DatasetSpec.parse(text).load())
+            except UnreachableError:
+                reachable = False
+                raise
+        if not reachable:
+            break  # it takes half a minute to find out, and would for each of the others
+    problems.raise_all()
+    return loaded
 
 
 def _aliases(texts: list[str]) -> dict[str, str]:

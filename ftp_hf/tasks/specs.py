@@ -8,12 +8,16 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
-__all__ = ["DatasetSpec", "check_labels", "check_rows", "label_names"]
+__all__ = ["DatasetSpec", "UnreachableError", "check_labels", "check_rows", "label_names"]
 
 _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
 )
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+class UnreachableError(ValueError):
+    """A data set is on the Hub, and the Hub does not answer."""
 
 
 class DatasetSpec(NamedTuple):
@@ -56,7 +60,7 @@ class DatasetSpec(NamedTuple):
         Raises:
             FileNotFoundError: a local file or folder, or a data set on the Hub, is not there.
             ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
-                another kind.
+                another kind; an [`UnreachableError`] if the Hub does not answer.
         """
         path = Path(self.source)
         if path.suffix in _BUILDERS:
@@ -86,6 +90,10 @@ class DatasetSpec(NamedTuple):
     def _load(self, *args: Any, **options: Any) -> Dataset:
         try:
             return load_dataset(*args, **options)
+        except ConnectionError as error:
+            raise UnreachableError(
+                f"data set {self.name!r} cannot be loaded from {self.source}: {error}. Check the connection, or name a local file"
+            ) from error
         except (OSError, ValueError, DatasetsError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {_reason(error)}") from error

@@ -1,14 +1,11 @@
 """The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.cards.card import write_model_card
-from ftp_hf.cards.picture import draw_radii
-from ftp_hf.common.folder import CARD, PICTURE, RESULTS
+from ftp_hf.cards.files import surviving, write_run_files
+from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
 from ftp_hf.common.records import plain
@@ -26,8 +23,6 @@ from .summarize import summarize_run
 from .watch import PeakMemory, StepTimer
 
 __all__ = ["ModelCardMixin"]
-
-logger = logging.getLogger(__name__)
 
 
 class ModelCardMixin(Host):
@@ -143,13 +138,8 @@ class ModelCardMixin(Host):
     def _write_card(self) -> None:
         folder = Path(self.args.output_dir)
         hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
-        with _surviving(RESULTS):
-            summary = self.run_summary()
-            summary.save(folder)
-            with _surviving(PICTURE):
-                draw_radii(summary, folder)
-            with _surviving(CARD):
-                write_model_card(summary, folder, model_id=hub_id)
+        with surviving(RESULTS):
+            write_run_files(self.run_summary(), folder, model_id=hub_id)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As the Trainer's `train`, remembering what the card tells."""
@@ -251,11 +241,3 @@ class ModelCardMixin(Host):
 
 def _place(data: DataFacts) -> tuple[str, str]:
     return ("", "train") if data.kind == "train" else (data.name, data.kind)
-
-
-@contextmanager
-def _surviving(file: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        logger.exception("%s could not be written. The run itself lacks nothing.", file)

@@ -11,6 +11,7 @@ import finetuning
 import numpy as np
 import PIL.Image
 import pytest
+import text_classification
 import torch
 from datasets import Dataset, Features, Image, Value, load_dataset
 from safetensors.torch import load_file
@@ -202,6 +203,17 @@ def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
     script, _ = parse(monkeypatch, *(part for pair in given.items() for part in pair), *replaced)
     with pytest.raises(Exception, match=re.escape(message)):
         TaskData.load(script)
+
+
+def test_what_cannot_be_read_ends_the_script_without_a_traceback(tmp_path, monkeypatch):
+    words = ["--model", "m", "--train", "gone.csv", "--test", "lost.csv", "--output_dir", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["text_classification.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        text_classification.main()
+    assert ended.value.code.splitlines() == [
+        "train: data set 'gone': gone.csv does not exist",
+        "test: data set 'lost': lost.csv does not exist",
+    ]
 
 
 @pytest.mark.parametrize(

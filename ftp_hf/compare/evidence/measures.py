@@ -1,6 +1,7 @@
 """What the statistics are taken of: the figures of a comparison by method, seed and data."""
 
 import statistics
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import main_metric, metric_named
@@ -22,9 +23,11 @@ __all__ = [
     "data_sets",
     "differences_to_plain",
     "finished_seeds",
+    "inert_among",
     "inert_corruptions",
     "matched_difference",
     "matched_differences",
+    "mean_on",
     "metric_of",
     "on_data",
     "possible",
@@ -68,16 +71,27 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
     if kind.startswith(_RETAINED):
         return on_data(results, method, "retained", kind.removeprefix(_RETAINED))
     left_out = inert_corruptions(results) if kind == "corrupted" and not prefix else []
-    found: dict[int, float] = {}
-    for run in _chosen(results, method):
-        values = [
-            value
-            for name, value in run.values(kind, results.metric).items()
-            if name.startswith(prefix) and name.rpartition("/")[0] not in left_out
-        ]
-        if values:
-            found[run.seed] = statistics.fmean(values)
-    return found
+    means = {run.seed: mean_on(run, kind, results.metric, prefix, left_out) for run in _chosen(results, method)}
+    return {seed: mean for seed, mean in means.items() if mean is not None}
+
+
+def mean_on(run: ComparedRun, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
+    """
+    The unweighted mean of a run over the data sets of a kind; `None` where there are none.
+
+    Args:
+        run ([`ComparedRun`]): evaluated.
+        kind (`str`): of the data.
+        metric (`str`): such as `"accuracy"`.
+        prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
+        left_out (collection of `str`, *optional*): kinds of corruption that do not count.
+    """
+    values = [
+        value
+        for name, value in run.values(kind, metric).items()
+        if name.startswith(prefix) and name.rpartition("/")[0] not in left_out
+    ]
+    return statistics.fmean(values) if values else None
 
 
 def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:
@@ -127,7 +141,11 @@ def inert_corruptions(results: ComparisonResults) -> list[str]:
     The kinds of corruption that change nothing for these models, as casing does for an uncased tokenizer: in every run all
     that was measured, the loss included, is the same at each of several severities. Not told where all kinds would be.
     """
-    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    return inert_among([run for method in results.methods for run in results.chosen_runs(method.name)])
+
+
+def inert_among(runs: Sequence[ComparedRun]) -> list[str]:
+    """[`inert_corruptions`], so far as these runs tell."""
     measured: dict[str, list[list[dict[str, dict[str, float]]]]] = {}
     for run in runs:
         by_kind: dict[str, list[dict[str, dict[str, float]]]] = {}

@@ -80,6 +80,8 @@ class ComparedRun:
     """Of the optimizer's state, at the end."""
     drift: Drift | None = None
     """Where it was measured."""
+    folder: str | None = None
+    """Of its weights, from the comparison's folder on; `None` where they were not kept."""
 
     def values(self, kind: str, metric: str) -> dict[str, float]:
         """

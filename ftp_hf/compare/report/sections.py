@@ -33,6 +33,7 @@ from .tables import (
     sets_table,
     sweep_table,
 )
+from .weights import weights
 
 __all__ = ["sections", "unfinished"]
 
@@ -54,6 +55,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("Beside plain fine-tuning", [*_paired(results), *_of(pictures, "relative")]),
         Section(f"At the same ID {_metric(results)}", _matched(results)),
         Section("Rules", _rules(results)),
+        Section("The weights", weights(results)),
         Section("Every data set", _table(sets_table(results)), folded=True),
         Section("Corrupted data", [*_of(pictures, "severity", "corruptions"), *_inert(results)]),
         Section("Time and memory", [*_costs(results), *_of(pictures, "time", "memory")]),

@@ -1,5 +1,6 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
+import itertools
 import os
 import sys
 import tempfile
@@ -19,11 +20,13 @@ from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.records import plain
+from ftp_hf.compare.evidence.measures import inert_among, mean_on
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 from ftp_hf.runs.facts import PRETRAINED
 
+from .chosen import hand_over, what_next
 from .config import ComparisonConfig
 from .methods import METHODS, Trained
 from .plan import Run, choose, count_runs, describe_plan, settings_of
@@ -38,7 +41,8 @@ _STEPS = 1000
 def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = None) -> ComparisonResults:
     """
     Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
-    their last checkpoint.
+    their last checkpoint. Every chosen run is left with its weights, `results.json` and a model card, and `best` is a link to
+    the one that is recommended, if one is.
 
     Settings are chosen on ID validation data, with the first seed; what was not chosen is never evaluated on test or OOD
     data.
@@ -47,7 +51,7 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
         config ([`ComparisonConfig`]): what is compared.
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
         output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
-            verdict and the place of the report to the standard output.
+            verdict, the place of the report and what to do next to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then.
@@ -64,9 +68,10 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
             console.print(describe_plan(config), soft_wrap=True, highlight=False)
             results = _Comparison(config, runner, progress).run()
         if main:
+            hand_over(results, folder, runner.data.train_facts)
             results.save(folder)
             write_report(results, folder)
-            print(f"{headline(results)}\n{folder / HTML}", file=output or sys.stdout)
+            print(headline(results), folder / HTML, *what_next(results, folder), sep="\n", file=output or sys.stdout)
     return results
 
 
@@ -105,7 +110,7 @@ class _Comparison:
         facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         order = list(self.config.methods)
-        return ComparisonResults(
+        results = ComparisonResults(
             name=self.config.name,
             metric=self.config.metric,
             methods=[facts[name] for name in order],
@@ -117,6 +122,11 @@ class _Comparison:
             metrics=list(self.config.task_class.metrics),
             pretrained=pretrained,
         )
+        for method in results.methods:
+            for run in results.chosen_runs(method.name):
+                kept = self.runner.keep(self._plan(method.name, method.chosen, run.seed))
+                run.folder = None if kept is None else f"{kept.parent.name}/{kept.name}"
+        return results
 
     def _compare_method(self, name: str) -> MethodFacts:
         method = METHODS[name]
@@ -152,7 +162,11 @@ class _Comparison:
         for seed in self.config.seeds[1:]:
             self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
             self._advance()
-        return self._choose(tried)
+        chosen = self._choose(tried)
+        for seed, setting in itertools.product(self.config.seeds, settings):
+            if setting != chosen:
+                self.runner.forget_weights(self._plan(name, setting, seed))
+        return chosen
 
     def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
         figures = [(run.setting, self._validation_figure(run)) for run in tried]
@@ -190,7 +204,7 @@ class _Comparison:
     def _figures(self, run: ComparedRun) -> str:
         metric = self.config.metric
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        values = {label: run.value(kind, metric) for kind, label in labels.items()}
+        values = {label: mean_on(run, kind, metric, left_out=inert_among([run])) for kind, label in labels.items()}
         figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         for result in run.summary.of_kind("retained"):
             name = main_metric(result.metrics) or metric

@@ -11,6 +11,7 @@ import yaml
 from transformers import TrainingArguments
 
 from ftp_hf.common.figures import declare_metrics
+from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import SEVERITIES
 from ftp_hf.runs.rules import parse_rules
 from ftp_hf.tasks import DataOptions, Task, task_class
@@ -18,7 +19,7 @@ from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .methods import METHODS, Trained
-from .values import Problems, check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
+from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 
@@ -88,7 +89,8 @@ class ComparisonConfig(DataOptions):
         max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
-            of [`parse_rules`]. The report says of each method how many of its runs do; nothing is chosen by it.
+            of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
+            run is recommended whose method has one that does not.
         lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from datasets import Dataset
 
+from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import Task, TaskData
+from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.data import naming
 
 from .config import ComparisonConfig
@@ -27,26 +30,33 @@ class RunData:
     Attributes:
         task ([`Task`]): the model and what it reads.
         train, validation (`Dataset`): prepared for the model.
+        train_facts ([`DataFacts`]): where the training data come from.
 
     Raises:
         ValueError: a data set is empty, lacks a column, has another label space or a single class; the model cannot be
-            read. It names the key of the config.
+            read. It names the key of the config. What else is wrong are notes of the error.
+        FileNotFoundError: likewise, if the first is a file that is not there.
     """
 
     def __init__(self, config: ComparisonConfig) -> None:
-        kind = config.task_class
-        self._config, self._raw = config, TaskData.load(config, has_labels=kind.has_labels)
-        try:
+        kind, problems = config.task_class, Problems()
+        with problems.gathered():
+            raw = TaskData.load(config, has_labels=kind.has_labels)
+        with problems.gathered(), _reading_model(config.model):
+            check_model_folder(config.model)
+        problems.raise_all()
+        self._config, self._raw = config, raw
+        with _reading_model(config.model):
             self.task: Task[Any] = kind(
-                config.model, config.reading, labels=self._raw.labels, label_column=config.label_column
+                config.model, config.reading, labels=raw.labels, label_column=config.label_column
             )
-        except (OSError, ValueError) as error:
-            raise ValueError(f"model: {config.model!r} cannot be read: {error}") from error
-        for key, name, dataset in self._raw.named():
-            with naming(key):
+        for key, name, dataset in raw.named():
+            with problems.gathered(), naming(key):
                 self.task.check(f"data set {name!r}", dataset)
                 if kind.has_labels:
                     _check_classes(name, dataset, config.label_column)
+        problems.raise_all()
+        self.train_facts = next(facts for facts in self._raw.facts.values() if facts.kind == "train")
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
 
@@ -84,6 +94,14 @@ class Evaluated(NamedTuple):
     """As they were loaded."""
     corrupt: Callable[[Any], Any] | None = None
     """What changes each of them first."""
+
+
+@contextmanager
+def _reading_model(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"model: {name!r} cannot be read: {error}") from error
 
 
 def _check_classes(name: str, dataset: Dataset, column: str) -> None:

@@ -32,7 +32,7 @@ def write_run(file: Path, run: ComparedRun) -> None:
 
 def has_weights(folder: Path) -> bool:
     """Whether the weights of a run are still there."""
-    return any(map(_holds_weights, folder.iterdir()))
+    return folder.is_dir() and any(map(_holds_weights, folder.iterdir()))
 
 
 def forget_weights(folder: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PrinterCallback
 
+from ftp_hf.common.problems import Problems
+from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun, Drift
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED, Evaluation, OtherModel
@@ -20,11 +22,10 @@ from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
 from .drift import DISTANT, FunctionDistance, measure_drift
-from .folder import forget_weights, read_run, write_run
+from .folder import forget_weights, has_weights, read_run, write_run
 from .methods import METHODS, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
-from .values import Problems
 
 __all__ = ["Runner"]
 
@@ -101,6 +102,25 @@ class Runner:
             free_memory()
         return read_run(file)
 
+    def keep(self, run: Run) -> Path | None:
+        """
+        See to the weights of a chosen run that was evaluated: those of one that is computed are saved, so long as there is
+        what they are computed from. Nothing is trained for it.
+
+        Args:
+            run ([`Run`]): at the setting that was chosen.
+
+        Returns:
+            `Path` or `None`: its folder; `None` if its weights are gone.
+        """
+        folder = run.folder(self.runs, self.config)
+        if run.base is not None and not isinstance(METHODS[run.method], Trained):
+            base = run.base.folder(self.runs, self.config)
+            if from_first_process(has_weights(base) and not has_weights(folder)):
+                self._trainer(run, self._kind(run).load(run)).save_model()
+                free_memory()
+        return folder if from_first_process(has_weights(folder)) else None
+
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
@@ -126,7 +146,7 @@ class Runner:
         file = run.evaluation_file(self.runs, self.config)
         if not file.is_file():
             model = self.data.task.load_model()
-            results = [] if new_parameters(model) else self._measure(run, model).results
+            results = [] if new_parameters(model) else self._measure(run, self._trainer(run, model)).results
             if PartialState().is_main_process:
                 RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
             PartialState().wait_for_everyone()
@@ -136,9 +156,9 @@ class Runner:
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
         kind.keep_weights(run)
-        model, pretrained = kind.load(run), self.data.task.load_model()
-        measured = self._measure(run, model, FunctionDistance(self.data.task, pretrained))
-        drift = self._measure_drift(run, model, pretrained)
+        trainer, pretrained = self._trainer(run, kind.load(run)), self.data.task.load_model()
+        measured = self._measure(run, trainer, FunctionDistance(self.data.task, pretrained))
+        drift = self._measure_drift(run, trainer.model, pretrained)
         record = kind.record(run)
         before = self.pretrained()
         summary = dataclasses.replace(
@@ -150,16 +170,20 @@ class Runner:
         )
         return dataclasses.replace(record, summary=summary, drift=drift)
 
-    def _measure(self, run: Run, model: Any, distance: FunctionDistance | None = None) -> RunSummary:
-        """A model on all data."""
+    def _trainer(self, run: Run, model: Any) -> Any:
+        """A Trainer of a model, for all but training."""
         task = self.data.task
         arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
         trainer: Any = plain_trainer(task.trainer_class)(
             args=task.arguments_class(**arguments), **self.trained.common_options(model)
         )
         trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _measure(self, run: Run, trainer: Any, distance: FunctionDistance | None = None) -> RunSummary:
+        """Its model on all data."""
         for facts, rows, corrupt in self.data.evaluations:
-            metrics = task.measure(trainer, rows, corrupt=corrupt)
+            metrics = self.data.task.measure(trainer, rows, corrupt=corrupt)
             if distance is not None and facts.kind in DISTANT:
                 metrics = {**metrics, **distance.measure(trainer.model, rows)}
             trainer.note_evaluation(metrics, facts)

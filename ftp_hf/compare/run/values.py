@@ -1,8 +1,4 @@
-"""
-Checks of the values in a config; their errors name the key, the value and what is allowed.
-
-An error about several values has the first in its message, and the others as its notes.
-"""
+"""Checks of the values in a config; their errors name the key, the value and what is allowed, and say all that is wrong."""
 
 import difflib
 import math
@@ -11,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from ftp_hf.common.problems import Problems
+
 __all__ = [
-    "Problems",
     "check_keys",
     "check_positive",
     "check_types",
@@ -21,25 +18,6 @@ __all__ = [
     "read_numbers",
     "wrong_types",
 ]
-
-
-class Problems(list[str]):
-    """What is wrong with a config: gathered, so that all of it is said at once."""
-
-    @contextmanager
-    def gathered(self, where: str = "") -> Iterator[None]:
-        """Keep what a `ValueError` says, after `where`, and go on behind the block."""
-        try:
-            yield
-        except ValueError as error:
-            self += [f"{where}{problem}" for problem in (str(error), *getattr(error, "__notes__", ()))]
-
-    def raise_all(self) -> None:
-        """Raise `ValueError` if there are any."""
-        if self:
-            error = ValueError(self[0])
-            error.__notes__ = self[1:]  # what add_note makes, which Python 3.10 does not have
-            raise error
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from ftp_hf.compare.evidence.measures import (
     cost,
     data_sets,
     finished_seeds,
+    inert_among,
     inert_corruptions,
     matched_difference,
+    mean_on,
     radii,
     relative_to_plain,
     robust_kind,
@@ -100,6 +102,11 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     assert by_seed(results, "plain", "corrupted") == pytest.approx({0: 0.87, 1: 0.88, 2: 0.89})
     assert severity_curve(results, "plain")[5] == pytest.approx([0.85, 0.86, 0.87])
     assert by_seed(results, "plain", "corrupted", prefix="random_casing/") == {0: 0.9, 1: 0.9, 2: 0.9}
+    run = results.chosen_runs("plain")[0]
+    left_out = inert_among([run])
+    assert left_out == ["random_casing"], "one run tells as well, in what is printed of it"
+    assert mean_on(run, "corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
+    assert mean_on(run, "train", "accuracy") is None
     # The same accuracy by chance, but not the same answers.
     casing[0].metrics["loss"] = dict.fromkeys(casing[0].metrics["loss"], 0.31)
     assert inert_corruptions(results) == []

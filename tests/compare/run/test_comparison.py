@@ -1,6 +1,7 @@
 """Comparisons as the command runs them: on tiny models and data, with processes that are killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,13 +9,19 @@ import time
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForImageClassification
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.cli import main
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
+from ftp_hf.compare.run.data import RunData
 from ftp_hf.compare.run.plan import Run, settings_of
 from ftp_hf.compare.run.runner import Runner
+from ftp_hf.hub.files import check_files, list_run_files
+from ftp_hf.runs.summary import RunSummary
 from tests.support.tiny_data import image_config, write_config
 
 ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp", "lora+ftp", "lora+factors"]
@@ -33,7 +40,7 @@ def figures(results):
 
 def test_three_methods_and_one_seed(images, tmp_path):
     methods = {"plain": {}, "ftp": {}, "wise-ft": {"alpha": 0.5}}
-    content = image_config(images, methods=methods, seeds=[0], learning_rate=[1e-2])
+    content = image_config(images, methods=methods, seeds=[0], learning_rate=[1e-2], rules=["id/test >= 0"])
     content["training"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 16}
     results = compare(load(tmp_path, content), tmp_path / "out")
     assert sorted(run.method for run in results.runs) == sorted(methods)
@@ -43,6 +50,29 @@ def test_three_methods_and_one_seed(images, tmp_path):
         assert kinds == [("validation", "validation"), ("id", "test"), ("ood", "pale")]
     assert plain(ComparisonResults.load(tmp_path / "out")) == plain(results)
     assert all(method.title in (tmp_path / "out" / "report.html").read_text() for method in results.methods)
+    for run in results.runs:
+        check_what_is_left(run, tmp_path / "out")
+    halfway = load_file(tmp_path / "out" / results.chosen_runs("wise-ft")[0].folder / "model.safetensors")
+    ended = load_file(tmp_path / "out" / results.chosen_runs("plain")[0].folder / "model.safetensors")
+    started = load_file(images / "model" / "model.safetensors")
+    for name, tensor in started.items():
+        assert torch.allclose(halfway[f"vit.{name}"], (tensor + ended[f"vit.{name}"]) / 2, atol=1e-7)
+
+
+def check_what_is_left(run, folder):
+    """The folder of a chosen run is like that of any finished run: it can be checked, pushed and loaded."""
+    kept = folder / run.folder
+    assert run.folder in (folder / "report.md").read_text()
+    assert main(["check", str(kept), "--rules", str(folder / "rules.yaml")]) == 0
+    names = list_run_files(kept)
+    assert {"README.md", "results.json", "preprocessor_config.json"} <= set(names)
+    summary = RunSummary.load(kept)
+    assert summary.value("test", "accuracy") == run.value("id", "accuracy")
+    assert (summary.data[0].source, summary.data[0].size) == ("train.parquet", 32)
+    if summary.adapter is None:
+        check_files(kept, names, {})
+        _, loading = AutoModelForImageClassification.from_pretrained(kept, output_loading_info=True)
+        assert not any(loading.values())
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +80,7 @@ def compared(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     methods = {name: {} for name in ALL} | {"wise-ft": {"alpha": [0.0, 0.5, 1.0]}}
     corruptions = {"kinds": ["contrast"], "severities": [1, 5], "max_samples": 8}
-    config = load(folder, image_config(images, methods=methods, corruptions=corruptions))
+    config = load(folder, image_config(images, methods=methods, corruptions=corruptions, rules=["id/test >= 0"]))
     return config, compare(config, folder / "out"), folder / "out"
 
 
@@ -127,12 +157,49 @@ def test_the_distance_is_that_of_the_weights(compared, images):
 
 
 @pytest.mark.slow
-def test_nothing_is_done_twice(compared):
+def test_nothing_is_done_twice_and_what_an_earlier_version_did_not_leave_is_made_up_for(compared):
     config, results, folder = compared
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    derived = set(folder.glob("runs/wise-ft-*/model.safetensors"))
+    assert len(derived) == len(config.seeds), "those of the chosen setting"
+    before = {path: path.stat().st_mtime_ns for path in set(folder.rglob("*.safetensors")) - derived}
+    results_of_runs = set(folder.glob("runs/*/results.json"))
+    lost = {path: path.read_bytes() for path in {*results_of_runs, *derived}}
+    cards = [path.with_name("README.md") for path in results_of_runs]
+    for path in [*lost, *cards]:
+        path.unlink()
     again = compare(config, folder)
     assert plain(again.runs) == plain(results.runs)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in set(folder.rglob("*.safetensors")) - derived} == before
+    assert {path: path.read_bytes() for path in lost} == lost
+    assert all(path.is_file() for path in cards)
+
+
+@pytest.mark.slow
+def test_every_chosen_run_can_be_checked_pushed_and_loaded(compared, images):
+    config, results, folder = compared
+    for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
+        check_what_is_left(run, folder)
+    (run, _) = results.chosen_runs("lora+ftp")
+    model = AutoModelForImageClassification.from_pretrained(images / "model", id2label={0: "dark", 1: "light"})
+    model = PeftModel.from_pretrained(model, folder / run.folder).eval()
+    dataset = RunData(config).validation
+    pixels, labels = torch.stack([row["pixel_values"] for row in dataset]), [row["label"] for row in dataset]
+    with torch.no_grad():
+        found = model(pixels).logits.argmax(dim=1)
+    assert float((found == torch.tensor(labels)).float().mean()) == pytest.approx(run.value("validation", "accuracy"))
+
+
+@pytest.mark.slow
+def test_weights_that_somebody_deleted_are_missing_and_nothing_is_trained_for_them(compared, tmp_path):
+    config, results, folder = compared
+    shutil.copytree(folder, tmp_path / "out", symlinks=True)
+    for path in (tmp_path / "out").rglob("*.safetensors"):
+        path.unlink()
+    again = compare(config, tmp_path / "out")
+    assert figures(again) == figures(results)
+    assert {run.folder for run in again.runs} == {None}
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+    assert "The weights" not in (tmp_path / "out" / "report.md").read_text()
 
 
 @pytest.mark.slow

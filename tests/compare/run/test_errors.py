@@ -1,10 +1,15 @@
 """What a person reads who named the wrong thing: all of it, in a line each."""
 
+import logging
+import re
+import sys
+
 import pytest
 from datasets import Dataset
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
+from ftp_hf.tasks import TaskData
 from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.tiny_data import image_config, write_config
@@ -105,6 +110,65 @@ def test_a_folder_that_is_called_as_a_file(tmp_path):
     (tmp_path / "a.parquet").mkdir()
     with pytest.raises(FileNotFoundError, match=r"a\.parquet is a folder"):
         DatasetSpec.parse(str(tmp_path / "a.parquet")).load()
+
+
+def test_everything_that_cannot_be_read_is_said_at_once(images, tmp_path, capsys):
+    (tmp_path / "empty.parquet").touch()
+    gone, empty = str(tmp_path / "gone.parquet"), str(tmp_path / "empty.parquet")
+    content = image_config(images, train=gone, test=empty, ood=["other.csv", str(tmp_path)], model=str(tmp_path / "no"))
+    file = write_config(tmp_path, content)
+    assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    faults = [
+        "train: data set 'gone': .* does not exist",
+        "test: data set 'empty' is empty",
+        "ood: data set 'other': other.csv does not exist",
+        f"ood: data set '{tmp_path.name}' cannot be loaded from ",
+        "model: '.*/no' cannot be read: the folder .*/no does not exist",
+    ]
+    assert len(lines) == len(faults)
+    for line, fault in zip(lines, faults, strict=True):
+        assert re.match(f"ftp-hf compare: {re.escape(str(file))}: {fault}", line)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_data_sets_with_other_labels_or_columns_are_said_at_once(images, tmp_path):
+    Dataset.from_dict({"label": [5, 0]}).to_parquet(tmp_path / "five.parquet")
+    Dataset.from_dict({"image": [b"", b""]}).to_parquet(tmp_path / "none.parquet")
+    ood = [str(images / "pale.parquet"), *(str(tmp_path / f"{name}.parquet") for name in ("five", "none"))]
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, ood=ood)))
+    with pytest.raises(ValueError, match="ood: data set 'five' has the labels") as raised:
+        TaskData.load(config)
+    assert raised.value.__notes__ == ["ood: data set 'none' has no column 'label'; it has image"]
+
+
+def test_a_hub_that_does_not_answer_is_said_once(images, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def load_dataset(source, *_, **__):
+        asked.append(source)
+        client = logging.getLogger("huggingface_hub.utils._http")
+        client.warning("'[Errno -2] Name or service not known' thrown while requesting HEAD https://huggingface.co")
+        client.warning("Retrying in 1s [Retry 1/5].")
+        client.warning("Rate limited. Waiting 9s before retry [Retry 1/5].")
+        raise ConnectionError(f"Couldn't reach {source!r} on the Hub (LocalEntryNotFoundError)")
+
+    monkeypatch.setattr("ftp_hf.tasks.specs.load_dataset", load_dataset)
+    heard = logging.StreamHandler()
+    logging.getLogger("huggingface_hub").addHandler(heard)
+    monkeypatch.setattr(heard, "stream", sys.stderr)
+    file = write_config(tmp_path, image_config(images, train="someone/set", test="someone/other#test"))
+    try:
+        assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 1
+    finally:
+        logging.getLogger("huggingface_hub").removeHandler(heard)
+    waiting, line = capsys.readouterr().err.splitlines()
+    assert waiting.startswith("Rate limited"), "a long wait is told"
+    assert line.startswith(
+        f"ftp-hf compare: {file}: train: data set 'set' cannot be loaded from someone/set: Couldn't reach"
+    )
+    assert line.endswith("Check the connection, or name a local file")
+    assert asked == ["someone/set"], "it takes half a minute each time"
 
 
 def test_a_model_that_is_not_there_is_no_name_on_the_hub(tmp_path, images):

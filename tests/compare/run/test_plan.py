@@ -50,7 +50,11 @@ def test_the_verdict_goes_where_it_can_be_kept(file, tmp_path, capsys):
     assert main(["compare", str(file), "--output_dir", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     verdict = headline(ComparisonResults.load(tmp_path / "out"))
-    assert said.out == f"{verdict}\n{tmp_path / 'out' / 'report.html'}\n"
+    assert said.out.startswith(f"{verdict}\n{tmp_path / 'out' / 'report.html'}\nNo run is recommended: ")
+    assert said.out.splitlines()[-2:] == [
+        f"ftp-hf check {tmp_path / 'out' / 'runs' / 'RUN'} --rules RULES.yaml",
+        f"ftp-hf push {tmp_path / 'out' / 'runs' / 'RUN'} USER/NAME",
+    ]
     assert verdict not in said.err
     lines = said.err.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("1/2 "))

@@ -1,0 +1,33 @@
+"""
+What is wrong with what a person asked for: gathered, so that all of it is said at once.
+
+An error about several things has the first in its message, and the others as its notes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["Problems"]
+
+
+class Problems(list[str]):
+    """Problems, a line each."""
+
+    missing_file = False
+    """Whether the first is a file that is not there."""
+
+    @contextmanager
+    def gathered(self, where: str = "") -> Iterator[None]:
+        """Keep what a `ValueError` or a `FileNotFoundError` says, after `where`, and go on behind the block."""
+        try:
+            yield
+        except (FileNotFoundError, ValueError) as error:
+            self.missing_file |= not self and isinstance(error, FileNotFoundError)
+            self += [f"{where}{problem}" for problem in (str(error), *getattr(error, "__notes__", ()))]
+
+    def raise_all(self) -> None:
+        """Raise an error if there are any: a `FileNotFoundError` if the first is one, else a `ValueError`."""
+        if self:
+            error = (FileNotFoundError if self.missing_file else ValueError)(self[0])
+            error.__notes__ = self[1:]  # what add_note makes, which Python 3.10 does not have
+            raise error

@@ -1,0 +1,54 @@
+"""Which of the runs is worth going on with."""
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+
+from .measures import robust_kind
+from .results import ComparedRun, ComparisonResults
+from .tuning import collapse
+from .verdict import Verdict, verdicts
+
+__all__ = ["meets_rules", "recommended"]
+
+
+def recommended(results: ComparisonResults) -> ComparedRun | None:
+    """
+    The run to go on with. Its method clearly gains something over plain fine-tuning, in robustness or on retained data,
+    clearly loses nothing in ID or on retained data, and all of its runs meet the rules; of several, it is the one with the
+    largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
+    the best ID validation: test, OOD and retained data do not choose between seeds.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+
+    Returns:
+        [`ComparedRun`] or `None`: `None` if there is no such method, or the weights of its runs are gone.
+    """
+    if collapse(results):
+        return None
+    gains = {
+        verdict.method: gain
+        for verdict in verdicts(results)
+        if any(gain := _gains(verdict, robust_kind(results))) and meets_rules(results, verdict.method)
+    }
+    kept = [run for run in results.chosen_runs(max(gains, key=gains.__getitem__)) if run.folder] if gains else []
+    figures = {run.seed: run.value("validation", results.metric) for run in kept}
+    better = metric_named(results.metric).sign
+    return max(kept, key=lambda run: better * (figures[run.seed] or 0.0), default=None)
+
+
+def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:
+    """The clear gain in robustness, and on how many retained sets there is one; none of a method that loses elsewhere."""
+    retained = [kind for kind in verdict.differences if kind.startswith("retained/")]
+    if any(verdict.sign(kind) < 0 for kind in ("id", *retained)):
+        return 0.0, 0
+    gain = abs(verdict.differences[robust].mean) if robust and verdict.sign(robust) > 0 else 0.0
+    return gain, sum(verdict.sign(kind) > 0 for kind in retained)
+
+
+def meets_rules(results: ComparisonResults, method: str) -> bool:
+    """Whether every run of a method at its chosen setting meets every rule; so they do where there are none."""
+    rules = parse_rules(results.rules, results.metric) if results.rules else []
+    figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method)]
+    before = figures_of(results.pretrained)
+    return all(result.passed for of_run in figures for result in check_rules(rules, of_run, before))

@@ -1,0 +1,94 @@
+"""What the chosen runs of a comparison leave: results and a card beside the weights of each, and a link to the best."""
+
+import dataclasses
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from ftp_hf.cards.files import write_run_files
+from ftp_hf.common.files import replacing
+from ftp_hf.compare.evidence.measures import REFERENCE
+from ftp_hf.compare.evidence.recommendation import recommended
+from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
+from ftp_hf.compare.report.weights import BEST, RULES, describe, next_commands, why_none
+from ftp_hf.runs.facts import DataFacts
+from ftp_hf.runs.seeds import combine
+from ftp_hf.runs.summary import RunSummary
+
+__all__ = ["hand_over", "what_next"]
+
+_PLAIN = "plain fine-tuning"
+
+
+def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> None:
+    """
+    Write `results.json` and a card beside the weights of every chosen run, as a Trainer does; the comparison's rules as
+    `ftp-hf check` reads them; and a link to the recommended run. What was there before is replaced.
+
+    Args:
+        results ([`ComparisonResults`]): finished, with the folders of the runs.
+        folder (`Path`): of the comparison.
+        train ([`DataFacts`]): of the training data, which evaluations do not know.
+    """
+    for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
+        if run.folder is not None:
+            target = folder / run.folder
+            write_run_files(summary_of(results, run, train), target, model_id=target.name)
+    if results.rules:
+        rules = {"metric": results.metric, "rules": results.rules}
+        with replacing(folder / RULES) as part:
+            part.write_text(yaml.safe_dump(rules, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    best, link = recommended(results), folder / BEST
+    if link.is_symlink():
+        link.unlink()
+    if best is not None and best.folder is not None:
+        # Systems without links, and a folder of a user that has this name: the run is named all the same.
+        with suppress(OSError):
+            link.symlink_to(best.folder, target_is_directory=True)
+
+
+def what_next(results: ComparisonResults, folder: Path) -> list[str]:
+    """
+    Lines that say where the recommended run is, or why there is none, and the commands to go on with.
+
+    Args:
+        results ([`ComparisonResults`]): as [`hand_over`] took them.
+        folder (`Path`): of the comparison.
+    """
+    best = recommended(results)
+    rules = str(folder / RULES) if results.rules else None
+    if best is None or best.folder is None:
+        any_run = str(folder / "runs" / "RUN")
+        return [
+            f"{why_none(results)} The report lists the folders of all; with one of them:",
+            *next_commands(any_run, rules),
+        ]
+    link, run = folder / BEST, folder / best.folder
+    place = f"{link} (a link to {best.folder})" if link.is_symlink() else str(run)
+    said = f"Recommended: {describe(results, best)}. Its weights, card and results.json are in {place}. Next:"
+    return [said, *next_commands(str(link if link.is_symlink() else run), rules)]
+
+
+def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:
+    """The summary of a run, with the figures of the other seeds and of plain fine-tuning beside its own."""
+    ours = sorted(results.chosen_runs(run.method), key=lambda other: other is not run)
+    compares = run.method != REFERENCE and any(method.name == REFERENCE for method in results.methods)
+    theirs = results.chosen_runs(REFERENCE) if compares else []
+    told = [[_told(results, each, train) for each in runs] for runs in (ours, theirs)]
+    try:
+        return combine(told[0], {_PLAIN: told[1]} if theirs else None)
+    except ValueError:  # seeds that were run before and after a library was updated are not of one configuration
+        return told[0][0]
+
+
+def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:
+    summary = run.summary
+    known = {name.removeprefix("ftp_") for name in (*summary.hyperparameters, *summary.defaults)}
+    own = {name: value for name, value in run.setting.items() if name not in known}
+    return dataclasses.replace(
+        summary,
+        name=f"{results.name}-{run.method}-seed{run.seed}",
+        hyperparameters={**summary.hyperparameters, **own},
+        data=[train, *(data for data in summary.data if data.kind != "train")],
+    )
