@@ -4,18 +4,23 @@ import gc
 import logging
 import os
 import statistics
-from argparse import ArgumentParser
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
+import torch
 import yaml
 from accelerate import PartialState
+from progress import ShowProgress
 from rich.console import Console
 from rich.table import Table
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, PrinterCallback, ProgressCallback, set_seed
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, RunSummary
+from ftp_hf.common.launched import let_the_first_speak
+from ftp_hf.common.progress import quiet
 from ftp_hf.tasks import DataOptions, ImageTask, TaskData, TextTask
 from ftp_hf.tasks.classifier import compute_scores
 from ftp_hf.trainer.plain import PlainTrainer
@@ -54,21 +59,31 @@ class ScriptArguments(DataOptions):
     )
 
 
+class _Parser(HfArgumentParser):
+    """An error is one line: the usage of two hundred flags would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        let_the_first_speak()
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
 def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArguments]:
     """
     Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
 
     Raises:
         SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched
-            processes would not train together.
+            processes would not train together. Of several processes the first of each machine says so.
     """
-    config_parser = ArgumentParser(add_help=False)
+    config_parser = _Parser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
     known, flags = config_parser.parse_known_args()
 
-    parser = HfArgumentParser((script_class, FTPTrainingArguments), parents=[config_parser])
+    parser = _Parser((script_class, FTPTrainingArguments), parents=[config_parser])
+    # Memory is pinned for an accelerator; the first process speaks for all.
+    parser.set_defaults(dataloader_pin_memory=torch.cuda.is_available(), log_level_replica="error")
     if known.config is not None:
-        config = yaml.safe_load(known.config.read_text())
+        config = _read_config(known.config, parser)
         actions = {action.dest: action for action in parser._actions}
         if unknown := config.keys() - actions.keys():
             parser.error(f"{known.config}: unknown keys: {', '.join(sorted(unknown))}")
@@ -83,7 +98,10 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
                 )
             action.required = False
         parser.set_defaults(**config)
-    script, training, _ = parser.parse_args_into_dataclasses(flags)
+    try:
+        script, training, _ = parser.parse_args_into_dataclasses(flags)
+    except ValueError as error:
+        parser.error(str(error))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != training.world_size:
         # Without a GPU the Trainer joins the processes of a launcher only if it is told to use the CPU.
@@ -94,28 +112,58 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     return script, training
 
 
+def _read_config(file: Path, parser: _Parser) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"{file}: {error}")
+    if not isinstance(config, dict):
+        parser.error(f"{file}: must have keys and values, got {config!r}")
+    return config
+
+
 def finetune(
-    script: ScriptArguments, training: FTPTrainingArguments, task: TextTask | ImageTask, data: TaskData
+    script: ScriptArguments, training: FTPTrainingArguments, task_class: type[TextTask] | type[ImageTask]
 ) -> RunSummary:
     """
     Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor, `results.json` and the model
-    card in `output_dir`, print the table, and leave the other processes.
+    card in `output_dir`, print the table, and leave the other processes. Progress goes to the standard error.
 
     Returns:
         [`RunSummary`]: the contents of `results.json`.
+
+    Raises:
+        SystemExit: the data or the model cannot be read. Of several processes the first of each machine says so.
     """
-    results = _finetune(script, training, task, data)
+    with quiet() if training.log_level == "passive" else nullcontext():
+        try:
+            data = TaskData.load(script)
+            set_seed(training.seed)
+            task = task_class(script.model, data.labels, script, script.label_column)  # type: ignore[arg-type]
+        except (OSError, ValueError) as error:
+            let_the_first_speak()
+            raise SystemExit(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}") from error
+        console = Console(stderr=True, quiet=training.process_index != 0)
+        with ShowProgress(console, disable_bars=training.disable_tqdm) as shown:
+            # In here, where messages go above the bar.
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("ftp_hf").setLevel(logging.INFO if training.process_index == 0 else logging.WARNING)
+            summary = _finetune(script, training, task, data, shown)
+    if training.process_index == 0:
+        print_results(summary)
     # A process that exits within its group may abort, and so may one that leaves it while its trainer lives (torch 2.13).
     gc.collect()
     PartialState().destroy_process_group()
-    return results
+    return summary
 
 
 def _finetune(
-    script: ScriptArguments, training: FTPTrainingArguments, task: TextTask | ImageTask, data: TaskData
+    script: ScriptArguments,
+    training: FTPTrainingArguments,
+    task: TextTask | ImageTask,
+    data: TaskData,
+    shown: ShowProgress,
 ) -> RunSummary:
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("ftp_hf").setLevel(logging.INFO)
     trainer_class = FTPTrainer if script.method == "ftp" else PlainTrainer
     trainer = trainer_class(
         model=task.load_model(dtype=script.dtype),
@@ -125,23 +173,23 @@ def _finetune(
         data_collator=task.collator,
         processing_class=task.processor,
         compute_metrics=compute_scores,
+        callbacks=[shown],
     )
+    for replaced in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(replaced)
     trainer.note_settings(**_settings(script))
     for known in data.facts.values():
         if known.kind == "train":
             trainer.note_data(known)
     trainer.train(resume_from_checkpoint=script.resume or None)
 
-    for known, dataset in data.evaluations():
+    for known, dataset in data.evaluations(script.max_eval_samples):
         metrics = trainer.evaluate(task.prepare(dataset), metric_key_prefix=f"eval_{known.name}")
         trainer.note_evaluation(metrics, known)
     trainer.save_model()
     trainer.save_state()
     trainer.create_model_card()
-    summary = trainer.run_summary()
-    if trainer.is_world_process_zero():
-        print_results(summary)
-    return summary
+    return trainer.run_summary()
 
 
 def _settings(script: ScriptArguments) -> dict[str, Any]:

@@ -9,9 +9,8 @@ its accuracy on ID and OOD data.
 from dataclasses import dataclass
 
 from finetuning import ScriptArguments, finetune, parse_arguments
-from transformers import set_seed
 
-from ftp_hf.tasks import ImageOptions, ImageTask, TaskData
+from ftp_hf.tasks import ImageOptions, ImageTask
 
 
 @dataclass
@@ -22,9 +21,7 @@ class ImageArguments(ImageOptions, ScriptArguments):
 def main() -> None:
     script, training = parse_arguments(ImageArguments)
     training.remove_unused_columns = False  # images become pixels when a row is read
-    data = TaskData.load(script)
-    set_seed(training.seed)
-    finetune(script, training, ImageTask(script.model, data.labels, script, script.label_column), data)
+    finetune(script, training, ImageTask)
 
 
 if __name__ == "__main__":

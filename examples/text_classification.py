@@ -9,9 +9,8 @@ its accuracy on ID and OOD data.
 from dataclasses import dataclass
 
 from finetuning import ScriptArguments, finetune, parse_arguments
-from transformers import set_seed
 
-from ftp_hf.tasks import TaskData, TextOptions, TextTask
+from ftp_hf.tasks import TextOptions, TextTask
 
 
 @dataclass
@@ -21,9 +20,7 @@ class TextArguments(TextOptions, ScriptArguments):
 
 def main() -> None:
     script, training = parse_arguments(TextArguments)
-    data = TaskData.load(script)
-    set_seed(training.seed)
-    finetune(script, training, TextTask(script.model, data.labels, script, script.label_column), data)
+    finetune(script, training, TextTask)
 
 
 if __name__ == "__main__":

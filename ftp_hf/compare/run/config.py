@@ -82,7 +82,6 @@ class ComparisonConfig(DataOptions):
         seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
         reading ([`TextOptions`] or [`ImageOptions`]): how texts or images are read.
         metric (`"accuracy"` or `"balanced_accuracy"`, *optional*, defaults to `"accuracy"`): to choose and to compare by.
-        max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
             of [`parse_rules`]. The report says of each method how many of its runs do; nothing is chosen by it.
@@ -98,7 +97,6 @@ class ComparisonConfig(DataOptions):
     seeds: list[int]
     reading: TextOptions | ImageOptions
     metric: str = "accuracy"
-    max_eval_samples: int | None = None
     corruptions: CorruptionOptions | None = None
     rules: list[str] = field(default_factory=list)
     lora: dict[str, Any] = field(default_factory=dict)
