@@ -135,7 +135,8 @@ def finetune(
     Raises:
         SystemExit: the data or the model cannot be read. Of several processes the first of each machine says so.
     """
-    with quiet() if training.log_level == "passive" else nullcontext():
+    own_level = training.log_level != "passive"
+    with nullcontext() if own_level else quiet():
         try:
             data = TaskData.load(script)
             set_seed(training.seed)
@@ -144,7 +145,7 @@ def finetune(
             let_the_first_speak()
             raise SystemExit(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}") from error
         console = Console(stderr=True, quiet=training.process_index != 0)
-        with ShowProgress(console, disable_bars=training.disable_tqdm) as shown:
+        with ShowProgress(console, disable_bars=training.disable_tqdm or own_level) as shown:
             # In here, where messages go above the bar.
             logging.basicConfig(format="%(message)s")
             logging.getLogger("ftp_hf").setLevel(logging.INFO if training.process_index == 0 else logging.WARNING)
