@@ -107,8 +107,9 @@ def built(model_class: type[PreTrainedModel], model_type: str) -> PreTrainedMode
             config = CONFIG_MAPPING[model_type]()
             if not (divisor == 1 and all_layers):
                 shrink(config, divisor, all_layers=all_layers)
-            with torch.device("meta"):  # as it is read back, so that what is saved can be loaded
-                outline = model_class(type(config).from_dict(config.to_dict()))
+            config = type(config).from_dict(config.to_dict())  # so that what is saved can be loaded
+            with torch.device("meta"):
+                outline = model_class(config)
         except Exception:  # sizes that do not fit each other
             if divisor == 1 and all_layers:
                 raise
@@ -217,8 +218,8 @@ def _ring(*_: Any) -> None:
     raise TooSlowError
 
 
-def census(only: list[str], limit: int | None, seconds: int, file: Path) -> list[Record]:
-    """Examine what is not known yet."""
+def census(only: list[str], limit: int | None, seconds: int, file: Path) -> tuple[list[Record], int]:
+    """Examine what is not known yet: what is known then, and of how many classes nothing is."""
     lines = file.read_text().splitlines() if file.is_file() else []
     known = {record.name: record for record in (Record(**json.loads(line)) for line in lines)}
     classes = {name: model_type for name, model_type in model_classes() if not only or name in only}
@@ -238,15 +239,17 @@ def census(only: list[str], limit: int | None, seconds: int, file: Path) -> list
             lines_so_far.write(json.dumps(asdict(known[name])) + "\n")
         if count % 20 == 0:
             gc.collect()
-    return sorted((record for record in known.values() if record.name in classes), key=lambda record: record.name)
+    records = sorted((known[name] for name in classes if name in known), key=lambda record: record.name)
+    return records, len(classes) - len(records)
 
 
-def print_tables(records: list[Record]) -> None:
+def print_tables(records: list[Record], left: int) -> None:
     """In Markdown."""
     tried = [record for record in records if not record.failed]
     print(
         f"{datetime.now(timezone.utc):%Y-%m-%d}, torch {torch.__version__}, transformers {transformers.__version__}: "
-        f"{len(tried)} classes were saved and loaded, {len(records) - len(tried)} not. Of the {len(tried)}\n"
+        f"{len(tried)} classes were saved and loaded, {len(records) - len(tried)} could not be, {left} are left. Of the "
+        f"{len(tried)}\n"
     )
     for count, what in (
         (sum(bool(record.converted) for record in tried), "have tensors that are merged or split on loading"),
@@ -307,7 +310,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")
-    print_tables(census(options.only, options.limit, options.seconds, options.known))
+    print_tables(*census(options.only, options.limit, options.seconds, options.known))
 
 
 if __name__ == "__main__":
