@@ -4,25 +4,36 @@ import gc
 import logging
 import os
 import statistics
-from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
+import torch
 import yaml
 from accelerate import PartialState
+from progress import ShowProgress
 from rich.console import Console
 from rich.table import Table
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, PrinterCallback, ProgressCallback, set_seed
 
-from ftp_hf import FTPTrainer, FTPTrainingArguments, RunSummary
+from ftp_hf import FTPTrainingArguments, RunSummary
+from ftp_hf.common.figures import is_share, main_metric, show
+from ftp_hf.common.launched import let_the_first_speak
+from ftp_hf.common.progress import quiet
 from ftp_hf.hub.retries import silence_retries
+from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.tasks import DataOptions, Task, TaskData
-from ftp_hf.trainer.plain import PlainTrainer
+from ftp_hf.tasks.data import naming
+from ftp_hf.trainer.arguments import with_ftp_options
+from ftp_hf.trainer.ftp import ftp_trainer
+from ftp_hf.trainer.plain import plain_trainer
 
 Script = TypeVar("Script", bound="ScriptArguments")
+
+_KINDS = {"ood": "OOD", "id": "ID", "validation": "ID"}
 
 
 @dataclass(kw_only=True)
@@ -56,22 +67,32 @@ class ScriptArguments(DataOptions):
     )
 
 
-def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArguments]:
+class _Parser(HfArgumentParser):
+    """An error is one line: the usage of two hundred flags would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        let_the_first_speak()
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def parse_arguments(script_class: type[Script], task_class: type[Task]) -> tuple[Script, FTPTrainingArguments]:
     """
     Command-line flags, over the keys of an optional `--config FILE.yaml`, over the defaults.
 
     Raises:
         SystemExit: a flag or a key is unknown, its value is not allowed, a required one is missing, or the launched
-            processes would not train together.
+            processes would not train together. Of several processes the first of each machine says so.
     """
     silence_retries()
-    config_parser = ArgumentParser(add_help=False)
+    config_parser = _Parser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
     known, flags = config_parser.parse_known_args()
 
-    parser = HfArgumentParser((script_class, FTPTrainingArguments), parents=[config_parser])
+    parser = _Parser((script_class, with_ftp_options(task_class.arguments_class)), parents=[config_parser])
+    # Memory is pinned for an accelerator; the first process speaks for all.
+    parser.set_defaults(dataloader_pin_memory=torch.cuda.is_available(), log_level_replica="error")
     if known.config is not None:
-        config = yaml.safe_load(known.config.read_text())
+        config = _read_config(known.config, parser)
         actions = {action.dest: action for action in parser._actions}
         if unknown := config.keys() - actions.keys():
             parser.error(f"{known.config}: unknown keys: {', '.join(sorted(unknown))}")
@@ -86,7 +107,10 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
                 )
             action.required = False
         parser.set_defaults(**config)
-    script, training, _ = parser.parse_args_into_dataclasses(flags)
+    try:
+        script, training, _ = parser.parse_args_into_dataclasses(flags)
+    except ValueError as error:
+        parser.error(str(error))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != training.world_size:
         # Without a GPU the Trainer joins the processes of a launcher only if it is told to use the CPU.
@@ -97,65 +121,108 @@ def parse_arguments(script_class: type[Script]) -> tuple[Script, FTPTrainingArgu
     return script, training
 
 
-@contextmanager
-def explaining() -> Iterator[None]:
-    """End the script with a line for each thing that keeps data or model from being read, in place of a traceback."""
+def _read_config(file: Path, parser: _Parser) -> dict[str, Any]:
     try:
-        yield
-    except (OSError, ValueError) as error:
-        problems = (str(error), *getattr(error, "__notes__", ()))
-        raise SystemExit("\n".join(" ".join(problem.split()) for problem in problems)) from error
+        config = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"{file}: {error}")
+    if not isinstance(config, dict):
+        parser.error(f"{file}: must have keys and values, got {config!r}")
+    return config
 
 
-def finetune(script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData) -> RunSummary:
+def finetune(script: ScriptArguments, training: FTPTrainingArguments, task_class: type[Task]) -> RunSummary:
     """
     Fine-tune, evaluate on the ID test set and each OOD set, save the model, the processor, `results.json` and the model
-    card in `output_dir`, print the table, and leave the other processes.
+    card in `output_dir`, print the table, and leave the other processes. Progress goes to the standard error.
 
     Returns:
         [`RunSummary`]: the contents of `results.json`.
+
+    Raises:
+        SystemExit: the data or the model cannot be read. Of several processes the first of each machine says so.
     """
-    results = _finetune(script, training, task, data)
+    own_level = training.log_level != "passive"
+    with nullcontext() if own_level else quiet():
+        try:
+            data = TaskData.load(script, has_labels=task_class.has_labels)
+            set_seed(training.seed)
+            task = task_class(script.model, script, labels=data.labels, label_column=script.label_column)
+            for key, name, dataset in data.named():
+                with naming(key):
+                    task.check(f"data set {name!r}", dataset)
+            for argument, value in task.arguments().items():
+                setattr(training, argument, value)
+        except (OSError, ValueError) as error:
+            let_the_first_speak()
+            problems = (str(error), *getattr(error, "__notes__", ()))
+            raise SystemExit(
+                "\n".join(f"{Path(sys.argv[0]).name}: error: {' '.join(problem.split())}" for problem in problems)
+            ) from error
+        console = Console(stderr=True, quiet=training.process_index != 0)
+        with ShowProgress(console, disable_bars=training.disable_tqdm or own_level) as shown:
+            # In here, where messages go above the bar.
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("ftp_hf").setLevel(logging.INFO if training.process_index == 0 else logging.WARNING)
+            summary = _finetune(script, training, task, data, shown)
+    if training.process_index == 0:
+        print_results(summary)
     # A process that exits within its group may abort, and so may one that leaves it while its trainer lives (torch 2.13).
     gc.collect()
     PartialState().destroy_process_group()
-    return results
+    return summary
 
 
-def _finetune(script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData) -> RunSummary:
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("ftp_hf").setLevel(logging.INFO)
-    trainer_class = FTPTrainer if script.method == "ftp" else PlainTrainer
-    trainer = trainer_class(
-        model=task.load_model(dtype=script.dtype),
+def _finetune(
+    script: ScriptArguments, training: FTPTrainingArguments, task: Task, data: TaskData, shown: ShowProgress
+) -> RunSummary:
+    make = ftp_trainer if script.method == "ftp" else plain_trainer
+    model = task.load_model(dtype=script.dtype)
+    trainer = make(task.trainer_class)(
+        model=model,
         args=training,
         train_dataset=task.prepare(data.train, augment=True),
         eval_dataset=task.prepare(data.validation) if data.validation else None,
-        data_collator=task.collator,
-        processing_class=task.processor,
-        compute_metrics=task.compute_metrics,
+        callbacks=[shown],
+        **task.trainer_options(model),
     )
+    for replaced in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(replaced)
     trainer.note_settings(**_settings(script))
     for known in data.facts.values():
         if known.kind == "train":
             trainer.note_data(known)
+    evaluations = data.evaluations(script.max_eval_samples)
+    if not new_parameters(model) and not script.resume:
+        for known, dataset in evaluations:
+            shown.measured = f"{known.name}, {PRETRAINED}"
+            trainer.note_evaluation(task.measure(trainer, dataset), known, model=PRETRAINED)
+        shown.measured = None
     trainer.train(resume_from_checkpoint=script.resume or None)
 
-    for known, dataset in data.evaluations():
-        metrics = trainer.evaluate(task.prepare(dataset), metric_key_prefix=f"eval_{known.name}")
-        trainer.note_evaluation(metrics, known)
+    for known, dataset in evaluations:
+        shown.measured = known.name
+        trainer.note_evaluation(task.measure(trainer, dataset), known)
     trainer.save_model()
     trainer.save_state()
     trainer.create_model_card()
-    summary = trainer.run_summary()
-    if trainer.is_world_process_zero():
-        print_results(summary)
-    return summary
+    return trainer.run_summary()
 
 
 def _settings(script: ScriptArguments) -> dict[str, Any]:
     """What the script was told beside the model, the data and the method, where it is not the default."""
-    named = {"model", "train", "validation", "test", "ood", "method", "resume", "label_column", "text_columns"}
+    named = {
+        "model",
+        "train",
+        "validation",
+        "test",
+        "ood",
+        "retained",
+        "method",
+        "resume",
+        "label_column",
+        "text_columns",
+    }
     return {
         option.name: getattr(script, option.name)
         for option in fields(script)
@@ -164,21 +231,37 @@ def _settings(script: ScriptArguments) -> dict[str, Any]:
 
 
 def print_results(summary: RunSummary) -> None:
-    """Print the accuracies of one run."""
+    """Print the figures of one run, beside those of the pre-trained model where it was measured."""
     table = Table(title=f"{summary.base_model.name} fine-tuned: {summary.method}, seed {summary.seed}")
+    telling = {name for result in summary.results for name in result.metrics if name != "loss"}
+    metrics = [name for name in dict.fromkeys(n for r in summary.results for n in r.metrics) if name in telling] or [
+        "loss"
+    ]
+    before = {} if summary.pretrained is None else {r.data: r.metrics for r in summary.pretrained.results}
     for column in ("data", "kind"):
         table.add_column(column)
-    for column in ("samples", "accuracy %", "balanced %"):
+    for column in ("samples", *(f"{name.replace('_', ' ')}{' %' * is_share(name)}" for name in metrics)):
         table.add_column(column, justify="right")
-    metrics = ("accuracy", "balanced_accuracy")
+    if before:
+        table.add_column("before", justify="right")
     for result in summary.results:
-        percents = (f"{100 * summary.value(result.data, metric):.1f}" for metric in metrics)
-        kind = "OOD" if result.kind == "ood" else "ID"
-        table.add_row(result.data, kind, str(summary.data_facts(result.data).size), *percents)
+        main = main_metric(result.metrics)
+        values = (_shown(summary.value(result.data, name), name) for name in metrics)
+        known = before.get(result.data, {}).get(main, {})
+        start = [_shown(next(iter(known.values()), None), main)] if before else []
+        size = str(summary.data_facts(result.data).size)
+        table.add_row(result.data, _KINDS.get(result.kind, result.kind), size, *values, *start)
     if ood := summary.of_kind("ood"):
         means = (
-            f"{100 * statistics.fmean(summary.value(result.data, metric) for result in ood):.1f}" for metric in metrics
+            _shown(statistics.fmean(summary.value(result.data, name) for result in ood), name)
+            if all(name in result.metrics for result in ood)
+            else ""
+            for name in metrics
         )
         table.add_section()
         table.add_row("mean", "OOD", "", *means)
     Console().print(table)
+
+
+def _shown(value: float | None, metric: str) -> str:
+    return "" if value is None else show(value, metric)

@@ -8,10 +8,9 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass
 
-from finetuning import ScriptArguments, explaining, finetune, parse_arguments
-from transformers import set_seed
+from finetuning import ScriptArguments, finetune, parse_arguments
 
-from ftp_hf.tasks import ImageOptions, ImageTask, TaskData
+from ftp_hf.tasks import ImageOptions, ImageTask
 
 
 @dataclass
@@ -20,13 +19,8 @@ class ImageArguments(ImageOptions, ScriptArguments):
 
 
 def main() -> None:
-    script, training = parse_arguments(ImageArguments)
-    training.remove_unused_columns = False  # images become pixels when a row is read
-    with explaining():
-        data = TaskData.load(script)
-        task = ImageTask(script.model, script, labels=data.labels, label_column=script.label_column)
-    set_seed(training.seed)
-    finetune(script, training, task, data)
+    script, training = parse_arguments(ImageArguments, ImageTask)
+    finetune(script, training, ImageTask)
 
 
 if __name__ == "__main__":

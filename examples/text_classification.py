@@ -8,10 +8,9 @@ its accuracy on ID and OOD data.
 
 from dataclasses import dataclass
 
-from finetuning import ScriptArguments, explaining, finetune, parse_arguments
-from transformers import set_seed
+from finetuning import ScriptArguments, finetune, parse_arguments
 
-from ftp_hf.tasks import TaskData, TextOptions, TextTask
+from ftp_hf.tasks import TextOptions, TextTask
 
 
 @dataclass
@@ -20,12 +19,8 @@ class TextArguments(TextOptions, ScriptArguments):
 
 
 def main() -> None:
-    script, training = parse_arguments(TextArguments)
-    with explaining():
-        data = TaskData.load(script)
-        task = TextTask(script.model, script, labels=data.labels, label_column=script.label_column)
-    set_seed(training.seed)
-    finetune(script, training, task, data)
+    script, training = parse_arguments(TextArguments, TextTask)
+    finetune(script, training, TextTask)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ Each imports what it needs when it runs, so that help, the version and a misspel
 """
 
 import importlib.metadata
-import os
 import sys
-import time
 from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from ftp_hf.common.launched import let_the_first_speak
 
 if TYPE_CHECKING:
     from ftp_hf.hub.versions import Version
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 Loaded = TypeVar("Loaded")
-
-_PATIENCE = 10.0
-"""Seconds that other processes wait for the first."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
     except (OSError, ValueError) as error:
-        _let_the_first_speak()
+        let_the_first_speak()
         for problem in (str(error), *getattr(error, "__notes__", ())):
             print(f"ftp-hf {options.command}: {' '.join(problem.split())}", file=sys.stderr)
         return 1
@@ -53,16 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ftp-hf {options.command}: interrupted", file=sys.stderr)
         return 130
     return status or 0
-
-
-def _let_the_first_speak() -> None:
-    """
-    Of the processes of a launcher on a machine, what is wrong in all of them is said by the first.
-
-    When it ends, so do the others that wait here. What is wrong in one of them alone is said after that time.
-    """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(_PATIENCE)
 
 
 class _Parser(ArgumentParser):
@@ -75,7 +62,7 @@ class _Parser(ArgumentParser):
         self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
 
     def error(self, message: str) -> NoReturn:
-        _let_the_first_speak()
+        let_the_first_speak()
         super().error(f"{message}{self._suggestion()}")
 
     def _suggestion(self) -> str:
@@ -230,7 +217,7 @@ def _compare(options: Namespace) -> None:
         raise located from error
 
 
-def _tasks(options: Namespace) -> None:
+def _tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
     from rich.console import Console
     from rich.table import Table
 

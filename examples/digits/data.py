@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset, Features, disable_progress_bars
 from datasets import Image as ImageFeature
 from numpy.random import Generator, default_rng
 from PIL import Image, ImageChops, ImageFilter, ImageOps
@@ -136,4 +136,5 @@ def _draw(pixels: np.ndarray) -> Image.Image:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the digits and their shifted versions as Parquet files.")
     parser.add_argument("out_dir", type=Path)
+    disable_progress_bars()
     main(parser.parse_args().out_dir)

@@ -13,7 +13,7 @@ from ftp_hf.runs.facts import DataFacts
 
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, label_names
 
-__all__ = ["DataOptions", "TaskData", "naming"]
+__all__ = ["DataOptions", "TaskData", "naming", "sample"]
 
 
 @dataclass
@@ -37,6 +37,8 @@ class DataOptions:
         max_train_samples (`int`, *optional*): train on the first rows only.
         train_fraction (`float`, *optional*): train on this share of the rows only, stratified by label and the same for
             every seed.
+        max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once and the same for
+            every seed. The validation data stay whole.
     """
 
     train: str = field(
@@ -70,6 +72,13 @@ class DataOptions:
     train_fraction: float | None = field(
         default=None,
         metadata={"help": "Train on this share of the rows only, stratified by label and the same for every seed."},
+    )
+    max_eval_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluate on so many rows of each test set only, drawn once and the same for every seed. The "
+            "validation data stay whole."
+        },
     )
 
 
@@ -162,12 +171,23 @@ class TaskData:
             *(("retained", name, dataset) for name, dataset in self.retained.items()),
         ]
 
-    def evaluations(self) -> list[tuple[DataFacts, Dataset]]:
-        """What a model is evaluated on, in this order: validation (where there is one), ID test, OOD and retained sets."""
+    def evaluations(self, max_samples: int | None = None) -> list[tuple[DataFacts, Dataset]]:
+        """
+        What a model is evaluated on, in this order: validation (where there is one), ID test, OOD and retained sets.
+
+        Args:
+            max_samples (`int`, *optional*): so many rows of each set but the validation data, as
+                [`DataOptions.max_eval_samples`] has it.
+        """
         named = {("validation", "validation"): self.validation, ("id", "test"): self.test}
         for kind, sets in (("ood", self.ood), ("retained", self.retained)):
             named |= {(kind, name): dataset for name, dataset in sets.items()}
-        return [(self.facts[key], dataset) for key, dataset in named.items() if dataset is not None]
+        limited = {
+            key: dataset if key[0] == "validation" else sample(dataset, max_samples)
+            for key, dataset in named.items()
+            if dataset is not None
+        }
+        return [(replace(self.facts[key], size=len(rows)), rows) for key, rows in limited.items()]
 
     def map(self, transform: Callable[[Dataset], Dataset]) -> "TaskData":
         """The same data sets, each transformed (the training data too)."""
@@ -182,6 +202,19 @@ class TaskData:
             ood=ood,
             retained=retained,
         )
+
+
+def sample(dataset: Dataset, count: int | None) -> Dataset:
+    """
+    So many rows of a data set, always the same ones; all of them if there are no more.
+
+    Args:
+        dataset (`Dataset`): of any kind.
+        count (`int`, *optional*): how many.
+    """
+    if count is None or count >= len(dataset):
+        return dataset
+    return dataset.shuffle(seed=0).select(range(count))
 
 
 @contextmanager
@@ -199,6 +232,10 @@ def _check(options: DataOptions) -> None:
         share = getattr(options, name)
         if share is not None and not 0 < share < 1:
             raise ValueError(f"{name} must be between 0 and 1, got {share}")
+    for name in ("max_train_samples", "max_eval_samples"):
+        count = getattr(options, name)
+        if count is not None and count < 1:
+            raise ValueError(f"{name} must be positive, got {count}")
     if options.validation is not None and options.validation_fraction is not None:
         raise ValueError("give either validation or validation_fraction, not both")
     if options.train_fraction is not None and options.max_train_samples is not None:

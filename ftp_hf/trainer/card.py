@@ -12,7 +12,7 @@ from ftp_hf.common.records import plain
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
-from ftp_hf.runs.facts import KINDS, DataFacts, Evaluation
+from ftp_hf.runs.facts import KINDS, DataFacts, Evaluation, OtherModel
 from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.summary import RunSummary
 
@@ -43,6 +43,7 @@ class ModelCardMixin(Host):
     _noted_settings: Mapping[str, Any] | None = None
     _noted_data: tuple[DataFacts, ...] = ()
     _noted_evaluations: tuple[Evaluation, ...] = ()
+    _noted_others: Mapping[str, tuple[Evaluation, ...]] | None = None
     _card_options = CardOptions()
     _made_card_in_training = False
 
@@ -64,22 +65,28 @@ class ModelCardMixin(Host):
         """
         self._noted_settings = {**(self._noted_settings or {}), **settings}
 
-    def note_evaluation(self, metrics: Mapping[str, Any], data: DataFacts) -> None:
+    def note_evaluation(self, metrics: Mapping[str, Any], data: DataFacts, model: str | None = None) -> None:
         """
-        Have an evaluation of the finished model in its summary and card.
+        Have an evaluation of the finished model in its summary and card, or of another one beside it.
 
         Args:
             metrics (mapping from `str`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`. What is no number
                 (a list of each class, a text) goes into `results.json` beside the figures.
             data ([`DataFacts`]): what it was evaluated on; [`data_facts`] reads it from a data set.
+            model (`str`, *optional*): which other model it is: `"pre-trained"` before training, so that the card tells
+                what was forgotten.
         """
         if data.kind not in KINDS[1:]:
             raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say one of {', '.join(KINDS[1:])}")
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
         numbers, details = figures(measured(metrics, prefix))
-        others = (noted for noted in self._noted_evaluations if (noted.data, noted.kind) != (data.name, data.kind))
-        self._noted_evaluations = (*others, self._evaluation(data.name, data.kind, numbers, details))
+        evaluation = self._evaluation(data.name, data.kind, numbers, details)
+        if model is None:
+            self._noted_evaluations = _with(self._noted_evaluations, evaluation)
+        else:
+            others = self._noted_others or {}
+            self._noted_others = {**others, model: _with(others.get(model, ()), evaluation)}
 
     def run_summary(self, name: str | None = None) -> RunSummary:
         """
@@ -103,6 +110,7 @@ class ModelCardMixin(Host):
         summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
         summary.data.sort(key=lambda data: KINDS.index(data.kind))
         summary.results = sorted(self._noted_evaluations, key=lambda result: KINDS.index(result.kind))
+        summary.comparisons = [OtherModel(model, [*noted]) for model, noted in (self._noted_others or {}).items()]
         if (guard := self._guard()) is not None:
             summary.guard = guard.history
             summary.kept_step = guard.restored_step or summary.kept_step
@@ -237,6 +245,12 @@ class ModelCardMixin(Host):
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         with saving_public_arguments(self):
             super()._push_from_checkpoint(checkpoint_folder)
+
+
+def _with(noted: tuple[Evaluation, ...], evaluation: Evaluation) -> tuple[Evaluation, ...]:
+    """In the place of what was noted of the same data."""
+    place = evaluation.data, evaluation.kind
+    return (*(each for each in noted if (each.data, each.kind) != place), evaluation)
 
 
 def _place(data: DataFacts) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from ftp_hf import RunSummary
-from ftp_hf.tasks import TaskData
+from ftp_hf.tasks import ImageTask, TaskData
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -72,10 +72,19 @@ def test_two_steps_on_twenty_digits(digits, tmp_path, monkeypatch, capsys, caplo
     load_dataset("parquet", data_files=str(digits / "train.parquet"), split="train[:20]").to_parquet(few)
     flags = [part for kind in ("train", "validation", "test", "ood") for part in (f"--{kind}", few)]
     flags += ["--config", "examples/configs/digits_ftp.yaml", "--max_steps", 2, "--output_dir", tmp_path / "run"]
+    flags += ["--max_eval_samples", 12]
+    capsys.readouterr()
     run_here(monkeypatch, "examples/image_classification.py", *flags)
     results = RunSummary.load(tmp_path / "run")
-    assert (results.method, results.steps, results.data_facts("test").size) == ("ftp", 2, 20)
-    assert f"{100 * results.value('test'):.1f}" in capsys.readouterr().out
+    sizes = [results.data_facts(name).size for name in ("validation", "test", "few")]
+    assert (results.method, results.steps, sizes) == ("ftp", 2, [20, 12, 12])
+    printed, said = capsys.readouterr()
+    assert f"{100 * results.value('test'):.1f}" in printed
+    lines = said.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["trained", "validation", "test", "few"], (
+        "and no bars or warnings"
+    )
+    assert f"accuracy {100 * results.value('test'):.1f} %" in lines[2]
     AutoModelForImageClassification.from_pretrained(tmp_path / "run")
 
 
@@ -146,7 +155,7 @@ def test_resuming_an_example(digits, tmp_path):
 
 def parse(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["image_classification.py", *map(str, flags)])
-    return finetuning.parse_arguments(finetuning.ScriptArguments)
+    return finetuning.parse_arguments(finetuning.ScriptArguments, ImageTask)
 
 
 @pytest.mark.slow
@@ -193,6 +202,7 @@ def test_resuming_the_pre_training(tmp_path):
         (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
         (["--label_column", "class"], "the training data has no column 'class'"),
         (["--label_aliases", "0=zero"], "if they mean the same, say so with label_aliases"),
+        (["--max_eval_samples", "0"], "max_eval_samples must be positive, got 0"),
     ],
 )
 def test_bad_data_is_refused(digits, tmp_path, monkeypatch, flags, message):
@@ -211,8 +221,8 @@ def test_what_cannot_be_read_ends_the_script_without_a_traceback(tmp_path, monke
     with pytest.raises(SystemExit) as ended:
         text_classification.main()
     assert ended.value.code.splitlines() == [
-        "train: data set 'gone': gone.csv does not exist",
-        "test: data set 'lost': lost.csv does not exist",
+        "text_classification.py: error: train: data set 'gone': gone.csv does not exist",
+        "text_classification.py: error: test: data set 'lost': lost.csv does not exist",
     ]
 
 
@@ -224,21 +234,39 @@ def test_what_cannot_be_read_ends_the_script_without_a_traceback(tmp_path, monke
         (["--config", "{config}"], "unknown keys: learning_rat"),
         (["--config", "{method}"], "method must be one of ftp, plain, got 'FTP'"),
         (["--config", "{ood}"], "ood must be a list, got 'a'"),
+        (["--config", "{empty}"], "empty.yaml: must have keys and values, got None"),
+        (["--config", "{broken}"], "broken.yaml: while parsing"),
+        (["--config", "gone.yaml"], "gone.yaml: [Errno 2] No such file"),
+        (["--load_best_model_at_end", "true"], "--load_best_model_at_end requires"),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path, monkeypatch, capsys, flags, message):
-    contents = {"config": "learning_rat: 0.1", "method": "method: FTP", "ood": "ood: a"}
+    contents = {"config": "learning_rat: 0.1", "method": "method: FTP", "ood": "ood: a", "empty": "", "broken": "a: ["}
     files = {name: tmp_path / f"{name}.yaml" for name in contents}
     for name, content in contents.items():
         files[name].write_text(content)
     required = ["--model", "m", "--train", "a", "--test", "b", "--output_dir", tmp_path]
-    with pytest.raises((SystemExit, ValueError)) as refused:
+    waits = []
+    monkeypatch.setattr(finetuning, "let_the_first_speak", lambda: waits.append(capsys.readouterr().err))
+    with pytest.raises(SystemExit, match="2"):
         parse(monkeypatch, *required, *(flag.format(**files) for flag in flags))
-    assert message in capsys.readouterr().err + str(refused.value)
+    assert waits == [""], "of several processes the first speaks, and ends the others"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_data_that_cannot_be_read_are_an_error_of_one_line(digits, tmp_path, monkeypatch):
+    flags = ["--model", "any", "--train", digits / "train.parquet", "--test", "gone.parquet", "--output_dir", tmp_path]
+    with pytest.raises(SystemExit, match=r"^image_classification.py: error: test: data set 'gone': .*does not exist$"):
+        run_here(monkeypatch, "examples/image_classification.py", *flags)
 
 
 def test_flags_win_over_the_config(tmp_path, monkeypatch):
     config = tmp_path / "config.yaml"
     config.write_text("model: a\ntrain: b\ntest: c\nlearning_rate: 3e-4\nood: [d, e]\n")
-    script, training = parse(monkeypatch, "--config", config, "--output_dir", tmp_path, "--model", "other")
+    given = ["--config", config, "--output_dir", tmp_path]
+    script, training = parse(monkeypatch, *given, "--model", "other")
     assert (script.model, script.ood, training.learning_rate) == ("other", ["d", "e"], 3e-4)
+    assert training.dataloader_pin_memory == torch.cuda.is_available()
+    _, training = parse(monkeypatch, *given, "--dataloader_pin_memory", "true", "--log_level_replica", "info")
+    assert (training.dataloader_pin_memory, training.log_level_replica) == (True, "info")

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from ftp_hf import RunSummary
+from ftp_hf.tasks import ImageTask
 from tests.support import launch
 from tests.support.models import save_bert
 
@@ -88,7 +89,7 @@ def test_examples_refuse_processes_that_would_each_train_alone(tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["image_classification.py", *flags])
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):
-        finetuning.parse_arguments(finetuning.ScriptArguments)
+        finetuning.parse_arguments(finetuning.ScriptArguments, ImageTask)
     assert "launched as 2 processes that would each train alone" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "1")
-    finetuning.parse_arguments(finetuning.ScriptArguments)
+    finetuning.parse_arguments(finetuning.ScriptArguments, ImageTask)

@@ -4,21 +4,19 @@ import itertools
 import os
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
 from accelerate import PartialState
-from datasets import disable_progress_bars, enable_progress_bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from transformers.utils import logging
+from rich.progress import Progress
 
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
+from ftp_hf.common.progress import make_progress, quiet
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.measures import inert_among, mean_on
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
@@ -62,7 +60,7 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
     main = _join_processes(config).is_main_process
     with run_lock(folder) if main else nullcontext():
         console = Console(file=output or sys.stderr, quiet=not main)
-        with _quiet(), _progress(console) as progress:
+        with quiet(), make_progress(console) as progress:
             runner = Runner(config, folder / "runs")
             runner.check()
             console.print(describe_plan(config), soft_wrap=True, highlight=False)
@@ -88,7 +86,7 @@ def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
     """
     check_charts_can_be_drawn()
     main = _join_processes(config).is_main_process
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         Runner(config, Path(folder)).check()
     if main:
         print(describe_plan(config), file=output or sys.stderr)
@@ -230,33 +228,3 @@ def _join_processes(config: ComparisonConfig) -> PartialState:
             "under training"
         )
     return state
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without a bar and a report of loaded weights for each run, dozens of them."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of the libraries to each other, at each run
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-        enable_progress_bars()
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("to go"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

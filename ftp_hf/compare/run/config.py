@@ -86,7 +86,6 @@ class ComparisonConfig(DataOptions):
         seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
         reading: an instance of the task's `options_class`: how data are read.
         metric (`str`, *optional*): one of the task's, to choose and to compare by. By default its first.
-        max_eval_samples (`int`, *optional*): evaluate on so many rows of each test set only, drawn once.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
             of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
@@ -103,7 +102,6 @@ class ComparisonConfig(DataOptions):
     seeds: list[int]
     reading: Any
     metric: str = ""
-    max_eval_samples: int | None = None
     corruptions: CorruptionOptions | None = None
     rules: list[str] = field(default_factory=list)
     lora: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import Task, TaskData
 from ftp_hf.tasks.classifier import check_model_folder
-from ftp_hf.tasks.data import naming
+from ftp_hf.tasks.data import naming, sample
 
 from .config import ComparisonConfig
 
@@ -71,15 +71,14 @@ class RunData:
         return [test[row] for row in range(len(test))]
 
     def _given(self) -> Iterator["Evaluated"]:
-        for facts, dataset in self._raw.evaluations():
-            rows = dataset if facts.kind == "validation" else _sample(dataset, self._config.max_eval_samples)
-            yield Evaluated(dataclasses.replace(facts, size=len(rows)), rows)
+        for facts, rows in self._raw.evaluations(self._config.max_eval_samples):
+            yield Evaluated(facts, rows)
 
     def _corrupted(self) -> Iterator["Evaluated"]:
         if (options := self._config.corruptions) is None:
             return
         limit = min(filter(None, (options.max_samples, self._config.max_eval_samples)), default=None)
-        rows, test = _sample(self._raw.test, limit), self._raw.facts["id", "test"]
+        rows, test = sample(self._raw.test, limit), self._raw.facts["id", "test"]
         for kind in options.kinds:
             for severity in options.severities:
                 facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
@@ -110,9 +109,3 @@ def _check_classes(name: str, dataset: Dataset, column: str) -> None:
             f"data set {name!r} has a single class ({', '.join(map(str, classes))}): a model that always answers it would "
             "be perfect there. Leave the data set out, or add rows of other classes"
         )
-
-
-def _sample(dataset: Dataset, count: int | None) -> Dataset:
-    if count is None or count >= len(dataset):
-        return dataset
-    return dataset.shuffle(seed=0).select(range(count))

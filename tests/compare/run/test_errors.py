@@ -70,7 +70,9 @@ def test_a_folder_is_no_config(tmp_path):
 def test_other_processes_wait_for_the_first_to_speak_and_end_them(tmp_path, capsys, monkeypatch, rank, waited):
     waits = []
     monkeypatch.setenv("LOCAL_RANK", rank)
-    monkeypatch.setattr("ftp_hf.cli.time.sleep", lambda seconds: waits.append((seconds, capsys.readouterr().err)))
+    monkeypatch.setattr(
+        "ftp_hf.common.launched.time.sleep", lambda seconds: waits.append((seconds, capsys.readouterr().err))
+    )
     assert main(["compare", str(tmp_path)]) == 1
     assert "is a folder" in capsys.readouterr().err, "it may be wrong in this process alone"
     with pytest.raises(SystemExit, match="2"):
