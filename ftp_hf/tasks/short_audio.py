@@ -1,7 +1,6 @@
 """Whisper on audio of a few seconds, at a few seconds' cost."""
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.whisper.modeling_whisper import (
     WhisperDecoder,
@@ -18,7 +17,7 @@ POSITIONS_PER_SECOND = 50
 """Of Whisper's encoder: a position for two frames of the spectrogram, of which there are 100 a second."""
 
 
-def set_audio_seconds(model: PreTrainedModel, seconds: int) -> None:
+def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
     """
     Let Whisper hear `seconds` of audio at a time instead of 30, or 30 again.
 
@@ -43,22 +42,23 @@ def set_audio_seconds(model: PreTrainedModel, seconds: int) -> None:
     Args:
         model (`PreTrainedModel`): with a Whisper encoder, with or without a decoder or a head. It is changed, and so is
             its config: a model that is saved in between loads with the short window.
-        seconds (`int`): at least 1.
+        seconds (`float`): a multiple of 0.02 above 0.
 
     Raises:
         TypeError: the model has no Whisper encoder.
-        ValueError: `seconds` is less than 1.
+        ValueError: `seconds` is no such multiple.
     """
     encoder = next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
     if encoder is None:
         raise TypeError(f"{type(model).__name__} has no Whisper encoder, whose windows are of a fixed length")
-    if seconds < 1:
-        raise ValueError(f"seconds={seconds} must be at least 1")
-    positions = seconds * POSITIONS_PER_SECOND
+    positions = round(seconds * POSITIONS_PER_SECOND)
+    if positions < 1 or abs(positions - seconds * POSITIONS_PER_SECOND) > 1e-6:
+        raise ValueError(f"seconds={seconds} must be a multiple of {1 / POSITIONS_PER_SECOND} above 0")
     table = encoder.embed_positions
     if len(table.weight) > len(getattr(table, _LONGEST, ())):
-        table.register_buffer(_LONGEST, table.weight.detach(), persistent=False)
-    table.weight = nn.Parameter(_rows(getattr(table, _LONGEST), positions), requires_grad=False)
+        table.register_buffer(_LONGEST, table.weight.data, persistent=False)
+    table.weight.requires_grad_(False)
+    table.weight.data = _rows(getattr(table, _LONGEST), positions)  # the parameter stays the one that optimizers know
     table.num_embeddings = positions
     for module in model.modules():
         if isinstance(module, WhisperPreTrainedModel):

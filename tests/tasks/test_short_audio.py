@@ -60,11 +60,13 @@ def test_going_back_restores_the_model_to_the_last_bit(model_class):
     table = model.get_encoder().embed_positions
     with torch.no_grad():
         table.weight.add_(1e-4)  # as rounded tables are not quite what the formula says
+    parameter = table.weight
     before, weights = copy.deepcopy(model), list(model.state_dict())
-    for seconds in (2, 3, 1, 6):
+    for seconds in (2, 3, 0.98, 6):
         set_audio_seconds(model, seconds)
         assert list(model.state_dict()) == weights
-        assert table.weight.shape == (50 * seconds, 8)
+        assert table.weight.shape == (round(50 * seconds), 8)
+        assert table.weight is parameter
         assert not table.weight.requires_grad
     for restored, original in zip(model.state_dict().values(), before.state_dict().values(), strict=True):
         assert torch.equal(restored, original)
@@ -98,8 +100,9 @@ def test_what_the_layers_are_given_is_equal_and_what_they_make_of_it_is_not():
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="seconds=0 must be at least 1"):
-        set_audio_seconds(whisper(2), 0)
+    for seconds in (0, -1, 0.01, 1.999):
+        with pytest.raises(ValueError, match=rf"seconds={seconds} must be a multiple of 0\.02 above 0"):
+            set_audio_seconds(whisper(2), seconds)
     bert = BertModel(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1))
     with pytest.raises(TypeError, match="BertModel has no Whisper encoder"):
         set_audio_seconds(bert, 2)
