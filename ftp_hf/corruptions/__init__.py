@@ -17,13 +17,14 @@ of a value takes the place of [`corruption`] in a transform of `datasets`.
 
 from .audio import AUDIO_CORRUPTIONS, corrupt_audio
 from .datasets import corrupted, corruption
-from .images import IMAGE_CORRUPTIONS, corrupt_image
+from .images import DENSE_IMAGE_CORRUPTIONS, IMAGE_CORRUPTIONS, corrupt_image
 from .sounds import Sound, read_sound, write_sound
 from .strength import SEVERITIES
 from .texts import TEXT_CORRUPTIONS, corrupt_text
 
 __all__ = [
     "AUDIO_CORRUPTIONS",
+    "DENSE_IMAGE_CORRUPTIONS",
     "IMAGE_CORRUPTIONS",
     "SEVERITIES",
     "TEXT_CORRUPTIONS",
