@@ -40,8 +40,8 @@ def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
     after it, as Whisper was trained to. Compare models in windows of one length. Speech beyond the window is not heard.
 
     Args:
-        model (`PreTrainedModel`): with a Whisper encoder, with or without a decoder or a head. It is changed, and so is
-            its config: a model that is saved in between loads with the short window.
+        model (`PreTrainedModel`): with a Whisper encoder, with or without a decoder or a head, not in shards. It is
+            changed, and so is its config: a model that is saved in between loads with the short window.
         seconds (`float`): a multiple of 0.02 above 0.
 
     Raises:
@@ -69,5 +69,6 @@ def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
 
 def _rows(table: torch.Tensor, count: int) -> torch.Tensor:
     """The first rows of a table, which goes on by its formula."""
-    further = sinusoids(max(count, len(table)), table.shape[1])[len(table) :]
-    return torch.cat([table[:count], further.to(table)])
+    if count <= len(table):
+        return table[:count].clone()
+    return torch.cat([table, sinusoids(count, table.shape[1])[len(table) :].to(table)])
