@@ -207,15 +207,15 @@ def _stretched(samples: _Samples, rate: int, factor: float) -> _Samples:
 
 
 _KINDS = {
-    "babble": _Kind(_babble, 0.1, 1.0),
+    "babble": _Kind(_babble, 0.1, 0.7),
     "clipping": _Kind(_clipping, 2.0, 20.0),
-    "packet_loss": _Kind(_packet_loss, 0.03, 0.3),
+    "packet_loss": _Kind(_packet_loss, 0.05, 0.4),
     "pink_noise": _Kind(_pink_noise, 0.1, 1.0),
     "pitch": _Kind(_pitch, 1.06, 1.5),
     "quantisation": _Kind(_quantisation, 32.0, 2.0),
     "reverberation": _Kind(_reverberation, 0.1, 1.6),
     "speed": _Kind(_speed, 1.08, 1.6),
-    "telephone": _Kind(_telephone, 3400.0, 1000.0),
+    "telephone": _Kind(_telephone, 3400.0, 1300.0),
     "white_noise": _Kind(_white_noise, 0.1, 1.0),
 }
 

@@ -91,7 +91,8 @@ def test_noise_has_the_ratio_that_is_asked_for(kind):
     sound = sounds()[0]
     soft = Sound(sound.samples / 10, sound.rate)
     for each in (sound, soft):
-        for severity, decibels in zip(SEVERITIES, (20, 15, 10, 5, 0), strict=True):
+        last = 3.1 if kind == "babble" else 0
+        for severity, decibels in zip(SEVERITIES, np.linspace(20, last, 5), strict=True):
             noise = corrupt_audio(Sound(each.samples / 4, each.rate), kind, severity).samples - each.samples / 4
             ratio = np.mean((each.samples / 4) ** 2) / np.mean(noise**2)
             assert 10 * np.log10(ratio) == pytest.approx(decibels, abs=0.01)
@@ -124,7 +125,7 @@ def test_lost_packets_are_silent_and_lost_at_greater_severities_too():
     lost = [corrupt_audio(sound, "packet_loss", severity).samples.reshape(50, 320) == 0 for severity in SEVERITIES]
     for packets in lost:
         assert (packets.all(axis=1) == packets.any(axis=1)).all()
-    assert [packets.all(axis=1).sum() for packets in lost] == [round(50 * 0.03 * 10 ** (n / 4)) for n in range(5)]
+    assert [packets.all(axis=1).sum() for packets in lost] == [round(50 * 0.05 * 8 ** (n / 4)) for n in range(5)]
     assert all(not (weaker & ~stronger).any() for weaker, stronger in itertools.pairwise(lost))
     one = Sound(np.full(100, 0.5, np.float32), 16000)
     np.testing.assert_array_equal(corrupt_audio(one, "packet_loss", 5).samples, one.samples)
@@ -147,7 +148,7 @@ def test_pitch_and_speed_are_those_that_are_asked_for(rate):
 
 
 def test_a_telephone_passes_its_band_alone():
-    for severity, top in ((1, 3400), (5, 1000)):
+    for severity, top in ((1, 3400), (5, 1300)):
         for frequency, passes in ((100, False), (600, True), (0.8 * top, True), (2 * top, False)):
             sound = tone(frequency)
             share = np.std(corrupt_audio(sound, "telephone", severity).samples[4000:-4000]) / np.std(sound.samples)
