@@ -59,6 +59,27 @@ def test_only_seed_and_content_decide_what_is_drawn(kind):
     assert any(not np.array_equal(first.samples, other) for other in others) == (kind in DRAWN)
 
 
+PINNED = {  # length, one of the samples, and their root mean square
+    "babble": (16000, 0.0522, 0.1594),
+    "clipping": (16000, 0.5000, 0.3783),
+    "packet_loss": (16000, 0.1019, 0.1450),
+    "pink_noise": (16000, 0.0164, 0.1643),
+    "pitch": (16000, 0.0542, 0.1177),
+    "quantisation": (16000, 0.1235, 0.1627),
+    "reverberation": (16000, 0.1234, 0.2469),
+    "speed": (12171, -0.0532, 0.1561),
+    "telephone": (16000, -0.0269, 0.0691),
+    "white_noise": (16000, 0.0687, 0.1643),
+}
+
+
+@every_kind
+def test_an_ood_set_stays_what_it_is(kind):
+    samples = corrupt_audio(sounds()[0], kind, 3).samples
+    found = (len(samples), samples[4321], np.sqrt(np.mean(samples**2)))
+    assert found == pytest.approx(PINNED[kind], abs=1e-4)
+
+
 @every_kind
 def test_form_length_and_range_are_kept(kind):
     for sound in sounds():
