@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, corrupt_image, images
+from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, IMAGE_CORRUPTIONS, SEVERITIES, corrupt_image, images
 from tests.support.samples import photographs
 
 every_kind = pytest.mark.parametrize("kind", IMAGE_CORRUPTIONS)
@@ -96,6 +96,37 @@ def test_a_blurred_point_is_a_disc_or_a_line_as_large_as_is_asked_for():
     assert blurred.sum() == pytest.approx(25 * 255, rel=0.05)
     y, x = np.nonzero(array(corrupt_image(Image.fromarray(point), "motion_blur", 5))[..., 0] > 2)
     assert np.hypot(y.max() - y.min(), x.max() - x.min()) == pytest.approx(36 + 5, abs=3)
+
+
+def spot(shape, y, x, width):
+    rows, columns = np.indices(shape)
+    return np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * width**2))
+
+
+def moved(kind, severity, side, y, x):
+    """How many pixels a bright spot on grey seems to have moved, where it stands out most from what is around it."""
+    width, reach = side / 16, side // 8
+    grey = 20 + 230 * spot((side, side), y, x, width)
+    image = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    seen = np.pad(array(corrupt_image(image, kind, severity)).mean(axis=-1), 3 * reach, mode="edge")
+    size = 4 * reach + 1
+    sharp, wide = (spot((size, size), 2 * reach, 2 * reach, each * width) for each in (1, 2))
+    template = sharp / sharp.sum() - wide / wide.sum()
+    windows = np.lib.stride_tricks.sliding_window_view(seen, (size, size))
+    near = windows[y : y + 2 * reach + 1, x : x + 2 * reach + 1]
+    found = np.unravel_index(np.einsum("ijkl,kl->ij", near, template).argmax(), near.shape[:2])
+    return max(abs(place - reach) for place in found)
+
+
+@every_kind
+@pytest.mark.parametrize("side", [32, 128])
+def test_masks_stay_right_under_what_leaves_everything_where_it_is(kind, side):
+    places = [(side // 4, side // 4), (side // 4, 3 * side // 4 + 1), (3 * side // 4 - 2, side // 4 + 3)]
+    furthest = max(moved(kind, severity, side, *place) for severity in (1, 5) for place in places)
+    if kind in DENSE_IMAGE_CORRUPTIONS:
+        assert furthest <= 1
+    else:
+        assert furthest > side / 64
 
 
 def test_a_convolution_by_hand():

@@ -1,12 +1,21 @@
-"""Photographs and texts to corrupt."""
+"""Photographs, texts and sounds to corrupt."""
 
 import hashlib
 from functools import cache
 
+import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ftp_hf.corruptions import IMAGE_CORRUPTIONS, TEXT_CORRUPTIONS, corrupt_image, corrupt_text
+from ftp_hf.corruptions import (
+    AUDIO_CORRUPTIONS,
+    IMAGE_CORRUPTIONS,
+    TEXT_CORRUPTIONS,
+    Sound,
+    corrupt_audio,
+    corrupt_image,
+    corrupt_text,
+)
 
 TEXTS = [
     "Despite the slow start, it's a smart, funny and deeply moving film that I would gladly watch again.",
@@ -26,6 +35,18 @@ def photographs(side):
     ]
 
 
+@cache
+def sounds(rate=16000):
+    """Three of a second: harmonics of a voice that rises, in syllables; and one of a hundredth of a second."""
+    time = np.arange(rate) / rate
+    voices = [
+        sum(np.sin(2 * np.pi * h * (pitch * time + 20 * time**2)) / h for h in range(1, 12)) * np.sin(14 * time) ** 2
+        for pitch in (110, 150, 210)
+    ]
+    loud = [0.5 * voice / np.abs(voice).max() for voice in voices]
+    return [Sound(voice.astype(np.float32), rate) for voice in (*loud, loud[0][: rate // 100])]
+
+
 def digest():
     """Of every kind, applied to everything."""
     outcome = hashlib.sha256()
@@ -35,4 +56,7 @@ def digest():
     for kind in TEXT_CORRUPTIONS:
         for text in TEXTS:
             outcome.update(corrupt_text(text, kind, 3).encode())
+    for kind in AUDIO_CORRUPTIONS:
+        for sound in sounds():
+            outcome.update(corrupt_audio(sound, kind, 3).samples.tobytes())
     return outcome.hexdigest()
