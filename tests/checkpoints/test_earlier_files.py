@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -30,6 +31,9 @@ def adapted(folder):
     return get_peft_model(model, LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query", "value"]))
 
 
+@pytest.mark.skipif(
+    np.__version__ < "2", reason="NumPy 2 saved the random state, which the Trainer loads under NumPy 1 no more"
+)
 @pytest.mark.parametrize(("run", "learning_rate"), [("dense", 3e-3), ("lora", 1e-2)])
 def test_a_run_goes_on_from_its_checkpoint(earlier, run, learning_rate):
     options = {"learning_rate": learning_rate, "ftp_kappa": 0.5, "model": adapted(earlier) if run == "lora" else None}
