@@ -5,9 +5,11 @@ import logging
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertForMaskedLM, LlamaForCausalLM
+from transformers import BertForMaskedLM, LlamaForCausalLM, Trainer
 
 from ftp_hf import FTPAdamW, FTPTrainer, adapter_options, projected_optimizer
+from ftp_hf.baselines import L2SPTrainerMixin
+from ftp_hf.cards.sections import sections
 from ftp_hf.distance import model_distance
 from tests.support.models import tiny_bert_config, tiny_llama_config
 from tests.support.trainers import arguments
@@ -231,3 +233,31 @@ def test_single_tokens_that_peft_trains(saved, texts, tmp_path, caplog, kind, to
     assert all(moved[place] for place in range(held, len(tokens)) if tokens[place] >= WORDS)
     assert (name in projected_optimizer(trainer.optimizer).projected_parameters()) == (held > 0)
     assert ("name the old tokens first" in caplog.text) == told
+
+
+def test_what_was_projected_in_part_is_in_the_summary_and_the_card(saved, texts, tmp_path):
+    trainer = trainer_of(resized(saved / "tied"), texts, tmp_path, max_steps=1)
+    trainer.train()
+    summary = trainer.run_summary()
+    assert summary.projection.pretrained_rows == ROWS["tied"]
+    assert f"| projected in their first rows | `{EMBEDDINGS}`: {WORDS} |" in sections(summary, "me/model")["projection"]
+
+
+def test_baselines_say_that_they_hold_new_rows(saved, texts, tmp_path, caplog):
+    class L2SP(L2SPTrainerMixin, Trainer):
+        pass
+
+    trainer = L2SP(model=resized(saved / "tied"), args=arguments(tmp_path, max_steps=1), train_dataset=texts)
+    trainer.train()
+    assert f"l2-sp holds the new rows of {EMBEDDINGS} near their first values" in caplog.text
+
+
+def test_distances_are_those_of_the_rows_that_both_models_have(saved):
+    model = resized(saved / "untied")
+    with torch.no_grad():
+        model.model.embed_tokens.weight[0] += 0.5
+        model.model.embed_tokens.weight[WORDS:] += 100.0
+    distance = model_distance(model, saved / "untied")
+    assert distance.row_norm == pytest.approx(8.0)
+    pretrained = LlamaForCausalLM.from_pretrained(saved / "untied").state_dict()
+    assert model_distance(model, pretrained) == distance
