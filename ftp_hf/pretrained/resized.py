@@ -1,9 +1,10 @@
 """
 Embeddings that were resized: which of their rows a checkpoint holds.
 
-`resize_token_embeddings` keeps the first rows of the input embeddings, and of the output embeddings with their bias, and
-adds rows at the end or takes them away (transformers 5.4 to 5.23). Any other tensor of another shape than the checkpoint's
-was initialised anew: a head of other classes, embeddings that `ignore_mismatched_sizes` did not load.
+`resize_token_embeddings` keeps the first rows of the input embeddings, of the output embeddings with their bias, and in a
+few models of other tensors with a row for each token (Gemma 4's embeddings of each layer), and adds rows at the end or takes
+them away (transformers 5.4 to 5.23). Any other tensor of another shape than the checkpoint's was initialised anew: a head of
+other classes, embeddings that `ignore_mismatched_sizes` did not load.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,8 @@ __all__ = ["embedding_parameters", "first_rows", "has_other_vocabulary"]
 
 def embedding_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
-    The parameters that resizing can have changed: of the input and output embeddings of the models of transformers in a
-    model, unless `from_pretrained` did not load them.
+    The parameters that resizing can have changed: the input and output embeddings of the models of transformers in a model,
+    and what has as many rows, unless `from_pretrained` did not load the input embeddings.
 
     Args:
         model (`nn.Module`): any model, with or without adapters of PEFT.
@@ -41,7 +42,9 @@ def _embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
         return []
     if not isinstance(inputs, nn.Module) or (any(map(_is_loaded, model.parameters())) and not _has_loaded(inputs)):
         return []
-    return [*inputs.parameters(), *(outputs.parameters() if isinstance(outputs, nn.Module) else ())]
+    tokens = {parameter.shape[0] for parameter in inputs.parameters() if parameter.ndim == 2}
+    others = [p for p in model.parameters() if p.ndim in (1, 2) and p.shape[0] in tokens]
+    return [*inputs.parameters(), *(outputs.parameters() if isinstance(outputs, nn.Module) else ()), *others]
 
 
 def _has_loaded(module: nn.Module) -> bool:

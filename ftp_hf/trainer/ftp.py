@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
+from ftp_hf.common.names import canonical_name
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.checks import check_steps_after_backward
@@ -183,7 +184,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         trained |= outside
         new |= outside.keys()
         found = model_options(model, trained, new, resized, options.ftp_adapters, checkpoint)
-        found["pretrained_rows"] |= {name: count for name, count in self._resume_rows.items() if name in trained}
+        names = {canonical_name(name): name for name in trained}
+        found["pretrained_rows"] |= {names[name]: n for name, n in self._resume_rows.items() if name in names}
         return found, trained
 
     def _with_projection(self, optimizer: Optimizer, model: nn.Module) -> FTP:

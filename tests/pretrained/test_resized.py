@@ -12,12 +12,14 @@ from transformers import (
     BertForSequenceClassification,
     BertLMHeadModel,
     EncoderDecoderModel,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     LlamaForCausalLM,
     ViTForImageClassification,
 )
 
 from ftp_hf.pretrained import CheckpointAnchors, new_parameters, origin, pretrained_rows
-from tests.support.models import save_bert, tiny_bert_config, tiny_llama_config, tiny_vit_config
+from tests.support.models import SIZES, save_bert, tiny_bert_config, tiny_llama_config, tiny_vit_config
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -112,6 +114,16 @@ def test_copies_and_models_within_models(saved, tmp_path):
     found = pretrained_rows(both)
     assert found["encoder.embeddings.word_embeddings.weight"] == 64
     assert found["decoder.bert.embeddings.word_embeddings.weight"] == 40
+
+
+def test_whatever_has_a_row_for_each_token(tmp_path):
+    sizes = {**SIZES, "head_dim": 8, "num_key_value_heads": 1, "hidden_size_per_layer_input": 4}
+    vocabulary = {"vocab_size": 64, "vocab_size_per_layer_input": 64, "pad_token_id": 0}
+    Gemma4ForCausalLM(Gemma4TextConfig(**sizes, **vocabulary)).save_pretrained(tmp_path)
+    model = Gemma4ForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(66)
+    assert pretrained_rows(model) == {EMBEDDINGS: 64, "model.embed_tokens_per_layer.weight": 64}
+    assert new_parameters(model) == set()
 
 
 def test_a_checkpoint_that_cannot_be_read_is_told(saved, tmp_path, caplog):
