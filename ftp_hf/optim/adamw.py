@@ -15,7 +15,8 @@
    `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
 4. **Rows are output units**, and dimension 0 counts them, unless `transposed` (GPT-2's `Conv1D`) or `rows` (experts in
    one tensor) say otherwise. A parameter whose rows are too long, a whole expert, hardly moves: its radius grows by
-   `radius_lr` a step for all of a row's weights together.
+   `radius_lr` a step for all of a row's weights together. Rows that were added to a pre-trained parameter
+   (`pretrained_rows`) are no part of what is projected: not of radius and distance either.
 5. **bfloat16 weights are trained in float32**, the excluded ones too (not those of groups with `project=False`): the
    optimizer keeps a float32 master of each, and the weight is the master rounded. See `optim/masters.py`.
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
