@@ -160,6 +160,16 @@ def test_released_weights_can_be_replaced(dtype):
         assert (anchor[new(first_rows(name))] == 1).all()
 
 
+def test_groups_and_state_have_the_keys_of_any_other_run():
+    """torch's distributed checkpoints know them by key."""
+    optimizers = [trained(steps=1, pretrained_rows=rows)[1] for rows in ({}, FIRST)]
+    plain, partly = (optimizer.state_dict() for optimizer in optimizers)
+    assert [group.keys() for group in plain["param_groups"]] == [group.keys() for group in partly["param_groups"]]
+    for number, state in plain["state"].items():
+        shapes = [{key: value.shape for key, value in held.items()} for held in (state, partly["state"][number])]
+        assert shapes[0] == shapes[1]
+
+
 def test_the_share_on_the_boundary_is_of_the_projected_rows():
     _, optimizer = trained(radius_lr=1e-4)
     assert optimizer.radii()["embed.weight"].on_boundary == 1.0

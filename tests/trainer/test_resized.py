@@ -194,6 +194,25 @@ def test_new_rows_are_projected_where_new_parameters_are(saved, texts, tmp_path)
     check_rows(model, start, {})
 
 
+def test_anchors_say_nothing_of_new_rows(saved, texts, tmp_path):
+    options = {**HELD, "ftp_exclude_new": False, "ftp_anchors": str(saved / "untied")}
+    trainer = trainer_of(resized(saved / "untied"), texts, tmp_path, **options)
+    trainer.create_optimizer()
+    assert projected_optimizer(trainer.optimizer).pretrained_rows == ROWS["untied"]
+
+
+def test_what_the_user_says_of_rows_stands(saved, texts, tmp_path):
+    kwargs = {"lr": 1e-2, "pretrained_rows": {HEAD: WORDS - 4}}
+    trainer = FTPTrainer(
+        model=resized(saved / "untied"),
+        args=arguments(tmp_path),
+        train_dataset=texts,
+        optimizer_cls_and_kwargs=(FTPAdamW, kwargs),
+    )
+    trainer.create_optimizer()
+    assert projected_optimizer(trainer.optimizer).pretrained_rows == {EMBEDDINGS: WORDS, HEAD: WORDS - 4}
+
+
 def adapted(saved, kind, **config):
     peft = pytest.importorskip("peft")
     torch.manual_seed(2)
