@@ -91,7 +91,10 @@ class ProjectedTensor(NamedTuple):
         whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
         if first_rows is None:
             return whole
-        return whole._replace(weight=whole.projected(weight), grad=None if grad is None else whole.projected(grad))
+        # A sparse gradient, which has no views, is refused as that of a whole tensor is.
+        if grad is not None and not grad.is_sparse:
+            grad = whole.projected(grad)
+        return whole._replace(weight=whole.projected(weight), grad=grad)
 
     @property
     def gradient(self) -> Tensor:

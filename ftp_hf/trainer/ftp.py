@@ -54,11 +54,12 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
 
     Parameters that the model's checkpoint does not hold (a new classification head) are found, logged by name and left
-    to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training starts from. A resumed run takes them from the
-    checkpoint's optimizer state; where it has none (`save_only_model=True`), from the pre-trained checkpoint that
-    `ftp_anchors` or the model's config names. A second `train()` of the same trainer goes on with its anchors and radii;
-    κ and the radii's learning rate and betas may change in between, what is projected may not. `create_model_card` and
-    `push_to_hub` tell what happened ([`ModelCardMixin`]).
+    to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training
+    starts from. A resumed run takes them from the checkpoint's optimizer state; where it has none
+    (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
+    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate and betas may
+    change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
+    ([`ModelCardMixin`]).
     """
 
     _resume_anchors: Path | None = None

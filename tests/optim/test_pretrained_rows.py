@@ -210,6 +210,14 @@ def test_names_are_needed():
         FTPAdamW(parameters().values(), pretrained_rows=FIRST)
 
 
+def test_sparse_gradients_are_refused_by_name():
+    whole = parameters()
+    optimizer = FTPAdamW(whole.items(), pretrained_rows=FIRST)
+    whole["embed.weight"].grad = torch.zeros(11, 5).to_sparse()
+    with pytest.raises(ValueError, match=r"the gradient of embed\.weight is sparse"):
+        optimizer.step()
+
+
 def test_an_anchor_of_another_shape_is_refused_without_the_option():
     anchors = {name: tensor.detach()[:7] for name, tensor in parameters().items()}
     with pytest.raises(ValueError, match=r"wrong shape: embed.weight \(anchor \(7, 5\), parameter \(11, 5\)\)"):
