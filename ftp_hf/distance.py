@@ -41,7 +41,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
-from ftp_hf.pretrained.origin import local_checkpoint
+from ftp_hf.pretrained.origin import local_checkpoint, pretrained_rows
 from ftp_hf.pretrained.rows import parameter_rows
 from ftp_hf.projection.equations import RowDim, row_blocks, row_sums
 
@@ -128,7 +128,8 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
             read. Tensors are found as [`~ftp_hf.pretrained.anchors.CheckpointAnchors`] says.
 
     Returns:
-        [`ModelDistance`]: a parameter that `pretrained` does not hold, or holds in another shape, is listed as new.
+        [`ModelDistance`]: a parameter that `pretrained` does not hold, or holds in another shape, is listed as new; of
+        resized embeddings, the rows are compared that both have.
 
     Raises:
         ValueError: `pretrained` holds none of the parameters.
@@ -136,17 +137,19 @@ def model_distance(model: nn.Module, pretrained: Mapping[str, Tensor] | str | Pa
     if isinstance(pretrained, str | Path):
         pretrained = CheckpointAnchors(local_checkpoint(str(pretrained)), model)
     anchors = open_anchors(pretrained)
-    rows = parameter_rows(model)
+    rows, resized = parameter_rows(model), pretrained_rows(model, anchors)
     linear = {id(layer.weight) for layer in model.modules() if isinstance(layer, LINEAR_LAYERS)}
     distances, new = [], []
     for full_name, parameter in model.named_parameters():
         name = canonical_name(full_name)
         anchor = anchors[name] if name in anchors else None  # noqa: SIM401 (a checkpoint reads what is asked for)
-        if anchor is None or anchor.shape != parameter.shape:
+        count = resized.get(full_name)
+        if anchor is None or (anchor.shape != parameter.shape and count is None):
             new.append(name)
             continue
-        row_dim = rows.get(full_name, 0)
-        distances.append(parameter_distance(name, parameter, anchor, row_dim, linear=id(parameter) in linear))
+        row_dim, is_linear = rows.get(full_name, 0), id(parameter) in linear
+        weight, before = (parameter, anchor) if count is None else (parameter[:count], anchor[:count])
+        distances.append(parameter_distance(name, weight, before, row_dim, linear=is_linear))
     if not distances:
         raise ValueError(
             "pretrained= holds none of the model's parameters in their shapes. Pass the checkpoint that the model was "

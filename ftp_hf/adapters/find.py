@@ -6,7 +6,7 @@ PEFT is looked at only if it was imported already: without it there are no adapt
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +40,8 @@ class Adapters(NamedTuple):
     """The pre-trained value of each trained copy of pre-trained weights: `modules_to_save`, single tokens, layer norms."""
     twin_of: Mapping[str, str]
     """The name of the parameter that such a copy was made of; "" for an adapter's parameter, which is none."""
+    tokens: Mapping[str, Sequence[int]]
+    """Which rows of that parameter the copy is of, where it is of single tokens."""
 
     @property
     def factors(self) -> set[str]:
@@ -55,6 +57,26 @@ class Adapters(NamedTuple):
             unknown (`set[str]`): as [`new_parameters`] returns them, which knows nothing of adapters.
         """
         return [name for name in named if self.twin_of.get(name, name) in unknown]
+
+    def pretrained_rows(self, named: Mapping[str, Tensor], resized: Mapping[str, int]) -> dict[str, int]:
+        """
+        How many of the first rows of parameters have a pre-trained value, where not all do.
+
+        Args:
+            named (mapping from `str` to `Tensor`): the trained parameters.
+            resized (mapping from `str` to `int`): as [`~ftp_hf.pretrained.pretrained_rows`] returns them, which knows
+                nothing of single tokens.
+
+        Returns:
+            `dict[str, int]`: 0 for tokens that are all new. Old tokens that come after a new one are not counted, which
+            a line in the log says.
+        """
+        rows = {}
+        for name in named:
+            count = resized.get(self.twin_of.get(name, name))
+            if count is not None:
+                rows[name] = _leading(name, self.tokens[name], count) if name in self.tokens else count
+        return {name: count for name, count in rows.items() if name not in self.tokens or count < len(named[name])}
 
     def anchors(self, named: Mapping[str, Tensor], checkpoint: CheckpointAnchors | None) -> Mapping[str, Tensor] | None:
         """
@@ -100,14 +122,15 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
     if adapters not in ADAPTER_MODES:
         raise ValueError(f"ftp_adapters must be one of {', '.join(map(repr, ADAPTER_MODES))}, got {adapters!r}")
     if not has_adapters(model):
-        return Adapters((), (), {}, {})
+        return Adapters((), (), {}, {}, {})
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     copies = {copy.name: copy for copy in _copies(model) if copy.name in trained}
     own = {name: method for name in trained if name not in copies and (method := _method(model, name))}
     twin_of = dict.fromkeys(own, "") | {name: copy.twin for name, copy in copies.items()}
     base_values = {name: copy.value for name, copy in copies.items()}
+    tokens = {name: copy.tokens for name, copy in copies.items() if copy.tokens is not None}
     if adapters != "product":
-        return Adapters((), tuple(own) if adapters == "none" else (), base_values, twin_of)
+        return Adapters((), tuple(own) if adapters == "none" else (), base_values, twin_of, tokens)
     updates, refused = _updates(model, {parameter: canonical_name(name) for name, parameter in trained.items()})
     factors = {name for update in updates for name in update.factors}
     # What LoRA adds to a bias is zero at first.
@@ -119,7 +142,7 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
     }
     if plain:
         _log_plain(plain)
-    return Adapters(tuple(updates), tuple(plain), base_values | biases, twin_of)
+    return Adapters(tuple(updates), tuple(plain), base_values | biases, twin_of, tokens)
 
 
 class _Copy(NamedTuple):
@@ -130,6 +153,8 @@ class _Copy(NamedTuple):
     """What it was copied from, as it was."""
     twin: str
     """The name of that parameter."""
+    tokens: Sequence[int] | None = None
+    """Which of its rows, if it is of single tokens."""
 
 
 def _copies(model: nn.Module) -> Iterator[_Copy]:
@@ -145,7 +170,21 @@ def _copies(model: nn.Module) -> Iterator[_Copy]:
                     yield _Copy(f"{path}.{kind}.{name}", values[twin].detach(), f"{path}.{original}.{twin}")
         if "trainable_tokens_delta" in children:
             for adapter, value in module.trainable_tokens_original.items():
-                yield _Copy(f"{path}.trainable_tokens_delta.{adapter}", value, f"{path}.base_layer.weight")
+                name, tokens = f"{path}.trainable_tokens_delta.{adapter}", module.token_indices[adapter]
+                yield _Copy(name, value, f"{path}.base_layer.weight", tokens)
+
+
+def _leading(name: str, tokens: Sequence[int], old: int) -> int:
+    """How many tokens come before the first new one."""
+    leading = next((place for place, token in enumerate(tokens) if token >= old), len(tokens))
+    if later := [token for token in tokens[leading:] if token < old]:
+        logger.warning(
+            "The tokens %s of %s are not projected, because they come after new ones: in trainable_token_indices, name the "
+            "old tokens first.",
+            ", ".join(map(str, later)),
+            name,
+        )
+    return leading
 
 
 def _method(model: nn.Module, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import local_checkpoint, new_parameters
+from ftp_hf.pretrained.origin import local_checkpoint, new_parameters, pretrained_rows
 from ftp_hf.pretrained.rows import parameter_rows
 
 from .find import find_adapters
@@ -29,13 +29,13 @@ def adapter_options(
         model (`nn.Module`): with adapters of PEFT, the ones to train active.
         adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
         exclude_new (`bool`, *optional*, defaults to `True`): leave trained modules that the pre-trained checkpoint does
-            not hold, such as a new head in `modules_to_save`, unprojected.
+            not hold, such as a new head in `modules_to_save` or the new rows of resized embeddings, unprojected.
         anchors (`str` or `Path`, *optional*): the pre-trained checkpoint (a folder, a file, or a name on the Hub), where
             what is trained beside the adapters was trained before: loading an adapter that was saved with its biases
             overwrites those of the base. By default the weights in memory.
 
     Returns:
-        `dict[str, Any]`: `low_rank`, `exclude`, `rows` and `anchors`.
+        `dict[str, Any]`: `low_rank`, `exclude`, `rows`, `pretrained_rows` and `anchors`.
 
     Raises:
         ValueError: as [`find_adapters`].
@@ -49,13 +49,16 @@ def adapter_options(
     checkpoint = None if anchors is None else CheckpointAnchors(local_checkpoint(str(anchors)), model)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     new = new_parameters(model, checkpoint) if exclude_new else set()
-    return model_options(model, trained, new, adapters, checkpoint)
+    # Of new rows a checkpoint has no anchors.
+    resized = pretrained_rows(model, checkpoint) if exclude_new or checkpoint is not None else {}
+    return model_options(model, trained, new, resized, adapters, checkpoint)
 
 
 def model_options(
     model: nn.Module,
     trained: Mapping[str, Tensor],
     new: set[str],
+    resized: Mapping[str, int],
     adapters: str = "product",
     checkpoint: CheckpointAnchors | None = None,
 ) -> dict[str, Any]:
@@ -67,24 +70,31 @@ def model_options(
         trained (mapping from `str` to `Tensor`): the parameters that the optimizer is given, by name.
         new (set of `str`): the parameters to leave unprojected because they have no pre-trained value, as
             [`new_parameters`] returns them.
+        resized (mapping from `str` to `int`): how many of the first rows of others have one, as [`pretrained_rows`]
+            returns it.
         adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
         checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
 
     Returns:
-        `dict[str, Any]`: `low_rank`, `exclude`, `rows` and `anchors`.
+        `dict[str, Any]`: `low_rank`, `exclude`, `rows`, `pretrained_rows` and `anchors`.
 
     Raises:
         ValueError: as [`find_adapters`].
     """
     found = find_adapters(model, adapters)
-    without_value = found.new(trained, new)
+    rows = found.pretrained_rows(trained, resized)
+    without_value = [*found.new(trained, new), *(name for name, count in rows.items() if not count)]
+    rows = {name: count for name, count in rows.items() if count and name not in without_value}
     if without_value:
         logger.info("Not projected, because the checkpoint does not hold them: %s", ", ".join(without_value))
+    if some := [f"{name} ({n} of {len(trained[name])})" for name, n in rows.items() if n < len(trained[name])]:
+        logger.info("Projected in their first rows only, as the checkpoint holds no others: %s", ", ".join(some))
     unprojected = [*without_value, *found.plain]
     dense = {name: trained[name] for name in trained.keys() - found.factors - {*unprojected}}
     return {
         "low_rank": found.updates,
         "exclude": unprojected,
         "rows": {name: dims for name, dims in parameter_rows(model).items() if name in trained},
+        "pretrained_rows": rows,
         "anchors": found.anchors(dense, checkpoint),
     }

@@ -1,5 +1,6 @@
 """What the baselines share: which parameters are pre-trained, what their values were, and where a method may run."""
 
+import logging
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from ftp_hf.common.host import Host
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
-from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.pretrained.origin import new_parameters, pretrained_rows
 from ftp_hf.projection.sharding import is_dtensor
 
 __all__ = [
@@ -26,12 +27,15 @@ __all__ = [
     "parameters_without_anchor",
 ]
 
+logger = logging.getLogger(__name__)
+
 
 class AnchoredTrainerMixin(Host):
     """
     The pre-trained values of the trained parameters, taken when the Trainer is constructed, before a checkpoint to resume
     from is loaded: construct it on the pre-trained model. On a model that was fine-tuned already, the anchors are the
-    fine-tuned weights. Parameters that the model's checkpoint does not hold (a new classification head) have no anchor.
+    fine-tuned weights. Parameters that the model's checkpoint does not hold (a new classification head) have no anchor. The
+    new rows of resized embeddings have: their values at the start, which a line in the log says.
 
     Args:
         new (collection of `str`, *optional*, defaults to `()`): names or glob patterns of more parameters without a
@@ -51,6 +55,7 @@ class AnchoredTrainerMixin(Host):
         check_whole(self.method_name, self.model, self.accelerator)
         check_steps_after_backward(self.args.optim)
         without = parameters_without_anchor(self.model, new)
+        _log_new_rows(self.method_name, self.model)
         self.anchors = {
             name: parameter.detach().clone()
             for name, parameter in self.model.named_parameters()
@@ -108,6 +113,16 @@ def parameters_without_anchor(model: nn.Module, patterns: Collection[str] = ()) 
         if not any(matches(name, (pattern,)) for name in names):
             raise ValueError(f"new: {pattern!r} matches no parameter. Name one ({names[-1]!r}) or use a glob pattern")
     return new_parameters(model) | {name for name in names if matches(name, tuple(patterns))}
+
+
+def _log_new_rows(method: str, model: nn.Module) -> None:
+    rows = pretrained_rows(model)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    new = [name for name, count in rows.items() if name in named and count < named[name].shape[0]]
+    if new:
+        logger.warning(
+            "%s holds the new rows of %s near their first values, as if they were pre-trained", method, ", ".join(new)
+        )
 
 
 def check_whole(method: str, model: nn.Module, accelerator: Any) -> None:

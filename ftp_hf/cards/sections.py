@@ -113,6 +113,10 @@ def _linked(data: DataFacts) -> str:
     return f"`{data.source if data.name == 'train' else data.name}`"
 
 
+def _first_rows(projection: ProjectionFacts) -> str:
+    return ", ".join(f"`{name}`: {count}" for name, count in projection.pretrained_rows.items())
+
+
 def _projection(summary: RunSummary) -> str:
     if (projection := summary.projection) is None:
         return ""
@@ -127,6 +131,7 @@ def _projection(summary: RunSummary) -> str:
         ["radii", f"learned with Adam, learning rate {_in_turn(rates, steps)}"],
         ["projected parameters", str(len(projection.projected)) if projection.projected else ""],
         ["trained without projection", str(len(projection.excluded))],
+        ["projected in their first rows", _first_rows(projection)],
         ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
     if projection.radii:

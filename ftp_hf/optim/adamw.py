@@ -15,7 +15,8 @@
    `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
 4. **Rows are output units**, and dimension 0 counts them, unless `transposed` (GPT-2's `Conv1D`) or `rows` (experts in
    one tensor) say otherwise. A parameter whose rows are too long, a whole expert, hardly moves: its radius grows by
-   `radius_lr` a step for all of a row's weights together.
+   `radius_lr` a step for all of a row's weights together. Rows that were added to a pre-trained parameter
+   (`pretrained_rows`) are no part of what is projected: not of radius and distance either.
 5. **bfloat16 weights are trained in float32**, the excluded ones too (not those of groups with `project=False`): the
    optimizer keeps a float32 master of each, and the weight is the master rounded. See `optim/masters.py`.
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
@@ -87,6 +88,10 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         rows (mapping from `str` to sequence of `int`, *optional*, defaults to {}): names or glob patterns of parameters,
             and the dimensions that together count their rows: `(0, 1)` for experts in one tensor of shape (experts, out,
             in). The first that matches is taken, before `transposed`. [`parameter_rows`] finds them in a model.
+        pretrained_rows (mapping from `str` to `int`, *optional*, defaults to {}): names or glob patterns of parameters of
+            which only some rows have a pre-trained value, such as resized embeddings, and how many: the first ones. They
+            are projected, with a radius of their own, and the others are left to plain AdamW. [`pretrained_rows`] finds
+            them in a model. Their `anchors` have these rows, and may have more.
         anchors (mapping from `str` to `Tensor`, `str` or `Path`, *optional*): the pre-trained weights by parameter
             name, or the path of a checkpoint (a `save_pretrained` folder or a safetensors file) that is read tensor by
             tensor. By default each parameter's value just before its first step.
@@ -96,9 +101,10 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             not their factors; [`adapter_options`] makes them of a model of PEFT.
 
     Raises:
-        ValueError: an option is out of range; a parameter lacks one of its row dimensions; a pattern matches nothing or lacks names to match; a projected parameter
-            is complex, float16 or sharded through its rows; anchors are missing, misshapen or not finite.
-        TypeError: `exclude`, `transposed`, `rows` or `anchors` is of the wrong type.
+        ValueError: an option is out of range; a parameter lacks one of its row dimensions, or has fewer rows than
+            `pretrained_rows` says; a pattern matches nothing or lacks names to match; a projected parameter is complex,
+            float16 or sharded through its rows; anchors are missing, misshapen or not finite.
+        TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """
 

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ftp_hf.pretrained.anchors import open_anchors
-from ftp_hf.projection.sharding import local
+from ftp_hf.projection.sharding import local, local_part_of
+from ftp_hf.projection.tensor import ProjectedTensor
 
 from .options import Anchors
 
-__all__ = ["own_anchors"]
+__all__ = ["anchor_of", "otherwise_anchored", "own_anchors"]
 
 
 def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[str, Tensor]:
@@ -27,6 +29,43 @@ def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[s
     # Tensors that share memory with the parameters (`model.state_dict()`) would be trained with them.
     trained = {_memory(parameter) for group in groups for parameter in group["params"]}
     return {name: anchor.detach().clone() if _memory(anchor) in trained else anchor for name, anchor in opened.items()}
+
+
+def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Tensor:
+    """
+    What a given anchor is to the weight of a tensor, in the parameter's own dtype: the weights that the pre-trained model
+    would run with.
+
+    Args:
+        tensor ([`ProjectedTensor`]): which is projected.
+        anchor (`Tensor`): whole; of a parameter whose first rows are projected, these or more.
+        parameter (`Tensor`): that of the model, which the tensor may be the float32 master of.
+    """
+    whole = anchor.detach()
+    if tensor.first_rows is not None and whole.shape != parameter.shape:
+        others = whole.new_zeros(parameter.shape[0] - tensor.first_rows, *whole.shape[1:])
+        whole = torch.cat([whole[: tensor.first_rows], others])
+    return tensor.projected(local_part_of(whole, parameter)).to(tensor.weight.device, parameter.dtype)
+
+
+def otherwise_anchored(
+    tensors: Sequence[ProjectedTensor], anchors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> list[str]:
+    """
+    The names of the tensors that have other anchors than the given ones.
+
+    Args:
+        tensors (sequence of [`ProjectedTensor`]): that have taken a step.
+        anchors (mapping from `str` to `Tensor`): the given ones, whole.
+        parameters (mapping from `str` to `Tensor`): those of the model, by the names of the tensors.
+    """
+    return [
+        tensor.name
+        for tensor in tensors
+        if not torch.equal(
+            tensor.anchor(), anchor_of(tensor, anchors[tensor.name], parameters[tensor.name]).to(tensor.weight.dtype)
+        )
+    ]
 
 
 def _memory(tensor: Tensor) -> int:

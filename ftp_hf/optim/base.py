@@ -14,13 +14,21 @@ from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
-from ftp_hf.projection.sharding import like, local_part_of
+from ftp_hf.projection.sharding import like
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .anchoring import own_anchors
-from .checks import check_low_rank, check_options, check_parameter, check_parameters, check_patterns_match, check_rows
+from .anchoring import anchor_of, otherwise_anchored, own_anchors
+from .checks import (
+    check_low_rank,
+    check_options,
+    check_parameter,
+    check_parameters,
+    check_patterns_match,
+    check_pretrained_rows,
+    check_rows,
+)
 from .masters import MASTER, masters_in_place
-from .naming import add_patterns, name_unnamed_groups, rows_by_name
+from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
@@ -44,6 +52,7 @@ class ProjectedOptimizer(Optimizer):
     _anchors: Mapping[str, Tensor] | None
     _low_rank: tuple[LowRankUpdate, ...]
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
 
     def _set_options(self, options: ProjectionOptions) -> None:
@@ -51,6 +60,7 @@ class ProjectedOptimizer(Optimizer):
         self._options = group_options(type(self).__name__, options)
         self._low_rank = tuple(options.get("low_rank", ()))
         self._rows = check_rows(options.get("rows", {}))
+        self._pretrained_rows = check_pretrained_rows(options.get("pretrained_rows", {}))
 
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
@@ -63,12 +73,12 @@ class ProjectedOptimizer(Optimizer):
         self._is_built = True
 
     def _check_groups(self) -> None:
-        check_patterns_match(self.param_groups, self._rows)
+        check_patterns_match(self.param_groups, rows=self._rows, pretrained_rows=self._pretrained_rows)
         check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
             if not all("param_names" in group for group in self.param_groups if group["project"]):
                 raise ValueError("anchors= needs parameter names: pass model.named_parameters() as the first argument")
-            validate_anchors(self._anchors, self.projected_parameters().items())
+            validate_anchors(self._anchors, self.projected_parameters().items(), self.pretrained_rows)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
@@ -97,7 +107,7 @@ class ProjectedOptimizer(Optimizer):
         """Give a group the options that it does not set, and check what it alone can tell."""
         self._fill_in(group)
         check_options(group)
-        check_parameters(group, self._rows)
+        check_parameters(group, self._rows, self._pretrained_rows)
 
     def _fill_in(self, group: dict[str, Any]) -> None:
         for option, default in self._options.items():
@@ -112,6 +122,7 @@ class ProjectedOptimizer(Optimizer):
         *,
         unprojected: Iterable[Tensor] = (),
         row_dims: Mapping[Tensor, Sequence[int]] | None = None,
+        first_rows: Mapping[Tensor, int] | None = None,
         **options: Unpack[ProjectionOptions],
     ) -> None:
         """
@@ -123,7 +134,9 @@ class ProjectedOptimizer(Optimizer):
             unprojected (iterable of `Tensor`, *optional*): parameters to exclude, such as new ones.
             row_dims (mapping from `Tensor` to sequence of `int`, *optional*): the dimensions that count the rows of
                 parameters, where it is not dimension 0.
-            exclude, transposed, rows, anchors, low_rank: as for [`FTPAdamW`].
+            first_rows (mapping from `Tensor` to `int`, *optional*): how many of the first rows of parameters have a
+                pre-trained value, where not all do.
+            exclude, transposed, rows, pretrained_rows, anchors, low_rank: as for [`FTPAdamW`].
 
         Raises:
             ValueError: none of the optimizer's parameters is the model's; otherwise as [`FTPAdamW`].
@@ -132,11 +145,13 @@ class ProjectedOptimizer(Optimizer):
         name_unnamed_groups(self.param_groups, named_parameters)
         rows = {**self._rows, **options.get("rows", {})}
         self._rows = check_rows(rows | rows_by_name(self.param_groups, row_dims or {}, tuple(rows)))
+        told = {**self._pretrained_rows, **options.get("pretrained_rows", {})}
+        self._pretrained_rows = check_pretrained_rows(told | by_name(self.param_groups, first_rows or {}, tuple(told)))
         for group in self.param_groups:
             if group["project"]:
                 add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
                 add_patterns(group, "transposed", options.get("transposed", ()))
-                check_parameters(group, self._rows)
+                check_parameters(group, self._rows, self._pretrained_rows)
         self._low_rank = self._low_rank or tuple(options.get("low_rank", ()))
         self._set_anchors(options.get("anchors") if self._anchors is None else self._anchors)
 
@@ -195,17 +210,12 @@ class ProjectedOptimizer(Optimizer):
         for tensor in dense:
             check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
 
-        def anchor_of(tensor: ProjectedTensor) -> Tensor:
+        def first_anchor(tensor: ProjectedTensor) -> Tensor:
             if self._anchors is None:
                 return tensor.weight.detach()
-            return self._external_anchor(tensor, parameter_of.get(tensor.parameter, tensor.parameter))
+            return anchor_of(tensor, self._anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
 
-        return low_rank_first_states(low_rank) + first_states(dense, anchor_of)
-
-    def _external_anchor(self, tensor: ProjectedTensor, parameter: Tensor) -> Tensor:
-        # In the parameter's own dtype: the weights that the pre-trained model would run with.
-        anchor = local_part_of((self._anchors or {})[tensor.name].detach(), parameter)
-        return anchor.to(tensor.weight.device, parameter.dtype)
+        return low_rank_first_states(low_rank) + first_states(dense, first_anchor)
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
@@ -244,6 +254,11 @@ class ProjectedOptimizer(Optimizer):
         return self._participants.updates()
 
     @property
+    def pretrained_rows(self) -> dict[str, int]:
+        """How many of the first rows are projected, of the [`projected_parameters`] whose other rows are not."""
+        return {dense.name: dense.first_rows for dense in self._participants.dense() if dense.first_rows is not None}
+
+    @property
     def external_anchors(self) -> Mapping[str, Tensor] | None:
         """The `anchors` that were given, whole; `None` if the weights before the first step are the anchors."""
         return self._anchors
@@ -255,10 +270,11 @@ class ProjectedOptimizer(Optimizer):
 
         Returns:
             `dict[str, Tensor]`: by parameter name, as for [`radii`]; new tensors in the parameter's dtype, float32 for
-            a bfloat16 parameter; a `DTensor` for a sharded one.
+            a bfloat16 parameter; a `DTensor` for a sharded one. Rows without an anchor ([`pretrained_rows`]) are as in
+            the parameter.
         """
         return {
-            tensor.name: like(tensor.parameter, tensor.anchor())
+            tensor.name: like(tensor.parameter, tensor.whole(tensor.anchor()))
             for tensor in self._participants.with_state()
             if isinstance(tensor, ProjectedTensor)
         }
@@ -273,15 +289,8 @@ class ProjectedOptimizer(Optimizer):
         """
         if self._anchors is None:
             return []
-        parameters = self.projected_parameters()
-        return [
-            tensor.name
-            for tensor in self._participants.with_state()
-            if isinstance(tensor, ProjectedTensor)
-            and not torch.equal(
-                tensor.anchor(), self._external_anchor(tensor, parameters[tensor.name]).to(tensor.weight.dtype)
-            )
-        ]
+        dense = [tensor for tensor in self._participants.with_state() if isinstance(tensor, ProjectedTensor)]
+        return otherwise_anchored(dense, self._anchors, self.projected_parameters())
 
     @torch.no_grad()
     def release_weights(self) -> None:
@@ -327,6 +336,7 @@ class ProjectedOptimizer(Optimizer):
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
             "_rows": self._rows,
+            "_pretrained_rows": self._pretrained_rows,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -337,4 +347,4 @@ class ProjectedOptimizer(Optimizer):
 
     @property
     def _participants(self) -> Participants:
-        return Participants(self.param_groups, self.state, self._low_rank, self._rows)
+        return Participants(self.param_groups, self.state, self._low_rank, self._rows, self._pretrained_rows)

@@ -11,7 +11,7 @@ from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import check_rows_are_whole
 
-from .options import row_dim_of
+from .options import first_rows_of, row_dim_of
 
 __all__ = [
     "check_low_rank",
@@ -19,6 +19,7 @@ __all__ = [
     "check_parameter",
     "check_parameters",
     "check_patterns_match",
+    "check_pretrained_rows",
     "check_rows",
     "check_steps_after_backward",
 ]
@@ -73,12 +74,29 @@ def check_rows(rows: Any) -> dict[str, tuple[int, ...]]:
     return checked
 
 
-def check_parameters(group: dict[str, Any], rows: Mapping[str, tuple[int, ...]]) -> None:
+def check_pretrained_rows(pretrained_rows: Any) -> dict[str, int]:
+    """The option `pretrained_rows`; raise if it is of the wrong type or out of range."""
+    if not isinstance(pretrained_rows, Mapping):
+        raise TypeError(
+            "pretrained_rows must map parameter names or glob patterns to how many of their first rows have a pre-trained "
+            f"value, got {pretrained_rows!r}; write pretrained_rows={{'model.embed_tokens.weight': 32000}}"
+        )
+    for pattern, count in pretrained_rows.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(
+                f"pretrained_rows: of {pattern!r} one row or more must have a pre-trained value, got {count!r}; list in "
+                "exclude= what has none"
+            )
+    return dict(pretrained_rows)
+
+
+def check_parameters(
+    group: dict[str, Any], rows: Mapping[str, tuple[int, ...]], pretrained_rows: Mapping[str, int]
+) -> None:
     """Raise if patterns lack names to match, or a parameter of the group cannot be projected."""
     names = group.get("param_names")
-    given = {
-        option: value for option, value in {**group, "rows": rows}.items() if option in (*_PATTERNS, "rows") and value
-    }
+    by_name = {**{option: group[option] for option in _PATTERNS}, "rows": rows, "pretrained_rows": pretrained_rows}
+    given = {option: value for option, value in by_name.items() if value}
     if names is None and given:
         option, value = next(iter(given.items()))
         raise ValueError(
@@ -89,7 +107,9 @@ def check_parameters(group: dict[str, Any], rows: Mapping[str, tuple[int, ...]])
         for index, parameter in enumerate(group["params"]):
             name = names[index] if names else f"parameter {index} of the group"
             if parameter.requires_grad and not matches(name, group["exclude"]):
-                check_parameter(name, parameter, row_dim_of(name, group, rows))
+                row_dim = row_dim_of(name, group, rows)
+                check_parameter(name, parameter, row_dim)
+                _check_first_rows(name, parameter, row_dim, first_rows_of(name, pretrained_rows))
 
 
 def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
@@ -109,14 +129,30 @@ def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
     check_rows_are_whole(name, parameter, row_dim)
 
 
-def check_patterns_match(groups: Sequence[dict[str, Any]], rows: Mapping[str, tuple[int, ...]]) -> None:
+def _check_first_rows(name: str, parameter: Tensor, row_dim: RowDim, count: int | None) -> None:
+    if count is None:
+        return
+    dims = row_dims(row_dim, parameter.ndim)
+    if not parameter.ndim or (dims and 0 not in dims):
+        raise ValueError(
+            f"pretrained_rows: the rows of {name}, of shape {tuple(parameter.shape)}, are not along dimension 0, so that its "
+            "first ones cannot be told: leave it out, or exclude the whole parameter"
+        )
+    if count > parameter.shape[0]:
+        raise ValueError(
+            f"pretrained_rows: {name} has {parameter.shape[0]} rows, of which {count} cannot have a pre-trained value"
+        )
+
+
+def check_patterns_match(groups: Sequence[dict[str, Any]], **by_name: Mapping[str, Any]) -> None:
     """Raise if a pattern matches no parameter of the groups that carry it: it is probably misspelt."""
     for option in _PATTERNS:
         for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
             names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
             _check_matches(option, pattern, names)
-    for pattern in rows:
-        _check_matches("rows", pattern, [name for group in groups for name in group["param_names"]])
+    for option, patterns in by_name.items():
+        for pattern in patterns:
+            _check_matches(option, pattern, [name for group in groups for name in group["param_names"]])
 
 
 def _check_matches(option: str, pattern: str, names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Names for the parameters of an optimizer that was built without them, and what can be told only by name."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -9,7 +9,9 @@ from ftp_hf.common.names import matches
 
 from .checks import check_options
 
-__all__ = ["add_patterns", "name_parameters", "name_unnamed_groups", "rows_by_name"]
+__all__ = ["add_patterns", "by_name", "name_parameters", "name_unnamed_groups", "rows_by_name"]
+
+Value = TypeVar("Value")
 
 
 def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable[tuple[str, Tensor]]) -> None:
@@ -81,6 +83,25 @@ def add_patterns(
     group[option] = (*group[option], *more)
 
 
+def by_name(
+    groups: Sequence[dict[str, Any]], value_of: Mapping[Tensor, Value], patterns: tuple[str, ...]
+) -> dict[str, Value]:
+    """
+    What is known of parameters, by the names that they have in their groups.
+
+    Args:
+        groups (sequence of `dict`): the param groups, with names.
+        value_of (mapping from `Tensor`): of some parameters.
+        patterns (tuple of `str`): of names to leave out.
+    """
+    return {
+        name: value_of[parameter]
+        for group in groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+        if parameter in value_of and not matches(name, patterns)
+    }
+
+
 def rows_by_name(
     groups: Sequence[dict[str, Any]], dims_of: Mapping[Tensor, Sequence[int]], patterns: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
@@ -92,9 +113,5 @@ def rows_by_name(
         dims_of (mapping from `Tensor` to sequence of `int`): the dimensions of some parameters.
         patterns (tuple of `str`): of names whose rows are known; so are those of the groups' `transposed`.
     """
-    return {
-        name: tuple(dims_of[parameter])
-        for group in groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-        if parameter in dims_of and not matches(name, (*patterns, *group["transposed"]))
-    }
+    found = [by_name([group], dims_of, (*patterns, *group["transposed"])) for group in groups]
+    return {name: tuple(dims) for of_group in found for name, dims in of_group.items()}

@@ -17,6 +17,7 @@ __all__ = [
     "Anchors",
     "GroupOptions",
     "ProjectionOptions",
+    "first_rows_of",
     "group_options",
     "row_dim_of",
 ]
@@ -42,6 +43,7 @@ class ProjectionOptions(GroupOptions, total=False):
     anchors: Anchors | None
     low_rank: Sequence[LowRankUpdate]
     rows: Mapping[str, Sequence[int]]
+    pretrained_rows: Mapping[str, int]
 
 
 DEFAULTS: GroupOptions = {
@@ -66,6 +68,12 @@ def row_dim_of(name: str, group: Mapping[str, Any], rows: Mapping[str, tuple[int
     if pattern is not None:
         return rows[pattern]
     return 1 if matches(name, group["transposed"]) else 0
+
+
+def first_rows_of(name: str, pretrained_rows: Mapping[str, int]) -> int | None:
+    """How many of the first rows of a parameter have a pre-trained value, by its name; `None` if all."""
+    pattern = first_match(name, tuple(pretrained_rows))
+    return None if pattern is None else pretrained_rows[pattern]
 
 
 def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
 from .masters import MASTER
-from .options import row_dim_of
+from .options import first_rows_of, row_dim_of
 
 __all__ = ["DenseParameter", "Participants"]
 
@@ -23,6 +23,8 @@ class DenseParameter(NamedTuple):
     parameter: Tensor
     group: dict[str, Any]
     row_dim: RowDim
+    first_rows: int | None
+    """How many of the first rows are projected; `None` for all."""
 
 
 class Participants(NamedTuple):
@@ -36,6 +38,8 @@ class Participants(NamedTuple):
     """The updates that may take part."""
     rows: Mapping[str, tuple[int, ...]]
     """The option: patterns of names, and the dimensions that count rows."""
+    pretrained_rows: Mapping[str, int]
+    """The option: patterns of names, and how many of the first rows have a pre-trained value."""
 
     def dense(self) -> Iterator[DenseParameter]:
         """The dense parameters that are projected."""
@@ -47,7 +51,8 @@ class Participants(NamedTuple):
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
                 if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
-                    yield DenseParameter(canonical_name(name), parameter, group, row_dim_of(name, group, self.rows))
+                    row_dim, first_rows = row_dim_of(name, group, self.rows), first_rows_of(name, self.pretrained_rows)
+                    yield DenseParameter(canonical_name(name), parameter, group, row_dim, first_rows)
 
     def updates(self) -> tuple[LowRankUpdate, ...]:
         """The low-rank updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""
@@ -77,10 +82,10 @@ class Participants(NamedTuple):
         return [*low_rank, *dense]
 
     def _dense_tensors(self) -> Iterator[ProjectedTensor]:
-        for name, parameter, group, row_dim in self.dense():
+        for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
-            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim)
+            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim, first_rows)
 
     def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
         if not self.low_rank:

@@ -22,7 +22,8 @@ class FTPSGD(ProjectedOptimizer, SGD):
         params (iterable): as for [`FTPAdamW`].
         lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused:
             as in `torch.optim.SGD`, with its defaults.
-        kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, rows, pretrained_rows, anchors, anchor_device, low_rank: as for
+            [`FTPAdamW`].
 
     Raises:
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.

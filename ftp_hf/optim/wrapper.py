@@ -29,7 +29,8 @@ class FTP(ProjectedOptimizer):
             steps; `kappa` is then the projection's.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
-        kappa, radius_lr, radius_betas, exclude, transposed, rows, anchors, anchor_device, low_rank: as for [`FTPAdamW`].
+        kappa, radius_lr, radius_betas, exclude, transposed, rows, pretrained_rows, anchors, anchor_device, low_rank: as for
+            [`FTPAdamW`].
 
     Raises:
         TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights
@@ -133,6 +134,7 @@ class FTP(ProjectedOptimizer):
             "_anchors": self._anchors,
             "_low_rank": self._low_rank,
             "_rows": self._rows,
+            "_pretrained_rows": self._pretrained_rows,
         }
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:

@@ -191,13 +191,17 @@ def check_one_name_each(checkpoint: CheckpointAnchors, names: Iterable[str]) -> 
         )
 
 
-def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]]) -> None:
+def validate_anchors(
+    anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]], first_rows: Mapping[str, int]
+) -> None:
     """
     Check that every parameter has an anchor of its own, of its shape and with finite values, holding one at a time.
 
     Args:
         anchors (`Mapping[str, Tensor]`): as [`open_anchors`] returns them.
         parameters (iterable of `(str, Tensor)`): the projected parameters.
+        first_rows (mapping from `str` to `int`): how many of the first rows of some of them are projected. Their anchors
+            have these rows, and may have more.
 
     Raises:
         ValueError: names every parameter whose anchor is missing, has another shape, or is not finite; or as
@@ -213,9 +217,10 @@ def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[s
         except KeyError:
             missing.append(name)
             continue
-        if anchor.shape != parameter.shape:
+        count = first_rows.get(name)
+        if anchor.shape != parameter.shape and not _has_rows(anchor, parameter, count):
             misshapen.append(f"{name} (anchor {tuple(anchor.shape)}, parameter {tuple(parameter.shape)})")
-        elif not torch.isfinite(anchor).all():
+        elif not torch.isfinite(anchor if count is None else anchor[:count]).all():
             not_finite.append(name)
     problems = [
         f"{problem}: {', '.join(names)}"
@@ -231,3 +236,8 @@ def validate_anchors(anchors: Mapping[str, Tensor], parameters: Iterable[tuple[s
             f"anchors do not fit the model: {'; '.join(problems)}. List parameters that have no pre-trained value in "
             "exclude=, and take the anchors from the checkpoint that the model was loaded from."
         )
+
+
+def _has_rows(anchor: Tensor, parameter: Tensor, count: int | None) -> bool:
+    same = anchor.ndim == parameter.ndim and anchor.shape[1:] == parameter.shape[1:]
+    return same and count is not None and anchor.shape[0] >= count

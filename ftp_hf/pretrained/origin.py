@@ -1,11 +1,14 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
+import functools
 import json
+import logging
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
@@ -14,6 +17,7 @@ from ftp_hf.common.folder import TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import MODULES, CheckpointAnchors
+from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
 __all__ = [
     "UnknownOriginError",
@@ -22,7 +26,10 @@ __all__ = [
     "is_fine_tuned",
     "local_checkpoint",
     "new_parameters",
+    "pretrained_rows",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownOriginError(ValueError):
@@ -32,7 +39,8 @@ class UnknownOriginError(ValueError):
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
     """
     The parameters without a pre-trained value: those that `from_pretrained` did not find in the checkpoint, or found in
-    another shape, and so initialised (a new classification head, a resized embedding).
+    another shape, and so initialised (a new classification head). Of resized embeddings the first rows have a value: they
+    are not listed, [`pretrained_rows`] tells how many.
 
     Args:
         model (`nn.Module`): a model of transformers.
@@ -45,9 +53,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     Raises:
         UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
     """
-    name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
-    if has_adapters(model):
-        name_of = {name: base_name(canonical) for name, canonical in name_of.items()}
+    name_of = _names_in_checkpoint(model)
     # `from_pretrained` marks what it loads on the parameter itself; its loading report is not kept (transformers
     # 5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`).
     new = {name for name, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)}
@@ -62,7 +68,73 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     if anchors is not None:
         # `from_pretrained` marks nothing outside the models of transformers.
         new -= {name for name in new - _in_transformers(model) if name_of[name] in anchors}
-    return new
+    return new - pretrained_rows(model, anchors).keys()
+
+
+def pretrained_rows(model: nn.Module, anchors: Mapping[str, Tensor] | None = None) -> dict[str, int]:
+    """
+    Of which parameters only the first rows have a pre-trained value, as the option `pretrained_rows` of [`FTPAdamW`] takes
+    them: input and output embeddings that `resize_token_embeddings` changed.
+
+    Args:
+        model (`nn.Module`): any model, with or without adapters of PEFT.
+        anchors (mapping from `str` to `Tensor`, *optional*): the pre-trained weights, if they are not those of the
+            checkpoint that the model was loaded from.
+
+    Returns:
+        `dict[str, int]`: name → how many; all of its rows, where the checkpoint holds more. Empty for a model whose
+        checkpoint is not here, or holds no safetensors weights: a line in the log says so, if it was resized.
+
+    Example:
+        ```python
+        model.resize_token_embeddings(len(tokenizer))
+        optimizer = FTPAdamW(
+            model.named_parameters(), lr=1e-4, exclude=new_parameters(model), pretrained_rows=pretrained_rows(model)
+        )
+        ```
+    """
+    embeddings = embedding_parameters(model)
+    if not embeddings:
+        return {}
+    if anchors is not None:
+        return first_rows(embeddings, _names_in_checkpoint(model), anchors)
+    rows: dict[str, int] = {}
+    for prefix, part in _with_origin(model):
+        if has_other_vocabulary(part):
+            name_of = {f"{prefix}{name}": inner for name, inner in _names_in_checkpoint(part).items()}
+            rows |= first_rows({name: embeddings[name] for name in embeddings.keys() & name_of}, name_of, _held(part))
+    return rows
+
+
+def _names_in_checkpoint(model: nn.Module) -> dict[str, str]:
+    name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
+    return {name: base_name(canonical) for name, canonical in name_of.items()} if has_adapters(model) else name_of
+
+
+def _with_origin(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
+    """The outermost models of transformers that say where they were loaded from."""
+    if isinstance(module, PreTrainedModel) and module.name_or_path:
+        yield prefix, module
+    else:
+        for name, child in module.named_children():
+            yield from _with_origin(child, f"{prefix}{name}.")
+
+
+def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
+    try:
+        return CheckpointAnchors(local_checkpoint(str(model.name_or_path)), model)
+    except FileNotFoundError as reason:
+        _log_unread(str(reason))
+        return {}
+
+
+@functools.cache
+def _log_unread(reason: str) -> None:
+    logger.warning(
+        "The vocabulary was resized, and which rows of the embeddings are pre-trained is told by the checkpoint, which "
+        "cannot be read: %s Name how many in pretrained_rows, or the checkpoint in ftp_anchors.",
+        reason,
+    )
 
 
 def _origin_of(model: nn.Module, origin: str) -> CheckpointAnchors:

@@ -30,6 +30,7 @@ __all__ = [
     "like",
     "local",
     "local_part_of",
+    "local_rows",
     "whole_tensors",
 ]
 
@@ -117,6 +118,14 @@ def _is_even(placement: "Placement") -> bool:
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process has: its memory, not a copy, if gradients are disabled."""
     return tensor.to_local() if is_dtensor(tensor) else tensor
+
+
+def local_rows(tensor: Tensor, count: int) -> int:
+    """How many of the first `count` indices of dimension 0 are in the part of a tensor that this process has."""
+    if is_dtensor(tensor) and (cut := _only_cut(tensor.placements)) is not None and tensor.placements[cut].is_shard(0):
+        mesh = tensor.device_mesh
+        count -= mesh.get_local_rank(cut) * -(-tensor.shape[0] // mesh.size(cut))
+    return min(max(count, 0), local(tensor).shape[0])
 
 
 def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:

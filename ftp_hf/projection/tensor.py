@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .equations import RowDim, row_dims
 from .radius import RadiusState
-from .sharding import Sharding, like, local
+from .sharding import Sharding, like, local, local_rows
 
 __all__ = ["HELD", "HELD_DTYPES", "Block", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
 
@@ -55,7 +55,7 @@ class ProjectedTensor(NamedTuple):
     parameter: Tensor
     """The parameter, or the float32 master of a 16-bit one. The whole tensor, if it is sharded."""
     weight: Tensor
-    """The part of the parameter that this process has."""
+    """The part of the parameter that this process has; of its first rows alone, where only these are projected."""
     grad: Tensor | None
     """The gradient of the weight."""
     state: dict[str, Any]
@@ -64,10 +64,21 @@ class ProjectedTensor(NamedTuple):
     """The dimension that counts rows, or those that count them together."""
     sharding: Sharding | None
     """How the parameter is spread over processes; `None` if each has all of it."""
+    first_rows: int | None = None
+    """
+    How many of the first indices of dimension 0 are projected, as the others have no pre-trained value; `None` for all.
+    The state has the shape of the parameter all the same.
+    """
 
     @classmethod
     def of(
-        cls, name: str, parameter: Tensor, state: dict[str, Any], group: dict[str, Any], row_dim: RowDim
+        cls,
+        name: str,
+        parameter: Tensor,
+        state: dict[str, Any],
+        group: dict[str, Any],
+        row_dim: RowDim,
+        first_rows: int | None = None,
     ) -> "ProjectedTensor":
         """
         The tensor of a parameter. Call it with gradients disabled.
@@ -75,9 +86,15 @@ class ProjectedTensor(NamedTuple):
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
-        grad = None if parameter.grad is None else local(parameter.grad)
+        weight, grad = local(parameter), None if parameter.grad is None else local(parameter.grad)
         sharding = Sharding.of(name, parameter, row_dim)
-        return cls(name, parameter, local(parameter), grad, state, group, row_dim, sharding)
+        whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
+        if first_rows is None:
+            return whole
+        # A sparse gradient, which has no views, is refused as that of a whole tensor is.
+        if grad is not None and not grad.is_sparse:
+            grad = whole.projected(grad)
+        return whole._replace(weight=whole.projected(weight), grad=grad)
 
     @property
     def gradient(self) -> Tensor:
@@ -94,12 +111,12 @@ class ProjectedTensor(NamedTuple):
     @property
     def held(self) -> Tensor:
         """The buffer: the anchor, or at the floor the direction. The shape of the weight."""
-        return local(self.state[HELD])
+        return self.projected(local(self.state[HELD]))
 
     @property
     def direction(self) -> Tensor | None:
         """`c(t−1) / ‖c(t−1)‖₁`, which only float64 keeps beside the anchor. The shape of the weight."""
-        return local(self.state["direction"]) if "direction" in self.state else None
+        return self.projected(local(self.state["direction"])) if "direction" in self.state else None
 
     @property
     def is_fragment(self) -> bool:
@@ -126,8 +143,11 @@ class ProjectedTensor(NamedTuple):
 
     @property
     def whole_rows(self) -> int:
-        """The number of rows of the parameter."""
-        return _rows(self.parameter, self.row_dim)
+        """The number of rows of the parameter that are projected."""
+        rows = _rows(self.parameter, self.row_dim)
+        if self.first_rows is None or self.parameter.ndim < 2:
+            return rows
+        return rows // self.parameter.shape[0] * self.first_rows
 
     @property
     def layout(self) -> "Layout | None":
@@ -149,9 +169,9 @@ class ProjectedTensor(NamedTuple):
             dtype (`torch.dtype`): of the buffer.
         """
         parameter = self.parameter.detach()
-        kept = {"direction": torch.empty_like(parameter)} if parameter.dtype == torch.float64 else {}
+        kept = {"direction": torch.zeros_like(parameter)} if parameter.dtype == torch.float64 else {}
         return kept | {
-            HELD: like(parameter, anchor, dtype=dtype, **_place(parameter, self.group["anchor_device"])),
+            HELD: like(parameter, self.whole(anchor), dtype=dtype, **_place(parameter, self.group["anchor_device"])),
             "radius": torch.stack(RadiusState.first(radius.to(self.weight))),
         }
 
@@ -159,6 +179,18 @@ class ProjectedTensor(NamedTuple):
         """`W0`, in the dtype of the weight and on its device."""
         weight = self.weight.detach()
         return torch.where(self.radius_state.at_floor > 0, weight, self.held.to(weight))
+
+    def projected(self, part: Tensor) -> Tensor:
+        """Of a tensor that has the shape of the part of the parameter that is here, the rows that are projected: a view."""
+        return part if self.first_rows is None else part[: local_rows(self.parameter, self.first_rows)]
+
+    def whole(self, values: Tensor) -> Tensor:
+        """The part of the parameter that is here with other values, the shape of the weight, in the rows that are projected."""
+        if self.first_rows is None:
+            return values
+        part = local(self.parameter).detach().to(values.dtype, copy=True)
+        self.projected(part).copy_(values)
+        return part
 
 
 def _rows(tensor: Tensor, row_dim: RowDim) -> int:

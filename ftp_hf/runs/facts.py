@@ -109,6 +109,8 @@ class ProjectionFacts:
     projected: list[str] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
     """Trained, but not projected."""
+    pretrained_rows: dict[str, int] = field(default_factory=dict)
+    """How many of the first rows are projected, of the projected parameters whose other rows are new."""
     anchors: str | None = None
     """Where the anchors came from, if not from the weights that training started from."""
     earlier: list[EarlierOptions] = field(default_factory=list)

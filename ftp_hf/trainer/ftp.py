@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from transformers import Trainer
 
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
+from ftp_hf.common.names import canonical_name
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.checks import check_steps_after_backward
@@ -19,11 +21,18 @@ from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import UnknownOriginError, has_origin, is_fine_tuned, local_checkpoint, new_parameters
+from ftp_hf.pretrained.origin import (
+    UnknownOriginError,
+    has_origin,
+    is_fine_tuned,
+    local_checkpoint,
+    new_parameters,
+    pretrained_rows,
+)
 
 from .arguments import FTPArguments
 from .card import ModelCardMixin
-from .in_force import OptionsInForce, adjustable_options, excluded_names
+from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
 from .loading import CompleteLoadingMixin
 from .outside import parameters_outside
 from .radius_log import check_finite, check_weights, summarize
@@ -35,7 +44,7 @@ __all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
 logger = logging.getLogger(__name__)
 
 _SET_BY_OPTIMIZER = ("ftp_kappa", "ftp_radius_lr", "ftp_radius_beta1", "ftp_radius_beta2", "ftp_anchor_device")
-_BY_NAME = ("exclude", "transposed", "rows", "anchors", "low_rank")
+_BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_rank")
 """What an optimizer that projects can only be told with names."""
 
 
@@ -45,14 +54,16 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
 
     Parameters that the model's checkpoint does not hold (a new classification head) are found, logged by name and left
-    to the plain optimizer. The anchors are the weights that training starts from. A resumed run takes them from the
-    checkpoint's optimizer state; where it has none (`save_only_model=True`), from the pre-trained checkpoint that
-    `ftp_anchors` or the model's config names. A second `train()` of the same trainer goes on with its anchors and radii;
-    κ and the radii's learning rate and betas may change in between, what is projected may not. `create_model_card` and
-    `push_to_hub` tell what happened ([`ModelCardMixin`]).
+    to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training
+    starts from. A resumed run takes them from the checkpoint's optimizer state; where it has none
+    (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
+    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate and betas may
+    change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
+    ([`ModelCardMixin`]).
     """
 
     _resume_anchors: Path | None = None
+    _resume_rows: Mapping[str, int] = MappingProxyType({})
     _projecting: ProjectedOptimizer | None = None
     _options: FTPArguments | None = None
     options_in_force: OptionsInForce | None = None
@@ -143,9 +154,11 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
             trained,
             unprojected=[trained[name] for name in of_model["exclude"]],
             row_dims={trained[name]: dims for name, dims in of_model["rows"].items()},
+            first_rows={trained[name]: count for name, count in of_model["pretrained_rows"].items()},
             exclude=[*told.get("exclude", ()), *(options.ftp_exclude or ())],
             transposed=told.get("transposed", ()),
             rows=told.get("rows", {}),
+            pretrained_rows=told.get("pretrained_rows", {}),
             anchors=told.get("anchors", of_model["anchors"]),
             low_rank=told.get("low_rank", of_model["low_rank"]),
         )
@@ -163,12 +176,18 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
                 _warn_of_unknown(model)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
+        new = new_parameters(model, checkpoint) if options.ftp_exclude_new else set()
+        # Of new rows a checkpoint has no anchors.
+        resized = pretrained_rows(model, checkpoint) if options.ftp_exclude_new or checkpoint is not None else {}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
-        new = from_first_process(new_parameters(model, checkpoint)) if options.ftp_exclude_new else set()
+        new, resized = from_first_process((new, resized))
         outside = {name: p for name, p in parameters_outside(self, model).items() if p in given}
         trained |= outside
         new |= outside.keys()
-        return model_options(model, trained, new, options.ftp_adapters, checkpoint), trained
+        found = model_options(model, trained, new, resized, options.ftp_adapters, checkpoint)
+        names = {canonical_name(name): name for name in trained}
+        found["pretrained_rows"] |= {names[name]: n for name, n in self._resume_rows.items() if name in names}
+        return found, trained
 
     def _with_projection(self, optimizer: Optimizer, model: nn.Module) -> FTP:
         options = FTPArguments.of(self.args)
@@ -188,6 +207,7 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
         if checkpoint is not None and self._projecting is not None:
             self._projecting.release_weights()
         self._resume_anchors = self._find_resume_anchors(checkpoint)
+        self._resume_rows = {} if checkpoint is None else saved_pretrained_rows(checkpoint)
 
     def _find_resume_anchors(self, checkpoint: Path | None) -> Path | None:
         if checkpoint is None or has_optimizer_state(checkpoint):
@@ -206,8 +226,9 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save and self.options_in_force is not None:
-            self.options_in_force.save(Path(output_dir))
+        projected = projected_optimizer(self.optimizer)
+        if self.args.should_save and projected is not None and self.options_in_force is not None:
+            self.options_in_force.save(projected, Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         projected = projected_optimizer(self.optimizer)

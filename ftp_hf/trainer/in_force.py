@@ -19,7 +19,7 @@ from ftp_hf.runs.facts import EarlierOptions
 
 from .arguments import FTPArguments
 
-__all__ = ["OptionsInForce", "adjustable_options", "excluded_names"]
+__all__ = ["OptionsInForce", "adjustable_options", "excluded_names", "saved_pretrained_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class OptionsInForce:
     fixed: dict[str, Any]
     """What may not, because radii and anchors would be those of another run: exclusions, anchors, adapters."""
     earlier: list[EarlierOptions] = field(default_factory=list)
+    pretrained_rows: dict[str, int] = field(default_factory=dict)
+    """As the optimizer has them: a model that is loaded from the checkpoint does not tell what it was resized from."""
 
     @classmethod
     def of(cls, optimizer: ProjectedOptimizer, options: FTPArguments, exclude: Sequence[str] = ()) -> "OptionsInForce":
@@ -106,9 +108,10 @@ class OptionsInForce:
         if _adopt(optimizer, saved.groups, self.groups):
             self.earlier = [*saved.earlier, EarlierOptions(step, **until)]
 
-    def save(self, checkpoint: Path) -> None:
+    def save(self, optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
         """Write it into the checkpoint, as it may be published."""
-        content = plain(OptionsInForce(self.groups, public_value(self.fixed), self.earlier))
+        saved = OptionsInForce(self.groups, public_value(self.fixed), self.earlier, optimizer.pretrained_rows)
+        content = plain(saved)
         (checkpoint / OPTIONS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _check_exclusions(self, optimizer: ProjectedOptimizer, excluded: set[str]) -> None:
@@ -125,6 +128,12 @@ class OptionsInForce:
         # By value, because the folder may have been moved.
         if now is not None and (other := optimizer.otherwise_anchored()):
             raise _changed(f"ftp_anchors ({', '.join(other[:3])}{', …' if other[3:] else ''})", before, now)
+
+
+def saved_pretrained_rows(checkpoint: Path) -> dict[str, int]:
+    """How many of the first rows of parameters had a pre-trained value in the run that saved a checkpoint."""
+    saved = _read(checkpoint)
+    return {} if saved is None else saved.pretrained_rows
 
 
 def excluded_names(optimizer: ProjectedOptimizer) -> set[str]:

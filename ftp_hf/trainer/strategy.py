@@ -104,6 +104,7 @@ def _opinions(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> dict[s
     for number, group in enumerate(optimizer.param_groups):
         options = {option: value for option, value in group.items() if option != "params"}
         opinions |= {f"{option} of param group {number}": repr(value) for option, value in options.items()}
+    opinions |= {f"the pre-trained rows of {name}": count for name, count in optimizer.pretrained_rows.items()}
     anchors = optimizer.external_anchors
     if anchors is not None:
         opinions |= _sums("the anchor of", ((name, anchors[name]) for name in parameters))

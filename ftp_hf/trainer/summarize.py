@@ -122,6 +122,7 @@ def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str,
         radii={name: RadiusFacts(value.radius, value.deviation) for name, value in radii.items()},
         projected=[*dense, *(update.name for update in updates)],
         excluded=[name for name in trained if name not in taking_part],
+        pretrained_rows={name: n for name, n in projected.pretrained_rows.items() if n < dense[name].shape[0]},
         anchors=None if anchors is None else public_name(anchors)[0],
         earlier=in_force.earlier if (in_force := getattr(trainer, "options_in_force", None)) else [],
     )

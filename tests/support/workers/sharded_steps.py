@@ -45,6 +45,8 @@ SHAPES = {
     "head.weight": (3, 6),
 }
 OPTIONS = {"exclude": ["head.*"], "transposed": ["conv1d.*"]}
+# Ends in the part of the first process, in another one's, and between two of them.
+PRETRAINED_ROWS = {"two-rows.weight": 1, "four-rows.weight": 2, "uneven.weight": 6, "long.weight": 11, "bias": 4}
 
 
 def sharded(tensor, name, mesh):
@@ -116,6 +118,19 @@ def from_elsewhere(params, **ours):
     """Training that starts away from explicit anchors."""
     anchors = {name: weight + 0.01 for name, weight in make_parameters(torch.float32).items()}
     return FTPAdamW(params, lr=1e-2, anchors=anchors, **ours)
+
+
+def resized(params, **ours):
+    """Parameters whose last rows are new."""
+    return FTPAdamW(params, lr=1e-2, pretrained_rows=PRETRAINED_ROWS, **ours)
+
+
+def resized_from_elsewhere(params, **ours):
+    """The same, from anchors of the old rows alone."""
+    anchors = {
+        name: (weight + 0.01)[: PRETRAINED_ROWS.get(name)] for name, weight in make_parameters(torch.float32).items()
+    }
+    return resized(params, anchors=anchors, **ours)
 
 
 def sent_by_a_step(mesh):
@@ -236,10 +251,12 @@ def main(output):
         results["refusals"] = refusals(mesh)
         results["optimizers"] |= {name: compare(PROJECTED[name], mesh) for name in ("FTPSGD-nesterov", "FTP-RAdam")}
         results["optimizers"]["bfloat16"] = compare(fused, mesh, torch.bfloat16)
+        results["optimizers"]["resized"] = compare(resized, mesh)
     else:
         noisy = ("adamw_noisy_float32", "adamw_noisy_radius_returns_to_floor")
         results["golden"] = {name: golden(name, mesh) for name in noisy}
         results["optimizers"]["from-elsewhere"] = compare(from_elsewhere, mesh)
+        results["optimizers"]["resized-from-elsewhere"] = compare(resized_from_elsewhere, mesh)
         results["optimizers"]["float64"] = compare(fused, mesh, torch.float64)
         results["optimizers"]["hsdp"] = compare(fused, init_device_mesh("cpu", (2, world // 2)))
     for module, steps in ((eager_kernels, 16), (triton_kernels, 6)):
