@@ -13,7 +13,9 @@ __all__ = ["TASKS", "task_class", "task_name"]
 
 TASKS: Mapping[str, str] = {
     "text-classification": "ftp_hf.tasks.text:TextTask",
+    "token-classification": "ftp_hf.tasks.tagging:TaggingTask",
     "image-classification": "ftp_hf.tasks.image:ImageTask",
+    "image-segmentation": "ftp_hf.tasks.segmentation:SegmentationTask",
 }
 """Where each task is, by what the Hub's pipelines call it."""
 
