@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from transformers import EvalPrediction
 
-from ftp_hf.common.figures import metric_named
+from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
 
 from .task import Options, Task
@@ -22,8 +22,16 @@ _SLASHES = 1
 class ClassificationTask(Task[Options]):
     """One of several classes for each row."""
 
-    metrics = (metric_named("accuracy"), metric_named("balanced_accuracy"))
+    metrics: ClassVar[tuple[Metric, ...]] = (metric_named("accuracy"), metric_named("balanced_accuracy"))
     has_labels = True
+
+    def head_options(self) -> dict[str, Any]:
+        """What `from_pretrained` has to know for a head of the task."""
+        return classifier_options(self.labels)
+
+    def targets(self, column: list[Any]) -> list[Any]:
+        """What the loss takes, of the values of the label column."""
+        return column
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """As [`compute_scores`]."""

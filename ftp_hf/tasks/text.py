@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .classifier import ClassificationTask, check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -57,7 +57,7 @@ class TextTask(ClassificationTask[TextOptions]):
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
+            self.model, **self.head_options(), **options
         )
         return model
 
@@ -85,9 +85,11 @@ class TextTask(ClassificationTask[TextOptions]):
         def encode(batch: dict[str, Any]) -> dict[str, Any]:
             texts = batch[column] if corrupt is None else [corrupt(text) for text in batch[column]]
             encoding = self.processor(texts, truncation=True, max_length=self.options.max_length)
-            return {**encoding, "label": batch[self.label_column]}
+            return {**encoding, "label": self.targets(batch[self.label_column])}
 
-        return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+        # Alone, because `map` gives what it makes the type that another column of that name had.
+        read = dataset.select_columns([column, self.label_column])
+        return read.map(encode, batched=True, remove_columns=read.column_names, desc="Tokenizing")
 
     def _column(self, dataset: Dataset, name: str) -> str:
         found = [column for column in self.options.text_columns if column in dataset.column_names]

@@ -166,12 +166,13 @@ def test_distance_is_of_the_answers_where_no_part_is_new(tmp_path):
     assert logits.shape == (2, 2, 4, 3)
     assert counted.all()
     with torch.no_grad():
-        model.segmentation_head.classifier.convolution.bias[1] += 1
-    probabilities = task.logits(before, batches[0])[0].softmax(-1)
-    # Of one place: log Σ p exp(b), less the bias where it was added.
-    expected = ((1 + probabilities[..., 1] * (np.e - 1)).log() - probabilities[..., 1]).mean().item()
-    distance = function_distance(model, before, batches[:1], task.logits)
-    assert distance == pytest.approx(expected, rel=1e-4)
+        for answering in (model, before):
+            answering.segmentation_head.classifier.convolution.weight.zero_()
+            answering.segmentation_head.classifier.convolution.bias.zero_()
+        model.segmentation_head.classifier.convolution.bias[1] = 1
+    # Of three classes as likely as each other: log of the mean of exp(bias), less the mean of the bias.
+    expected = np.log((2 + np.e) / 3) - 1 / 3
+    assert function_distance(model, before, batches, task.logits) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
