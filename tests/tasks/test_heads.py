@@ -12,10 +12,9 @@ from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.drift import FunctionDistance
 from ftp_hf.compare.run.plan import choose
 from ftp_hf.tasks import DataOptions, TaskData
-from ftp_hf.tasks.heads import (
+from ftp_hf.tasks.multi_label import MultiLabelImageTask, MultiLabelTextTask
+from ftp_hf.tasks.regression import (
     ImageRegressionTask,
-    MultiLabelImageTask,
-    MultiLabelTextTask,
     TextRegressionOptions,
     TextRegressionTask,
 )
@@ -128,6 +127,18 @@ def test_whole_numbers_are_numbers_and_none_takes_the_type_of_another_column(ber
     assert task.collator(list(task.prepare(texts())))["labels"].dtype == torch.float32
     named = Dataset.from_dict({"text": ["a"] * 1001, "label": [1] * 1001, "score": [1.0] * 1000 + [0.5]})
     assert task.prepare(named)[1000]["label"] == 0.5
+
+
+def test_pairs_of_texts_are_read_together(bert):
+    task = TextRegressionTask(str(bert), TextRegressionOptions(second_text_column="other", max_length=8))
+    pairs = Dataset.from_dict({"text": ["the film"], "other": ["the song is"], "score": [2.5]})
+    task.check("pairs", pairs)
+    corrupted = task.prepare(pairs, corrupt=lambda text: text.replace("the", "bad"))
+    assert task.prepare(pairs)["input_ids"][:] == [[2, 5, 6, 3, 5, 7, 8, 3]]
+    assert corrupted["input_ids"][:] == [[2, 11, 6, 3, 11, 7, 8, 3]]
+    assert corrupted["token_type_ids"][:] == [[0] * 4 + [1] * 4]
+    with pytest.raises(ValueError, match=r"no column 'other' in few .* name it in second_text_column"):
+        task.check("few", texts())
 
 
 def test_figures_of_a_number_are_those_computed_by_hand(bert):
