@@ -109,10 +109,8 @@ class SegmentationTask(Task[SegmentationOptions]):
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the classes; `options` go to `from_pretrained`."""
-        own = {
-            "classifier_dropout_prob": self.options.classifier_dropout,
-            "output_stride": self.options.output_stride,
-        }
+        dropout, stride = self.options.classifier_dropout, self.options.output_stride
+        own = {"classifier_dropout_prob": dropout, "output_stride": stride}
         options |= {name: value for name, value in own.items() if value is not None}
         model: PreTrainedModel = AutoModelForSemanticSegmentation.from_pretrained(
             self.model, **classifier_options(self.labels), **options
@@ -137,7 +135,7 @@ class SegmentationTask(Task[SegmentationOptions]):
                 "the names of the classes are not known: list them in classes, by their index in the masks"
             )
         found: set[int] = set()
-        for mask in dataset.select_columns([self.options.mask_column])[self.options.mask_column]:
+        for mask in dataset[self.options.mask_column]:
             found |= {int(label) for label in np.unique(mask_indices(mask))}
         if unknown := found - {*range(len(self.labels)), self.options.ignore_label}:
             raise ValueError(

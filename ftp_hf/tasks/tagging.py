@@ -79,8 +79,6 @@ class TaggingTask(Task[TaggingOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
-        if getattr(self.processor, "add_prefix_space", None) is False:  # without it a word in a list begins no word
-            self.processor = AutoTokenizer.from_pretrained(model, add_prefix_space=True)
         if not self.processor.is_fast:
             raise ValueError(f"the tokenizer of {model} is none of the fast ones, which alone know the words of tokens")
         self.collator = DataCollatorForTokenClassification(self.processor)
@@ -127,7 +125,10 @@ class TaggingTask(Task[TaggingOptions]):
             if corrupt is not None:
                 sentences = [_corrupted(words, corrupt) for words in sentences]
             encoding = self.processor(
-                sentences, is_split_into_words=True, truncation=True, max_length=self.options.max_length
+                [_spaced(words) for words in sentences],
+                is_split_into_words=True,
+                truncation=True,
+                max_length=self.options.max_length,
             )
             tags = batch[self.label_column]
             return {**encoding, "labels": [_labels(encoding.word_ids(row), tags[row]) for row in range(len(tags))]}
@@ -159,6 +160,11 @@ class TaggingTask(Task[TaggingOptions]):
 
 def _answers(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:  # noqa: ARG001
     return (logits if isinstance(logits, Tensor) else logits[0]).argmax(dim=-1)
+
+
+def _spaced(words: list[str]) -> list[str]:
+    """With the spaces of a text: byte-level tokenizers know by them where words begin, and others pass over them."""
+    return [*words[:1], *(f" {word}" for word in words[1:])]
 
 
 def _labels(words: list[int | None], tags: list[int]) -> list[int]:

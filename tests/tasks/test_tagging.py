@@ -1,10 +1,13 @@
 """Sentences about people and places, with a tokenizer that takes some words apart."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from transformers import BertForTokenClassification, EvalPrediction, TrainingArguments
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import BertForTokenClassification, EvalPrediction, PreTrainedTokenizerFast, TrainingArguments
 
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.corruptions import TEXT_CORRUPTIONS, corruption
@@ -50,6 +53,19 @@ def test_tags_are_those_of_the_first_tokens_of_words(task):
     batch = task.collator(list(prepared))
     assert batch["labels"][1].tolist() == [-100, 3, 0, -100, *[-100] * 6]
     assert model(**batch).logits.shape == (2, 10, 4)
+
+
+def test_bytes_are_read_as_in_a_text(folder, tmp_path):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    text = " ".join(SENTENCES[0])
+    tokenizer.train_from_iterator([text] * 4, trainers.BpeTrainer(show_progress=False))
+    shutil.copytree(folder, tmp_path / "bytes", ignore=shutil.ignore_patterns("*token*", "vocab.txt"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "bytes")
+    task = make_task(tmp_path / "bytes")
+    row = task.prepare(make_data())[0]
+    assert row["input_ids"] == task.processor(text)["input_ids"]
+    assert [label for label in row["labels"] if label != -100] == GIVEN[0]
 
 
 def test_long_sentences_are_cut(folder):
