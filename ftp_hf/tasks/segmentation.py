@@ -95,10 +95,11 @@ class SegmentationTask(Task[SegmentationOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self.labels = self.labels or list(self.options.classes)
-        size = AutoImageProcessor.from_pretrained(model).size  # type: ignore[no-untyped-call]
-        width, height = (size[side] if side in size else size["shortest_edge"] for side in ("width", "height"))
-        given = self.options.image_width, self.options.image_height
-        self.size = given[0] or given[1] or width, given[1] or given[0] or height
+        sides = [side for side in (self.options.image_width, self.options.image_height) if side is not None]
+        if not sides:
+            size = AutoImageProcessor.from_pretrained(model).size  # type: ignore[no-untyped-call]
+            sides = [size[side if side in size else "shortest_edge"] for side in ("width", "height")]
+        self.size = sides[0], sides[-1]
         self.processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             model, size={"width": self.size[0], "height": self.size[1]}, do_center_crop=False
         )
@@ -131,9 +132,7 @@ class SegmentationTask(Task[SegmentationOptions]):
                     f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {option}"
                 )
         if not self.labels:
-            raise ValueError(
-                "the names of the classes are not known: list them in classes, by their index in the masks"
-            )
+            raise ValueError("classes have no names: list them in classes, by their index in the masks")
         found: set[int] = set()
         for mask in dataset[self.options.mask_column]:
             found |= {int(label) for label in np.unique(mask_indices(mask))}
