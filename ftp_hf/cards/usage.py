@@ -8,12 +8,14 @@ _AUTO_CLASSES = {
     "text-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
     "image-classification": "AutoModelForImageClassification",
+    "image-segmentation": "AutoModelForSemanticSegmentation",
     "text-generation": "AutoModelForCausalLM",
 }
 _INPUTS = {
     "text-classification": '"The plot is thin, but the actors are a joy."',
     "token-classification": '"Ada Lovelace was born in London."',
     "image-classification": "image",
+    "image-segmentation": "image",
     "text-generation": '"Once upon a time"',
     "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
@@ -28,7 +30,7 @@ def usage(summary: RunSummary, model_id: str) -> str:
         summary ([`RunSummary`]): of the run.
         model_id (`str`): what the snippet loads.
     """
-    task, image = summary.task or "", summary.task == "image-classification"
+    task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
     if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
         return ""
     imports = ["from PIL import Image"] if image else []

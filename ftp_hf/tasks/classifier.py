@@ -1,19 +1,21 @@
 """What classifiers of text and of images have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torch import Tensor
 from transformers import EvalPrediction
 
-from ftp_hf.common.figures import metric_named
+from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
 
 from .task import Options, Task
 
-__all__ = ["ClassificationTask", "check_model_folder", "classifier_options", "compute_scores"]
+__all__ = ["ClassificationTask", "OtherHeadTask", "check_model_folder", "classifier_options", "compute_scores"]
 
 _SLASHES = 1
 """At most, in a name on the Hub."""
@@ -22,12 +24,37 @@ _SLASHES = 1
 class ClassificationTask(Task[Options]):
     """One of several classes for each row."""
 
-    metrics = (metric_named("accuracy"), metric_named("balanced_accuracy"))
+    metrics: ClassVar[tuple[Metric, ...]] = (metric_named("accuracy"), metric_named("balanced_accuracy"))
     has_labels = True
+
+    def head_options(self) -> dict[str, Any]:
+        """What `from_pretrained` has to know for a head of the task."""
+        return classifier_options(self.labels)
+
+    def targets(self, column: list[Any]) -> list[Any]:
+        """What the loss takes, of the values of the label column."""
+        return column
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """As [`compute_scores`]."""
         return compute_scores(prediction)
+
+
+class OtherHeadTask(ClassificationTask[Options]):
+    """
+    Another answer for each row than one class. A subclass says in `problem_type` what the model's config calls it, and makes
+    the numbers that the loss takes in [`targets`].
+    """
+
+    problem_type: ClassVar[str]
+
+    def __init__(self, model: str, options: Options | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        self.collator = partial(_floating, self.collator)
+
+    def head_options(self) -> dict[str, Any]:
+        """As of [`ClassificationTask`], with the kind of the loss."""
+        return {**super().head_options(), "problem_type": self.problem_type}
 
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -74,3 +101,9 @@ def check_model_folder(name: str) -> None:
             raise FileNotFoundError(f"the folder {name} holds no model: it has no config.json")
     elif is_local_path(name) or name.count("/") > _SLASHES:
         raise FileNotFoundError(f"the folder {name} does not exist")
+
+
+def _floating(collator: Callable[[Any], dict[str, Tensor]], rows: Any) -> dict[str, Tensor]:
+    """What a collator makes; the losses take floating point, and data sets keep whole numbers as such."""
+    batch = collator(rows)
+    return {**batch, "labels": batch["labels"].float()}

@@ -11,7 +11,7 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
-from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, label_names
+from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
 
@@ -110,8 +110,8 @@ class TaskData:
 
         Args:
             options ([`DataOptions`]): which.
-            has_labels (`bool`, *optional*, defaults to `True`): whether each row has a class index in `label_column`, as
-                [`Task`] says. Without, parts of the training data are drawn as they come.
+            has_labels (`bool`, *optional*, defaults to `True`): whether each row has a class index in `label_column`, or a
+                list of them, as [`Task`] says. Without, and with lists, parts of the training data are drawn as they come.
 
         Raises:
             ValueError: a data set cannot be read, is empty, lacks a column, or is not labelled as the training data is; two
@@ -275,6 +275,8 @@ def _aliases(texts: list[str]) -> dict[str, str]:
 
 
 def _split(rows: Dataset, share: float, column: str | None, labels: list[str]) -> tuple[Dataset, Dataset]:
+    if column is not None and is_listed(rows, column):
+        column = None  # which class would it be
     if column is not None and not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
         rows = rows.cast_column(column, ClassLabel(names=labels))
     parts = rows.train_test_split(share, seed=0, stratify_by_column=column)

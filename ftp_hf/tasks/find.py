@@ -13,9 +13,15 @@ __all__ = ["TASKS", "task_class", "task_name"]
 
 TASKS: Mapping[str, str] = {
     "text-classification": "ftp_hf.tasks.text:TextTask",
+    "text-classification/multi-label": "ftp_hf.tasks.multi_label:MultiLabelTextTask",
+    "text-classification/regression": "ftp_hf.tasks.regression:TextRegressionTask",
+    "token-classification": "ftp_hf.tasks.tagging:TaggingTask",
     "image-classification": "ftp_hf.tasks.image:ImageTask",
+    "image-classification/multi-label": "ftp_hf.tasks.multi_label:MultiLabelImageTask",
+    "image-classification/regression": "ftp_hf.tasks.regression:ImageRegressionTask",
+    "image-segmentation": "ftp_hf.tasks.segmentation:SegmentationTask",
 }
-"""Where each task is, by what the Hub's pipelines call it."""
+"""Where each task is, by what the Hub's pipelines call it, and the kind of the head where it is not that of one class."""
 
 
 def task_class(name: Any) -> type[Task[Any]]:

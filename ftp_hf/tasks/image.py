@@ -16,7 +16,7 @@ from transformers import (
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS
 
-from .classifier import ClassificationTask, check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder
 
 __all__ = ["ImageOptions", "ImageTask"]
 
@@ -80,7 +80,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
         if dropout is not None:
             options["classifier_dropout_prob"] = dropout
         model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
+            self.model, **self.head_options(), **options
         )
         return model
 
@@ -124,6 +124,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
 
         def transform(batch: dict[str, Any]) -> dict[str, Any]:
             images = batch[self.options.image_column]
-            return {"pixel_values": [pixels(image) for image in images], "label": batch[self.label_column]}
+            labels = self.targets(batch[self.label_column])
+            return {"pixel_values": [pixels(image) for image in images], "label": labels}
 
         return dataset.with_transform(transform)

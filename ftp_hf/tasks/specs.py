@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset, LargeList, List, load_dataset
 from datasets.exceptions import DatasetsError
 
-__all__ = ["DatasetSpec", "UnreachableError", "check_labels", "check_rows", "label_names"]
+__all__ = ["DatasetSpec", "UnreachableError", "check_labels", "check_rows", "class_indices", "is_listed", "label_names"]
 
 _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
@@ -112,18 +113,29 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
 
     Args:
         dataset (`Dataset`): the training data.
-        column (`str`): of class indices.
+        column (`str`): of class indices, or of lists of them.
 
     Raises:
         ValueError: there is no such column, or it holds something else.
     """
     _check_column("the training data", dataset, column)
-    feature = dataset.features[column]
+    feature = _label_feature(dataset, column)
     if not re.fullmatch(r"u?int\d+|bool", str(getattr(feature, "dtype", ""))):
         raise ValueError(f"the column {column!r} must hold class indices from 0 on, not {feature}")
     if isinstance(feature, ClassLabel):
         return list(feature.names)
-    return [str(label) for label in sorted(set(dataset[column]))]
+    return [str(label) for label in sorted(class_indices(dataset, column))]
+
+
+def is_listed(dataset: Dataset, column: str) -> bool:
+    """Whether a row has a list of classes: those of its words, or all that it is of."""
+    return isinstance(dataset.features[column], List | LargeList)
+
+
+def class_indices(dataset: Dataset, column: str) -> set[int]:
+    """The class indices that occur in a column of them, or of lists of them."""
+    values = dataset[column]
+    return set(chain.from_iterable(values) if is_listed(dataset, column) else values)
 
 
 def check_rows(name: str, dataset: Dataset) -> None:
@@ -139,7 +151,7 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
     Args:
         name (`str`): of the data set, for the error.
         dataset (`Dataset`): to check.
-        column (`str`): of class indices.
+        column (`str`): of class indices, or of lists of them.
         labels (sequence of `str`): the names of the classes in the training data, by index.
         aliases (mapping from `str` to `str`): other names for them.
 
@@ -148,14 +160,19 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
     """
     check_rows(name, dataset)
     _check_column(f"data set {name!r}", dataset, column)
-    feature = dataset.features[column]
+    feature = _label_feature(dataset, column)
     if isinstance(feature, ClassLabel) and [aliases.get(label, label) for label in feature.names] != list(labels):
         raise ValueError(
             f"data set {name!r} has the labels {feature.names}, but the training data has {labels}; if they mean the "
             "same, say so with label_aliases OTHER=LABEL"
         )
-    if unknown := set(dataset[column]) - set(range(len(labels))):
+    if unknown := class_indices(dataset, column) - set(range(len(labels))):
         raise ValueError(f"data set {name!r} has the labels {sorted(unknown)}, outside 0 … {len(labels) - 1}")
+
+
+def _label_feature(dataset: Dataset, column: str) -> Any:
+    feature = dataset.features[column]
+    return feature.feature if is_listed(dataset, column) else feature
 
 
 def _check_column(name: str, dataset: Dataset, column: str) -> None:

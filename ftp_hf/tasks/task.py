@@ -32,14 +32,16 @@ class Task(Generic[Options]):
         model (`str`): Hub name or local folder of the pre-trained model.
         options (*optional*): an instance of `options_class`: how data are read. By default one with its defaults.
         labels (sequence of `str`, *optional*): the names of the classes, by index, of a task that has such.
-        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices, likewise.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices, or of lists of them, likewise.
 
     Attributes:
         name (`str`): as the Hub's pipelines call it, such as `"automatic-speech-recognition"`.
         metrics (tuple of [`Metric`]): what [`compute_metrics`] and [`measure`] return; the first is the one that settings
             are chosen by unless a config names another.
         options_class (`type`): a dataclass whose fields are keys of a config and flags of an example.
-        has_labels (`bool`): whether each row has a class index, and all data sets one label space.
+        has_labels (`bool`): whether each row has a class index, or a list of them, and all data sets one label space.
+        has_logits (`bool`): whether models answer with logits, in which the function distance is measured; if not, it is
+            measured in what [`hidden`] returns.
         corruptions (tuple of `str`): the kinds of [`ftp_hf.corruptions`] that its data can be corrupted by.
         trainer_class, arguments_class (`type`): what trains it, and takes its arguments. The methods are mixed into it.
         processor, collator: of the model, which is saved with the processor.
@@ -49,6 +51,7 @@ class Task(Generic[Options]):
     metrics: ClassVar[tuple[Metric, ...]]
     options_class: ClassVar[type[Any]] = NoOptions
     has_labels: ClassVar[bool] = False
+    has_logits: ClassVar[bool] = True
     corruptions: ClassVar[tuple[str, ...]] = ()
     trainer_class: ClassVar[type[Trainer]] = Trainer
     arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments

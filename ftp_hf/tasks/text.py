@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .classifier import ClassificationTask, check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -57,7 +57,7 @@ class TextTask(ClassificationTask[TextOptions]):
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
+            self.model, **self.head_options(), **options
         )
         return model
 
@@ -66,7 +66,7 @@ class TextTask(ClassificationTask[TextOptions]):
         Raises:
             ValueError: the data set has none of the columns of texts, or several.
         """
-        self._column(dataset, name)
+        self.columns(dataset, name)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
@@ -80,20 +80,34 @@ class TextTask(ClassificationTask[TextOptions]):
             corrupt (callable from `str` to `str`, *optional*): changes each text first.
         """
         del augment
-        column = self._column(dataset, "a data set")
+        columns = self.columns(dataset, "a data set")
 
         def encode(batch: dict[str, Any]) -> dict[str, Any]:
-            texts = batch[column] if corrupt is None else [corrupt(text) for text in batch[column]]
-            encoding = self.processor(texts, truncation=True, max_length=self.options.max_length)
-            return {**encoding, "label": batch[self.label_column]}
+            texts = [batch[column] for column in columns]
+            if corrupt is not None:
+                texts = [[corrupt(text) for text in column] for column in texts]
+            encoding = self.processor(*texts, truncation=True, max_length=self.options.max_length)
+            return {**encoding, "label": self.targets(batch[self.label_column])}
 
-        return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+        # Alone, because `map` gives what it makes the type that another column of that name had.
+        read = dataset.select_columns([*columns, self.label_column])
+        return read.map(encode, batched=True, remove_columns=read.column_names, desc="Tokenizing")
 
-    def _column(self, dataset: Dataset, name: str) -> str:
+    def columns(self, dataset: Dataset, name: str) -> list[str]:
+        """
+        The columns that the tokenizer reads.
+
+        Args:
+            dataset (`Dataset`): as it was loaded.
+            name (`str`): of it, for the error.
+
+        Raises:
+            ValueError: as [`check`].
+        """
         found = [column for column in self.options.text_columns if column in dataset.column_names]
         if len(found) != 1:
             raise ValueError(
                 f"expected one text column of {self.options.text_columns} in {name} with the columns "
                 f"{dataset.column_names}: name it in text_columns"
             )
-        return found[0]
+        return found

@@ -1,9 +1,28 @@
 """Models of a few thousand weights: configs to make them of, and pre-trained ones on disk."""
 
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast, GPT2Config, LlamaConfig, ViTConfig
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    GPT2Config,
+    LlamaConfig,
+    MobileNetV2Config,
+    MobileNetV2ImageProcessor,
+    MobileNetV2Model,
+    ViTConfig,
+)
 
-__all__ = ["SIZES", "save_bert", "tiny_bert_config", "tiny_gpt2_config", "tiny_llama_config", "tiny_vit_config"]
+__all__ = [
+    "SIZES",
+    "save_bert",
+    "save_mobilenet",
+    "tiny_bert_config",
+    "tiny_gpt2_config",
+    "tiny_llama_config",
+    "tiny_mobilenet_config",
+    "tiny_vit_config",
+]
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -22,6 +41,27 @@ def tiny_llama_config(**overrides):
 
 def tiny_gpt2_config(**overrides):
     return GPT2Config(**{"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2, **overrides})
+
+
+def tiny_mobilenet_config(**overrides):
+    return MobileNetV2Config(
+        **{
+            "depth_multiplier": 0.05,
+            "expand_ratio": 1.0,
+            "finegrained_output": False,
+            "output_stride": 8,
+            "initializer_range": 0.5,
+            **overrides,
+        }
+    )
+
+
+def save_mobilenet(folder, *, model_class=MobileNetV2Model, **overrides):
+    """A pre-trained MobileNetV2, by default without a head, in `folder`, with an image processor."""
+    torch.manual_seed(0)
+    model_class(tiny_mobilenet_config(**overrides)).save_pretrained(folder)
+    MobileNetV2ImageProcessor().save_pretrained(folder)
+    return folder
 
 
 def save_bert(folder, *, seed=0, words=None, **overrides):

@@ -160,7 +160,8 @@ class ComparisonConfig(DataOptions):
         values = {"name": name, **{key: value for key, value in content.items() if key not in wrong}}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
         problems += _read(values, task.corruptions)
-        for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
+        sizes = ("image_size", "image_width", "image_height", "max_length")
+        for key in ("max_eval_samples", "max_train_samples", *sizes):
             if key not in wrong:
                 with problems.gathered():
                     check_positive(key, content.get(key))

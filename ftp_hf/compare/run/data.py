@@ -104,7 +104,8 @@ def _reading_model(name: str) -> Iterator[None]:
 
 
 def _check_classes(name: str, dataset: Dataset, column: str) -> None:
-    if len(classes := set(dataset[column])) < 2:
+    values = dataset[column]
+    if len(classes := {tuple(value) if isinstance(value, list) else value for value in values}) < 2:
         raise ValueError(
             f"data set {name!r} has a single class ({', '.join(map(str, classes))}): a model that always answers it would "
             "be perfect there. Leave the data set out, or add rows of other classes"

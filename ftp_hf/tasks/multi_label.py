@@ -1,0 +1,79 @@
+"""Texts and images of several classes each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import EvalPrediction
+
+from ftp_hf.common.figures import metric_named
+
+from .classifier import OtherHeadTask
+from .image import ImageOptions, ImageTask
+from .specs import is_listed
+from .task import Options
+from .text import TextOptions, TextTask
+
+__all__ = ["MultiLabelImageTask", "MultiLabelTask", "MultiLabelTextTask"]
+
+
+class MultiLabelTask(OtherHeadTask[Options]):
+    """
+    Any number of classes for each row, a probability each: the label column holds lists of class indices, empty ones too.
+
+    A class is answered where its probability is above one half. `f1_micro` is of all answers together, `f1_macro` the mean
+    over the classes that occur in a data set, in its labels or in the answers, and `exact_match` the share of the rows of
+    which all classes are right.
+    """
+
+    problem_type = "multi_label_classification"
+    metrics = tuple(map(metric_named, ("f1_micro", "f1_macro", "exact_match")))
+
+    def targets(self, column: list[Any]) -> list[Any]:
+        """1 for each class of a row, and 0 for the others."""
+        return [[float(index in row) for index in range(len(self.labels))] for row in column]
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the label column holds no lists, or as for one class.
+        """
+        super().check(name, dataset)
+        if not is_listed(dataset, self.label_column):
+            raise ValueError(
+                f"the column {self.label_column!r} of {name} must hold lists of class indices, not "
+                f"{dataset.features[self.label_column]}"
+            )
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """
+        Args:
+            prediction (`EvalPrediction`): logits and labels of 0 and 1, (rows, classes).
+
+        Returns:
+            `dict[str, float]`: `"f1_micro"`, `"f1_macro"` and `"exact_match"`, in [0, 1].
+        """
+        labels, answers = np.asarray(prediction.label_ids) > 0, np.asarray(prediction.predictions) > 0
+        right, counted = (labels & answers).sum(axis=0), labels.sum(axis=0) + answers.sum(axis=0)
+        occurring = counted > 0
+        return {
+            "f1_micro": float(2 * right.sum() / max(1, counted.sum())),
+            "f1_macro": float((2 * right[occurring] / counted[occurring]).mean()) if occurring.any() else 0.0,
+            "exact_match": float((labels == answers).all(axis=1).mean()),
+        }
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As of [`Task`]: of each class whether it is answered, (rows, classes, 2)."""
+        logits, _ = super().logits(model, batch)
+        return torch.stack([torch.zeros_like(logits), logits], dim=-1), torch.ones_like(logits, dtype=torch.bool)
+
+
+class MultiLabelTextTask(MultiLabelTask[TextOptions], TextTask):
+    """Any number of classes for each text; metrics and label column as of [`MultiLabelTask`]."""
+
+
+class MultiLabelImageTask(MultiLabelTask[ImageOptions], ImageTask):
+    """Any number of classes for each image; metrics and label column as of [`MultiLabelTask`]."""

@@ -1,0 +1,196 @@
+"""Semantic segmentation: a pre-trained vision model with a head that gives each pixel a class."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    EvalPrediction,
+    PreTrainedModel,
+    default_data_collator,
+)
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS
+
+from .classifier import check_model_folder, classifier_options
+from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
+from .task import Task
+
+__all__ = ["SegmentationOptions", "SegmentationTask"]
+
+
+@dataclass
+class SegmentationOptions:
+    """
+    Args:
+        classes (`list[str]`): the names of the classes, by their index in the masks.
+        ignore_label (`int`, *optional*, defaults to 255): what masks hold where no class is right or wrong.
+        image_column (`str`, *optional*, defaults to `"image"`): the column of images.
+        mask_column (`str`, *optional*, defaults to `"mask"`): the column of masks, images of class indices.
+        image_width, image_height (`int`, *optional*): what images and masks are resized to, in pixels; a square where one of
+            them is given. By default the image processor's.
+        random_flip (`bool`, *optional*, defaults to `False`): mirror half of the training images, with their masks.
+        output_stride (`int`, *optional*): pixels of the image for one of the feature map, for configs that have it: 8 or 16
+            show small things that 32, of a classifier, passes over.
+        classifier_dropout (`float`, *optional*): dropout before the classifier, for configs that have
+            `classifier_dropout_prob`.
+    """
+
+    classes: list[str] = field(
+        default_factory=list, metadata={"help": "The names of the classes, by their index in the masks."}
+    )
+    ignore_label: int = field(default=255, metadata={"help": "What masks hold where no class is right or wrong."})
+    image_column: str = field(default="image", metadata={"help": "The column of images."})
+    mask_column: str = field(default="mask", metadata={"help": "The column of masks, images of class indices."})
+    image_width: int | None = field(
+        default=None, metadata={"help": "What images and masks are resized to, in pixels; alone, side of a square."}
+    )
+    image_height: int | None = field(default=None, metadata={"help": "Likewise."})
+    random_flip: bool = field(default=False, metadata={"help": "Mirror half of the training images, with their masks."})
+    output_stride: int | None = field(
+        default=None, metadata={"help": "Pixels of the image for one of the feature map (output_stride of the config)."}
+    )
+    classifier_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before the classifier (classifier_dropout_prob of the config)."}
+    )
+
+
+class SegmentationTask(Task[SegmentationOptions]):
+    """
+    A class for each pixel.
+
+    Images and masks come to the size that the model sees, masks by their nearest pixel; the metrics are of that size, with
+    the logits enlarged to it. `mean_iou` is the mean of `intersection / union` over the classes that occur in a data set, in
+    its masks or in what the model answers; pixels are added up over the data set first. `pixel_accuracy` is the share of
+    the pixels that are right. Pixels that are ignored count nowhere.
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model.
+        options ([`SegmentationOptions`], *optional*): how images and masks are read.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
+    """
+
+    name = "image-segmentation"
+    metrics = (metric_named("mean_iou"), metric_named("pixel_accuracy"))
+    options_class = SegmentationOptions
+    corruptions = DENSE_IMAGE_CORRUPTIONS
+    trainer_class = SegmentationTrainer
+    collator = staticmethod(default_data_collator)
+
+    def __init__(self, model: str, options: SegmentationOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        self.labels = self.labels or list(self.options.classes)
+        sides = [side for side in (self.options.image_width, self.options.image_height) if side is not None]
+        if not sides:
+            size = AutoImageProcessor.from_pretrained(model).size  # type: ignore[no-untyped-call]
+            sides = [size[side if side in size else "shortest_edge"] for side in ("width", "height")]
+        self.size = sides[0], sides[-1]
+        self.processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            model, size={"width": self.size[0], "height": self.size[1]}, do_center_crop=False
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """Pixels are made of columns that no model takes, when a row is read."""
+        return {"remove_unused_columns": False}
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained model with a head for the classes; `options` go to `from_pretrained`."""
+        dropout, stride = self.options.classifier_dropout, self.options.output_stride
+        own = {"classifier_dropout_prob": dropout, "output_stride": stride}
+        options |= {name: value for name, value in own.items() if value is not None}
+        model: PreTrainedModel = AutoModelForSemanticSegmentation.from_pretrained(
+            self.model, **classifier_options(self.labels), **options
+        )
+        if hasattr(model.config, "semantic_loss_ignore_index"):
+            model.config.semantic_loss_ignore_index = IGNORED
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks a column; its masks are no images of class indices, or hold an index that is neither
+                a class nor ignored.
+        """
+        for option in ("image_column", "mask_column"):
+            if (column := getattr(self.options, option)) not in dataset.column_names:
+                raise ValueError(
+                    f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {option}"
+                )
+        if not self.labels:
+            raise ValueError("classes have no names: list them in classes, by their index in the masks")
+        found: set[int] = set()
+        for mask in dataset[self.options.mask_column]:
+            found |= {int(label) for label in np.unique(mask_indices(mask))}
+        if unknown := found - {*range(len(self.labels)), self.options.ignore_label}:
+            raise ValueError(
+                f"the masks of {name} hold {sorted(unknown)}, which is no index of the {len(self.labels)} classes: name all "
+                f"classes, or say with ignore_label (now {self.options.ignore_label}) which pixels are ignored"
+            )
+
+    def prepare(
+        self,
+        dataset: Dataset,
+        *,
+        augment: bool = False,
+        corrupt: Callable[[Image.Image], Image.Image] | None = None,
+    ) -> Dataset:
+        """
+        The data set as the model reads it, pixels and labels, made when a row is read.
+
+        Args:
+            dataset (`Dataset`): with a column of images and one of masks.
+            augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
+            corrupt (callable from `Image` to `Image`, *optional*): changes each image first.
+        """
+
+        def row(image: Image.Image, mask: Image.Image) -> tuple[Tensor, Tensor]:
+            image = image.convert("RGB")
+            if corrupt is not None:
+                image = corrupt(image.resize(self.size, Image.Resampling.BICUBIC))
+            mask = mask.resize(self.size, Image.Resampling.NEAREST)
+            if augment and self.options.random_flip and random.random() < 0.5:  # noqa: S311
+                image, mask = ImageOps.mirror(image), ImageOps.mirror(mask)
+            pixels = self.processor(image, return_tensors="pt")["pixel_values"][0]
+            labels = torch.from_numpy(mask_indices(mask))
+            return pixels, labels.masked_fill(labels == self.options.ignore_label, IGNORED)
+
+        def transform(batch: dict[str, Any]) -> dict[str, Any]:
+            pairs = zip(batch[self.options.image_column], batch[self.options.mask_column], strict=True)
+            pixels, labels = zip(*(row(*pair) for pair in pairs), strict=True)
+            return {"pixel_values": list(pixels), "labels": list(labels)}
+
+        return dataset.with_transform(transform)
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """
+        Args:
+            prediction (`EvalPrediction`): of [`SegmentationTrainer`]: the counts of [`pixel_counts`] of each image.
+
+        Returns:
+            `dict[str, float]`: `"mean_iou"` and `"pixel_accuracy"`, in [0, 1]; NaN where no pixel counts.
+        """
+        counts = np.asarray(prediction.predictions).sum(axis=0), np.asarray(prediction.label_ids).sum(axis=0)
+        return {"mean_iou": mean_iou(*counts), "pixel_accuracy": pixel_accuracy(*counts)}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As of [`Task`], at each place of the logits, (rows, height, width, classes)."""
+        logits = model(pixel_values=batch["pixel_values"]).logits.movedim(1, -1)
+        return logits, torch.ones_like(logits[..., 0], dtype=torch.bool)
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As of [`Task`]; of a feature map at each of its places, (rows, height, width, channels)."""
+        states = model(pixel_values=batch["pixel_values"], output_hidden_states=True).hidden_states[-1]
+        states = states.movedim(1, -1) if states.dim() == 4 else states
+        return states, torch.ones_like(states[..., 0], dtype=torch.bool)

@@ -1,0 +1,182 @@
+"""Token classification: a pre-trained text encoder that gives each word of a sentence a tag."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+    EvalPrediction,
+    PreTrainedModel,
+)
+
+from ftp_hf.common.figures import metric_named
+
+from .classifier import check_model_folder, classifier_options
+from .entities import entity_scores
+from .specs import is_listed
+from .task import Task
+
+__all__ = ["TaggingOptions", "TaggingTask"]
+
+_IGNORED = -100
+
+_CORRUPTIONS = (
+    "character_deletion",
+    "character_repetition",
+    "character_swap",
+    "keyboard_typos",
+    "punctuation_removal",
+    "random_casing",
+)
+"""Those that neither join nor split words, nor leave some out: each has its tag."""
+
+_GAP = "\n"
+"""Between words while they are corrupted: no such corruption touches it."""
+
+
+@dataclass
+class TaggingOptions:
+    """
+    Args:
+        word_column (`str`, *optional*, defaults to `"tokens"`): the column of sentences, each a list of words.
+        max_length (`int`, *optional*, defaults to 128): longer sentences are cut, in tokens; the words that are cut off are
+            neither trained on nor counted.
+    """
+
+    word_column: str = field(default="tokens", metadata={"help": "The column of sentences, each a list of words."})
+    max_length: int = field(default=128, metadata={"help": "Longer sentences are cut, in tokens."})
+
+
+class TaggingTask(Task[TaggingOptions]):
+    """
+    A tag for each word, such as `B-PER`: that of its first token. `f1`, `precision` and `recall` are of whole entities, as
+    [`~ftp_hf.tasks.entities.entity_scores`] counts them, `token_accuracy` of words.
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model.
+        options ([`TaggingOptions`], *optional*): how sentences are read.
+        labels (sequence of `str`): the tags, by index.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of lists of tags.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
+        ValueError: its tokenizer cannot tell which word a token is of.
+    """
+
+    name = "token-classification"
+    metrics = tuple(map(metric_named, ("f1", "precision", "recall", "token_accuracy")))
+    options_class = TaggingOptions
+    has_labels = True
+    corruptions = _CORRUPTIONS
+
+    def __init__(self, model: str, options: TaggingOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        self.processor = AutoTokenizer.from_pretrained(model)
+        if not self.processor.is_fast:
+            raise ValueError(f"the tokenizer of {model} is none of the fast ones, which alone know the words of tokens")
+        self.collator = DataCollatorForTokenClassification(self.processor)
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained model with a head for the tags; `options` go to `from_pretrained`."""
+        model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
+            self.model, **classifier_options(self.labels), **options
+        )
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks a column, one holds no lists, or a sentence has not as many tags as words.
+        """
+        for key, column in (("word_column", self.options.word_column), ("label_column", self.label_column)):
+            if column not in dataset.column_names:
+                raise ValueError(
+                    f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {key}"
+                )
+            if not is_listed(dataset, column):
+                raise ValueError(f"the column {column!r} of {name} must hold lists, not {dataset.features[column]}")
+        rows = zip(dataset[self.options.word_column], dataset[self.label_column], strict=True)
+        for index, (words, tags) in enumerate(rows):
+            if len(words) != len(tags):
+                raise ValueError(f"row {index} of {name} has {len(words)} words, but {len(tags)} tags")
+
+    def prepare(
+        self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
+    ) -> Dataset:
+        """
+        The data set as the model reads it: tokens, and labels of which all but those of first tokens are ignored.
+
+        Args:
+            dataset (`Dataset`): with a column of words and one of tags.
+            augment (`bool`, *optional*, defaults to `False`): sentences have no augmentation.
+            corrupt (callable from `str` to `str`, *optional*): changes each sentence first, a word a line.
+        """
+        del augment
+
+        def encode(batch: dict[str, Any]) -> dict[str, Any]:
+            sentences = batch[self.options.word_column]
+            if corrupt is not None:
+                sentences = [_corrupted(words, corrupt) for words in sentences]
+            encoding = self.processor(
+                [_spaced(words) for words in sentences],
+                is_split_into_words=True,
+                truncation=True,
+                max_length=self.options.max_length,
+            )
+            tags = batch[self.label_column]
+            return {**encoding, "labels": [_labels(encoding.word_ids(row), tags[row]) for row in range(len(tags))]}
+
+        return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenizing")
+
+    def trainer_options(self, model: nn.Module) -> dict[str, Any]:
+        """As of [`Task`]; the Trainer keeps the tags that are answered, not the logits of all of them."""
+        return {**super().trainer_options(model), "preprocess_logits_for_metrics": _answers}
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """
+        Args:
+            prediction (`EvalPrediction`): tags (rows, tokens), or logits (rows, tokens, tags), and labels (rows, tokens).
+
+        Returns:
+            `dict[str, float]`: as [`entity_scores`], and `"token_accuracy"`.
+        """
+        given, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        answers = given.argmax(axis=-1) if given.ndim > labels.ndim else given
+        counted = labels != _IGNORED
+        named = [
+            [[self.labels[tag] for tag in tags[of_word]] for tags, of_word in zip(rows, counted, strict=True)]
+            for rows in (answers, labels)
+        ]
+        accuracy = float((answers == labels)[counted].mean()) if counted.any() else 0.0
+        return {**entity_scores(*named), "token_accuracy": accuracy}
+
+
+def _answers(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:  # noqa: ARG001
+    return (logits if isinstance(logits, Tensor) else logits[0]).argmax(dim=-1)
+
+
+def _spaced(words: list[str]) -> list[str]:
+    """With the spaces of a text: byte-level tokenizers know by them where words begin, and others pass over them."""
+    return [*words[:1], *(f" {word}" for word in words[1:])]
+
+
+def _labels(words: list[int | None], tags: list[int]) -> list[int]:
+    """Of each token: the tag of its word at the first of it, elsewhere and at special tokens `-100`."""
+    return [
+        _IGNORED if word is None or word in words[max(0, index - 1) : index] else tags[word]
+        for index, word in enumerate(words)
+    ]
+
+
+def _corrupted(words: list[str], corrupt: Callable[[str], str]) -> list[str]:
+    """The sentence as a whole: how much of it is damaged is a share of its letters. What is left empty stays as it was."""
+    lines = [word.replace(_GAP, " ") for word in words]
+    changed = corrupt(_GAP.join(lines)).split(_GAP)
+    return [after if after.strip() else before for after, before in zip(changed, words, strict=True)]

@@ -1,0 +1,49 @@
+"""Comparisons of a task from its config, whole and interrupted."""
+
+import pytest
+
+from ftp_hf.common.records import plain
+from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.compare.run.runner import Runner
+from tests.support.tiny_data import write_config
+
+__all__ = ["compare_whole_and_interrupted", "task_config"]
+
+
+def task_config(folder, **changes):
+    """A config as it is read from YAML: three methods with four steps each, on the data sets in a folder."""
+    return {
+        "model": str(folder / "model"),
+        "train": str(folder / "train.parquet"),
+        "validation": str(folder / "validation.parquet"),
+        "test": str(folder / "test.parquet"),
+        "ood": [str(folder / "ood.parquet")],
+        "retained": [str(folder / "retained.parquet")],
+        "learning_rate": [1e-3],
+        "seeds": [0],
+        "methods": {"plain": {}, "ftp": {}, "wise-ft": {"alpha": 0.5}},
+        "training": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "use_cpu": True},
+        **changes,
+    }
+
+
+def compare_whole_and_interrupted(content, folder):
+    """The results of a comparison, which come out the same where its first run is interrupted in the second epoch."""
+    config = ComparisonConfig.load(write_config(folder, content))
+    whole = compare(config, folder / "whole")
+    first = next(iter(config.methods))
+
+    def interrupt(share):
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(config, folder / "interrupted" / "runs").train(
+            Run(first, settings_of(config, first)[0], config.sweep_seed), interrupt
+        )
+    assert list((folder / "interrupted").glob("runs/*/checkpoint-*"))
+    resumed = compare(config, folder / "interrupted")
+    for run, other in zip(whole.runs, resumed.runs, strict=True):
+        assert [plain(result) for result in run.summary.results] == [plain(result) for result in other.summary.results]
+    return whole
