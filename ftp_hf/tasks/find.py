@@ -14,6 +14,8 @@ __all__ = ["TASKS", "task_class", "task_name"]
 TASKS: Mapping[str, str] = {
     "text-classification": "ftp_hf.tasks.text:TextTask",
     "image-classification": "ftp_hf.tasks.image:ImageTask",
+    "sentence-similarity": "ftp_hf.tasks.similarity:SimilarityTask",
+    "text-generation": "ftp_hf.tasks.language:LanguageTask",
 }
 """Where each task is, by what the Hub's pipelines call it."""
 

@@ -40,6 +40,8 @@ class Task(Generic[Options]):
             are chosen by unless a config names another.
         options_class (`type`): a dataclass whose fields are keys of a config and flags of an example.
         has_labels (`bool`): whether each row has a class index, and all data sets one label space.
+        has_logits (`bool`): whether models answer with logits, in which the function distance is measured; if not, it is
+            measured in what [`hidden`] returns.
         corruptions (tuple of `str`): the kinds of [`ftp_hf.corruptions`] that its data can be corrupted by.
         trainer_class, arguments_class (`type`): what trains it, and takes its arguments. The methods are mixed into it.
         processor, collator: of the model, which is saved with the processor.
@@ -49,6 +51,7 @@ class Task(Generic[Options]):
     metrics: ClassVar[tuple[Metric, ...]]
     options_class: ClassVar[type[Any]] = NoOptions
     has_labels: ClassVar[bool] = False
+    has_logits: ClassVar[bool] = True
     corruptions: ClassVar[tuple[str, ...]] = ()
     trainer_class: ClassVar[type[Trainer]] = Trainer
     arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments

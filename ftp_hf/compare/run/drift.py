@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 class FunctionDistance:
     """
-    How differently a model answers from its pre-trained one: `kl` where both have the same outputs, `hidden_change` of the
-    last hidden states where a part of the model is new.
+    How differently a model answers from its pre-trained one: `kl` where both have the same logits, `hidden_change` of the
+    last hidden states where a part of the model is new, or the task has none.
 
     Args:
         task ([`Task`]): of the model.
@@ -37,7 +37,7 @@ class FunctionDistance:
 
     def __init__(self, task: Task[Any], pretrained: nn.Module) -> None:
         self._task, self._pretrained = task, pretrained
-        self._is_new = bool(new_parameters(pretrained))
+        self._by_states = not task.has_logits or bool(new_parameters(pretrained))
 
     def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """
@@ -56,7 +56,7 @@ class FunctionDistance:
             for batch in self._task.batches(dataset.select(range(min(_ROWS, len(dataset)))), _BATCH)
         ]
         pretrained = self._pretrained.to(device)
-        if self._is_new:
+        if self._by_states:
             return {
                 "eval_hidden_change": function_distance(model, pretrained, batches, self._task.hidden, hidden_change)
             }
