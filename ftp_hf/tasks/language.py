@@ -41,7 +41,7 @@ class LanguageOptions:
             model; it ends with `{answer}`.
         remove_from_answers (`str`, *optional*): a regular expression; what it matches is removed from answers, such as
             `<<.*?>>`, the calculator marks of GSM8K.
-        max_length (`int`, *optional*, defaults to 512): longer rows are cut at their end, in tokens; the question of a
+        max_tokens (`int`, *optional*, defaults to 512): longer rows are cut at their end, in tokens; the question of a
             multiple choice at its start.
         generated_answers (`int`, *optional*, defaults to 0): for `exact_match`, generate the answers of so many rows of
             each test set.
@@ -57,7 +57,7 @@ class LanguageOptions:
     remove_from_answers: str | None = field(
         default=None, metadata={"help": "A regular expression; what it matches is removed from answers."}
     )
-    max_length: int = field(default=512, metadata={"help": "Longer rows are cut, in tokens."})
+    max_tokens: int = field(default=512, metadata={"help": "Longer rows are cut, in tokens."})
     generated_answers: int = field(
         default=0,
         metadata={"help": "For exact_match, generate the answers of so many rows of each test set."},
@@ -198,7 +198,7 @@ class LanguageTask(Task[LanguageOptions]):
         self, dataset: Dataset, corrupt: Callable[[str], str] | None = None, *, ordered: bool = False
     ) -> Dataset:
         """Tokens, what counts of them, and the place of the row; of multiple choice a row for each choice."""
-        choices, longest = _CHOICES in dataset.column_names, self.options.max_length
+        choices, longest = _CHOICES in dataset.column_names, self.options.max_tokens
         pairs = [pair for row in dataset for pair in self._pairs(row, corrupt)]
         # As lm-evaluation-harness has it: the spaces before an answer are part of its first token.
         wholes = self._tokens([prompt + answer for prompt, answer in pairs])

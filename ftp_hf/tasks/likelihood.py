@@ -83,7 +83,7 @@ def loss_per_token(prediction: EvalPrediction) -> dict[str, float]:
     """
     tokens = np.sum(prediction.label_ids)
     if not tokens:
-        raise ValueError("no row has a token of an answer: raise max_length, which cuts all of them off")
+        raise ValueError("no row has a token of an answer: raise max_tokens, which cuts all of them off")
     return {"loss": float(-np.sum(prediction.predictions, dtype=np.float64) / tokens)}
 
 

@@ -52,7 +52,7 @@ def answers_config(folder, **changes):
         **{kind: str(folder / f"{kind}.parquet") for kind in ("train", "validation", "test")},
         "ood": [str(folder / "other.parquet")],
         "retained": [str(folder / f"{name}.parquet") for name in ("plain", "instructions", "choices")],
-        "max_length": 32,
+        "max_tokens": 32,
         "learning_rate": [1e-3, 1e-2],
         "seeds": [0],
         "methods": {"plain": {}, "ftp": {"learning_rate": [1e-2]}, "wise-ft": {"alpha": [0.5]}},

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def task(folder):
-    return LanguageTask(folder, LanguageOptions(max_length=16, remove_from_answers="<<.*?>> ?"))
+    return LanguageTask(folder, LanguageOptions(max_tokens=16, remove_from_answers="<<.*?>> ?"))
 
 
 def trainer_of(task, folder, **options):
@@ -86,7 +86,7 @@ def test_a_row_is_read_as_its_columns_say(task, row, expected):
 
 
 def test_rows_are_cut(folder):
-    task = LanguageTask(folder, LanguageOptions(max_length=7))
+    task = LanguageTask(folder, LanguageOptions(max_tokens=7))
     assert words(task, task.prepare(ANSWERS.select([1]))[0]) == ("Question : two and three Answer :", "")
     [batch] = task.batches(CHOICES.select([0]), 8)
     assert batch["input_ids"].shape == (3, 7)
@@ -148,7 +148,7 @@ def test_characters_and_not_tokens_normalise():
 
 
 def test_a_loss_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="no row has a token of an answer: raise max_length"):
+    with pytest.raises(ValueError, match="no row has a token of an answer: raise max_tokens"):
         loss_per_token(EvalPrediction(predictions=torch.zeros(2).numpy(), label_ids=torch.zeros(2).numpy()))
 
 

@@ -160,7 +160,14 @@ class ComparisonConfig(DataOptions):
         values = {"name": name, **{key: value for key, value in content.items() if key not in wrong}}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
         problems += _read(values, task.corruptions)
-        for key in ("max_eval_samples", "max_train_samples", "image_size", "max_length"):
+        for key in (
+            "max_eval_samples",
+            "max_train_samples",
+            "image_size",
+            "max_length",
+            "max_tokens",
+            "max_new_tokens",
+        ):
             if key not in wrong:
                 with problems.gathered():
                     check_positive(key, content.get(key))
