@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -67,6 +68,13 @@ class SimilarityTrainer(SentenceTransformerTrainer):  # type: ignore[misc] # of 
         with torch.no_grad(), self.compute_loss_context_manager():
             first, second = (model(dict(feature))["sentence_embedding"].float() for feature in features)
         return None, nn.functional.cosine_similarity(first, second), scores
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        # That of sentence-transformers knows no adapter, and a best model that it cannot load is the last one.
+        if (Path(checkpoint_path) / "adapter_config.json").is_file():
+            Trainer._load_from_checkpoint(self, checkpoint_path)
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
 
 
 class SimilarityTask(Task[SimilarityOptions]):

@@ -8,6 +8,7 @@ from datasets import Dataset
 pytest.importorskip("sentence_transformers")
 
 from ftp_hf.compare.run.drift import FunctionDistance
+from ftp_hf.sensitivity import model_sensitivity
 from ftp_hf.tasks.similarity import SimilarityOptions, SimilarityTask
 from tests.support.tiny_language import make_pairs
 from tests.support.trainers import arguments
@@ -86,3 +87,45 @@ def test_training_draws_what_is_alike_together(task, tmp_path):
     before = task.measure(trainer, pairs)["eval_spearman"]
     trainer.train()
     assert task.measure(trainer, pairs)["eval_spearman"] > before
+
+
+@pytest.mark.slow
+def test_an_adapter_ends_with_its_best_weights(task, tmp_path):
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(task.load_model(), peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    args = arguments(
+        tmp_path,
+        task.arguments_class,
+        learning_rate=1e-1,
+        max_steps=6,
+        save_strategy="steps",
+        save_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="spearman",
+        greater_is_better=False,
+    )
+    rows = task.prepare(PAIRS)
+    trainer = task.trainer_class(
+        model=model, args=args, train_dataset=rows, eval_dataset=rows, **task.trainer_options(model)
+    )
+    trainer.train()
+    assert trainer.state.best_global_step < 6
+    best = next(
+        row["eval_spearman"]
+        for row in trainer.state.log_history
+        if row["step"] == trainer.state.best_global_step and "eval_spearman" in row
+    )
+    assert task.measure(trainer, PAIRS)["eval_spearman"] == best
+
+
+def test_sensitivities_are_those_of_the_encoder(task):
+    model, pretrained = task.load_model(), task.load_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.2)
+    measured = model_sensitivity(model, pretrained, [task.collator(list(task.prepare(PAIRS)))])
+    assert measured.fine_tuned != measured.pretrained
+    names = {name.removesuffix(".weight") for name, _ in model.named_parameters()}
+    assert {layer.name for layer in measured.layers} <= names
