@@ -34,6 +34,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ftp_hf.common.names import canonical_name
+from ftp_hf.pretrained.origin import has_adapters
 
 from .distance import LINEAR_LAYERS, parameter_distance
 
@@ -95,7 +96,7 @@ def model_sensitivity(
     pre-trained model has none, or another one.
 
     Args:
-        model (`PreTrainedModel`): the fine-tuned model, in float32 or float64.
+        model (`PreTrainedModel` or `SentenceTransformer`): the fine-tuned model, in float32 or float64.
         pretrained (`PreTrainedModel`): the pre-trained one, with or without a head; of the same body.
         batches (iterable of mappings): what the models are called with. Labels are ignored, and
             padding counts like any other input: batches of one length have none. They are kept in memory.
@@ -143,6 +144,9 @@ def model_sensitivity(
 
 def _body(model: nn.Module, role: str) -> PreTrainedModel:
     body = getattr(model, "base_model", model)
+    if not (isinstance(body, PreTrainedModel) or has_adapters(model)):
+        # Of sentence-transformers: one of its modules holds it.
+        body = next((part.base_model for part in model.modules() if isinstance(part, PreTrainedModel)), body)
     if not isinstance(body, PreTrainedModel):
         raise TypeError(
             f"{role} must be a model of transformers, got {type(model).__name__}; merge adapters into theirs before "

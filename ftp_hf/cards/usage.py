@@ -31,6 +31,8 @@ def usage(summary: RunSummary, model_id: str) -> str:
         model_id (`str`): what the snippet loads.
     """
     task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
+    if task == "sentence-similarity" and not summary.adapter:
+        return _similarity(model_id)
     if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
         return ""
     imports = ["from PIL import Image"] if image else []
@@ -50,3 +52,15 @@ def usage(summary: RunSummary, model_id: str) -> str:
         imports.append("from transformers import pipeline")
         lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
     return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
+
+
+def _similarity(model_id: str) -> str:
+    return "\n".join(
+        (
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            f'model = SentenceTransformer("{model_id}")',
+            'embeddings = model.encode(["A man plays a guitar.", "Somebody makes music.", "It is raining."])',
+            "print(model.similarity(embeddings, embeddings))",
+        )
+    )

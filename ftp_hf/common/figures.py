@@ -65,7 +65,7 @@ _KNOWN = {
             for name in ("loss", "kl", "hidden_change", "mse", "mae", "rmse")
         ),
         Metric("perplexity", less_is_better=True, least=1.0),
-        *(Metric(name, is_share=True) for name in ("exact_match", "mean_iou")),
+        *(Metric(name, is_share=True) for name in ("exact_match", "mean_iou", "acc", "acc_norm")),
         *(Metric(name, least=-1.0, most=1.0) for name in ("spearman", "pearson", "matthews_correlation")),
     )
 }

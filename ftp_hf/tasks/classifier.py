@@ -97,7 +97,7 @@ def check_model_folder(name: str) -> None:
     if folder.is_file():
         raise FileNotFoundError(f"{name} is a file, not the folder of a model")
     if folder.is_dir():
-        if not any((folder / config).is_file() for config in ("config.json", "adapter_config.json")):
+        if not any((folder / config).is_file() for config in ("config.json", "adapter_config.json", "modules.json")):
             raise FileNotFoundError(f"the folder {name} holds no model: it has no config.json")
     elif is_local_path(name) or name.count("/") > _SLASHES:
         raise FileNotFoundError(f"the folder {name} does not exist")

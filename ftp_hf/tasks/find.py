@@ -20,6 +20,8 @@ TASKS: Mapping[str, str] = {
     "image-classification/multi-label": "ftp_hf.tasks.multi_label:MultiLabelImageTask",
     "image-classification/regression": "ftp_hf.tasks.regression:ImageRegressionTask",
     "image-segmentation": "ftp_hf.tasks.segmentation:SegmentationTask",
+    "sentence-similarity": "ftp_hf.tasks.similarity:SimilarityTask",
+    "text-generation": "ftp_hf.tasks.language:LanguageTask",
 }
 """Where each task is, by what the Hub's pipelines call it, and the kind of the head where it is not that of one class."""
 

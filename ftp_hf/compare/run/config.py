@@ -160,7 +160,7 @@ class ComparisonConfig(DataOptions):
         values = {"name": name, **{key: value for key, value in content.items() if key not in wrong}}
         values["reading"] = reading(**{key: values.pop(key) for key in of_task if key in values})
         problems += _read(values, task.corruptions)
-        sizes = ("image_size", "image_width", "image_height", "max_length")
+        sizes = ("image_size", "image_width", "image_height", "max_length", "max_tokens", "max_new_tokens")
         for key in ("max_eval_samples", "max_train_samples", *sizes):
             if key not in wrong:
                 with problems.gathered():

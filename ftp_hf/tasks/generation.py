@@ -1,0 +1,61 @@
+"""Answers that a language model generates, and how many of them are right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+__all__ = ["exact_match", "final_answer"]
+
+_MARK = "####"
+_BATCH = 16
+
+
+def final_answer(text: str) -> str:
+    """
+    What is compared of an answer: the number that follows "####" in those of GSM8K, without the commas of thousands; of one
+    without that mark, all of it.
+
+    Args:
+        text (`str`): the answer.
+    """
+    _, mark, final = text.partition(_MARK)
+    if not mark:
+        return text.strip()
+    return (final.strip().splitlines() or [""])[0].strip().strip("$.").replace(",", "")
+
+
+@torch.no_grad()
+def exact_match(trainer: Trainer, tokenizer: Any, pairs: Sequence[tuple[str, str]], max_new_tokens: int) -> float:
+    """
+    The share of prompts whose generated answer ends as it should.
+
+    Args:
+        trainer (`Trainer`): with the model, which decodes greedily.
+        tokenizer (`PreTrainedTokenizerBase`): of the model.
+        pairs (sequence of `tuple[str, str]`): prompts, and the right answers.
+        max_new_tokens (`int`): of an answer.
+    """
+    model: Any = trainer.model
+    model.eval()
+    right = 0
+    for start in range(0, len(pairs), _BATCH):
+        batch = pairs[start : start + _BATCH]
+        prompts = [prompt.rstrip(" ") for prompt, _ in batch]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)
+        with trainer.compute_loss_context_manager():
+            tokens = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        answers = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        # Of what follows "####" only where the right answer has that: a model that never says it is wrong.
+        right += sum(
+            final_answer(said) == final_answer(answer) for said, (_, answer) in zip(answers, batch, strict=True)
+        )
+    return right / len(pairs)

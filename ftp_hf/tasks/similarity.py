@@ -1,0 +1,170 @@
+"""Similarity of sentences: an embedding model of sentence-transformers, fine-tuned on pairs with scores."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from datasets import Dataset
+from scipy.stats import pearsonr, spearmanr
+from torch import Tensor, nn
+from transformers import EvalPrediction, Trainer, TrainingArguments
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.corruptions import TEXT_CORRUPTIONS
+
+from .classifier import check_model_folder
+from .task import Task
+
+try:
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+except ImportError as error:
+    raise ImportError(
+        'the task "sentence-similarity" trains with sentence-transformers: pip install "ftp-hf[embeddings]"'
+    ) from error
+
+__all__ = ["SimilarityOptions", "SimilarityTask", "SimilarityTrainer"]
+
+_FIRST, _SECOND, _SCORE = "sentence1", "sentence2", "score"
+
+
+@dataclass
+class SimilarityOptions:
+    """
+    Args:
+        sentence_columns (`list[str]`, *optional*, defaults to `["sentence1", "sentence2"]`): the two columns of sentences.
+        score_column (`str`, *optional*, defaults to `"score"`): the column of how similar they are, on any scale.
+        max_length (`int`, *optional*, defaults to 128): longer sentences are cut, in tokens.
+    """
+
+    sentence_columns: list[str] = field(
+        default_factory=lambda: [_FIRST, _SECOND], metadata={"help": "The two columns of sentences."}
+    )
+    score_column: str = field(default=_SCORE, metadata={"help": "The column of how similar they are, on any scale."})
+    max_length: int = field(default=128, metadata={"help": "Longer sentences are cut, in tokens."})
+
+
+class SimilarityTrainer(SentenceTransformerTrainer):  # type: ignore[misc] # of no known type
+    """`SentenceTransformerTrainer`, whose predictions are the cosines of pairs of embeddings, with their scores."""
+
+    def __init__(
+        self, *args: Any, compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        # Not handed on: it would be warned of, because sentence-transformers predicts nothing that could be measured.
+        self.compute_metrics = compute_metrics
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, Tensor, Tensor]:
+        """As that of `Trainer`: no loss, cosines (rows,) and scores (rows,)."""
+        del prediction_loss_only, ignore_keys
+        features, scores = self.collect_features(self._prepare_inputs(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            first, second = (model(dict(feature))["sentence_embedding"].float() for feature in features)
+        return None, nn.functional.cosine_similarity(first, second), scores
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        # That of sentence-transformers knows no adapter, and a best model that it cannot load is the last one.
+        if (Path(checkpoint_path) / "adapter_config.json").is_file():
+            Trainer._load_from_checkpoint(self, checkpoint_path)
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
+
+
+class SimilarityTask(Task[SimilarityOptions]):
+    """
+    How similar two sentences are. Models are trained with `CoSENTLoss`, which asks for the right order of the pairs of a
+    batch: scores may have any scale. OOD and retained sets have the same columns.
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model, of sentence-transformers or of transformers.
+        options ([`SimilarityOptions`], *optional*): how pairs are read.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
+    """
+
+    name = "sentence-similarity"
+    metrics = (metric_named("spearman"), metric_named("pearson"))
+    options_class = SimilarityOptions
+    has_logits = False
+    corruptions = TEXT_CORRUPTIONS
+    trainer_class: ClassVar[type[Trainer]] = SimilarityTrainer
+    arguments_class: ClassVar[type[TrainingArguments]] = SentenceTransformerTrainingArguments
+
+    def __init__(self, model: str, options: SimilarityOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        self._encoder = self.load_model().cpu()
+        self.processor, self.collator = self._encoder.tokenizer, self._features
+
+    def load_model(self, **options: Any) -> SentenceTransformer:
+        """The pre-trained model; `options` go to the `from_pretrained` of its encoder."""
+        model = SentenceTransformer(self.model, model_kwargs=options)
+        model.max_seq_length = self.options.max_length
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks a column of sentences, or that of scores.
+        """
+        expected = [*self.options.sentence_columns, self.options.score_column]
+        if len(expected) != 3 or not {*expected} <= {*dataset.column_names}:
+            raise ValueError(
+                f"expected two columns of sentences and one of scores, {expected}, in {name} with the columns "
+                f"{dataset.column_names}: name them in sentence_columns and score_column"
+            )
+
+    def prepare(
+        self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
+    ) -> Dataset:
+        """
+        The data set as the Trainer takes it: `sentence1`, `sentence2` and `score`.
+
+        Args:
+            dataset (`Dataset`): with the columns of the options.
+            augment (`bool`, *optional*, defaults to `False`): sentences have no augmentation.
+            corrupt (callable from `str` to `str`, *optional*): changes each sentence first.
+        """
+        del augment
+        first, second = ([*map(corrupt or str, dataset[column])] for column in self.options.sentence_columns)
+        scores = [*map(float, dataset[self.options.score_column])]
+        return Dataset.from_dict({_FIRST: first, _SECOND: second, _SCORE: scores})
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The correlation of cosines and scores: of their ranks, and of themselves."""
+        cosines, scores = prediction.predictions, prediction.label_ids
+        return {
+            "spearman": float(spearmanr(cosines, scores).statistic),
+            "pearson": float(pearsonr(cosines, scores).statistic),
+        }
+
+    def trainer_options(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002
+        """The metrics; by default the Trainer collates with what the model has for it, and has `CoSENTLoss`."""
+        return {"compute_metrics": self.compute_metrics}
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """
+        The embeddings of sentences.
+
+        Args:
+            model (`nn.Module`): in evaluation mode.
+            batch (mapping from `str` to `Tensor`): tokens of sentences.
+
+        Returns:
+            `tuple[Tensor, Tensor]`: embeddings (sentences, width), all of which count (sentences,).
+        """
+        embeddings: Tensor = model(dict(batch))["sentence_embedding"]
+        return embeddings, torch.ones(len(embeddings), dtype=torch.bool, device=embeddings.device)
+
+    def _features(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """The tokens of all sentences of some rows."""
+        features = self._encoder.preprocess([row[column] for row in rows for column in (_FIRST, _SECOND)])
+        return {name: value for name, value in features.items() if isinstance(value, Tensor)}
