@@ -2,8 +2,8 @@
 Fine-tune an encoder of sentences on pairs with scores, plainly or with Fast Trainable Projection, and measure on ID and OOD
 data, and on what it should retain, how the similarities of its embeddings rank with the scores.
 
-    python examples/sentence_similarity.py --config examples/configs/sts_minilm.yaml --method ftp
-    accelerate launch examples/sentence_similarity.py --config examples/configs/sts_minilm.yaml --method plain
+    python examples/sentence_similarity.py --config examples/configs/sts_embeddings.yaml --method ftp
+    accelerate launch examples/sentence_similarity.py --config examples/configs/sts_embeddings.yaml --method plain
 """
 
 from dataclasses import dataclass

@@ -93,6 +93,12 @@ def test_rows_are_cut(folder):
     assert task.processor.decode(batch["input_ids"][0]) == ": one Answer : blue and blue", "the choice is kept"
 
 
+def test_batches_of_long_rows_are_small(folder):
+    task = LanguageTask(folder, LanguageOptions(max_tokens=1000))
+    texts = Dataset.from_dict({"text": ["one " * 900, "two " * 10, "three " * 700, "four"]})
+    assert [batch["input_ids"].shape for batch in task.batches(texts, 16)] == [(2, 900), (2, 10)]
+
+
 def test_other_columns_are_refused(task):
     with pytest.raises(ValueError, match=r"few has the columns \['title'\]; expected question and answer"):
         task.check("few", Dataset.from_dict({"title": ["one"]}))

@@ -1,0 +1,124 @@
+"""What a row says to a language model: a prompt and its answer, told by the columns, as tokens of which some count."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+__all__ = ["CHOICES", "LanguageOptions", "check_columns", "encoded", "pairs_of"]
+
+CHOICES = "choices"
+"""The column of what there is to choose from."""
+
+_INSTRUCTION, _INPUT, _OUTPUT, _TEXT = "instruction", "input", "output", "text"
+_IGNORED = -100
+
+
+@dataclass
+class LanguageOptions:
+    r"""
+    Args:
+        prompt_column, answer_column (`str`, *optional*, default to `"question"` and `"answer"`): the columns of what is
+            given and of what is to be said.
+        template (`str`, *optional*, defaults to `"Question: {prompt}\nAnswer: {answer}"`): what a row looks like to the
+            model; it ends with `{answer}`.
+        remove_from_answers (`str`, *optional*): a regular expression; what it matches is removed from answers, such as
+            `<<.*?>>`, the calculator marks of GSM8K.
+        max_tokens (`int`, *optional*, defaults to 512): longer rows are cut at their end, in tokens; the question of a
+            multiple choice at its start.
+        generated_answers (`int`, *optional*, defaults to 0): for `exact_match`, generate the answers of so many rows of
+            each test set.
+        max_new_tokens (`int`, *optional*, defaults to 256): of a generated answer.
+    """
+
+    prompt_column: str = field(default="question", metadata={"help": "The column of what is given."})
+    answer_column: str = field(default="answer", metadata={"help": "The column of what is to be said."})
+    template: str = field(
+        default="Question: {prompt}\nAnswer: {answer}",
+        metadata={"help": "What a row looks like to the model; it ends with {answer}."},
+    )
+    remove_from_answers: str | None = field(
+        default=None, metadata={"help": "A regular expression; what it matches is removed from answers."}
+    )
+    max_tokens: int = field(default=512, metadata={"help": "Longer rows are cut, in tokens."})
+    generated_answers: int = field(
+        default=0,
+        metadata={"help": "For exact_match, generate the answers of so many rows of each test set."},
+    )
+    max_new_tokens: int = field(default=256, metadata={"help": "Of a generated answer."})
+
+
+def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -> None:
+    """
+    Raise for a data set of none of the forms that [`LanguageTask`] lists.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        columns (sequence of `str`): that it has.
+        options ([`LanguageOptions`]): how rows are read.
+
+    Raises:
+        ValueError: names the columns that it has, and those that are expected.
+    """
+    own = (options.prompt_column, options.answer_column)
+    if not ({*own} <= {*columns} or {_INSTRUCTION, _OUTPUT} <= {*columns} or _TEXT in columns):
+        raise ValueError(
+            f"{name} has the columns {columns}; expected {' and '.join(own)} (see prompt_column and answer_column), with "
+            f"{CHOICES} or without, {_INSTRUCTION} and {_OUTPUT}, or {_TEXT}"
+        )
+
+
+def pairs_of(
+    row: Mapping[str, Any], options: LanguageOptions, corrupt: Callable[[str], str] | None = None
+) -> Iterator[tuple[str, str]]:
+    """
+    The prompt of a row in the template, and its answer; of multiple choice, each that there is to choose.
+
+    Args:
+        row (mapping from `str`): of one of the forms that [`LanguageTask`] lists; a plain text answers an empty prompt.
+        options ([`LanguageOptions`]): how it is read.
+        corrupt (callable from `str` to `str`, *optional*): changes the prompt first, or the text.
+    """
+    changed = corrupt or str
+    if options.prompt_column in row and options.answer_column in row:
+        prompt, answers = row[options.prompt_column], row.get(CHOICES) or [row[options.answer_column]]
+    elif _INSTRUCTION in row:
+        prompt, answers = "\n".join(filter(None, (row[_INSTRUCTION], row.get(_INPUT)))), [row[_OUTPUT]]
+    else:
+        yield "", changed(row[_TEXT])
+        return
+    given = options.template.removesuffix("{answer}").replace("{prompt}", changed(prompt))
+    for answer in answers:
+        yield given, re.sub(options.remove_from_answers, "", answer) if options.remove_from_answers else answer
+
+
+def encoded(
+    dataset: Dataset, tokenizer: Any, options: LanguageOptions, corrupt: Callable[[str], str] | None = None
+) -> Dataset:
+    """
+    A data set as tokens, longest rows first; of multiple choice a row for each choice.
+
+    Args:
+        dataset (`Dataset`): as it was loaded.
+        tokenizer (`PreTrainedTokenizerBase`): of the model.
+        options ([`LanguageOptions`]): how rows are read.
+        corrupt (callable from `str` to `str`, *optional*): as for [`pairs_of`].
+
+    Returns:
+        `Dataset`: `input_ids`; `labels`, the same where a token counts and −100 elsewhere; `place`, as they were in order.
+    """
+    is_choice = CHOICES in dataset.column_names
+    pairs = [pair for row in dataset for pair in pairs_of(row, options, corrupt)]
+    wholes = tokenizer([prompt + answer for prompt, answer in pairs])["input_ids"]
+    # As lm-evaluation-harness has it: the spaces before an answer are part of its first token.
+    prompts = tokenizer([prompt.rstrip(" ") for prompt, _ in pairs])["input_ids"]
+    rows: list[dict[str, Any]] = []
+    for place, (whole, given, (prompt, _)) in enumerate(zip(wholes, prompts, pairs, strict=True)):
+        # An answer has an end that is to be learnt; texts are parts of something, and choices are compared without.
+        tokens = [*whole, tokenizer.eos_token_id] if prompt and not is_choice else whole
+        labels = [_IGNORED] * len(given) + tokens[len(given) :]
+        cut = slice(-options.max_tokens, None) if is_choice else slice(options.max_tokens)
+        rows.append({"input_ids": tokens[cut], "labels": labels[cut], "place": place})
+    return Dataset.from_list(sorted(rows, key=lambda row: -len(row["input_ids"])))
