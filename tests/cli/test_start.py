@@ -90,12 +90,6 @@ def test_names_are_imported_when_they_are_asked_for():
     assert modules.isdisjoint(HEAVY)
 
 
-def test_the_optimizers_need_torch_alone():
-    modules, _ = modules_after("from ftp_hf import FTPAdamW")
-    assert "torch" in modules
-    assert modules.isdisjoint({"accelerate", "bitsandbytes", "huggingface_hub", "peft", "transformers"})
-
-
 @pytest.mark.slow
 def test_a_training_imports_no_bitsandbytes(tmp_path):
     """PEFT itself imports bitsandbytes wherever both are installed, and transformers imports PEFT: so without PEFT."""

@@ -161,7 +161,13 @@ def test_anchors_from_a_folder_that_a_trainer_wrote_are_remarked(checkpoint, dat
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"ftp_kappa": 0.5, "gradient_accumulation_steps": 2, "optim": "sgd"}, {"optim": "adagrad"}]
+    "options",
+    [
+        {"ftp_kappa": 0.5, "gradient_accumulation_steps": 2},
+        pytest.param({"ftp_kappa": 0.5, "gradient_accumulation_steps": 2, "optim": "sgd"}, marks=pytest.mark.slow),
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"optim": "adagrad"}, marks=pytest.mark.slow),
+    ],
 )
 def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, tmp_path, options):
     save = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9, **options}
