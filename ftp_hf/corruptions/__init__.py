@@ -1,4 +1,4 @@
-"""Natural corruptions of images and texts in five severities, from which OOD sets are made.
+"""Natural corruptions of images, texts and sounds in five severities, from which OOD sets are made.
 
 In the spirit of ImageNet-C (Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261): everyday damage, graded from barely
 visible (1) to hard for a model but not for a person (5), so that accuracy can be drawn against severity.
@@ -11,21 +11,29 @@ seeded by all of them but the severity, so that
 - the severities of one value share their draw: the places that severity 3 hits, severity 4 hits too, and blurs keep
   their direction. Differences along a severity curve are due to the severity. (Only shot noise counts its photons anew.)
 
-Images need Pillow (`pip install "ftp-hf[demo]"`). Audio is not here: codecs, noise and reverberation would bring
-dependencies of their own. Any function of a value takes the place of [`corruption`] in a transform of `datasets`.
+Images need Pillow (`pip install "ftp-hf[demo]"`), sounds SciPy and soundfile (`pip install "ftp-hf[audio]"`). Any function
+of a value takes the place of [`corruption`] in a transform of `datasets`.
 """
 
+from .audio import AUDIO_CORRUPTIONS, corrupt_audio
 from .datasets import corrupted, corruption
-from .images import IMAGE_CORRUPTIONS, corrupt_image
+from .images import DENSE_IMAGE_CORRUPTIONS, IMAGE_CORRUPTIONS, corrupt_image
+from .sounds import Sound, read_sound, write_sound
 from .strength import SEVERITIES
 from .texts import TEXT_CORRUPTIONS, corrupt_text
 
 __all__ = [
+    "AUDIO_CORRUPTIONS",
+    "DENSE_IMAGE_CORRUPTIONS",
     "IMAGE_CORRUPTIONS",
     "SEVERITIES",
     "TEXT_CORRUPTIONS",
+    "Sound",
+    "corrupt_audio",
     "corrupt_image",
     "corrupt_text",
     "corrupted",
     "corruption",
+    "read_sound",
+    "write_sound",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .audio import AUDIO_CORRUPTIONS, corrupt_audio
 from .images import IMAGE_CORRUPTIONS, corrupt_image
+from .sounds import read_sound, write_sound
 from .strength import check_kind, check_severity
 from .texts import TEXT_CORRUPTIONS, corrupt_text
 
@@ -31,21 +34,25 @@ def corruption(kind: str, severity: int, seed: int = 0) -> Callable[[Any], Any]:
     ```
 
     Args:
-        kind (`str`): one of `IMAGE_CORRUPTIONS` or `TEXT_CORRUPTIONS`.
+        kind (`str`): one of `IMAGE_CORRUPTIONS`, `TEXT_CORRUPTIONS` or `AUDIO_CORRUPTIONS`.
         severity (`int`): 1 to 5.
-        seed (`int`, *optional*, defaults to 0): as for [`corrupt_image`] and [`corrupt_text`].
+        seed (`int`, *optional*, defaults to 0): as for [`corrupt_image`], [`corrupt_text`] and [`corrupt_audio`].
 
     Returns:
-        `Callable`: from an image to an image, or from a text to a text; it can be pickled.
+        `Callable`: from an image to an image, from a text to a text, or from a [`Sound`] to a [`Sound`]; it can be
+            pickled.
 
     Raises:
         ValueError: there is no such kind or severity.
     """
-    check_kind(kind, (*IMAGE_CORRUPTIONS, *TEXT_CORRUPTIONS))
+    check_kind(kind, (*IMAGE_CORRUPTIONS, *TEXT_CORRUPTIONS, *AUDIO_CORRUPTIONS))
     check_severity(severity)
-    return partial(
-        corrupt_image if kind in IMAGE_CORRUPTIONS else corrupt_text, kind=kind, severity=severity, seed=seed
-    )
+    function: Callable[..., Any]
+    if kind in IMAGE_CORRUPTIONS:
+        function = corrupt_image
+    else:
+        function = corrupt_text if kind in TEXT_CORRUPTIONS else corrupt_audio
+    return partial(function, kind=kind, severity=severity, seed=seed)
 
 
 def corrupted(dataset: Dataset, column: str, kind: str, severity: int, seed: int = 0) -> Dataset:
@@ -57,10 +64,11 @@ def corrupted(dataset: Dataset, column: str, kind: str, severity: int, seed: int
 
     Args:
         dataset (`datasets.Dataset`): without a format or transform of its own. It is not changed.
-        column (`str`): a column of images or of texts.
-        kind (`str`): one of `IMAGE_CORRUPTIONS` or `TEXT_CORRUPTIONS`.
+        column (`str`): a column of images, of texts, or of sounds: files, as `{"bytes": …, "path": …}`. Columns of the
+            type `Audio` are not decoded, for which `datasets` needs torchcodec: the corrupted sound is such a file too.
+        kind (`str`): one of `IMAGE_CORRUPTIONS`, `TEXT_CORRUPTIONS` or `AUDIO_CORRUPTIONS`.
         severity (`int`): 1 to 5.
-        seed (`int`, *optional*, defaults to 0): as for [`corrupt_image`] and [`corrupt_text`].
+        seed (`int`, *optional*, defaults to 0): as for [`corrupt_image`], [`corrupt_text`] and [`corrupt_audio`].
 
     Returns:
         `datasets.Dataset`: with the same columns and rows.
@@ -72,19 +80,38 @@ def corrupted(dataset: Dataset, column: str, kind: str, severity: int, seed: int
     function = corruption(kind, severity, seed)
     if column not in dataset.column_names:
         raise ValueError(f"column={column!r} is not in the data set; it has {', '.join(dataset.column_names)}")
-    dtypes = _IMAGE_DTYPES if kind in IMAGE_CORRUPTIONS else _TEXT_DTYPES
-    if getattr(dataset.features[column], "dtype", None) not in dtypes:
+    feature = dataset.features[column]
+    if kind not in _kinds_for(feature):
+        what = {IMAGE_CORRUPTIONS: "images", TEXT_CORRUPTIONS: "texts", AUDIO_CORRUPTIONS: "sounds"}
         raise ValueError(
-            f"column={column!r} holds {dataset.features[column]}, but kind={kind!r} is for "
-            f"{'images' if kind in IMAGE_CORRUPTIONS else 'texts'}; images are corrupted by "
-            f"{', '.join(IMAGE_CORRUPTIONS)}, texts by {', '.join(TEXT_CORRUPTIONS)}"
+            f"column={column!r} holds {feature}, but kind={kind!r} is for "
+            f"{next(name for kinds, name in what.items() if kind in kinds)}; "
+            + ", ".join(f"{name} are corrupted by {', '.join(kinds)}" for kinds, name in what.items())
         )
     if dataset.format["type"] is not None:
         raise ValueError(
             f"the data set has the format {dataset.format['type']!r}, which the corruption would replace: call "
             "corruption(...) in your own transform, or reset_format() first"
         )
+    if kind in AUDIO_CORRUPTIONS:
+        function = partial(_corrupt_file, function=function)
+        if not isinstance(feature, dict):
+            dataset = dataset.cast_column(column, dataclasses.replace(feature, decode=False))
     return dataset.with_transform(partial(_corrupt_column, column=column, function=function))
+
+
+def _kinds_for(feature: Any) -> tuple[str, ...]:
+    dtype = getattr(feature, "dtype", None)
+    if dtype in _IMAGE_DTYPES:
+        return IMAGE_CORRUPTIONS
+    if dtype in _TEXT_DTYPES:
+        return TEXT_CORRUPTIONS
+    is_file = isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
+    return AUDIO_CORRUPTIONS if is_file or type(feature).__name__ == "Audio" else ()
+
+
+def _corrupt_file(file: dict[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
+    return write_sound(function(read_sound(file)))
 
 
 def _corrupt_column(batch: dict[str, list[Any]], column: str, function: Callable[[Any], Any]) -> dict[str, list[Any]]:

@@ -20,7 +20,7 @@ from PIL import Image, ImageEnhance
 
 from .strength import check_kind, check_severity, generator, geometric
 
-__all__ = ["IMAGE_CORRUPTIONS", "corrupt_image"]
+__all__ = ["DENSE_IMAGE_CORRUPTIONS", "IMAGE_CORRUPTIONS", "corrupt_image"]
 
 _Pixels = NDArray[np.floating[Any]]
 
@@ -210,3 +210,12 @@ _KINDS = {
 
 IMAGE_CORRUPTIONS = tuple(sorted(_KINDS))
 """The kinds of [`corrupt_image`]."""
+
+DENSE_IMAGE_CORRUPTIONS = tuple(kind for kind in IMAGE_CORRUPTIONS if kind != "zoom_blur")
+"""
+Those that leave everything where it is, so that masks, boxes and key points stay right: for segmentation and detection.
+
+They change a pixel's value, or spread it evenly around where it is: discs, lines and blocks blur a border, but it stays in
+the middle of its blur. `zoom_blur` moves what is shown outwards, a mask would have to follow, and there is no one place
+that a pixel has moved to: at severity 5 it is smeared over three tenths of its distance from the centre.
+"""

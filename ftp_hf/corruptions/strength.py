@@ -1,4 +1,4 @@
-"""What images and texts share: severities, how strong they are, and a generator that depends on nothing but its seed."""
+"""What images, texts and sounds share: severities, strengths, and a generator that depends on nothing but its seed."""
 
 from collections.abc import Iterable
 from hashlib import blake2b
