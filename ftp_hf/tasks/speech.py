@@ -80,7 +80,8 @@ class SpeechTask(Task[SpeechOptions]):
         self._spoken = {} if language is None else {"language": language, "task": "transcribe"}
         self.processor = AutoProcessor.from_pretrained(model, **self._spoken)  # type: ignore[no-untyped-call]
         self.sounds = Sounds(self.processor.feature_extractor, self.options)
-        self._start = AutoConfig.from_pretrained(model).decoder_start_token_id
+        config = AutoConfig.from_pretrained(model)
+        self._start, self._longest = config.decoder_start_token_id, getattr(config, "max_target_positions", None)
 
     def arguments(self) -> dict[str, Any]:
         """What is measured is generated; features are made of columns that no model takes, when a row is read."""
@@ -97,7 +98,8 @@ class SpeechTask(Task[SpeechOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column; a row is no sound, is longer than the model can hear, or says nothing.
+            ValueError: the data set lacks a column; a row is no sound, says nothing, or is longer than what
+                the model can hear or write.
         """
         self.sounds.check(name, dataset)
         column = self.options.text_column
@@ -108,6 +110,10 @@ class SpeechTask(Task[SpeechOptions]):
         for row, text in enumerate(dataset[column]):
             if not isinstance(text, str) or not _normalized(text):
                 raise ValueError(f"row {row} of {name} has no words in {column!r}, but {text!r}: leave it out")
+            if self._longest is not None and (length := len(self._tokens([text])[0])) > self._longest:
+                raise ValueError(
+                    f"row {row} of {name} has {length} tokens in {column!r}, but the model writes {self._longest} at most"
+                )
 
     def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
         """

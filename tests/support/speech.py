@@ -1,12 +1,12 @@
 """A recogniser of a few thousand weights, and sounds for it: tones, a word for each pitch."""
 
 from io import BytesIO
+from string import ascii_lowercase
 
 import numpy as np
 import soundfile
 import torch
 from datasets import Dataset
-from tokenizers import pre_tokenizers
 from transformers import (
     WhisperConfig,
     WhisperFeatureExtractor,
@@ -20,14 +20,14 @@ __all__ = ["WORDS", "save_whisper", "sound", "sounds"]
 WORDS = {"low": 300, "high": 1500}
 """And the pitch of each, in hertz."""
 
+_SPACE = "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}"  # as tokenizers of bytes call it
 _SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|notimestamps|>"]
 
 
 def save_whisper(folder, *, seed=0):
-    """A pre-trained recogniser that hears 3 seconds at a time and writes letter by letter."""
+    """A pre-trained recogniser that hears 3 seconds at a time and writes letter by letter, the small ones and spaces."""
     torch.manual_seed(seed)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    token = {name: index for index, name in enumerate([*letters, *_SPECIAL])}
+    token = {name: index for index, name in enumerate([*ascii_lowercase, _SPACE, *_SPECIAL])}
     tokenizer = WhisperTokenizer(token, [], extra_special_tokens=_SPECIAL)
     tokenizer.pad_token = tokenizer.eos_token
     extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=3)
@@ -35,13 +35,13 @@ def save_whisper(folder, *, seed=0):
     end, start = token["<|endoftext|>"], token["<|startoftranscript|>"]
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    lengths = {"max_source_positions": 150, "max_target_positions": 32, "num_mel_bins": 8}
+    lengths = {"max_source_positions": 150, "max_target_positions": 128, "num_mel_bins": 8}
     ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
     model = WhisperForConditionalGeneration(
         WhisperConfig(vocab_size=len(token), classifier_proj_size=16, **sizes, **heads, **lengths, **ends)
     )
     model.generation_config.update(
-        **ends, max_length=32, is_multilingual=False, no_timestamps_token_id=token["<|notimestamps|>"],
+        **ends, max_length=128, is_multilingual=False, no_timestamps_token_id=token["<|notimestamps|>"],
         begin_suppress_tokens=None, suppress_tokens=None,
     )  # fmt: skip
     model.save_pretrained(folder)

@@ -149,6 +149,10 @@ def test_the_function_distance_is_that_of_the_tokens_of_the_texts(task):
         ({"audio": sound(300), "said": "low"}, r"no column 'text' in few .* name it in text_column"),
         ({"audio": sound(300), "text": " ?! [noise]"}, "row 0 of few has no words in 'text'"),
         ({"audio": sound(300), "text": None}, "row 0 of few has no words in 'text'"),
+        (
+            {"audio": sound(300), "text": 127 * "a"},
+            "row 0 of few has 129 tokens in 'text', but the model writes 128 at most",
+        ),
         ({"text": "low"}, "no column 'audio' in few"),
     ],
 )
