@@ -1,5 +1,8 @@
 """Speech recognition: what the model is given, and word errors."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from transformers import EvalPrediction
 pytest.importorskip("soundfile")
 pytest.importorskip("jiwer")
 
+from ftp_hf.common.figures import Metric
+from ftp_hf.common.records import build, plain
 from ftp_hf.function_distance import function_distance
 from ftp_hf.tasks.speech import SpeechOptions, SpeechTask, word_errors
 from tests.support.speech import save_whisper, sound, sounds
@@ -52,6 +57,13 @@ def test_word_errors_by_hand():
 def test_less_is_better_but_of_what_is_right(task):
     assert {metric.name: metric.sign for metric in task.metrics} == {"wer": -1, "exact_match": 1, "cer": -1}
     assert task.metrics[0].name == "wer"
+
+
+def test_what_is_known_of_the_metrics_survives_a_file(task):
+    """JSON has no number for "as many as there may be"."""
+    for metric in task.metrics:
+        assert build(Metric, json.loads(json.dumps(plain(metric)))) == metric
+    assert task.metrics[0].possible == (0, math.inf)
 
 
 def test_metrics_are_those_of_the_decoded_tokens(task):
