@@ -16,10 +16,19 @@ _INPUTS = {
     "token-classification": '"Ada Lovelace was born in London."',
     "image-classification": "image",
     "image-segmentation": "image",
+    "audio-classification": "sound",
+    "automatic-speech-recognition": "sound",
     "text-generation": '"Once upon a time"',
     "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
 }
+_IMAGE = ("from PIL import Image", 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")')
+_SOUND = (
+    "import numpy as np",
+    'sound = np.zeros(16000, dtype="float32")  # a second of silence; with ffmpeg "speech.wav"',
+)
+_MADE = {"image-classification": _IMAGE, "audio-classification": _SOUND, "automatic-speech-recognition": _SOUND}
+"""How an input is made that cannot be written down: what is imported, and a line."""
 
 
 def usage(summary: RunSummary, model_id: str) -> str:
@@ -35,8 +44,7 @@ def usage(summary: RunSummary, model_id: str) -> str:
         return _similarity(model_id)
     if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
         return ""
-    imports = ["from PIL import Image"] if image else []
-    lines = ['image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")'] if image else []
+    imports, lines = ([line] for line in _MADE[task]) if task in _MADE else ([], [])
     if summary.adapter and summary.base_model:
         kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
         # Neither the base model nor the adapter knows what the labels are called, and a base may have a head for others.

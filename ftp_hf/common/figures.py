@@ -35,7 +35,8 @@ class Metric:
         name (`str`): as `compute_metrics` calls it, such as `"wer"`.
         less_is_better (`bool`, *optional*, defaults to `False`): as of an error or a loss.
         is_share (`bool`, *optional*, defaults to `False`): a share of something, of which 1 is the whole: shown in percent.
-        least, most (`float`, *optional*): the values that are possible. Of a share 0 and 1, unless they are given.
+        least, most (`float`, *optional*): the values that are possible. Unless they are given, a share is not below 0,
+            and above 1 only where less is better: there may be more errors than words.
     """
 
     name: str
@@ -52,14 +53,14 @@ class Metric:
     @property
     def possible(self) -> tuple[float, float]:
         """The least and the largest value that there can be."""
-        ends = (0.0, 1.0) if self.is_share else (-math.inf, math.inf)
+        ends = (0.0 if self.is_share else -math.inf, 1.0 if self.is_share and not self.less_is_better else math.inf)
         return ends[0] if self.least is None else self.least, ends[1] if self.most is None else self.most
 
 
 _KNOWN = {
     metric.name: metric
     for metric in (
-        *(Metric(name, less_is_better=True, is_share=True, most=math.inf) for name in ("wer", "cer")),
+        *(Metric(name, less_is_better=True, is_share=True) for name in ("wer", "cer")),
         *(
             Metric(name, less_is_better=True, least=0.0)
             for name in ("loss", "kl", "hidden_change", "mse", "mae", "rmse")

@@ -12,6 +12,8 @@ from .task import Task
 __all__ = ["TASKS", "task_class", "task_name"]
 
 TASKS: Mapping[str, str] = {
+    "audio-classification": "ftp_hf.tasks.audio:AudioTask",
+    "automatic-speech-recognition": "ftp_hf.tasks.speech:SpeechTask",
     "text-classification": "ftp_hf.tasks.text:TextTask",
     "text-classification/multi-label": "ftp_hf.tasks.multi_label:MultiLabelTextTask",
     "text-classification/regression": "ftp_hf.tasks.regression:TextRegressionTask",

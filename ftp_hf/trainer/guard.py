@@ -21,6 +21,7 @@ from ftp_hf.runs.facts import GuardCheck, RuleResult
 from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
 
+from .evaluating import evaluated
 from .loading import load_best_model
 
 __all__ = ["RobustnessGuard"]
@@ -220,15 +221,7 @@ class RobustnessGuard(TrainerCallback):
         device = trainer.args.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
-                # As `Trainer.evaluate`, which would log, and tell other callbacks, as if it were the validation data.
-                # (`get_eval_dataloader` gives that of the validation data to all, with persistent workers.)
-                output = trainer.evaluation_loop(
-                    trainer.get_test_dataloader(dataset),
-                    description=f"Guard, {name}",
-                    prediction_loss_only=True if trainer.compute_metrics is None else None,
-                    metric_key_prefix=_PREFIX.rstrip("_"),
-                )
-                numbers, _ = figures(measured(output.metrics, _PREFIX))
+                numbers, _ = figures(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
                 found[name] = {
                     metric: float(value) if math.isfinite(value) else None for metric, value in numbers.items()
                 }

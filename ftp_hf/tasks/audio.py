@@ -1,0 +1,89 @@
+"""Classification of sounds: a pre-trained audio encoder with a head for the labels, such as Whisper's encoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+
+from ftp_hf.corruptions import AUDIO_CORRUPTIONS
+
+from .classifier import ClassificationTask, check_model_folder, classifier_options
+from .sounds import Corruption, SoundOptions, Sounds
+from .windows import WindowsTrainer, freeze_positions, hearing
+
+__all__ = ["AudioTask"]
+
+
+class AudioTask(ClassificationTask[SoundOptions]):
+    """
+    Classes of sounds.
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model.
+        options ([`SoundOptions`], *optional*): how sounds are read.
+        labels (sequence of `str`): the names of the classes, by index.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
+        ValueError: `max_seconds` is given for a model without windows.
+    """
+
+    name = "audio-classification"
+    options_class = SoundOptions
+    corruptions = AUDIO_CORRUPTIONS
+    trainer_class = WindowsTrainer
+
+    def __init__(self, model: str, options: SoundOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        self.processor = AutoFeatureExtractor.from_pretrained(model)  # type: ignore[no-untyped-call]
+        self.sounds = Sounds(self.processor, self.options)
+
+    def arguments(self) -> dict[str, Any]:
+        """Features are made of a column that no model takes, when a row is read."""
+        return {"remove_unused_columns": False}
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained encoder with a head for the labels; `options` go to `from_pretrained`."""
+        model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
+            self.model, **classifier_options(self.labels), **options
+        )
+        freeze_positions(model)
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks the column; a row is no sound, or longer than the model can hear.
+        """
+        self.sounds.check(name, dataset)
+
+    def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
+        """
+        The data set as the model reads it, features and labels, made when a row is read.
+
+        Args:
+            dataset (`Dataset`): with a column of sounds.
+            augment (`bool`, *optional*, defaults to `False`): the config of the model says how it is augmented.
+            corrupt (callable from [`Sound`] to [`Sound`], *optional*): changes each sound first, at the rate of the model.
+        """
+        del augment
+        return self.sounds.prepared(dataset, lambda batch: {"label": batch[self.label_column]}, corrupt)
+
+    def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """A batch of prepared rows."""
+        return {**self.sounds.pad(rows), "labels": torch.tensor([row["label"] for row in rows])}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As [`Task.logits`], in the windows of the batch."""
+        with hearing(model, batch):
+            return super().logits(model, batch)
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As [`Task.hidden`], in the windows of the batch."""
+        with hearing(model, batch):
+            return super().hidden(model, batch)

@@ -1,0 +1,196 @@
+"""Speech recognition: a pre-trained recogniser that writes what it hears, such as Whisper, and its word errors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    AutoConfig,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    EvalPrediction,
+    PreTrainedModel,
+    Seq2SeqTrainingArguments,
+)
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.corruptions import AUDIO_CORRUPTIONS
+
+from .classifier import check_model_folder
+from .sounds import Corruption, SoundOptions, Sounds
+from .task import Task
+from .windows import SpeechTrainer, freeze_positions, hearing
+
+__all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
+
+_IGNORED = -100
+
+
+@dataclass
+class SpeechOptions(SoundOptions):
+    """
+    Args:
+        audio_column, max_seconds: as in [`SoundOptions`].
+        text_column (`str`, *optional*, defaults to `"text"`): the column of what is said.
+        language (`str`, *optional*): of a recogniser of many languages, the one that is spoken, such as `"german"`. By
+            default it finds out by itself.
+    """
+
+    text_column: str = field(default="text", metadata={"help": "The column of what is said."})
+    language: str | None = field(
+        default=None,
+        metadata={"help": "Of a recogniser of many languages, the one that is spoken, such as 'german'."},
+    )
+
+
+class SpeechTask(Task[SpeechOptions]):
+    """
+    The words that are said. All data sets, the retained ones too, have a column of sounds and one of texts, and each is
+    heard in windows of its own length.
+
+    Answers are generated greedily and compared with the texts in lower case, without punctuation and what stands in
+    brackets (`BasicTextNormalizer`, of Whisper's authors).
+
+    Args:
+        model (`str`): Hub name or local folder of the pre-trained model, of `AutoModelForSpeechSeq2Seq`.
+        options ([`SpeechOptions`], *optional*): how sounds and texts are read.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
+        ValueError: `max_seconds` is given for a model without windows.
+    """
+
+    name = "automatic-speech-recognition"
+    metrics = tuple(metric_named(name) for name in ("wer", "exact_match", "cer"))
+    options_class = SpeechOptions
+    corruptions = AUDIO_CORRUPTIONS
+    trainer_class = SpeechTrainer
+    arguments_class = Seq2SeqTrainingArguments
+
+    def __init__(self, model: str, options: SpeechOptions | None = None, **about: Any) -> None:
+        super().__init__(model, options, **about)
+        check_model_folder(model)
+        language = self.options.language
+        self._spoken = {} if language is None else {"language": language, "task": "transcribe"}
+        self.processor = AutoProcessor.from_pretrained(model, **self._spoken)  # type: ignore[no-untyped-call]
+        self.sounds = Sounds(self.processor.feature_extractor, self.options)
+        config = AutoConfig.from_pretrained(model)
+        self._start, self._longest = config.decoder_start_token_id, getattr(config, "max_target_positions", None)
+
+    def arguments(self) -> dict[str, Any]:
+        """What is measured is generated; features are made of columns that no model takes, when a row is read."""
+        return {"predict_with_generate": True, "generation_num_beams": 1, "remove_unused_columns": False}
+
+    def load_model(self, **options: Any) -> PreTrainedModel:
+        """The pre-trained recogniser; `options` go to `from_pretrained`."""
+        model: PreTrainedModel = AutoModelForSpeechSeq2Seq.from_pretrained(self.model, **options)
+        freeze_positions(model)
+        for name, value in self._spoken.items():
+            setattr(model.generation_config, name, value)
+        return model
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the data set lacks a column; a row is no sound, says nothing, or is longer than what
+                the model can hear or write.
+        """
+        self.sounds.check(name, dataset)
+        column = self.options.text_column
+        if column not in dataset.column_names:
+            raise ValueError(
+                f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in text_column"
+            )
+        for row, text in enumerate(dataset[column]):
+            if not isinstance(text, str) or not _normalized(text):
+                raise ValueError(f"row {row} of {name} has no words in {column!r}, but {text!r}: leave it out")
+            if self._longest is not None and (length := len(self._tokens([text])[0])) > self._longest:
+                raise ValueError(
+                    f"row {row} of {name} has {length} tokens in {column!r}, but the model writes {self._longest} at most"
+                )
+
+    def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
+        """
+        The data set as the model reads it, features and tokens, made when a row is read.
+
+        Args:
+            dataset (`Dataset`): with a column of sounds and one of texts.
+            augment (`bool`, *optional*, defaults to `False`): the config of the model says how it is augmented.
+            corrupt (callable from [`Sound`] to [`Sound`], *optional*): changes each sound first, at the rate of the model.
+        """
+        del augment
+        return self.sounds.prepared(
+            dataset, lambda batch: {"labels": self._tokens(batch[self.options.text_column])}, corrupt
+        )
+
+    def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """A batch of prepared rows; labels are padded with what no loss counts."""
+        labels = [torch.tensor(row["labels"]) for row in rows]
+        return {**self.sounds.pad(rows), "labels": pad_sequence(labels, batch_first=True, padding_value=_IGNORED)}
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """As [`word_errors`], of generated tokens (rows, length) and labels (rows, length)."""
+        tokenizer = self.processor.tokenizer
+        texts, answers = (
+            tokenizer.batch_decode(
+                np.where(tokens == _IGNORED, tokenizer.pad_token_id, tokens), skip_special_tokens=True
+            )
+            for tokens in (prediction.label_ids, prediction.predictions)
+        )
+        return word_errors(texts, answers)
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the model expects at each token of the texts, given those before it."""
+        with hearing(model, batch):
+            return super().logits(model, batch)
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The states behind them."""
+        with hearing(model, batch):
+            return super().hidden(model, batch)
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        # The model puts the token that it starts with before them itself.
+        return [
+            tokens[1:] if tokens[0] == self._start else tokens for tokens in self.processor.tokenizer(texts).input_ids
+        ]
+
+
+def word_errors(texts: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
+    """
+    How far answers are from the texts, in lower case and without punctuation.
+
+    Args:
+        texts (sequence of `str`): what was said.
+        answers (sequence of `str`): what was understood.
+
+    Returns:
+        `dict[str, float]`: `"wer"` and `"cer"`, the words (letters) that are missing, wrong or added, as shares of those of
+        all texts, which may be above 1; and `"exact_match"`, the share of the texts that were understood entirely.
+
+    Raises:
+        ImportError: jiwer is missing.
+    """
+    try:
+        import jiwer  # noqa: PLC0415 - only recognisers need it
+    except ImportError as error:
+        raise ImportError('word errors are counted with jiwer: pip install "ftp-hf[speech]"') from error
+    said, understood = ([_normalized(text) for text in several] for several in (texts, answers))
+    return {
+        "wer": float(jiwer.wer(said, understood)),
+        "exact_match": float(np.mean([text == answer for text, answer in zip(said, understood, strict=True)])),
+        "cer": float(jiwer.cer(said, understood)),
+    }
+
+
+_NORMALIZER = BasicTextNormalizer()
+
+
+def _normalized(text: str) -> str:
+    return str(_NORMALIZER(text)).strip()

@@ -1,0 +1,88 @@
+"""Whisper hears each batch in windows as long as the batch's, whatever its own are."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import Seq2SeqTrainer, Trainer
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from ftp_hf.common.host import Host
+
+from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds
+
+__all__ = ["SpeechTrainer", "WindowsTrainer", "WindowsTrainerMixin", "freeze_positions", "hearing"]
+
+_FRAMES_PER_POSITION = 2
+_TOKENS, _TOKENS_PER_SECOND = 8, 7.5
+"""What an answer may have: the recipes of transformers allow 225 for 30 seconds. A model that repeats itself stops there."""
+
+
+def freeze_positions(model: nn.Module) -> None:
+    """Leave Whisper's table of positions untrained, which its constructor freezes and loading thaws."""
+    if (encoder := _encoder(model)) is not None:
+        encoder.embed_positions.requires_grad_(False)
+
+
+@contextmanager
+def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
+    """
+    Have Whisper take a batch whose windows are shorter than its own. Behind the block it is as it was before, and so are
+    its checkpoints: a model that was trained on 2 seconds at a time is saved as one that hears 30.
+
+    Args:
+        model (`nn.Module`): of another architecture, it is left as it is.
+        batch (mapping from `str` to `Tensor`): with `input_features` (rows, channels, frames).
+    """
+    encoder = _encoder(model)
+    if encoder is None or "input_features" not in batch:
+        yield
+        return
+    usual, positions = encoder.config.max_source_positions, batch["input_features"].shape[-1] // _FRAMES_PER_POSITION
+    if positions == usual:
+        yield
+        return
+    set_audio_seconds(model, positions / POSITIONS_PER_SECOND)
+    try:
+        yield
+    finally:
+        set_audio_seconds(model, usual / POSITIONS_PER_SECOND)
+
+
+def _encoder(model: nn.Module) -> WhisperEncoder | None:
+    return next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
+
+
+class WindowsTrainerMixin(Host):
+    """For any `Trainer` class: batches of Whisper may have windows of any length, as [`hearing`] says."""
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer does, in the windows of the batch."""
+        with hearing(model, inputs):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Likewise."""
+        with hearing(model, inputs):
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+
+class WindowsTrainer(WindowsTrainerMixin, Trainer):
+    """`Trainer` with [`WindowsTrainerMixin`]."""
+
+
+class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
+    """
+    `Seq2SeqTrainer` with [`WindowsTrainerMixin`]. Unless `generation_max_length` says otherwise, what Whisper answers is as
+    long as words of the window can be: who is silent for the most part of 30 seconds need not wait for an answer of 30.
+    """
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """With answers of this length."""
+        asked = {**getattr(self, "_gen_kwargs", {}), **kwargs}
+        if _encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
+            seconds = inputs["input_features"].shape[-1] / _FRAMES_PER_POSITION / POSITIONS_PER_SECOND
+            asked["max_length"] = math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds)
+        return super().prediction_step(model, inputs, *args, **asked)

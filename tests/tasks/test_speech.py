@@ -1,0 +1,173 @@
+"""Speech recognition: what the model is given, and word errors."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import EvalPrediction
+
+pytest.importorskip("soundfile")
+pytest.importorskip("jiwer")
+
+from ftp_hf.common.figures import Metric
+from ftp_hf.common.records import build, plain
+from ftp_hf.function_distance import function_distance
+from ftp_hf.tasks.speech import SpeechOptions, SpeechTask, word_errors
+from tests.support.speech import save_whisper, sound, sounds
+from tests.support.trainers import arguments
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save_whisper(tmp_path_factory.mktemp("whisper")))
+
+
+@pytest.fixture
+def task(folder):
+    return SpeechTask(folder, SpeechOptions(max_seconds=1))
+
+
+def trainer_of(task, folder, model=None, **options):
+    options = {**task.arguments(), **options}
+    return task.trainer_class(
+        args=arguments(folder, task.arguments_class, **options),
+        model=model or task.load_model(),
+        **task.trainer_options(model),
+    )
+
+
+def test_word_errors_by_hand():
+    found = word_errors(
+        ["The cat sat.", "one", "Yes, sir!", "two"],
+        ["the cat", "One.", "yes madam sir", "too"],  # a word is missing; right; one is added; one is wrong
+    )
+    # Letters and spaces: " sat" of 11; 0 of 3; "madam " beside 7; "w" of 3.
+    assert found == {
+        "wer": pytest.approx(3 / 7),
+        "exact_match": pytest.approx(1 / 4),
+        "cer": pytest.approx((4 + 0 + 6 + 1) / (11 + 3 + 7 + 3)),
+    }
+    assert word_errors(["one"], ["one one one one"])["wer"] == 3, "what is said too much counts as well"
+    assert word_errors(["one"], [""]) == {"wer": 1.0, "exact_match": 0.0, "cer": 1.0}
+
+
+def test_less_is_better_but_of_what_is_right(task):
+    assert {metric.name: metric.sign for metric in task.metrics} == {"wer": -1, "exact_match": 1, "cer": -1}
+    assert task.metrics[0].name == "wer"
+
+
+def test_what_is_known_of_the_metrics_survives_a_file(task):
+    """JSON has no number for "as many as there may be"."""
+    for metric in task.metrics:
+        assert build(Metric, json.loads(json.dumps(plain(metric)))) == metric
+    assert task.metrics[0].possible == (0, math.inf)
+
+
+def test_metrics_are_those_of_the_decoded_tokens(task):
+    tokenizer = task.processor.tokenizer
+    labels, answers = (tokenizer(text).input_ids for text in ("low", "high"))
+    end = tokenizer.eos_token_id
+    padded = [labels + [-100] * 3, answers + [-100] * 2]
+    heard = [labels + [end] * 3, labels + [end] * 3]
+    found = task.compute_metrics(EvalPrediction(np.array(heard), np.array(padded)))
+    assert found == {"wer": 0.5, "exact_match": 0.5, "cer": 4 / 7}
+
+
+def test_sounds_become_features_and_texts_tokens(task):
+    prepared = task.prepare(sounds(2))
+    batch = task.collator([prepared[0], prepared[1]])
+    assert batch["input_features"].shape == (2, 8, 100)
+    tokenizer = task.processor.tokenizer
+    start = task.load_model().config.decoder_start_token_id
+    assert start not in batch["labels"], "the model puts it there itself"
+    assert batch["labels"][0].tolist() == [*tokenizer("low").input_ids[1:], -100], "padded with what is not counted"
+    assert tokenizer.batch_decode(batch["labels"].clamp(min=0), skip_special_tokens=True)[1] == "high"
+
+
+def test_the_model_is_taken_as_it_was_saved_but_for_its_frozen_positions(task):
+    model = task.load_model()
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["model.encoder.embed_positions.weight"]
+    assert model.config.max_source_positions == 150
+
+
+def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_was(task, tmp_path):
+    model = task.load_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    heard = []
+    model.model.encoder.conv1.register_forward_pre_hook(lambda _, given: heard.append(given[0].shape[-1]))
+    trainer = trainer_of(task, tmp_path, model)
+    for data in (sounds(2, 0.5), sounds(2, 1.7)):
+        figures = task.measure(trainer, data)
+        assert {"eval_wer", "eval_exact_match", "eval_cer", "eval_loss"} <= figures.keys()
+    assert set(heard) == {100, 200}
+    assert model.config.max_source_positions == 150
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_is_generated_is_measured(task, tmp_path):
+    model = task.load_model()
+    data = sounds(2)
+    batch = task.collator([task.prepare(data)[row] for row in range(2)])
+    trainer = trainer_of(task, tmp_path, model)
+    figures = task.measure(trainer, data)
+    # As the model itself would answer in windows of a second.
+    model.config.max_source_positions = model.model.encoder.embed_positions.num_embeddings = 50
+    answers = model.generate(batch["input_features"], max_length=16)
+    expected = task.compute_metrics(EvalPrediction(answers.numpy(), batch["labels"].numpy()))
+    assert {
+        name.removeprefix("eval_"): figures[name] for name in ("eval_wer", "eval_exact_match", "eval_cer")
+    } == expected
+
+
+def test_a_training_step_is_that_of_the_model_in_short_windows(task, tmp_path):
+    model = task.load_model()
+    batch = task.batches(sounds(2), 2)[0]
+    loss = trainer_of(task, tmp_path, model).compute_loss(model, batch)
+    model.config.max_source_positions = model.model.encoder.embed_positions.num_embeddings = 50
+    assert loss.item() == pytest.approx(model(**batch).loss.item())
+
+
+def test_the_function_distance_is_that_of_the_tokens_of_the_texts(task):
+    model, pretrained = task.load_model(), task.load_model()
+    batches = task.batches(sounds(4), 2)
+    assert function_distance(model, pretrained, batches, task.logits) == 0
+    with torch.no_grad():
+        for parameter in model.model.decoder.parameters():
+            parameter.mul_(1.5)
+    found = function_distance(model, pretrained, batches, task.logits)
+    assert model.config.max_source_positions == 150
+
+    for each in (model, pretrained):
+        each.config.max_source_positions = each.model.encoder.embed_positions.num_embeddings = 50
+    total = count = 0
+    for batch in batches:
+        after, before = (each(**batch).logits.detach().log_softmax(-1) for each in (model, pretrained))
+        kl = (before.exp() * (before - after)).sum(-1)[batch["labels"] != -100]
+        total, count = total + kl.sum().item(), count + len(kl)
+    assert count == 2 * (5 + 6), "letters, what says that there are no times, and the end"
+    assert found == pytest.approx(total / count, rel=1e-4)
+    assert found > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"audio": sound(300), "said": "low"}, r"no column 'text' in few .* name it in text_column"),
+        ({"audio": sound(300), "text": " ?! [noise]"}, "row 0 of few has no words in 'text'"),
+        ({"audio": sound(300), "text": None}, "row 0 of few has no words in 'text'"),
+        (
+            {"audio": sound(300), "text": 127 * "a"},
+            "row 0 of few has 129 tokens in 'text', but the model writes 128 at most",
+        ),
+        ({"text": "low"}, "no column 'audio' in few"),
+    ],
+)
+def test_rows_that_say_nothing_are_refused(task, row, problem):
+    with pytest.raises(ValueError, match=problem):
+        task.check("few", Dataset.from_list([row]))
