@@ -219,11 +219,11 @@ def _compare(options: Namespace) -> None:
 
 def _tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ftp_hf.tasks import TASKS, task_class
 
-    table = Table("task", "metrics (of ↓ less is better)", "corruptions", "options", box=None, pad_edge=False)
+    table = Table(Column("task", overflow="fold"), "metrics (of ↓ less is better)", "corruptions", "options", box=None)
     for name in TASKS:
         try:
             kind = task_class(name)
