@@ -31,7 +31,8 @@ def results_table(summary: RunSummary, metric: str) -> str:
             rows.append(["**OOD mean**", *(mean_and_sd(values, metric) for values in means)])
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])
-    rows += _retained(summary, columns)
+    if metric == summary.metric:  # each in its own, once
+        rows += _retained(summary, columns)
     return table(["data", *(name for name, _, _ in columns)], rows)
 
 
