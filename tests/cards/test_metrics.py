@@ -12,9 +12,10 @@ from ftp_hf import FTPTrainer, RunSummary
 from ftp_hf.cards.card import eval_results_file, model_card
 from ftp_hf.cards.sections import sections
 from ftp_hf.common.figures import change, signed
-from ftp_hf.runs.facts import DataFacts, Evaluation, LogRow
+from ftp_hf.runs.facts import DataFacts, Evaluation, LogRow, OtherModel
 from ftp_hf.runs.logs import figures, log_rows
 from ftp_hf.runs.seeds import combine
+from tests.support.markdown import cells
 from tests.support.summaries import make_summary
 from tests.support.trainers import arguments, load
 
@@ -120,3 +121,13 @@ def test_settings_of_any_kind_make_valid_json():
 
 def test_differences_of_what_is_not_finite_are_shown():
     assert (signed(math.nan, "accuracy"), change(math.nan)) == ("nan", "nan")
+
+
+def test_what_was_retained_stands_once_in_its_own_metric_beside_what_was_before():
+    summary = make_summary(comparisons=[])
+    seed = str(summary.seed)
+    summary.results.append(Evaluation("speech", "retained", {"loss": {seed: 1.5}, "wer": {seed: 0.25}}))
+    before = [Evaluation("speech", "retained", {"loss": {"0": 1.0}, "wer": {"0": 0.16}})]
+    summary.comparisons.append(OtherModel("pre-trained", before))
+    rows = [row for row in cells(str(model_card(summary).content)) if row and row[0].startswith("retained speech")]
+    assert [row[:3] for row in rows] == [["retained speech (wer in %)", "25.0", "16.0"]]
