@@ -156,9 +156,11 @@ class SpeechTask(Task[SpeechOptions]):
             return super().hidden(model, batch)
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        # The model puts the token that it starts with before them itself.
+        """Without the token that the model puts before them itself, and with the one that they end with."""
+        end = self.processor.tokenizer.eos_token_id
         return [
-            tokens[1:] if tokens[0] == self._start else tokens for tokens in self.processor.tokenizer(texts).input_ids
+            [*tokens[tokens[:1] == [self._start] :], *([end] if tokens[-1:] != [end] else [])]
+            for tokens in self.processor.tokenizer(texts).input_ids
         ]
 
 

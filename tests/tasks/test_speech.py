@@ -2,12 +2,23 @@
 
 import json
 import math
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import EvalPrediction
+from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import BPE
+from transformers import (
+    EvalPrediction,
+    MoonshineConfig,
+    MoonshineForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+)
 
 pytest.importorskip("soundfile")
 pytest.importorskip("jiwer")
@@ -171,3 +182,29 @@ def test_the_function_distance_is_that_of_the_tokens_of_the_texts(task):
 def test_rows_that_say_nothing_are_refused(task, row, problem):
     with pytest.raises(ValueError, match=problem):
         task.check("few", Dataset.from_list([row]))
+
+
+def test_a_recogniser_without_windows(tmp_path):
+    letters = {token: index for index, token in enumerate(["<unk>", "<s>", "</s>", *ascii_lowercase])}
+    speller = Tokenizer(BPE(letters, []))
+    speller.decoder = Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=speller)
+    tokenizer.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"})
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer).save_pretrained(tmp_path)
+    heads = {
+        f"{part}_num_{what}": 2 for part in ("encoder", "decoder") for what in ("attention_heads", "hidden_layers")
+    }
+    sizes = {"vocab_size": len(letters), "hidden_size": 16, "intermediate_size": 32, **heads}
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "decoder_start_token_id": 1}
+    MoonshineForConditionalGeneration(MoonshineConfig(**sizes, **ends)).save_pretrained(tmp_path)
+
+    task = SpeechTask(str(tmp_path))
+    data = Dataset.from_list([{"audio": sound(300, 0.2), "text": "low"}, {"audio": sound(900, 0.4), "text": "high"}])
+    task.check("few", data)
+    (batch,) = task.batches(data, 2)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3200, 6400], "each in its own length"
+    assert batch["labels"].tolist() == [[14, 17, 25, 2, -100], [10, 11, 9, 10, 2]], "what ends them is learned too"
+    model = task.load_model()
+    assert task.logits(model, batch)[0].shape == (2, 5, 29)
+    figures = task.measure(trainer_of(task, tmp_path / "out", model, generation_max_length=6), data)
+    assert figures["eval_wer"] > 0
