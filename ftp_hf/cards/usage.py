@@ -27,7 +27,12 @@ _SOUND = (
     "import numpy as np",
     'sound = np.zeros(16000, dtype="float32")  # a second of silence; with ffmpeg "speech.wav"',
 )
-_MADE = {"image-classification": _IMAGE, "audio-classification": _SOUND, "automatic-speech-recognition": _SOUND}
+_MADE = {
+    "image-classification": _IMAGE,
+    "image-segmentation": _IMAGE,
+    "audio-classification": _SOUND,
+    "automatic-speech-recognition": _SOUND,
+}
 """How an input is made that cannot be written down: what is imported, and a line."""
 
 
