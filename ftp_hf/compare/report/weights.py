@@ -35,8 +35,8 @@ def weights(results: ComparisonResults) -> list[Block]:
     folder = best.folder if best is not None and best.folder else _ANY
     said = (
         f"Recommended is {describe(results, best)}, in {folder}, which {BEST} links to where the system has links: its method "
-        "has the largest gain of the verdict, and of its runs it has the best ID validation. Test and OOD data did not choose "
-        "between seeds, but they did between methods: other data have to tell how good it is."
+        "has the largest gain of the verdict, and of its runs it has the best ID validation. Test, OOD and retained data did not "
+        "choose between seeds, but they did between methods: other data have to tell how good it is."
         if best is not None
         else f"{why_none(results)} In the commands, {_ANY} is one of the folders below."
     )
@@ -67,7 +67,10 @@ def describe(results: ComparisonResults, run: ComparedRun) -> str:
 
 def why_none(results: ComparisonResults) -> str:
     """Why no run is recommended."""
-    needed = "a method that is clearly more robust than plain fine-tuning and not clearly below it in ID"
+    needed = (
+        "a method that is clearly better than plain fine-tuning in robustness or on retained data, and not clearly worse in ID "
+        "or on any retained set"
+    )
     return (
         f"No run is recommended: that takes {needed}{', and whose runs all meet the rules' if results.rules else ''}."
     )

@@ -102,6 +102,22 @@ class Runner:
             free_memory()
         return read_run(file)
 
+    def pretrained(self) -> list[Evaluation]:
+        """
+        What the pre-trained model comes to, before any training; nothing where it cannot do the task, because a part of it
+        is new.
+        """
+        run = Run(PRETRAINED, {}, self.config.sweep_seed)
+        file = run.evaluation_file(self.runs, self.config)
+        if not file.is_file():
+            model = self.data.task.load_model()
+            results = [] if new_parameters(model) else self._measure(run, self._trainer(run, model)).results
+            if PartialState().is_main_process:
+                RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
+            PartialState().wait_for_everyone()
+            free_memory()
+        return RunSummary.load(file).results
+
     def keep(self, run: Run) -> Path | None:
         """
         See to the weights of a chosen run that was evaluated: those of one that is computed are saved, so long as there is
@@ -136,22 +152,6 @@ class Runner:
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         return self.trained if isinstance(METHODS[run.method], Trained) else self.derived
-
-    def pretrained(self) -> list[Evaluation]:
-        """
-        What the pre-trained model comes to, before any training; nothing where it cannot do the task, because a part of it
-        is new.
-        """
-        run = Run(PRETRAINED, {}, self.config.sweep_seed)
-        file = run.evaluation_file(self.runs, self.config)
-        if not file.is_file():
-            model = self.data.task.load_model()
-            results = [] if new_parameters(model) else self._measure(run, self._trainer(run, model)).results
-            if PartialState().is_main_process:
-                RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
-            PartialState().wait_for_everyone()
-            free_memory()
-        return RunSummary.load(file).results
 
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)

@@ -28,7 +28,7 @@ def test_the_recommended_run_is_named_with_the_commands_and_every_other_folder()
 
 def test_without_a_recommendation_it_is_said_and_why():
     said, code, _, _ = weights(kept({"plain": PLAIN[:1], "ftp": GAIN[:1]}))
-    assert said.text.startswith("No run is recommended: that takes a method that is clearly more robust than plain")
+    assert said.text.startswith("No run is recommended: that takes a method that is clearly better than plain")
     assert code.text.splitlines() == ["ftp-hf check RUN --rules RULES.yaml", "ftp-hf push RUN USER/NAME"]
 
 
