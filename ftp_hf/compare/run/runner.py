@@ -109,7 +109,8 @@ class Runner:
         """
         run = Run(PRETRAINED, {}, self.config.sweep_seed)
         file = run.evaluation_file(self.runs, self.config)
-        if not file.is_file():
+        # Asked once, as nothing else has the processes wait for each other where there is nothing to measure.
+        if not from_first_process(file.is_file()):
             model = self.data.task.load_model()
             results = [] if new_parameters(model) else self._measure(run, self._trainer(run, model)).results
             if PartialState().is_main_process:
