@@ -247,7 +247,7 @@ def test_several_processes_make_one_comparison(images, tmp_path):
     file = write_config(tmp_path, image_config(images, methods=["plain", "ftp", "tpgm"], learning_rate=[1e-3]))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command = [*launcher, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "out")]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True)
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert finished.stderr.count("6/6") == 1
     results = ComparisonResults.load(tmp_path / "out")
