@@ -4,11 +4,12 @@ How far a fine-tuned model is from its pre-trained one as a function: how differ
 The distance of weights bounds this ([`~ftp_hf.distance`]), but two models far apart in weights may answer alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from ftp_hf.common.modes import evaluation_mode
 
 __all__ = ["answers_kl", "function_distance", "hidden_change"]
 
@@ -75,7 +76,7 @@ def function_distance(
         ```
     """
     total, count = 0.0, 0
-    with _evaluating(model), _evaluating(pretrained):
+    with evaluation_mode(model), evaluation_mode(pretrained):
         for batch in batches:
             before, counted = answers(pretrained, batch)
             after, _ = answers(model, batch)
@@ -86,14 +87,3 @@ def function_distance(
             "batches hold no answer that counts: pass inputs, with labels other than -100 where there are labels"
         )
     return total / count
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained.origin import has_adapters
 
@@ -258,16 +259,13 @@ def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Te
 @contextmanager
 def _watching(body: nn.Module, layers: Iterable[_Watched]) -> Iterator[None]:
     """Evaluation mode and hooks; both are undone."""
-    training = [module for module in body.modules() if module.training]
     hooks = [watched.layer.register_forward_hook(watched) for watched in layers]
-    body.eval()
     try:
-        yield
+        with evaluation_mode(body):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
-        for module in training:
-            module.training = True
 
 
 def _change(both: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The Trainable Projected Gradient Method (Tian et al., CVPR 2023, arXiv 2303.10720): radii learned on held-out data."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.projection.equations import RADIUS_FLOOR, RowDim, distance, project, row_norms
 
 from ._anchored import check_positive
@@ -158,7 +158,7 @@ class TPGM:
         self, displacements: Mapping[str, Tensor], norms: Mapping[str, Tensor], parts: Sequence[Inputs]
     ) -> Tensor:
         total = torch.zeros_like(self.radii)
-        with _evaluating(self.model):
+        with evaluation_mode(self.model):
             for part in parts:
                 radii = zip(displacements, self.radii.unbind(), strict=True)
                 weights = {
@@ -193,17 +193,6 @@ class _Objective(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         return self._loss(self.model, inputs)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _precise(tensor: Tensor) -> torch.dtype:

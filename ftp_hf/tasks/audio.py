@@ -5,19 +5,19 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
 from .classifier import ClassificationTask, check_model_folder, classifier_options
 from .sounds import Corruption, SoundOptions, Sounds
-from .windows import WindowsTrainer, freeze_positions, hearing
+from .windows import WindowsTask, WindowsTrainer, freeze_positions
 
 __all__ = ["AudioTask"]
 
 
-class AudioTask(ClassificationTask[SoundOptions]):
+class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
     """
     Classes of sounds.
 
@@ -77,13 +77,3 @@ class AudioTask(ClassificationTask[SoundOptions]):
     def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A batch of prepared rows."""
         return {**self.sounds.pad(rows), "labels": torch.tensor([row["label"] for row in rows])}
-
-    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """As [`Task.logits`], in the windows of the batch."""
-        with hearing(model, batch):
-            return super().logits(model, batch)
-
-    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """As [`Task.hidden`], in the windows of the batch."""
-        with hearing(model, batch):
-            return super().hidden(model, batch)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
@@ -24,8 +24,7 @@ from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
 from .classifier import check_model_folder
 from .sounds import Corruption, SoundOptions, Sounds
-from .task import Task
-from .windows import SpeechTrainer, freeze_positions, hearing
+from .windows import SpeechTrainer, WindowsTask, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
 
@@ -49,7 +48,7 @@ class SpeechOptions(SoundOptions):
     )
 
 
-class SpeechTask(Task[SpeechOptions]):
+class SpeechTask(WindowsTask[SpeechOptions]):
     """
     The words that are said. All data sets, the retained ones too, have a column of sounds and one of texts, and each is
     heard in windows of its own length.
@@ -144,16 +143,6 @@ class SpeechTask(Task[SpeechOptions]):
             for tokens in (prediction.label_ids, prediction.predictions)
         )
         return word_errors(texts, answers)
-
-    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What the model expects at each token of the texts, given those before it."""
-        with hearing(model, batch):
-            return super().logits(model, batch)
-
-    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The states behind them."""
-        with hearing(model, batch):
-            return super().hidden(model, batch)
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         """Without the token that the model puts before them itself, and with the one that they end with."""

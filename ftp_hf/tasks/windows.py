@@ -12,8 +12,9 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from ftp_hf.common.host import Host
 
 from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds
+from .task import Options, Task
 
-__all__ = ["SpeechTrainer", "WindowsTrainer", "WindowsTrainerMixin", "freeze_positions", "hearing"]
+__all__ = ["SpeechTrainer", "WindowsTask", "WindowsTrainer", "WindowsTrainerMixin", "freeze_positions", "hearing"]
 
 _FRAMES_PER_POSITION = 2
 _TOKENS, _TOKENS_PER_SECOND = 8, 7.5
@@ -53,6 +54,20 @@ def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
 
 def _encoder(model: nn.Module) -> WhisperEncoder | None:
     return next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
+
+
+class WindowsTask(Task[Options]):
+    """A task whose batches may have windows of any length, as [`hearing`] says."""
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As of [`Task`], in the windows of the batch."""
+        with hearing(model, batch):
+            return super().logits(model, batch)
+
+    def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """As of [`Task`], in the windows of the batch."""
+        with hearing(model, batch):
+            return super().hidden(model, batch)
 
 
 class WindowsTrainerMixin(Host):
