@@ -29,6 +29,7 @@ from ftp_hf.compare.evidence.statistics import relative_change
 
 from .blocks import Picture
 from .radii import draw_radius_map
+from .rates import draw_rates
 from .retained import draw_retained
 from .scatter import draw_scatter
 from .style import (
@@ -62,8 +63,8 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
         folder (`Path`): of the report; the pictures go to `charts/` in it.
 
     Returns:
-        `dict[str, Picture]`: by name: `"scatter"`, `"retained"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`, `"memory"`,
-        `"radii-METHOD"`.
+        `dict[str, Picture]`: by name: `"scatter"`, `"retained"`, `"rates"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`,
+        `"memory"`, `"radii-METHOD"`.
     """
     (folder / CHARTS).mkdir(parents=True, exist_ok=True)
     charts = {}
@@ -100,6 +101,15 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
                 "the dashed line the model before training."
             ),
             draw_retained,
+        ),
+        (
+            "rates",
+            "Figures against the learning rate",
+            (
+                "Up is better. Means with a band of one standard deviation over seeds, the dashed line the model before "
+                "training. Where a line is flat, a wrong learning rate does no harm."
+            ),
+            draw_rates,
         ),
         (
             "relative",

@@ -28,6 +28,7 @@ from .tables import (
     means_table,
     most_moved_table,
     paired_table,
+    rates_table,
     retained_table,
     rules_table,
     sets_table,
@@ -52,6 +53,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("How to read this", [Points(list(_reading(results)))], folded=True),
         Section("In and out of distribution", [*_table(means_table(results)), *_of(pictures, "scatter")]),
         Section("What the model could do before", [*_retained(results), *_of(pictures, "retained")]),
+        Section("What the learning rate costs", [*_rates(results), *_of(pictures, "rates")]),
         Section("Beside plain fine-tuning", [*_paired(results), *_of(pictures, "relative")]),
         Section(f"At the same ID {_metric(results)}", _matched(results)),
         Section("Rules", _rules(results)),
@@ -174,6 +176,14 @@ def _paired(results: ComparisonResults) -> list[Block]:
         "Differences to plain fine-tuning over the same seeds, with their 95 % intervals; bold where they are clear, "
         "corrected for their number (Holm). "
         "Δ % is the change of the mean relative to plain fine-tuning, as the papers have it.",
+    )
+
+
+def _rates(results: ComparisonResults) -> list[Block]:
+    return _table(
+        rates_table(results),
+        "At every learning rate that was tried, with a method's other settings as chosen. Choosing one takes ID validation "
+        "data, which do not tell what is lost elsewhere: a method is safe where its figures hardly depend on the rate.",
     )
 
 

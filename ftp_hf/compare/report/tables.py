@@ -22,6 +22,7 @@ from ftp_hf.compare.evidence.measures import (
     relative_to_plain,
     tested,
 )
+from ftp_hf.compare.evidence.rates import at_rates, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.facts import PRETRAINED
@@ -38,6 +39,7 @@ __all__ = [
     "means_table",
     "most_moved_table",
     "paired_table",
+    "rates_table",
     "retained_table",
     "rules_table",
     "sets_table",
@@ -174,6 +176,22 @@ def rules_table(results: ComparisonResults) -> Table:
         by_rule = [[run[number] for run in met] for number in range(len(rules))]
         rows.append([method.title, *map(_share_met, by_rule), _share_met([all(run) for run in met])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
+
+
+def rates_table(results: ComparisonResults) -> Table:
+    """Each method at each learning rate that it was evaluated at; how many runs meet all rules is bold where all do."""
+    kinds = {kind: KINDS.get(kind, kind) for kind in tested(results) if data_sets(results, kind.split("/")[0])}
+    at, rows = at_rates(results), []
+    for method in (method.name for method in results.methods):
+        for rate, there in at.items():
+            if any(each.name == method for each in there.methods):
+                values = [
+                    mean_and_sd(by_seed(there, method, kind).values(), metric_of(results, kind)) for kind in kinds
+                ]
+                met, count = rules_met(there, method) if results.rules else (0, 0)
+                passed = [(Strong if met == count else str)(f"{met} of {count}")] if count else []
+                rows.append([there.method(method).title, f"{rate:g}", *values, *passed])
+    return Table(["method", "learning rate", *kinds.values(), *(["rules met"] if results.rules else [])], rows)
 
 
 def matched_table(results: ComparisonResults) -> Table:

@@ -133,20 +133,22 @@ class _Comparison:
         return MethodFacts(name, method.title, method.source, self.config.methods[name], chosen)
 
     def _compare_trained(self, name: str) -> dict[str, float]:
-        """Only the chosen setting is evaluated, and trained with all seeds."""
+        """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
         tried = [self._finish(run, self._train) for run in planned]
         chosen = self._choose(tried)
         for run, trained in zip(planned, tried, strict=True):
-            if run.setting == chosen:
-                self.runs.append(self.runner.evaluate(run))
-            else:
+            is_evaluated = self.config.every_setting or run.setting == chosen
+            self.runs.append(self.runner.evaluate(run) if is_evaluated else trained)
+            if run.setting != chosen:
                 self.runner.forget_weights(run)
-                self.runs.append(trained)
-        for seed in self.config.seeds[1:]:
-            run = self._plan(name, chosen, seed)
+        repeated = settings_of(self.config, name) if self.config.every_setting else [chosen]
+        for seed, setting in itertools.product(self.config.seeds[1:], repeated):
+            run = self._plan(name, setting, seed)
             self._train(run)
             self.runs.append(self._finish(run, self.runner.evaluate))
+            if setting != chosen:
+                self.runner.forget_weights(run)
         return chosen
 
     def _compare_derived(self, name: str) -> dict[str, float]:

@@ -87,6 +87,9 @@ class ComparisonConfig(DataOptions):
         reading: an instance of the task's `options_class`: how data are read.
         metric (`str`, *optional*): one of the task's, to choose and to compare by. By default its first.
         corruptions ([`CorruptionOptions`], *optional*): corrupted copies of the ID test data.
+        every_setting (`bool`, *optional*, defaults to `False`): train each setting with all seeds and evaluate it on all
+            data, not the chosen one alone: the report then says what a wrong one costs. Settings are chosen by ID
+            validation all the same.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
             of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
             run is recommended whose method has one that does not.
@@ -103,6 +106,7 @@ class ComparisonConfig(DataOptions):
     reading: Any
     metric: str = ""
     corruptions: CorruptionOptions | None = None
+    every_setting: bool = False
     rules: list[str] = field(default_factory=list)
     lora: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from .methods import METHODS, Setting, Trained
 __all__ = ["Run", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
-_OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "rules"}
+_OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
 _EVALUATED_ON = {"test", "ood", "retained", "max_eval_samples", "corruptions", "label_aliases"}
 _OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds"}
 
@@ -84,8 +84,9 @@ def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]
 
 
 def count_runs(config: ComparisonConfig, method: str) -> int:
-    """How many runs of a method there are: each setting with the first seed, and the chosen one with the others."""
-    return len(settings_of(config, method)) + len(config.seeds) - 1
+    """How many runs of a method there are: each setting with the first seed, the chosen one (or each) with the others."""
+    settings, others = len(settings_of(config, method)), len(config.seeds) - 1
+    return settings * (1 + others) if config.every_setting else settings + others
 
 
 def describe_plan(config: ComparisonConfig) -> str:

@@ -17,6 +17,7 @@ from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.cli import main
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
+from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.run.data import RunData
 from ftp_hf.compare.run.plan import Run, settings_of
 from ftp_hf.compare.run.runner import Runner
@@ -223,6 +224,23 @@ def test_weights_that_were_forgotten_are_trained_again_when_they_are_chosen(imag
     again, anew = compare(alone, tmp_path / "out"), compare(alone, tmp_path / "anew")
     assert figures(again) == figures(anew)
     assert not list((tmp_path / "out").glob("runs/*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_every_setting_can_be_evaluated_with_every_seed(images, tmp_path):
+    content = image_config(images, methods=["plain"], seeds=[0, 1], every_setting=True)
+    content["training"] |= {"num_train_epochs": 1}
+    config = load(tmp_path, content)
+    results = compare(config, tmp_path / "out")
+    assert len(results.runs) == len(config.learning_rate) * 2
+    assert all(run.value("ood", "accuracy") is not None for run in results.runs)
+    assert [len(there.chosen_runs("plain")) for there in at_rates(results).values()] == [2] * len(config.learning_rate)
+    assert "What the learning rate costs" in (tmp_path / "out" / "report.md").read_text()
+    chosen = compare(load(tmp_path, {**content, "every_setting": False}), tmp_path / "out")
+    assert figures(chosen)[0] in figures(results)
+    assert chosen.method("plain").chosen == results.method("plain").chosen
+    weights = sorted(file.parent.name for file in (tmp_path / "out").glob("runs/*/model.safetensors"))
+    assert weights == sorted(run.folder.removeprefix("runs/") for run in results.chosen_runs("plain"))
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ def test_the_plan_counts_what_is_trained(images, tmp_path):
     assert describe_plan(config) == (
         "10 runs to train (FTP 6, plain fine-tuning 4); computed from them: WiSE-FT; what is finished is not repeated"
     )
+    config.every_setting = True
+    assert describe_plan(config).startswith("18 runs to train (FTP 12, plain fine-tuning 6); ")
 
 
 def test_a_dry_run_stops_after_the_plan(file, tmp_path, capsys):

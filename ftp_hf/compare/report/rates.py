@@ -1,0 +1,88 @@
+"""The chart of what a learning rate costs: where a line is flat, a wrong rate does no harm."""
+
+import statistics
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ftp_hf.common.figures import metric_named
+from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, possible, pretrained_figure, tested
+from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.results import ComparisonResults
+
+from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles
+
+__all__ = ["draw_rates"]
+
+_TITLES = {"id": "ID", "ood": "OOD mean", "corrupted": "corrupted mean"}
+
+
+def draw_rates(results: ComparisonResults) -> Figure | None:
+    """
+    A panel for each kind of data: the mean of each method at each learning rate, with a band of its standard deviation, and
+    a line where the pre-trained model was.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+
+    Returns:
+        `Figure`: `None` unless a method was evaluated at several rates.
+    """
+    rates = at_rates(results)
+    kinds = [kind for kind in tested(results) if data_sets(results, kind.split("/")[0])]
+    if not rates or not kinds:
+        return None
+    rows = -(-len(kinds) // 2)
+    figure = new_figure(1.0 + 2.0 * rows)
+    grid = figure.subplots(rows, 2, sharex=True, squeeze=False)
+    drawn: dict[str, Line2D] = {}
+    for axes, kind in zip(grid.flat, kinds, strict=False):
+        drawn |= _draw_kind(axes, results, rates, kind)
+    for axes in list(grid.flat)[len(kinds) :]:
+        axes.remove()
+        grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
+    figure.supxlabel("learning rate", fontsize=MEDIUM)
+    short = titles(results)
+    figure.legend(
+        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
+        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_kind(
+    axes: Axes, results: ComparisonResults, rates: Mapping[float, ComparisonResults], kind: str
+) -> dict[str, Line2D]:
+    metric = metric_named(metric_of(results, kind))
+    scale = 100 if metric.is_share else 1
+    drawn = {}
+    for method in (method.name for method in results.methods):
+        found = {rate: list(by_seed(there, method, kind).values()) for rate, there in rates.items()}
+        found = {rate: values for rate, values in found.items() if values}
+        if not found:
+            continue
+        means = [scale * statistics.fmean(values) for values in found.values()]
+        ends = [deviation(values, possible(results, kind)) for values in found.values()]
+        low, high = ([scale * end for end in side] for side in zip(*ends, strict=True))
+        (drawn[method],) = axes.plot(list(found), means, "-", marker=mark(method), color=colour(method), markersize=5)
+        axes.fill_between(
+            list(found),
+            [mean - end for mean, end in zip(means, low, strict=True)],
+            [mean + end for mean, end in zip(means, high, strict=True)],
+            color=colour(method),
+            alpha=0.15,
+            linewidth=0,
+        )
+    if (before := pretrained_figure(results, kind)) is not None:
+        axes.axhline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
+    unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
+    title = _TITLES.get(kind, kind.removeprefix("retained/")).replace("$", r"\$")
+    axes.set_title(f"{title}: {unit}", fontsize=SMALL, loc="left", pad=4)
+    axes.set_xscale("log")
+    if metric.less_is_better:
+        axes.invert_yaxis()
+    bare(axes)
+    axes.tick_params(labelsize=SMALL)
+    return drawn

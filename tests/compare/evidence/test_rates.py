@@ -1,0 +1,73 @@
+"""What a learning rate costs: figures at rates that were not chosen, by hand."""
+
+import copy
+
+import pytest
+
+from ftp_hf.compare.evidence.measures import by_seed
+from ftp_hf.compare.evidence.rates import at_rates, rules_met
+from ftp_hf.compare.report.rates import draw_rates
+from ftp_hf.compare.report.tables import rates_table
+from tests.support.comparisons import GAIN, PLAIN, comparison, with_retained
+
+
+def at_every_rate(**changes):
+    """Chosen at 1e-3; at 1e-2 plain fine-tuning loses 20 points ID and 30 OOD, FTP nothing; what is retained likewise."""
+    results = with_retained(
+        comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=(), **changes),
+        "speech", "wer", 0.10, {"plain": [0.30, 0.40, 0.50], "ftp": [0.11, 0.12, 0.13]},
+    )  # fmt: skip
+    for method, loss in (("plain", {"id": 0.2, "ood": 0.3, "retained": -0.5}), ("ftp", {})):
+        for run in results.chosen_runs(method):
+            moved = copy.deepcopy(run)
+            moved.setting = {"learning_rate": 1e-2}
+            for result in moved.summary.results:
+                for values in result.metrics.values():
+                    values[str(run.seed)] -= loss.get(result.kind, 0.0)
+            results.runs = [other for other in results.runs if (other.setting, other.seed) != (moved.setting, run.seed)
+                            or other.method != method]  # fmt: skip
+            results.runs.append(moved)
+    return results
+
+
+def test_figures_at_each_rate():
+    at = at_rates(at_every_rate())
+    assert list(at) == [1e-3, 1e-2]
+    assert by_seed(at[1e-2], "plain", "id") == pytest.approx({0: 0.70, 1: 0.71, 2: 0.72})
+    assert by_seed(at[1e-2], "plain", "ood") == pytest.approx({0: 0.30, 1: 0.32, 2: 0.31})
+    assert by_seed(at[1e-2], "plain", "retained/speech") == pytest.approx({0: 0.80, 1: 0.90, 2: 1.00})
+    assert by_seed(at[1e-2], "ftp", "ood") == by_seed(at[1e-3], "ftp", "ood")
+
+
+def test_the_table_has_a_row_for_each_rate_and_counts_rules():
+    results = at_every_rate(rules=["ood_mean >= 0.5", "retained/speech:wer <= pretrained + 0.25"])
+    table = rates_table(results)
+    assert table.header == ["method", "learning rate", "ID test", "OOD mean", "retained/speech", "rules met"]
+    assert [tuple(cell.replace("\xa0", " ") for cell in row) for row in table.rows] == [
+        ("Plain fine-tuning", "0.001", "91.0 ± 1.0", "61.0 ± 1.0", "40.0 ± 10.0", "1 of 3"),
+        ("Plain fine-tuning", "0.01", "71.0 ± 1.0", "31.0 ± 1.0", "90.0 ± 10.0", "0 of 3"),
+        ("FTP", "0.001", "91.0 ± 0.9", "63.0 ± 1.1", "12.0 ± 1.0", "3 of 3"),
+        ("FTP", "0.01", "91.0 ± 0.9", "63.0 ± 1.1", "12.0 ± 1.0", "3 of 3"),
+    ]
+    assert rules_met(at_rates(results)[1e-3], "plain") == (1, 3)
+
+
+def test_the_chart_has_a_panel_for_each_kind_and_less_is_better_points_up():
+    axes = draw_rates(at_every_rate()).axes
+    assert [each.get_title(loc="left") for each in axes] == [
+        "ID: accuracy (%)",
+        "OOD mean: accuracy (%)",
+        "speech: wer (%)",
+    ]
+    assert [each.yaxis_inverted() for each in axes] == [False, False, True]
+    drawn = axes[2].lines[0]
+    assert list(drawn.get_xdata()) == [1e-3, 1e-2]
+    assert list(drawn.get_ydata()) == pytest.approx([40.0, 90.0])
+
+
+def test_nothing_is_told_of_rates_that_were_only_chosen_among():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    results.method("ftp").chosen = {"learning_rate": 1e-2}  # the methods differ in their rates, each has one
+    assert at_rates(results) == {}
+    assert rates_table(results).rows == []
+    assert draw_rates(results) is None
