@@ -108,6 +108,9 @@ class SimilarityTask(Task[SimilarityOptions]):
         """The pre-trained model; `options` go to the `from_pretrained` of its encoder."""
         model = SentenceTransformer(self.model, model_kwargs=options)
         model.max_seq_length = self.options.max_length
+        # Of the library's own card, which ours replaces: it would embed some of the data each time that a Trainer is made.
+        model.model_card_data.generate_widget_examples = False
+        model.model_card_data.widget = [{"text": "A man plays a guitar."}]
         return model
 
     def check(self, name: str, dataset: Dataset) -> None:
