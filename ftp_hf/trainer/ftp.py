@@ -43,7 +43,10 @@ __all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
 
 logger = logging.getLogger(__name__)
 
-_SET_BY_OPTIMIZER = ("ftp_kappa", "ftp_radius_lr", "ftp_radius_beta1", "ftp_radius_beta2", "ftp_anchor_device")
+_SET_BY_OPTIMIZER = (
+    *("ftp_kappa", "ftp_radius_lr", "ftp_radius_share", "ftp_radius_beta1", "ftp_radius_beta2"),
+    "ftp_anchor_device",
+)
 _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_rank")
 """What an optimizer that projects can only be told with names."""
 

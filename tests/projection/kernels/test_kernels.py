@@ -250,7 +250,8 @@ for kernel, types, constants in (
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
     (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
     (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
-    (ours._learn_kernel, ["*i64", "*fp32", "*fp64"], {}),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": False}),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": True}),
     (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": False}),
     (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": True}),
     (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": False}),
@@ -265,4 +266,4 @@ for kernel, types, constants in (
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.split()) == 8
+    assert len(result.stdout.split()) == 9
