@@ -124,6 +124,32 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     cpu_kernels._blocks.cache_clear()
 
 
+SHARED = ("scalar", "vector", "spaced-vector", "matrix", "conv", "channels-last", "conv1d", "heads", "strided")
+
+
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+def test_radii_that_learn_by_a_share_are_those_of_the_reference(name, served):
+    took = served(KERNELS[name])
+    parameters = {key: parameter for key, parameter in make_parameters().items() if key in SHARED}
+    rows = {key: dims for key, dims in ROWS.items() if key in SHARED}
+    references = {
+        key: Reference(p.detach().double(), AdamW(), kappa=0.9, row_dim=ROWS.get(key, 0), rho=0.1)
+        for key, p in parameters.items()
+    }
+    optimizer = FTPAdamW(parameters.items(), kappa=0.9, radius_share=0.1, rows=rows)
+    for step, gradient in enumerate(make_gradients(parameters, 12)):
+        optimizer.param_groups[0]["lr"] = rate = 0.01 * min(step, 11 - step)
+        train(optimizer, parameters, [laid_out_like(parameters, gradient)])
+        radii = optimizer.radii()
+        for key, ref in references.items():
+            ref.unconstrained.lr = rate
+            ref.step(gradient[key].double())
+            np.testing.assert_allclose(parameters[key].detach(), ref.w, rtol=0, atol=2e-6, err_msg=key)
+            assert radii[key].radius == pytest.approx(ref.gamma.item(), rel=1e-4, abs=1e-6), key
+    assert max(value.radius for value in radii.values()) > 1e-2
+    assert len(took) > 3
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
 def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
