@@ -60,8 +60,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training
     starts from. A resumed run takes them from the checkpoint's optimizer state; where it has none
     (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
-    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate and betas may
-    change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
+    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate or share and
+    betas may change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
     ([`ModelCardMixin`]).
     """
 
