@@ -183,9 +183,12 @@ def _adopt(
             if old[option] != new[option]:
                 changes.append(f"{option} {old[option]} → {new[option]}")
                 if new[option] is None:
-                    group.pop(option)
+                    group.pop(option, None)
                 else:
                     group[option] = new[option]
+                if option == "radius_share":
+                    # It takes the place of whatever rate there was, and gives it back to what is asked for.
+                    group["radius_lr"] = new["radius_lr"]
     if changes:
         logger.warning("The run goes on with other options of the projection: %s", ", ".join(dict.fromkeys(changes)))
     return changes

@@ -76,6 +76,7 @@ def test_a_share_takes_the_place_of_a_rate_and_gives_it_back(pretrained, dataset
     assert [(options.until, options.radius_share) for options in earlier] == [(2, None), (4, 0.03)]
 
 
+@pytest.mark.slow
 def test_resumed_with_a_share_is_uninterrupted_bit_for_bit(pretrained, dataset, tmp_path):
     whole, resumed = (
         make(pretrained, dataset, tmp_path / name, ftp_radius_share=0.03) for name in ("whole", "resumed")
@@ -97,6 +98,17 @@ def test_what_a_callback_changed_goes_on_where_nothing_else_is_asked_for(pretrai
     resumed = make(pretrained, dataset, tmp_path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert [group["kappa"] for group in projected_optimizer(resumed.optimizer).param_groups] == [0.25, 1.0]
+
+
+@pytest.mark.slow
+def test_a_share_takes_the_place_of_a_rate_that_a_callback_set(pretrained, dataset, tmp_path):
+    trainer = make(pretrained, dataset, tmp_path, max_steps=2)
+    projected_optimizer(trainer.create_optimizer()).param_groups[0]["radius_lr"] = 0.05
+    trainer.train()
+    resumed = make(pretrained, dataset, tmp_path, ftp_radius_share=0.03)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for group in projected_optimizer(resumed.optimizer).param_groups:
+        assert (group["radius_lr"], group["radius_share"]) == (0.01, 0.03)
 
 
 @pytest.mark.parametrize(
