@@ -49,7 +49,8 @@ class Compiled:
 
     def project(self, batch: Sequence[ProjectedTensor], gradients: Tensor) -> None:
         rows = [tensor.radius_row for tensor in batch]
-        radii = RadiusState.gather(rows).learned(gradients, batch[0].group)
+        group = batch[0].group
+        radii = RadiusState.gather(rows).learned(gradients, group["radius_lr"], group)
         results = [
             self._project(_matrix(t, t.weight), _matrix(t, t.held), radius)
             for t, radius in zip(batch, radii.radius, strict=True)

@@ -117,13 +117,16 @@ def _first_rows(projection: ProjectionFacts) -> str:
     return ", ".join(f"`{name}`: {count}" for name, count in projection.pretrained_rows.items())
 
 
+def _rate(options: EarlierOptions | ProjectionFacts) -> str:
+    share = options.radius_share
+    return f"{options.radius_lr:g}" if share is None else f"ρ = {share:g} of what a step can move a row by"
+
+
 def _projection(summary: RunSummary) -> str:
     if (projection := summary.projection) is None:
         return ""
     in_force: list[EarlierOptions | ProjectionFacts] = [*projection.earlier, projection]
-    rates = [
-        f"{options.radius_lr:g}, betas {', '.join(f'{b:g}' for b in options.radius_betas)}" for options in in_force
-    ]
+    rates = [f"{_rate(options)}, betas {', '.join(f'{b:g}' for b in options.radius_betas)}" for options in in_force]
     steps = [options.until for options in projection.earlier]
     rows = [
         ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],

@@ -12,7 +12,9 @@
 3. **The radius learning rate is in units of a row's L1 norm.** The radius moves by about `radius_lr` a step whatever
    the fan-in is, while a row of `n` weights that each move by the learning rate `lr` moves by `n · lr`. An AdamW layer
    can therefore outrun its radius where `n · lr > radius_lr`: with the default 1e-2 and a fan-in of 768, above
-   `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back.
+   `lr = 1.3e-5`. Well below that, the projection binds only where the loss pushes the radius back. With `radius_share`,
+   ρ, the radius moves by about `ρ · lr · n` instead, so that layers of any fan-in outrun their radii alike, at any rate
+   and through a whole schedule. See `projection/rates.py`.
 4. **Rows are output units**, and dimension 0 counts them, unless `transposed` (GPT-2's `Conv1D`) or `rows` (experts in
    one tensor) say otherwise. A parameter whose rows are too long, a whole expert, hardly moves: its radius grows by
    `radius_lr` a step for all of a row's weights together. Rows that were added to a pre-trained parameter
@@ -69,7 +71,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         W  ← W0 + min(1, γ / ‖c(t)‖₁) · c(t), row by row
 
     with `W0` = `anchor`, `c` = `displacement`, `γ` = `radius`, `κ` = `kappa`, `μ` = `radius_lr` (Tian et al., NeurIPS
-    2023, arXiv 2310.19182). The module's docstring says what follows from the order of these lines.
+    2023, arXiv 2310.19182), or `ρ · lr · fan-in` with `ρ` = `radius_share`. The module's docstring says what follows from the order of these lines.
 
     Args:
         params (iterable): tensors, `(name, tensor)` pairs such as `model.named_parameters()`, or param groups. A group
@@ -80,6 +82,10 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         kappa (`float`, *optional*, defaults to 1.0): factor on radius gradients that would shrink the radius, in
             [0, 1]. 1 regularises most; with 0 the radius never shrinks.
         radius_lr (`float`, *optional*, defaults to 1e-2): learning rate of the radii, in units of a row's L1 norm.
+        radius_share (`float`, *optional*): ρ, instead of `radius_lr`: the radii learn at a rate of `ρ · lr · fan-in`, a
+            share of what an Adam-like optimizer, whose entries move by about `lr` a step, could move a row by. It has no
+            unit; `lr` is that of the param group at the step. Of low-rank updates, for the fan-in stands `s · Σ|A|`, what
+            a step of `B` can move a row of `s · B A` by. By default the rate is the paper's, `radius_lr`.
         radius_betas (`tuple[float, float]`, *optional*, defaults to (0.9, 0.999)): moments of the radii's Adam.
         exclude (sequence of `str`, *optional*, defaults to ()): names or glob patterns of parameters that have no
             pre-trained value, such as a new classification head. They are left to plain AdamW.
@@ -101,7 +107,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             not their factors; [`adapter_options`] makes them of a model of PEFT.
 
     Raises:
-        ValueError: an option is out of range; a parameter lacks one of its row dimensions, or has fewer rows than
+        ValueError: an option is out of range; `radius_lr` and `radius_share` are both set; a parameter lacks one of its row dimensions, or has fewer rows than
             `pretrained_rows` says; a pattern matches nothing or lacks names to match; a projected parameter is complex,
             float16 or sharded through its rows; anchors are missing, misshapen or not finite.
         TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.

@@ -29,7 +29,7 @@ from .checks import (
 )
 from .masters import MASTER, masters_in_place
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
-from .options import Anchors, ProjectionOptions, group_options
+from .options import ONLY_WHERE_SET, Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
@@ -82,8 +82,8 @@ class ProjectedOptimizer(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
-        Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_betas`, `exclude`,
-        `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_share`,
+        `radius_betas`, `exclude`, `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
@@ -111,7 +111,8 @@ class ProjectedOptimizer(Optimizer):
 
     def _fill_in(self, group: dict[str, Any]) -> None:
         for option, default in self._options.items():
-            group.setdefault(option, default)
+            if default is not None or option not in ONLY_WHERE_SET:
+                group.setdefault(option, default)
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)

@@ -11,7 +11,7 @@ from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import check_rows_are_whole
 
-from .options import first_rows_of, row_dim_of
+from .options import DEFAULTS, first_rows_of, row_dim_of
 
 __all__ = [
     "check_low_rank",
@@ -45,6 +45,7 @@ def check_options(group: dict[str, Any]) -> None:
         )
     if not 0.0 <= group["radius_lr"] < float("inf"):
         raise ValueError(f"radius_lr must be finite and not negative, got {group['radius_lr']!r}; the default is 1e-2")
+    _check_share(group)
     if len(group["radius_betas"]) != 2 or not all(0.0 <= beta < 1.0 for beta in group["radius_betas"]):
         raise ValueError(
             f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
@@ -55,6 +56,27 @@ def check_options(group: dict[str, Any]) -> None:
         )
     if group["project"] and group.get("differentiable", False):
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
+
+
+def _check_share(group: dict[str, Any]) -> None:
+    if (share := group.get("radius_share")) is None:
+        return
+    if not 0.0 <= share < float("inf"):
+        raise ValueError(
+            f"radius_share must be finite and not negative, got {share!r}: the share of what the optimizer could move a row "
+            "by in a step, such as 0.03; None is for radius_lr"
+        )
+    if group["radius_lr"] != DEFAULTS["radius_lr"]:
+        raise ValueError(
+            f"radius_share={share!r} and radius_lr={group['radius_lr']!r} both say how fast radii learn: set one of them. "
+            "A param group that is to have the other one than its optimizer sets both, radius_share=None or "
+            f"radius_lr={DEFAULTS['radius_lr']!r} too"
+        )
+    if group["project"] and group.get("lr") is None:
+        raise ValueError(
+            f"radius_share={share!r} is a share of the learning rate, and the param group has none (lr={group.get('lr')!r}): "
+            "give the optimizer one, or set radius_lr"
+        )
 
 
 def check_rows(rows: Any) -> dict[str, tuple[int, ...]]:

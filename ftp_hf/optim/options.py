@@ -13,6 +13,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 __all__ = [
     "DEFAULTS",
     "GROUP_OPTIONS",
+    "ONLY_WHERE_SET",
     "SET_ASIDE",
     "Anchors",
     "GroupOptions",
@@ -31,6 +32,7 @@ class GroupOptions(TypedDict, total=False):
 
     kappa: float
     radius_lr: float
+    radius_share: float | None
     radius_betas: tuple[float, float]
     exclude: Sequence[str]
     transposed: Sequence[str]
@@ -49,6 +51,7 @@ class ProjectionOptions(GroupOptions, total=False):
 DEFAULTS: GroupOptions = {
     "kappa": 1.0,
     "radius_lr": 1e-2,
+    "radius_share": None,
     "radius_betas": (0.9, 0.999),
     "exclude": (),
     "transposed": (),
@@ -57,6 +60,12 @@ DEFAULTS: GroupOptions = {
 
 GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
+
+ONLY_WHERE_SET = ("radius_share",)
+"""
+The options that a param group has no key for where they are `None`: sharded checkpoints that were written before there were
+these options lack the keys too, and torch loads only checkpoints with all of the keys that it looks for.
+"""
 
 SET_ASIDE = "wrapped_"
 """In front of the key of an option that the wrapped optimizer has under the same name."""

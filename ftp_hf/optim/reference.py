@@ -28,6 +28,8 @@ def norms(c: Tensor, row_dim: int | tuple[int, ...] = 0) -> Tensor:
 class Unconstrained(Protocol):
     """Any optimizer of one parameter."""
 
+    lr: float
+
     def step(self, w: Tensor, g: Tensor) -> Tensor:
         """`W̃(t)`, from `W(t−1)` and `g(t)`."""
 
@@ -42,6 +44,7 @@ class Reference:
     mu: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     row_dim: int | tuple[int, ...] = 0
+    rho: float | None = None
 
     def __post_init__(self) -> None:
         self.t = 0
@@ -65,7 +68,13 @@ class Reference:
         self.m = beta1 * self.m + (1 - beta1) * gradient
         self.v = beta2 * self.v + (1 - beta2) * gradient**2
         m_hat, v_hat = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
-        self.gamma = self.gamma - self.mu * m_hat / (v_hat.sqrt() + 1e-8)
+        self.gamma = self.gamma - self._rate() * m_hat / (v_hat.sqrt() + 1e-8)
+
+    def _rate(self) -> float:
+        """μ, or `ρ · lr · n`: a share of what a row of `n` entries moves by if each of them moves by `lr`."""
+        if self.rho is None:
+            return self.mu
+        return self.rho * self.unconstrained.lr * over_rows(torch.ones_like(self.w), self.row_dim).max().item()
 
     @property
     def deviation(self) -> float:

@@ -43,7 +43,11 @@ def restore_options(
         before (sequence of `dict`): those of the optimizer before it was loaded.
     """
     for group, stored, old in zip(groups, saved, before, strict=True):
-        group.update({option: old[option] for option in GROUP_OPTIONS if option not in stored})
+        missing = [option for option in GROUP_OPTIONS if option not in stored]
+        group.update({option: old[option] for option in missing if option in old})
+        if "radius_lr" in stored and "radius_share" in missing:
+            # The rate was in force, and no share.
+            group.pop("radius_share", None)
         # Where anchors are kept is a matter of this machine, not of the one that saved them.
         group["anchor_device"] = old["anchor_device"]
         # Distributed checkpoints make lists of tuples.

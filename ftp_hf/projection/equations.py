@@ -161,7 +161,7 @@ def radius_adam_step(
     exp_avg_sq: Tensor,
     step: Tensor,
     *,
-    lr: float,
+    lr: float | Tensor,
     betas: tuple[float, float],
     kappa: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,7 +177,7 @@ def radius_adam_step(
         exp_avg (`Tensor`): first moment, same shape.
         exp_avg_sq (`Tensor`): second moment, same shape.
         step (`Tensor`): the step number `t ≥ 2` of the bias correction, same shape or 0-D.
-        lr (`float`): μ, in units of a row's L1 norm.
+        lr (`float` or `Tensor`): μ, in units of a row's L1 norm; a tensor has one value per radius.
         betas (`tuple[float, float]`): decay of the two moments.
         kappa (`float`): κ in [0, 1].
 

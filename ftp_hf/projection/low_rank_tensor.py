@@ -44,14 +44,35 @@ class LowRankProduct(NamedTuple):
     def matrices(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """`L` (blocks, rows, rank) and `R` (blocks, rank, columns), whose product is the update."""
         left = self.row_views(rows) * self.scaling
+        if self.bases is not None:
+            left = left * self.bases[0].to(left)
+        return left, self._right(columns, left)
+
+    def reach(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """
+        How far a row of the update goes at most, in L1 norm, if each entry of `rows` moves by one: `s · Σ_r ‖R_r‖₁`, of the
+        block, and with `bases` of the row, that goes farthest.
+
+        Args:
+            rows (`Tensor`): of the dtype and on the device that are wanted.
+            columns (`Tensor`): the other factor, whole.
+
+        Returns:
+            `Tensor`: 0-D.
+        """
+        lengths = self._right(columns, rows).abs().sum(dim=2)
+        if self.bases is not None:
+            lengths = lengths * self.bases[0].to(rows).abs()
+        return abs(self.scaling) * lengths.sum(dim=1).max()
+
+    def _right(self, columns: Tensor, like: Tensor) -> Tensor:
+        """`R`, (blocks, rank, columns), in the dtype and on the device of another tensor."""
         if self.transposed:
             right = columns.t().unsqueeze(0)
         else:
             # Not flatten(1), which a vector does not have.
             right = columns.reshape(self.blocks, columns.shape[0] // self.blocks, -1)
-        if self.bases is not None:
-            left, right = left * self.bases[0].to(left), right * self.bases[1].to(left)
-        return left, right.to(left)
+        return (right if self.bases is None else right * self.bases[1].to(like)).to(like)
 
 
 class LowRankUpdate(NamedTuple):
@@ -198,6 +219,19 @@ class LowRankTensor(NamedTuple):
         if len(lefts) == 1:
             return row_norms(lefts[0], rights[0])
         return row_norms(torch.cat(lefts, dim=2), torch.cat(rights, dim=1))
+
+    def reach(self, columns: Sequence[Tensor]) -> Tensor:
+        """
+        How far a row of the update goes at most if each entry of [`rows`] moves by one: 0-D. It is the same on all processes.
+
+        Args:
+            columns (sequence of `Tensor`): as for [`row_norms`].
+        """
+        reaches = [
+            product.reach(self.weight.detach(), whole.detach())
+            for product, whole in zip(self.update.products, columns, strict=True)
+        ]
+        return sum(reaches[1:], reaches[0])
 
     def first_state(self, radius: Tensor) -> dict[str, Tensor]:
         """

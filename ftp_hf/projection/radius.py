@@ -43,12 +43,13 @@ class RadiusState(NamedTuple):
         """Write the states of a batch to the tensors that they were gathered from."""
         torch._foreach_copy_(list(rows), list(torch.stack(self, dim=1).unbind()))
 
-    def learned(self, gradients: Tensor, group: dict[str, Any]) -> "RadiusState":
+    def learned(self, gradients: Tensor, rates: float | Tensor, group: dict[str, Any]) -> "RadiusState":
         """
         One Adam step on every radius, which is not clipped to the largest row norm yet.
 
         Args:
             gradients (`Tensor`): `∇γ(t)`, one value per tensor.
+            rates (`float` or `Tensor`): their learning rates, as [`radius_rates`] returns them.
             group (`dict`): the param group of all of the tensors.
         """
         radius, exp_avg, exp_avg_sq = equations.radius_adam_step(
@@ -57,7 +58,7 @@ class RadiusState(NamedTuple):
             self.exp_avg,
             self.exp_avg_sq,
             self.step + 1,
-            lr=group["radius_lr"],
+            lr=rates,
             betas=group["radius_betas"],
             kappa=group["kappa"],
         )

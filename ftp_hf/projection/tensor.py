@@ -150,6 +150,13 @@ class ProjectedTensor(NamedTuple):
         return rows // self.parameter.shape[0] * self.first_rows
 
     @property
+    def fan_in(self) -> int:
+        """The number of elements in a row of the whole parameter, wherever its parts are, of those that are projected."""
+        if self.parameter.ndim < 2:
+            return self.parameter.numel() if self.first_rows is None else self.first_rows
+        return self.parameter.numel() // _rows(self.parameter, self.row_dim)
+
+    @property
     def layout(self) -> "Layout | None":
         """
         How the tensors are laid out in memory; `None` if the rows, or the elements of a row, are not evenly spaced in all

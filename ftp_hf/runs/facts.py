@@ -95,6 +95,8 @@ class EarlierOptions:
     kappa: float
     radius_lr: float
     radius_betas: list[float]
+    radius_share: float | None = None
+    """ρ, which took the place of `radius_lr`; `None` where it did not."""
 
 
 @dataclass
@@ -104,6 +106,8 @@ class ProjectionFacts:
     kappa: float
     radius_lr: float
     radius_betas: list[float]
+    radius_share: float | None = None
+    """ρ, which took the place of `radius_lr`; `None` where it did not."""
     radii: dict[str, RadiusFacts] = field(default_factory=dict)
     """By the name of the parameter. Empty if the radii of the kept weights are not known."""
     projected: list[str] = field(default_factory=list)

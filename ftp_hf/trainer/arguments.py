@@ -23,6 +23,9 @@ class FTPArguments:
             radius. 1 regularises most; with 0 the radius never shrinks.
         ftp_radius_lr (`float`, *optional*, defaults to 1e-2): learning rate μ of the radii, in units of a row's L1
             norm.
+        ftp_radius_share (`float`, *optional*): ρ, instead of `ftp_radius_lr`: the radii learn at a rate of `ρ · lr ·
+            fan-in`, a share of what an Adam-like optimizer could move a row by in a step. It has no unit, and follows the
+            schedule of the learning rate. By default the rate is `ftp_radius_lr`, as in the paper.
         ftp_radius_beta1 (`float`, *optional*, defaults to 0.9): decay of the radii's first Adam moment.
         ftp_radius_beta2 (`float`, *optional*, defaults to 0.999): decay of the radii's second Adam moment.
         ftp_exclude (`list[str]`, *optional*): names or glob patterns of more parameters to leave unprojected.
@@ -48,6 +51,13 @@ class FTPArguments:
     )
     ftp_radius_lr: float = field(
         default=DEFAULTS["radius_lr"], metadata={"help": "Learning rate of the radii, in units of a row's L1 norm."}
+    )
+    ftp_radius_share: float | None = field(
+        default=DEFAULTS["radius_share"],
+        metadata={
+            "help": "Instead of ftp_radius_lr: the radii learn at this share of what the optimizer could move a row by in a "
+            "step (learning rate × fan-in)."
+        },
     )
     ftp_radius_beta1: float = field(
         default=DEFAULTS["radius_betas"][0], metadata={"help": "Decay of the radii's first Adam moment."}

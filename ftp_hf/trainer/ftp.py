@@ -43,7 +43,10 @@ __all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
 
 logger = logging.getLogger(__name__)
 
-_SET_BY_OPTIMIZER = ("ftp_kappa", "ftp_radius_lr", "ftp_radius_beta1", "ftp_radius_beta2", "ftp_anchor_device")
+_SET_BY_OPTIMIZER = (
+    *("ftp_kappa", "ftp_radius_lr", "ftp_radius_share", "ftp_radius_beta1", "ftp_radius_beta2"),
+    "ftp_anchor_device",
+)
 _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_rank")
 """What an optimizer that projects can only be told with names."""
 
@@ -57,8 +60,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
     to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training
     starts from. A resumed run takes them from the checkpoint's optimizer state; where it has none
     (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
-    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate and betas may
-    change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
+    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate or share and
+    betas may change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
     ([`ModelCardMixin`]).
     """
 

@@ -23,7 +23,7 @@ __all__ = ["OptionsInForce", "adjustable_options", "excluded_names", "saved_pret
 
 logger = logging.getLogger(__name__)
 
-_ADJUSTABLE = ("kappa", "radius_lr", "radius_betas")
+_ADJUSTABLE = ("kappa", "radius_lr", "radius_share", "radius_betas")
 _FIXED = ("ftp_exclude", "ftp_exclude_new", "ftp_anchors", "ftp_adapters")
 
 
@@ -32,6 +32,7 @@ def adjustable_options(options: FTPArguments) -> dict[str, Any]:
     return {
         "kappa": options.ftp_kappa,
         "radius_lr": options.ftp_radius_lr,
+        "radius_share": options.ftp_radius_share,
         "radius_betas": (options.ftp_radius_beta1, options.ftp_radius_beta2),
     }
 
@@ -41,7 +42,7 @@ class OptionsInForce:
     """What a run asked of the optimizer that projects, and what was in force before."""
 
     groups: list[dict[str, Any]]
-    """What may change (κ, the radii's learning rate and betas), of each param group."""
+    """What may change (κ, the radii's learning rate or share and betas), of each param group."""
     fixed: dict[str, Any]
     """What may not, because radii and anchors would be those of another run: exclusions, anchors, adapters."""
     earlier: list[EarlierOptions] = field(default_factory=list)
@@ -150,17 +151,26 @@ def _read(checkpoint: Path) -> OptionsInForce | None:
     saved = build(OptionsInForce, json.loads(file.read_text(encoding="utf-8")))
     for group in saved.groups:
         group["radius_betas"] = tuple(group["radius_betas"])
+        # Which there was not always.
+        group.setdefault("radius_share", None)
     return saved
 
 
 def _adjustable(optimizer: ProjectedOptimizer) -> list[dict[str, Any]]:
-    groups = [{option: group[option] for option in _ADJUSTABLE} for group in optimizer.param_groups]
-    return [{**group, "radius_betas": tuple(group["radius_betas"])} for group in groups]
+    return [
+        {**{option: group.get(option) for option in _ADJUSTABLE}, "radius_betas": tuple(group["radius_betas"])}
+        for group in optimizer.param_groups
+    ]
 
 
 def _first_projecting(optimizer: ProjectedOptimizer) -> dict[str, Any]:
     group = next(group for group in optimizer.param_groups if group["project"])
-    return {"kappa": group["kappa"], "radius_lr": group["radius_lr"], "radius_betas": [*group["radius_betas"]]}
+    return {
+        "kappa": group["kappa"],
+        "radius_lr": group["radius_lr"],
+        "radius_share": group.get("radius_share"),
+        "radius_betas": [*group["radius_betas"]],
+    }
 
 
 def _adopt(
@@ -172,7 +182,13 @@ def _adopt(
         for option in _ADJUSTABLE:
             if old[option] != new[option]:
                 changes.append(f"{option} {old[option]} → {new[option]}")
-                group[option] = new[option]
+                if new[option] is None:
+                    group.pop(option, None)
+                else:
+                    group[option] = new[option]
+                if option == "radius_share":
+                    # It takes the place of whatever rate there was, and gives it back to what is asked for.
+                    group["radius_lr"] = new["radius_lr"]
     if changes:
         logger.warning("The run goes on with other options of the projection: %s", ", ".join(dict.fromkeys(changes)))
     return changes

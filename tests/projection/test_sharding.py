@@ -49,6 +49,13 @@ def test_shards_take_the_steps_of_the_whole(stepped, processes):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
+def test_an_update_in_factors_learns_by_the_same_share(stepped, processes):
+    for rank in stepped(processes):
+        assert rank["factors_by_share"]["radius"] > 1e-3
+        assert rank["factors_by_share"]["difference"] < 1e-6
+
+
+@pytest.mark.parametrize("processes", [2, 4])
 def test_a_step_has_one_collective(stepped, processes):
     for rank in stepped(processes):
         for difference in rank["optimizers"].values():

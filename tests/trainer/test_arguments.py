@@ -7,11 +7,18 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ftp_hf import FTPArguments, FTPTrainingArguments
 
-OPTIONS = {"ftp_kappa": 0.25, "ftp_radius_lr": 0.02, "ftp_exclude": ["a.*", "b"], "ftp_exclude_new": False}
+OPTIONS = {
+    "ftp_kappa": 0.25,
+    "ftp_radius_lr": 0.02,
+    "ftp_radius_share": 0.5,
+    "ftp_exclude": ["a.*", "b"],
+    "ftp_exclude_new": False,
+}
 
 
 def test_flags(tmp_path):
-    flags = ["--ftp_kappa", "0.25", "--ftp_radius_lr", "0.02", "--ftp_exclude", "a.*", "b", "--ftp_exclude_new", "no"]
+    flags = ["--ftp_kappa", "0.25", "--ftp_radius_lr", "0.02", "--ftp_radius_share", "0.5"]
+    flags += ["--ftp_exclude", "a.*", "b", "--ftp_exclude_new", "no"]
     (args,) = HfArgumentParser(FTPTrainingArguments).parse_args_into_dataclasses(
         ["--output_dir", str(tmp_path), *flags]
     )

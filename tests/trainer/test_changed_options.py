@@ -5,6 +5,7 @@ import logging
 import shutil
 
 import pytest
+import torch
 
 from ftp_hf import FTPTrainer, projected_optimizer
 from ftp_hf.cards.sections import sections
@@ -55,6 +56,40 @@ def test_what_may_change_takes_effect_and_is_told(pretrained, dataset, begun, tm
     ]
 
 
+def test_a_share_takes_the_place_of_a_rate_and_gives_it_back(pretrained, dataset, begun, tmp_path, caplog):
+    trainer = make(pretrained, dataset, tmp_path, ftp_radius_share=0.03)
+    with caplog.at_level(logging.WARNING, logger="ftp_hf"):
+        trainer.train(resume_from_checkpoint=str(begun(ftp_radius_lr=0.05)))
+    assert "radius_lr 0.05 → 0.01, radius_share None → 0.03" in caplog.text
+    for group in projected_optimizer(trainer.optimizer).param_groups:
+        assert (group["radius_lr"], group["radius_share"]) == (0.01, 0.03)
+    facts = trainer.run_summary().projection
+    assert facts.radius_share == 0.03
+    assert [(options.radius_lr, options.radius_share) for options in facts.earlier] == [(0.05, None)]
+    told = sections(trainer.run_summary(), "me/model")["projection"]
+    assert "0.05, betas 0.9, 0.999 until step 2, then ρ = 0.03 of what a step can move a row by" in told
+
+    back = make(pretrained, dataset, tmp_path, max_steps=5)
+    back.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert all("radius_share" not in group for group in projected_optimizer(back.optimizer).param_groups)
+    earlier = back.run_summary().projection.earlier
+    assert [(options.until, options.radius_share) for options in earlier] == [(2, None), (4, 0.03)]
+
+
+@pytest.mark.slow
+def test_resumed_with_a_share_is_uninterrupted_bit_for_bit(pretrained, dataset, tmp_path):
+    whole, resumed = (
+        make(pretrained, dataset, tmp_path / name, ftp_radius_share=0.03) for name in ("whole", "resumed")
+    )
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    radii = projected_optimizer(whole.optimizer).radii()
+    assert projected_optimizer(resumed.optimizer).radii() == radii
+    assert max(value.radius for value in radii.values()) > 1e-6
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+
+
 def test_what_a_callback_changed_goes_on_where_nothing_else_is_asked_for(pretrained, dataset, tmp_path):
     trainer = make(pretrained, dataset, tmp_path, max_steps=2)
     projecting = projected_optimizer(trainer.create_optimizer())
@@ -63,6 +98,17 @@ def test_what_a_callback_changed_goes_on_where_nothing_else_is_asked_for(pretrai
     resumed = make(pretrained, dataset, tmp_path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert [group["kappa"] for group in projected_optimizer(resumed.optimizer).param_groups] == [0.25, 1.0]
+
+
+@pytest.mark.slow
+def test_a_share_takes_the_place_of_a_rate_that_a_callback_set(pretrained, dataset, tmp_path):
+    trainer = make(pretrained, dataset, tmp_path, max_steps=2)
+    projected_optimizer(trainer.create_optimizer()).param_groups[0]["radius_lr"] = 0.05
+    trainer.train()
+    resumed = make(pretrained, dataset, tmp_path, ftp_radius_share=0.03)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for group in projected_optimizer(resumed.optimizer).param_groups:
+        assert (group["radius_lr"], group["radius_share"]) == (0.01, 0.03)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ _STYLES = {
     "spd": ("#c2a500", "p"),
     "lora": ("#cc79a7", "h"),
     "ftp": ("#1f6f8b", "o"),
+    "ftp-share": ("#0b3c49", "<"),
     "lora+ftp": ("#56b4e9", "*"),
+    "lora+ftp-share": ("#2f4b9c", ">"),
     "lora+factors": ("#8c510a", "d"),
 }
 _LONGEST = 14

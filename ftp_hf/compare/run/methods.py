@@ -151,6 +151,7 @@ _FTP = "Tian et al., NeurIPS 2023, arXiv 2310.19182"
 _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
 _NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take
 _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
+_SHARE = {"kappa": (1.0,), "radius_share": (0.03,)}
 
 METHODS: Mapping[str, Trained | Derived] = {
     "plain": Trained("plain fine-tuning", "AdamW on all weights"),
@@ -191,7 +192,11 @@ METHODS: Mapping[str, Trained | Derived] = {
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "ftp": Projected("FTP", _FTP, _RADII),
+    "ftp-share": Projected("FTP, ρ", f"{_FTP}, with radii that learn at ρ · lr · fan-in", _SHARE),
     "lora+ftp": Projected("LoRA + FTP", f"{_LORA}; {_FTP}", _RADII, adapter=True),
+    "lora+ftp-share": Projected(
+        "LoRA + FTP, ρ", f"{_LORA}; {_FTP}, with radii that learn at a share of s · lr · Σ|A|", _SHARE, adapter=True
+    ),
     "lora+factors": Projected(
         "LoRA + factors",
         "FTP on A and B, each around its start: no bound on the model's distance",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
 
 from .driver import project_at_radii
@@ -60,7 +61,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every tensor, as in [`eager.project`]."""
-    project_at_radii(_project_rows, batch, gradients, largest)
+    project_at_radii(_project_rows, batch, gradients, largest, reaches=fan_ins)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:

@@ -7,6 +7,7 @@ Nothing is read by the host, so that a step can be captured in a CUDA graph. ten
 equations.py has the equations.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ftp_hf.projection.equations import ADAM_EPS, RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.rates import fan_ins, radius_rates
 from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor
 
 from .table import Options, Row, on_device, plan
@@ -70,7 +72,12 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
         beta1, beta2 = group["radius_betas"]
         sign = -1.0 if group.get("maximize", False) else 1.0
         options = Options(group["radius_lr"], beta1, beta2, group["kappa"], sign)
-        _launch(_learn_kernel, len(batch), table, gradients, on_device(table.device, options))
+        shared = on_device(table.device, options)
+        rates = radius_rates(group, functools.partial(fan_ins, batch, shared.dtype))
+        own = rates if isinstance(rates, Tensor) else None
+        _launch(
+            _learn_kernel, len(batch), table, gradients, shared, shared if own is None else own, OWN=own is not None
+        )
     found, projected = _norms(table, blocks, largest, project=True)
     bounds = found if largest is None else largest
     _launch(_settle_kernel, len(batch), table, starts, bounds, projected, IS_WHOLE=largest is not None, **_REDUCTION)
@@ -213,9 +220,9 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
 
 
 @triton.jit
-def _learn_kernel(table, gradients, options):
+def _learn_kernel(table, gradients, options, rates, OWN: tl.constexpr):
     radius_row = _radius_row(table)
-    lr = tl.load(options + _LR)
+    lr = tl.load(rates + tl.program_id(0)) if OWN else tl.load(options + _LR)
     beta1 = tl.load(options + _BETA1)
     beta2 = tl.load(options + _BETA2)
     kappa = tl.load(options + _KAPPA)

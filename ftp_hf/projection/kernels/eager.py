@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ftp_hf.projection import equations
+from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import ProjectedTensor
 
 from .driver import project_at_radii
@@ -35,7 +36,7 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
         gradients (`Tensor` or `None`): `∇γ(t)`, one value per tensor; `None` at the first step.
         largest (`Tensor`, *optional*): the largest row norm of each whole tensor, for tensors that are sharded.
     """
-    project_at_radii(_project_rows, batch, gradients, largest)
+    project_at_radii(_project_rows, batch, gradients, largest, reaches=fan_ins)
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:

@@ -17,29 +17,45 @@ __all__ = ["distances", "project", "radius_gradients"]
 
 def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:
     """`∇γ(t)` of every update, as in [`eager.radius_gradients`]."""
-    return torch.stack(
-        [_radius_gradient(tensor, norms) for tensor, norms in zip(batch, _row_norms(batch), strict=True)]
-    )
+    norms = _row_norms(batch, _whole_columns(batch))
+    return torch.stack([_radius_gradient(*each) for each in zip(batch, norms, strict=True)])
 
 
 def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every update, as in [`eager.project`]."""
+    columns = _whole_columns(batch)
+
+    def project_rows(_: Sequence[LowRankTensor], radii: Tensor, __: Tensor | None) -> tuple[Tensor, Tensor]:
+        norms = _row_norms(batch, columns)
+        results = [_project(*each) for each in zip(batch, norms, radii, strict=True)]
+        return torch.stack([found for found, _ in results]), torch.stack([projected for _, projected in results])
+
+    def reaches(_: Sequence[LowRankTensor], dtype: torch.dtype) -> Tensor:
+        found = torch.stack([tensor.reach(whole) for tensor, whole in zip(batch, columns, strict=True)])
+        # Where the optimizer diverged, the radius keeps still.
+        return found.to(dtype).nan_to_num(nan=0.0, posinf=0.0)
+
     # The factors keep the direction at the floor, so that the update never has to rest at its anchor.
-    project_at_radii(_project_rows, batch, gradients, largest, can_rest=False)
+    project_at_radii(project_rows, batch, gradients, largest, reaches=reaches, can_rest=False)
 
 
 def distances(batch: Sequence[LowRankTensor]) -> Tensor:
     """The largest row norm of each update, as in [`eager.distances`]."""
-    return torch.stack([_max(norms) for norms in _row_norms(batch)])
+    return torch.stack([_max(norms) for norms in _row_norms(batch, _whole_columns(batch))])
 
 
-def _row_norms(batch: Sequence[LowRankTensor]) -> list[Tensor]:
+def _whole_columns(batch: Sequence[LowRankTensor]) -> list[list[Tensor]]:
     """
-    `‖ΔW‖₁` of the rows that this process has. Every process has rows of the left factors, but needs the whole right ones:
-    those of a sharded batch arrive together.
+    The right factors of each update. Every process has rows of the left factors, but needs the whole right ones: those of a
+    sharded batch arrive together.
     """
     whole = iter(whole_tensors([columns for tensor in batch for columns in tensor.columns]))
-    return [tensor.row_norms([next(whole) for _ in tensor.columns]) for tensor in batch]
+    return [[next(whole) for _ in tensor.columns] for tensor in batch]
+
+
+def _row_norms(batch: Sequence[LowRankTensor], columns: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """`‖ΔW‖₁` of the rows that this process has."""
+    return [tensor.row_norms(whole) for tensor, whole in zip(batch, columns, strict=True)]
 
 
 def _radius_gradient(tensor: LowRankTensor, norms: Tensor) -> Tensor:
@@ -48,13 +64,6 @@ def _radius_gradient(tensor: LowRankTensor, norms: Tensor) -> Tensor:
         for gradient, rows in zip(tensor.gradient_views(), tensor.row_views(), strict=True)
     ]
     return (sum(products[1:], products[0]) / norms.clamp(max=tensor.radius_state.radius)).sum()
-
-
-def _project_rows(batch: Sequence[LowRankTensor], radii: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor]:
-    results = [
-        _project(tensor, norms, radius) for tensor, norms, radius in zip(batch, _row_norms(batch), radii, strict=True)
-    ]
-    return torch.stack([found for found, _ in results]), torch.stack([projected for _, projected in results])
 
 
 def _project(tensor: LowRankTensor, norms: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:

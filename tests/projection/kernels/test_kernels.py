@@ -124,6 +124,32 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     cpu_kernels._blocks.cache_clear()
 
 
+SHARED = ("scalar", "vector", "spaced-vector", "matrix", "conv", "channels-last", "conv1d", "heads", "strided")
+
+
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+def test_radii_that_learn_by_a_share_are_those_of_the_reference(name, served):
+    took = served(KERNELS[name])
+    parameters = {key: parameter for key, parameter in make_parameters().items() if key in SHARED}
+    rows = {key: dims for key, dims in ROWS.items() if key in SHARED}
+    references = {
+        key: Reference(p.detach().double(), AdamW(), kappa=0.9, row_dim=ROWS.get(key, 0), rho=0.1)
+        for key, p in parameters.items()
+    }
+    optimizer = FTPAdamW(parameters.items(), kappa=0.9, radius_share=0.1, rows=rows)
+    for step, gradient in enumerate(make_gradients(parameters, 12)):
+        optimizer.param_groups[0]["lr"] = rate = 0.01 * min(step, 11 - step)
+        train(optimizer, parameters, [laid_out_like(parameters, gradient)])
+        radii = optimizer.radii()
+        for key, ref in references.items():
+            ref.unconstrained.lr = rate
+            ref.step(gradient[key].double())
+            np.testing.assert_allclose(parameters[key].detach(), ref.w, rtol=0, atol=2e-6, err_msg=key)
+            assert radii[key].radius == pytest.approx(ref.gamma.item(), rel=1e-4, abs=1e-6), key
+    assert max(value.radius for value in radii.values()) > 1e-2
+    assert len(took) > 3
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
 def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
@@ -250,7 +276,8 @@ for kernel, types, constants in (
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
     (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
     (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
-    (ours._learn_kernel, ["*i64", "*fp32", "*fp64"], {}),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": False}),
+    (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": True}),
     (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": False}),
     (ours._project_kernel, ["*i64", "*i64", "*fp32", "*fp32", "*fp32"], TILE | {"PROJECT": True}),
     (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": False}),
@@ -265,4 +292,4 @@ for kernel, types, constants in (
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.split()) == 8
+    assert len(result.stdout.split()) == 9

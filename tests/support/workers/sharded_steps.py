@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
-from ftp_hf import FTPSGD, FTPAdamW
+from ftp_hf import FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.projection import sharding
 from ftp_hf.projection.kernels import cuda as triton_kernels
 from ftp_hf.projection.kernels import dispatch as kernels
@@ -131,6 +131,25 @@ def resized_from_elsewhere(params, **ours):
         name: (weight + 0.01)[: PRETRAINED_ROWS.get(name)] for name, weight in make_parameters(torch.float32).items()
     }
     return resized(params, anchors=anchors, **ours)
+
+
+def by_share(params, **ours):
+    """Radii that learn by a share of whole rows."""
+    return resized(params, radius_share=0.05, **ours)
+
+
+def factors_by_share(mesh):
+    """The radius of an update in factors, whose reach takes the whole right factor, and how far shards come from it."""
+    update = LowRankUpdate("w", (LowRankProduct("b", "a", 2.0),))
+    factors = {"b": torch.zeros(7, 2), "a": torch.randn(2, 5, generator=torch.Generator().manual_seed(0))}
+    options = {"lr": 1e-2, "radius_share": 0.05, "low_rank": [update]}
+    twins = Twins(factors, lambda params: FTPAdamW(params, **options), mesh)
+    differences = []
+    for gradients in make_gradients(factors, 8):
+        twins.step(gradients)
+        radius, expected = (optimizer.radii()["w"].radius for optimizer in (twins.sharded, twins.whole))
+        differences.append(abs(radius - expected))
+    return {"difference": max(differences), "radius": expected}
 
 
 def sent_by_a_step(mesh):
@@ -245,7 +264,8 @@ def main(output):
     results = {"world_size": world, "sent": sent_by_a_step(mesh), "scaled_steps": scaled_steps(mesh)}
     results["gathered"] = gathered_together(mesh)
     fused = PROJECTED["FTPAdamW-fused"]
-    results["optimizers"] = {"FTPAdamW-fused": compare(fused, mesh)}
+    results["optimizers"] = {"FTPAdamW-fused": compare(fused, mesh), "by-share": compare(by_share, mesh)}
+    results["factors_by_share"] = factors_by_share(mesh)
     if world == 2:
         results["golden"] = {name: golden(name, mesh) for name in MANIFEST}
         results["refusals"] = refusals(mesh)
