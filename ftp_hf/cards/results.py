@@ -9,6 +9,8 @@ from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
 
+_METHODS = {"ftp": "FTP", "plain": "plain fine-tuning"}
+
 Column = tuple[str, Sequence[Evaluation], str | None]
 
 
@@ -56,7 +58,7 @@ def _columns(summary: RunSummary, metric: str) -> list[Column]:
     ]
     seeds = seeds_of(summary.results, metric)
     if len(seeds) > 1:
-        method = "FTP" if summary.method == "ftp" else "plain fine-tuning"
+        method = _METHODS.get(summary.method, summary.method)
         columns.append((_counted(method, seeds), summary.results, None))
     return [("**this model**", summary.results, str(summary.seed)), *columns]
 

@@ -9,8 +9,17 @@ _AUTO_CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "image-classification": "AutoModelForImageClassification",
     "image-segmentation": "AutoModelForSemanticSegmentation",
+    "audio-classification": "AutoModelForAudioClassification",
+    "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
     "text-generation": "AutoModelForCausalLM",
 }
+_PROCESSORS = {
+    "image-classification": ("image_processor",),
+    "image-segmentation": ("image_processor",),
+    "audio-classification": ("feature_extractor",),
+    "automatic-speech-recognition": ("tokenizer", "feature_extractor"),
+}
+"""What a pipeline is told of, beside a model that is no name; of the others it is the tokenizer."""
 _INPUTS = {
     "text-classification": '"The plot is thin, but the actors are a joy."',
     "token-classification": '"Ada Lovelace was born in London."',
@@ -22,6 +31,7 @@ _INPUTS = {
     "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
 }
+_PAIR = '{"text": "A man plays a guitar.", "text_pair": "Somebody makes music."}'
 _IMAGE = ("from PIL import Image", 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")')
 _SOUND = (
     "import numpy as np",
@@ -44,27 +54,37 @@ def usage(summary: RunSummary, model_id: str) -> str:
         summary ([`RunSummary`]): of the run.
         model_id (`str`): what the snippet loads.
     """
-    task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
+    task = summary.task or ""
     if task == "sentence-similarity" and not summary.adapter:
         return _similarity(model_id)
     if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
         return ""
     imports, lines = ([line] for line in _MADE[task]) if task in _MADE else ([], [])
+    # A pipeline tells the likeliest class of a text, unless it is asked for all of them.
+    several = task == "text-classification" and summary.problem_type == "multi_label_classification"
+    top = ", top_k=None" if several else ""
     if summary.adapter and summary.base_model:
-        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
-        # Neither the base model nor the adapter knows what the labels are called, and a base may have a head for others.
-        names = dict(enumerate(summary.labels))
-        labels = f", id2label={names}, ignore_mismatched_sizes=True" if names else ""
+        kind = _AUTO_CLASSES[task]
+        processors = "".join(f', {processor}="{model_id}"' for processor in _PROCESSORS.get(task, ("tokenizer",)))
         imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
         lines += [
-            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
+            f'model = {kind}.from_pretrained("{summary.base_model.name}"{_head(summary)})',
             f'model = PeftModel.from_pretrained(model, "{model_id}")',
-            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
+            f'pipe = pipeline("{task}", model=model{processors}{top})',
         ]
     else:
         imports.append("from transformers import pipeline")
-        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
-    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
+        lines.append(f'pipe = pipeline("{task}", model="{model_id}"{top})')
+    is_pair = task == "text-classification" and "second_text_column" in summary.hyperparameters
+    return "\n".join([*imports, "", *lines, f"print(pipe({_PAIR if is_pair else _INPUTS[task]}))"])
+
+
+def _head(summary: RunSummary) -> str:
+    """What neither the base model nor the adapter knows: how the labels are called. A base may have a head for others."""
+    if not summary.labels:
+        return ""
+    kind = f', problem_type="{summary.problem_type}"' if summary.problem_type else ""
+    return f", id2label={dict(enumerate(summary.labels))}{kind}, ignore_mismatched_sizes=True"
 
 
 def _similarity(model_id: str) -> str:

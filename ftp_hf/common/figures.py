@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "BESIDE",
     "MINUS",
     "SPACE",
     "Metric",
@@ -71,7 +72,7 @@ _KNOWN = {
     )
 }
 _SHARES = ("accuracy", "f1", "precision", "recall")
-_BESIDE = ("loss", "kl", "hidden_change")
+BESIDE = ("loss", "kl", "hidden_change")
 """What is measured beside something more telling."""
 _declared: dict[str, Metric] = {}
 
@@ -104,7 +105,7 @@ def metric_named(name: str) -> Metric:
 def main_metric(names: Iterable[str]) -> str | None:
     """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
     metrics = list(names)
-    telling = [name for name in metrics if name not in _BESIDE]
+    telling = [name for name in metrics if name not in BESIDE]
     return "accuracy" if "accuracy" in telling else next(iter([*telling, *metrics]), None)
 
 
