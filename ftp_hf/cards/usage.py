@@ -13,13 +13,14 @@ _AUTO_CLASSES = {
     "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
     "text-generation": "AutoModelForCausalLM",
 }
-_PROCESSORS = {
-    "image-classification": ("image_processor",),
-    "image-segmentation": ("image_processor",),
-    "audio-classification": ("feature_extractor",),
-    "automatic-speech-recognition": ("tokenizer", "feature_extractor"),
+_LISTENERS = {
+    "audio-classification": ("AutoFeatureExtractor", "feature_extractor=processor"),
+    "automatic-speech-recognition": (
+        "AutoProcessor",
+        "tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor",
+    ),
 }
-"""What a pipeline is told of, beside a model that is no name; of the others it is the tokenizer."""
+"""What prepares sounds: beside a model that is no name, a pipeline does not take the name of a feature extractor."""
 _INPUTS = {
     "text-classification": '"The plot is thin, but the actors are a joy."',
     "token-classification": '"Ada Lovelace was born in London."',
@@ -44,6 +45,8 @@ _MADE = {
     "automatic-speech-recognition": _SOUND,
 }
 """How an input is made that cannot be written down: what is imported, and a line."""
+_ADAPTED = (*_AUTO_CLASSES, "sentence-similarity")
+"""The tasks that there are snippets for adapters of."""
 
 
 def usage(summary: RunSummary, model_id: str) -> str:
@@ -54,10 +57,12 @@ def usage(summary: RunSummary, model_id: str) -> str:
         summary ([`RunSummary`]): of the run.
         model_id (`str`): what the snippet loads.
     """
-    task = summary.task or ""
-    if task == "sentence-similarity" and not summary.adapter:
-        return _similarity(model_id)
-    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
+    task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
+    if summary.adapter and (task not in _ADAPTED or summary.base_model is None):
+        return ""
+    if task == "sentence-similarity":
+        return _similarity(summary, model_id)
+    if task not in _INPUTS:
         return ""
     imports, lines = ([line] for line in _MADE[task]) if task in _MADE else ([], [])
     # A pipeline tells the likeliest class of a text, unless it is asked for all of them.
@@ -65,12 +70,14 @@ def usage(summary: RunSummary, model_id: str) -> str:
     top = ", top_k=None" if several else ""
     if summary.adapter and summary.base_model:
         kind = _AUTO_CLASSES[task]
-        processors = "".join(f', {processor}="{model_id}"' for processor in _PROCESSORS.get(task, ("tokenizer",)))
-        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
+        listener, prepares = _LISTENERS.get(task, (None, f'{"image_processor" if image else "tokenizer"}="{model_id}"'))
+        classes = ", ".join([kind, *([listener] if listener else []), "pipeline"])
+        imports = ["from peft import PeftModel", *imports, f"from transformers import {classes}"]
         lines += [
             f'model = {kind}.from_pretrained("{summary.base_model.name}"{_head(summary)})',
             f'model = PeftModel.from_pretrained(model, "{model_id}")',
-            f'pipe = pipeline("{task}", model=model{processors}{top})',
+            *([f'processor = {listener}.from_pretrained("{model_id}")'] if listener else []),
+            f'pipe = pipeline("{task}", model=model, {prepares}{top})',
         ]
     else:
         imports.append("from transformers import pipeline")
@@ -87,12 +94,19 @@ def _head(summary: RunSummary) -> str:
     return f", id2label={dict(enumerate(summary.labels))}{kind}, ignore_mismatched_sizes=True"
 
 
-def _similarity(model_id: str) -> str:
+def _similarity(summary: RunSummary, model_id: str) -> str:
+    lines = [f'model = SentenceTransformer("{model_id}")']
+    if summary.adapter and summary.base_model:
+        lines = [
+            f'model = SentenceTransformer("{summary.base_model.name}")',
+            f'PeftModel.from_pretrained(model, "{model_id}")  # which puts the adapter into it',
+        ]
     return "\n".join(
         (
+            *(["from peft import PeftModel"] if summary.adapter else []),
             "from sentence_transformers import SentenceTransformer",
             "",
-            f'model = SentenceTransformer("{model_id}")',
+            *lines,
             'embeddings = model.encode(["A man plays a guitar.", "Somebody makes music.", "It is raining."])',
             "print(model.similarity(embeddings, embeddings))",
         )
