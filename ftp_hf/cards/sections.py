@@ -11,7 +11,7 @@ from ftp_hf.runs.facts import DataFacts, EarlierOptions, LogRow, ProjectionFacts
 from ftp_hf.runs.summary import RunSummary
 
 from .guard import guard_history, guard_note
-from .results import results_note, results_table, seeds_of
+from .results import beside, results_note, results_table, seeds_of
 from .usage import usage
 
 __all__ = ["PAPER", "sections"]
@@ -53,7 +53,8 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "results": results_table(summary, metric) if metric else "",
         "results_note": results_note(summary, metric) if metric else "",
         "more_results": "\n\n".join(
-            f"**{name.replace('_', ' ')}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
+            f"**{name.replace('_', ' ')}**{beside(name, metric)}\n\n{results_table(summary, name)}"
+            for name in dict.fromkeys(others)
         ),
         "usage": usage(summary, model_id),
         "projection": _projection(summary),

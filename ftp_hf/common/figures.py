@@ -132,7 +132,9 @@ def mean_and_sd(values: Collection[float], metric: str) -> str:
     mean = statistics.fmean(values)
     if len(values) == 1 or not math.isfinite(mean):
         return show(mean, metric)
-    return f"{show(mean, metric)}{SPACE}±{SPACE}{show(statistics.stdev(values), metric)}"
+    deviation = statistics.stdev(values)
+    spread = show(deviation, metric) if is_share(metric) else f"{deviation:.2g}"
+    return f"{show(mean, metric)}{SPACE}±{SPACE}{spread}"
 
 
 def signed(value: float, metric: str) -> str:

@@ -260,8 +260,11 @@ def figures(summary):
                 start, sign = statistics.fmean(before[metric]), metric_named(metric).sign
                 by_metric.append((metric, [sign * (start - value) for value in values]))
         for metric, values in by_metric:
-            numbers = [*values, statistics.fmean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
-            found |= {f"{100 * n:.1f}" if metric_named(metric).is_share else f"{n:.4g}" for n in numbers}
+            means, spreads = [*values, statistics.fmean(values)], [statistics.stdev(values)] if len(values) > 1 else []
+            if metric_named(metric).is_share:
+                found |= {f"{100 * number:.1f}" for number in (*means, *spreads)}
+            else:
+                found |= {f"{mean:.4g}" for mean in means} | {f"{spread:.2g}" for spread in spreads}
     return found
 
 

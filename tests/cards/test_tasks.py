@@ -87,16 +87,16 @@ def test_what_was_retained_in_other_metrics():
     assert summary.headline() == "loss: ID 0.5, retained 2.5 (2 sets), retained acc norm 45.0"
     results = model_card(summary).text.partition("## Results")[2].partition("## How")[0]
     assert "Other metrics" not in results, "tables of what no new data were measured in would have no rows"
-    assert "| retained choices (acc norm in %) | 45.0 |" in results
+    assert "| retained choices (acc norm in %, more is better) | 45.0 |" in results
 
 
 def test_what_is_no_share_is_among_the_other_metrics():
     metrics = {"loss": {"0": 0.3}, "mae": {"0": 0.5}, "rmse": {"0": 0.75}, "spearman": {"0": 0.875}}
     summary = summary_of("text-classification/regression", results=[Evaluation("test", "id", metrics)])
     others = model_card(summary).text.partition("Other metrics")[2].partition("</details>")[0]
-    assert re.findall(r"\*\*(.*?)\*\*\n\n.*\n.*\n\| ID test \| (.*?) \|", others) == [
-        ("rmse", "0.75"),
-        ("spearman", "0.875"),
+    assert re.findall(r"\*\*(\w*?)\*\*(.*?)\n\n.*\n.*\n\| ID test \| (.*?) \|", others) == [
+        ("rmse", "", "0.75"),
+        ("spearman", ", of which more is better", "0.875"),
     ]
 
 
