@@ -56,7 +56,7 @@ def beside(name: str, metric: str | None) -> str:
     if metric is None:
         return ""
     shown, main = metric_named(name), metric_named(metric)
-    unit = " in %" if shown.is_share and not main.is_share else ", not in %" if main.is_share > shown.is_share else ""
+    unit = "" if shown.is_share == main.is_share else " in %" if shown.is_share else ", not in %"
     better = f", of which {'less' if shown.less_is_better else 'more'} is better" if shown.sign != main.sign else ""
     return unit + better
 
