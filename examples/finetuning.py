@@ -233,10 +233,10 @@ def _settings(script: ScriptArguments) -> dict[str, Any]:
 def print_results(summary: RunSummary) -> None:
     """Print the figures of one run, beside those of the pre-trained model where it was measured."""
     table = Table(title=f"{summary.base_model.name} fine-tuned: {summary.method}, seed {summary.seed}")
-    telling = {name for result in summary.results for name in result.metrics if name != "loss"}
-    metrics = [name for name in dict.fromkeys(n for r in summary.results for n in r.metrics) if name in telling] or [
-        "loss"
-    ]
+    # The loss where a data set has nothing else, though others may.
+    metrics = list(
+        dict.fromkeys(n for r in summary.results for n in r.metrics if n != "loss" or main_metric(r.metrics) == "loss")
+    )
     before = {} if summary.pretrained is None else {r.data: r.metrics for r in summary.pretrained.results}
     for column in ("data", "kind"):
         table.add_column(column)

@@ -45,7 +45,8 @@ __all__ = ["LayerSensitivity", "ModelSensitivity", "model_sensitivity"]
 @dataclass(frozen=True)
 class LayerSensitivity:
     """
-    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met in one linear layer.
+    The largest ratios `‖Δoutput‖∞ / ‖Δinput‖∞` that were met in one linear layer; 0 where no change of the model's input
+    reaches that of the layer, as where a decoder has read nothing but tokens.
 
     Args:
         name (`str`): of the layer in the fine-tuned model, without wrapper prefixes.
@@ -99,8 +100,9 @@ def model_sensitivity(
     Args:
         model (`PreTrainedModel` or `SentenceTransformer`): the fine-tuned model, in float32 or float64.
         pretrained (`PreTrainedModel`): the pre-trained one, with or without a head; of the same body.
-        batches (iterable of mappings): what the models are called with. Labels are ignored, and
-            padding counts like any other input: batches of one length have none. They are kept in memory.
+        batches (iterable of mappings): what the models are called with. Labels are ignored, but for what the decoder
+            of a model with an encoder has written before each of them; and padding counts like any other input: batches of
+            one length have none. They are kept in memory.
         size (`float`, *optional*, defaults to 0.01): `ε` as a share of the inputs' root mean square.
         perturbations (`int`, *optional*, defaults to 4): how many changes of each input are tried.
         seed (`int`, *optional*, defaults to 0): of the signs.
@@ -148,6 +150,8 @@ def _body(model: nn.Module, role: str) -> PreTrainedModel:
     if not (isinstance(body, PreTrainedModel) or has_adapters(model)):
         # Of sentence-transformers: one of its modules holds it.
         body = next((part.base_model for part in model.modules() if isinstance(part, PreTrainedModel)), body)
+    if body is model and not hasattr(body, "decoder") and isinstance(getattr(body, "encoder", None), PreTrainedModel):
+        body = body.encoder  # WhisperForAudioClassification, which no prefix leads into
     if not isinstance(body, PreTrainedModel):
         raise TypeError(
             f"{role} must be a model of transformers, got {type(model).__name__}; merge adapters into theirs before "
@@ -253,7 +257,17 @@ def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Te
     if name not in given:
         raise ValueError(f"batches lack {body.main_input_name!r}, the model's input; they have {', '.join(batch)}")
     inputs = given.pop(name)
+    labels = batch.get("labels")
+    has_decoder = getattr(body.config, "is_encoder_decoder", False) and hasattr(body, "decoder")
+    if has_decoder and "decoder_input_ids" not in given and labels is not None and labels.ndim == inputs.ndim - 1:
+        given["decoder_input_ids"] = _written_before(body, labels.to(body.device))
     return name, inputs, {key: torch.cat([value, value]) for key, value in given.items()}
+
+
+def _written_before(body: PreTrainedModel, labels: Tensor) -> Tensor:
+    """What the decoder reads as it writes each of the labels: the start, and those before."""
+    start, padding = body.config.decoder_start_token_id, body.config.pad_token_id
+    return torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], dim=1).masked_fill_(labels < 0, padding)
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     ViTForImageClassification,
+    WhisperConfig,
+    WhisperForAudioClassification,
+    WhisperForConditionalGeneration,
 )
 
 from ftp_hf import sensitivity
@@ -25,8 +28,21 @@ MODELS = {
     "BERT": lambda: BertForSequenceClassification(tiny_bert_config()),
     "GPT-2": lambda: GPT2ForSequenceClassification(tiny_gpt2_config(pad_token_id=0)),
     "ViT": lambda: ViTForImageClassification(tiny_vit_config(image_size=16, patch_size=8)),
+    "Whisper": lambda: WhisperForConditionalGeneration(tiny_whisper_config()),
     "MobileNetV2": lambda: with_statistics(MobileNetV2ForImageClassification(MobileNetV2Config(depth_multiplier=0.2))),
 }
+
+
+BEFORE_SOUND = ("decoder.layers.0.self_attn", "decoder.layers.0.encoder_attn.q_proj")
+"""Of Whisper: what a decoder's first layer makes of tokens alone."""
+
+
+def tiny_whisper_config():
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "classifier_proj_size": 16}
+    lengths = {"max_source_positions": 10, "max_target_positions": 8, "num_mel_bins": 8}
+    tokens = {"bos_token_id": 19, "eos_token_id": 19, "pad_token_id": 19, "decoder_start_token_id": 18}
+    return WhisperConfig(vocab_size=20, **sizes, **heads, **lengths, **tokens)
 
 
 def with_statistics(model):
@@ -58,6 +74,11 @@ def batches(model, count=2):
                 "attention_mask": torch.ones(3, 5, dtype=torch.long),
                 "labels": torch.zeros(3, dtype=torch.long),
             }
+            for _ in range(count)
+        ]
+    if model.main_input_name == "input_features":
+        return [
+            {"input_features": torch.randn(3, 8, 20), "labels": torch.tensor([[1, 2, 19], [3, 19, -100], [4, 5, 19]])}
             for _ in range(count)
         ]
     side = 16 if model.base_model_prefix == "vit" else 64
@@ -147,6 +168,9 @@ def test_no_layer_exceeds_its_bound(make):
     assert [f"{layer.name}.weight" for layer in found.layers] == list(known)
     for layer in found.layers:
         assert layer.bound == pytest.approx(known[f"{layer.name}.weight"])
+        if any(name in layer.name for name in BEFORE_SOUND):
+            assert layer.fine_tuned == layer.pretrained == layer.difference == 0, "no sound gets there, only tokens"
+            continue
         assert 0.01 * layer.bound < layer.difference <= layer.bound * (1 + 1e-5), layer.name
         assert layer.fine_tuned > 0 < layer.pretrained
     assert found.fine_tuned > 0 < found.pretrained
@@ -160,6 +184,27 @@ def test_a_model_is_as_sensitive_as_itself(make):
     for layer in found.layers:
         assert layer.fine_tuned == layer.pretrained
         assert layer.difference == layer.bound == 0.0
+
+
+def test_a_decoder_has_written_the_labels_before_each():
+    model = MODELS["Whisper"]()
+    (batch,) = batches(model, 1)
+    found = model_sensitivity(moved(model), model, [batch])
+    written = torch.tensor([[18, 1, 2], [18, 3, 19], [18, 4, 5]])
+    told = {"input_features": batch["input_features"], "decoder_input_ids": written}
+    assert model_sensitivity(moved(model), model, [told]).pretrained == found.pretrained
+    assert {layer.name.split(".")[1] for layer in found.layers} == {"encoder", "decoder"}
+
+
+def test_of_an_encoder_alone_the_head_is_left_out():
+    model = WhisperForAudioClassification(tiny_whisper_config())
+    other_head = copy.deepcopy(model)
+    for head in (other_head.projector, other_head.classifier):
+        head.weight.data.mul_(3.0)
+    inputs = [{"input_features": torch.randn(3, 8, 20), "labels": torch.tensor([0, 1, 0])}]
+    found = model_sensitivity(other_head, model, inputs)
+    assert found.fine_tuned == found.pretrained
+    assert all(layer.name.startswith("encoder.") for layer in found.layers)
 
 
 def test_a_louder_model_is_more_sensitive():

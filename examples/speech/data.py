@@ -18,7 +18,7 @@ Parquet file a speaker: ten digits, 50 takes of each, with the columns `audio` (
 import argparse
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, concatenate_datasets
+from datasets import ClassLabel, Dataset, concatenate_datasets, disable_progress_bars
 
 LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 AMERICANS = ("jackson", "theo")
@@ -46,4 +46,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("out_dir", type=Path)
     arguments = parser.parse_args()
+    disable_progress_bars()
     main(arguments.folder, arguments.out_dir)

@@ -1,5 +1,6 @@
 """
-Made-up requests with the people, cities, dates and sums of money in them tagged, for token classification.
+Made-up requests with the people, cities, dates and sums of money in them tagged, for token classification; and which of the
+four a request mentions, for text classification with several classes each.
 
     python examples/tagging/data.py build/tagging
 
@@ -13,14 +14,15 @@ Charlotte are people or cities, May is a month or a verb.
 | `ood_phrasing` | messages as they are typed in a chat | those of the first half |
 | `ood_both` | messages | those of the other half |
 
-Columns: `words` and `tags`, lists of one length; tags in IOB2 (`O`, `B-PERSON`, `I-PERSON`, …).
+Columns: `words` and `tags`, lists of one length; tags in IOB2 (`O`, `B-PERSON`, `I-PERSON`, …). `text`, the words as one string,
+and `mentions`, the list of the kinds that occur in it, which may be empty.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, List, Value, disable_progress_bars
 from numpy.random import Generator, default_rng
 
 KINDS = ["PERSON", "CITY", "DATE", "MONEY"]
@@ -113,8 +115,11 @@ def draw(templates: Sequence[str], values: Mapping[str, Sequence[str]], rng: Gen
 def make(rows: int, templates: Sequence[str], values: Mapping[str, Sequence[str]], rng: Generator) -> Dataset:
     """A data set of so many sentences."""
     words, tags = zip(*(draw(templates, values, rng) for _ in range(rows)), strict=True)
-    features = Features({"words": List(Value("string")), "tags": List(ClassLabel(names=TAGS))})
-    return Dataset.from_dict({"words": list(words), "tags": list(tags)}, features)
+    tagged = {"words": List(Value("string")), "tags": List(ClassLabel(names=TAGS))}
+    features = Features({**tagged, "text": Value("string"), "mentions": List(ClassLabel(names=KINDS))})
+    mentions = [[kind for kind in KINDS if f"B-{kind}" in of_sentence] for of_sentence in tags]
+    texts = [" ".join(sentence) for sentence in words]
+    return Dataset.from_dict({"words": list(words), "tags": list(tags), "text": texts, "mentions": mentions}, features)
 
 
 def main() -> None:
@@ -122,6 +127,7 @@ def main() -> None:
     parser.add_argument("out_dir", type=Path)
     folder = parser.parse_args().out_dir
     folder.mkdir(parents=True, exist_ok=True)
+    disable_progress_bars()
     rng = default_rng(0)
     made = {name: make(rows, LETTERS, VALUES, rng) for name, rows in SIZES.items()}
     made["ood_values"] = make(SIZES["test"], LETTERS, OTHER_VALUES, rng)

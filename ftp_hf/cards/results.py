@@ -7,7 +7,9 @@ from ftp_hf.common.figures import is_share, main_metric, mean_and_sd, metric_nam
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
-__all__ = ["results_note", "results_table", "seeds_of"]
+__all__ = ["beside", "results_note", "results_table", "seeds_of"]
+
+_METHODS = {"ftp": "FTP", "plain": "plain fine-tuning"}
 
 Column = tuple[str, Sequence[Evaluation], str | None]
 
@@ -41,10 +43,22 @@ def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]
     rows = []
     for result in summary.of_kind("retained"):
         if metric := main_metric(result.metrics):
-            named = f"retained {result.data} ({metric.replace('_', ' ')}{' in %' if is_share(metric) else ''})"
+            unit = " in %" if is_share(metric) else ""
+            other_way = beside(metric, summary.metric).partition(", of which")[2]
+            named = f"retained {result.data} ({metric.replace('_', ' ')}{unit}{f',{other_way}' if other_way else ''})"
             values = [_values(results, result.data, "retained", metric, seed) for _, results, seed in columns]
             rows.append([named, *(mean_and_sd(of_column, metric) for of_column in values)])
     return rows
+
+
+def beside(name: str, metric: str | None) -> str:
+    """What of a metric is not as of the main one of the card: its unit, and which way is better."""
+    if metric is None:
+        return ""
+    shown, main = metric_named(name), metric_named(metric)
+    unit = "" if shown.is_share == main.is_share else " in %" if shown.is_share else ", not in %"
+    better = f", of which {'less' if shown.less_is_better else 'more'} is better" if shown.sign != main.sign else ""
+    return unit + better
 
 
 def _columns(summary: RunSummary, metric: str) -> list[Column]:
@@ -56,7 +70,7 @@ def _columns(summary: RunSummary, metric: str) -> list[Column]:
     ]
     seeds = seeds_of(summary.results, metric)
     if len(seeds) > 1:
-        method = "FTP" if summary.method == "ftp" else "plain fine-tuning"
+        method = _METHODS.get(summary.method, summary.method)
         columns.append((_counted(method, seeds), summary.results, None))
     return [("**this model**", summary.results, str(summary.seed)), *columns]
 

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftp_hf.common.figures import is_share, table
+from ftp_hf.common.figures import BESIDE, table
 from ftp_hf.runs.facts import DataFacts, EarlierOptions, LogRow, ProjectionFacts
 from ftp_hf.runs.summary import RunSummary
 
 from .guard import guard_history, guard_note
-from .results import results_note, results_table, seeds_of
+from .results import beside, results_note, results_table, seeds_of
 from .usage import usage
 
 __all__ = ["PAPER", "sections"]
@@ -27,6 +27,7 @@ CITATION = """@inproceedings{tian2023fast,
 
 _MOST_LOG_ROWS = 14
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
+_SHARES_OF_ROWS = ("accuracy", "exact_match", "acc", "acc_norm")
 _KINDS = {"id": "ID", "ood": "OOD", "retained": "retained", "validation": "validation", "train": "training"}
 
 
@@ -42,7 +43,9 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         `dict`: by the name in `template.md`; what there is nothing to say about is empty.
     """
     metric = summary.metric
-    others = [name for result in summary.results for name in result.metrics if name != metric and is_share(name)]
+    # Retained sets stand in the main table, each in its own metric.
+    of_task = [result for result in summary.results if result.kind not in ("retained", "corrupted")]
+    others = [name for result in of_task for name in result.metrics if name not in (metric, *BESIDE)]
     projection = summary.projection
     return {
         "name": summary.name,
@@ -50,7 +53,8 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "results": results_table(summary, metric) if metric else "",
         "results_note": results_note(summary, metric) if metric else "",
         "more_results": "\n\n".join(
-            f"**{name.replace('_', ' ')}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
+            f"**{name.replace('_', ' ')}**{beside(name, metric)}\n\n{results_table(summary, name)}"
+            for name in dict.fromkeys(others)
         ),
         "usage": usage(summary, model_id),
         "projection": _projection(summary),
@@ -272,19 +276,22 @@ def _limits(summary: RunSummary) -> list[str]:
     if len(seeds_of(summary.results, metric)) == 1:
         limits.append("One seed was trained: how much the figures vary between seeds is not known.")
     sizes = [data.size for data in summary.data if data.kind in ("id", "ood") and data.size]
-    if sizes and is_share(metric) and min(sizes) < 2000:
+    if sizes and min(sizes) < 2000:
         error = math.sqrt(0.9 * (1 - 0.9) / min(sizes))
-        limits.append(
-            f"The smallest test set has {min(sizes)} rows: a figure near 90 % has a standard error of "
-            f"{100 * error:.1f} points from the choice of rows alone."
+        varies = (
+            f"a figure near 90 % has a standard error of {100 * error:.1f} points from the choice of rows alone"
+            if metric in _SHARES_OF_ROWS
+            else "other rows would have given other figures, and how much others is not measured"
         )
+        limits.append(f"The smallest test set has {min(sizes)} rows: {varies}.")
     if summary.pretrained is None:
         limits.append(
             "The pre-trained model was not evaluated on these data sets, so what was forgotten is not measured."
         )
     if summary.method == "ftp":
         limits.append(
-            "The radii bound how far each layer moved. They are no promise about accuracy on data not listed here."
+            f"The radii bound how far each layer moved. They are no promise about {metric.replace('_', ' ')} on data not "
+            "listed here."
         )
     return limits
 

@@ -9,8 +9,18 @@ _AUTO_CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "image-classification": "AutoModelForImageClassification",
     "image-segmentation": "AutoModelForSemanticSegmentation",
+    "audio-classification": "AutoModelForAudioClassification",
+    "automatic-speech-recognition": "AutoModelForSpeechSeq2Seq",
     "text-generation": "AutoModelForCausalLM",
 }
+_LISTENERS = {
+    "audio-classification": ("AutoFeatureExtractor", "feature_extractor=processor"),
+    "automatic-speech-recognition": (
+        "AutoProcessor",
+        "tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor",
+    ),
+}
+"""What prepares sounds: beside a model that is no name, a pipeline does not take the name of a feature extractor."""
 _INPUTS = {
     "text-classification": '"The plot is thin, but the actors are a joy."',
     "token-classification": '"Ada Lovelace was born in London."',
@@ -22,6 +32,7 @@ _INPUTS = {
     "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
 }
+_PAIR = '{"text": "A man plays a guitar.", "text_pair": "Somebody makes music."}'
 _IMAGE = ("from PIL import Image", 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")')
 _SOUND = (
     "import numpy as np",
@@ -34,6 +45,8 @@ _MADE = {
     "automatic-speech-recognition": _SOUND,
 }
 """How an input is made that cannot be written down: what is imported, and a line."""
+_ADAPTED = (*_AUTO_CLASSES, "sentence-similarity")
+"""The tasks that there are snippets for adapters of."""
 
 
 def usage(summary: RunSummary, model_id: str) -> str:
@@ -45,34 +58,55 @@ def usage(summary: RunSummary, model_id: str) -> str:
         model_id (`str`): what the snippet loads.
     """
     task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
-    if task == "sentence-similarity" and not summary.adapter:
-        return _similarity(model_id)
-    if task not in _INPUTS or (summary.adapter and (task not in _AUTO_CLASSES or summary.base_model is None)):
+    if summary.adapter and (task not in _ADAPTED or summary.base_model is None):
+        return ""
+    if task == "sentence-similarity":
+        return _similarity(summary, model_id)
+    if task not in _INPUTS:
         return ""
     imports, lines = ([line] for line in _MADE[task]) if task in _MADE else ([], [])
+    # A pipeline tells the likeliest class of a text, unless it is asked for all of them.
+    several = task == "text-classification" and summary.problem_type == "multi_label_classification"
+    top = ", top_k=None" if several else ""
     if summary.adapter and summary.base_model:
-        kind, processor = _AUTO_CLASSES[task], "image_processor" if image else "tokenizer"
-        # Neither the base model nor the adapter knows what the labels are called, and a base may have a head for others.
-        names = dict(enumerate(summary.labels))
-        labels = f", id2label={names}, ignore_mismatched_sizes=True" if names else ""
-        imports = ["from peft import PeftModel", *imports, f"from transformers import {kind}, pipeline"]
+        kind = _AUTO_CLASSES[task]
+        listener, prepares = _LISTENERS.get(task, (None, f'{"image_processor" if image else "tokenizer"}="{model_id}"'))
+        classes = ", ".join([kind, *([listener] if listener else []), "pipeline"])
+        imports = ["from peft import PeftModel", *imports, f"from transformers import {classes}"]
         lines += [
-            f'model = {kind}.from_pretrained("{summary.base_model.name}"{labels})',
+            f'model = {kind}.from_pretrained("{summary.base_model.name}"{_head(summary)})',
             f'model = PeftModel.from_pretrained(model, "{model_id}")',
-            f'pipe = pipeline("{task}", model=model, {processor}="{model_id}")',
+            *([f'processor = {listener}.from_pretrained("{model_id}")'] if listener else []),
+            f'pipe = pipeline("{task}", model=model, {prepares}{top})',
         ]
     else:
         imports.append("from transformers import pipeline")
-        lines.append(f'pipe = pipeline("{task}", model="{model_id}")')
-    return "\n".join([*imports, "", *lines, f"print(pipe({_INPUTS[task]}))"])
+        lines.append(f'pipe = pipeline("{task}", model="{model_id}"{top})')
+    is_pair = task == "text-classification" and "second_text_column" in summary.hyperparameters
+    return "\n".join([*imports, "", *lines, f"print(pipe({_PAIR if is_pair else _INPUTS[task]}))"])
 
 
-def _similarity(model_id: str) -> str:
+def _head(summary: RunSummary) -> str:
+    """What neither the base model nor the adapter knows: how the labels are called. A base may have a head for others."""
+    if not summary.labels:
+        return ""
+    kind = f', problem_type="{summary.problem_type}"' if summary.problem_type else ""
+    return f", id2label={dict(enumerate(summary.labels))}{kind}, ignore_mismatched_sizes=True"
+
+
+def _similarity(summary: RunSummary, model_id: str) -> str:
+    lines = [f'model = SentenceTransformer("{model_id}")']
+    if summary.adapter and summary.base_model:
+        lines = [
+            f'model = SentenceTransformer("{summary.base_model.name}")',
+            f'PeftModel.from_pretrained(model, "{model_id}")  # which puts the adapter into it',
+        ]
     return "\n".join(
         (
+            *(["from peft import PeftModel"] if summary.adapter else []),
             "from sentence_transformers import SentenceTransformer",
             "",
-            f'model = SentenceTransformer("{model_id}")',
+            *lines,
             'embeddings = model.encode(["A man plays a guitar.", "Somebody makes music.", "It is raining."])',
             "print(model.similarity(embeddings, embeddings))",
         )

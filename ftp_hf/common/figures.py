@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "BESIDE",
     "MINUS",
     "SPACE",
     "Metric",
@@ -71,7 +72,7 @@ _KNOWN = {
     )
 }
 _SHARES = ("accuracy", "f1", "precision", "recall")
-_BESIDE = ("loss", "kl", "hidden_change")
+BESIDE = ("loss", "kl", "hidden_change")
 """What is measured beside something more telling."""
 _declared: dict[str, Metric] = {}
 
@@ -104,7 +105,7 @@ def metric_named(name: str) -> Metric:
 def main_metric(names: Iterable[str]) -> str | None:
     """Of the names of metrics the one to go by: accuracy where it is there, the loss where nothing else is."""
     metrics = list(names)
-    telling = [name for name in metrics if name not in _BESIDE]
+    telling = [name for name in metrics if name not in BESIDE]
     return "accuracy" if "accuracy" in telling else next(iter([*telling, *metrics]), None)
 
 
@@ -131,7 +132,9 @@ def mean_and_sd(values: Collection[float], metric: str) -> str:
     mean = statistics.fmean(values)
     if len(values) == 1 or not math.isfinite(mean):
         return show(mean, metric)
-    return f"{show(mean, metric)}{SPACE}±{SPACE}{show(statistics.stdev(values), metric)}"
+    deviation = statistics.stdev(values)
+    spread = show(deviation, metric) if is_share(metric) else f"{deviation:.2g}"
+    return f"{show(mean, metric)}{SPACE}±{SPACE}{spread}"
 
 
 def signed(value: float, metric: str) -> str:

@@ -43,6 +43,8 @@ _OVER = {
 """The quantities over all sets of a kind."""
 _DISTANCES = ("kl", "hidden_change")
 _DISTANCE = re.compile(rf"(?P<distance>{'|'.join(_DISTANCES)})/(?P<sets>(?:id|ood|retained)(?:/.+)?)")
+_LARGEST_SHARE = 2.0
+"""Of a metric that may be above 1, as there may be more errors than words. What is above it was meant in percent."""
 _MINUS = "\N{MINUS SIGN}"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RULE = re.compile(
@@ -262,8 +264,10 @@ def _measure(rule: Rule, figures: Figures, pretrained: Figures) -> tuple[float, 
     metric = rule.metric or main_metric(name for data in sets for name in figures[data])
     if metric is None:
         raise ValueError("nothing was measured")
-    if is_share(metric) and abs(rule.number) > 1:
-        raise ValueError(f"{metric} is a share in [0, 1], not in percent: write {rule.number / 100:g}")
+    most = max(1.0, min(_LARGEST_SHARE, metric_named(metric).possible[1]))
+    if is_share(metric) and abs(rule.number) > most:
+        where = "in [0, 1]" if most == 1 else "of which 1 is the whole"
+        raise ValueError(f"{metric} is a share {where}, not in percent: write {rule.number / 100:g}")
     value = _over(rule, [_figure(figures, name, metric, "the model") for name in sets])
     if not rule.needs_pretrained:
         return value, rule.number

@@ -42,6 +42,8 @@ class RunSummary:
         base_model ([`BaseModel`], *optional*): what training started from.
         adapter (`str`, *optional*): PEFT's type of the adapter, if one was trained.
         labels (list of `str`, *optional*): the classes that it tells apart, by index.
+        problem_type (`str`, *optional*): as the model's config calls the kind of its head, `"regression"` or
+            `"multi_label_classification"`, where it does not choose one of the classes.
         seed (`int`, *optional*): of the weights that are kept.
         steps, kept_step (`int`, *optional*): how many steps were taken, and after which the weights are kept.
         optimizer (`str`, *optional*): the base optimizer as it was, with its options.
@@ -68,6 +70,7 @@ class RunSummary:
     base_model: BaseModel | None = None
     adapter: str | None = None
     labels: list[str] = field(default_factory=list)
+    problem_type: str | None = None
     seed: int | None = None
     steps: int | None = None
     kept_step: int | None = None
@@ -136,7 +139,10 @@ class RunSummary:
         return next((data for data in found if data.kind != "train"), found[0] if found else None)
 
     def headline(self) -> str:
-        """The figures of the kept weights in a line: `"ID 97.4, OOD mean 93.7 (7 sets)"`. Empty without any."""
+        """
+        The figures of the kept weights in a line: `"ID 97.4, OOD mean 93.7 (7 sets)"`, with the metric where it is not
+        accuracy, and retained data beside what they were before. Empty without any.
+        """
         if (metric := self.metric) is None:
             return ""
         seed = str(self.seed)
@@ -146,7 +152,25 @@ class RunSummary:
             if seed in means and not (kind == "validation" and parts):
                 count = len(self.of_kind(kind))
                 parts.append(f"{label} {show(means[seed], metric)}" + (f" ({count} sets)" if count > 1 else ""))
-        return ", ".join(parts)
+        line = ", ".join([*parts, *self._retained()])
+        return line if metric == "accuracy" or not line else f"{metric.replace('_', ' ')}: {line}"
+
+    def _retained(self) -> list[str]:
+        """`"retained loss 2.9 (before 2.8, 3 sets)"`: the means over the sets of each metric."""
+        sets: dict[str, list[Evaluation]] = {}
+        for result in self.of_kind("retained"):
+            sets.setdefault(main_metric(result.metrics) or "", []).append(result)
+        parts = []
+        for metric, results in sets.items():
+            before = self.of_kind("retained", self.pretrained.results) if self.pretrained else []
+            same = [other for other in before if any(other.data == result.data for result in results)]
+            started = mean_by_seed(same, metric).values() if len(same) == len(results) else ()
+            about = [f"before {show(value, metric)}" for value in (*started,)[:1]]
+            about += [f"{len(results)} sets"] if len(results) > 1 else []
+            name = "" if metric == self.metric else f" {metric.replace('_', ' ')}"
+            if (value := mean_by_seed(results, metric).get(str(self.seed))) is not None:
+                parts.append(f"retained{name} {show(value, metric)}" + (f" ({', '.join(about)})" if about else ""))
+        return parts
 
     def to_json(self) -> str:
         """As JSON, in the order of the fields."""

@@ -68,6 +68,7 @@ def summarize_run(
         base_model=_base_model(dense),
         adapter=None if adapter is None else str(getattr(adapter.peft_type, "value", adapter.peft_type)),
         labels=_labels(dense) if "Classification" in architecture else [],
+        problem_type=_problem_type(dense),
         seed=trainer.args.seed,
         steps=trainer.state.global_step,
         kept_step=_kept_step(trainer),
@@ -87,6 +88,12 @@ def summarize_run(
 def _labels(model: Any) -> list[str]:
     names = getattr(getattr(model, "config", None), "id2label", None) or {}
     return [str(name) for name in names.values()]
+
+
+def _problem_type(model: Any) -> str | None:
+    """Where it is not that of one class, which the models of transformers note too once they were trained."""
+    kind = getattr(getattr(model, "config", None), "problem_type", None)
+    return None if kind == "single_label_classification" else kind
 
 
 def _base_model(model: Any) -> BaseModel | None:

@@ -130,4 +130,4 @@ def test_what_was_retained_stands_once_in_its_own_metric_beside_what_was_before(
     before = [Evaluation("speech", "retained", {"loss": {"0": 1.0}, "wer": {"0": 0.16}})]
     summary.comparisons.append(OtherModel("pre-trained", before))
     rows = [row for row in cells(str(model_card(summary).content)) if row and row[0].startswith("retained speech")]
-    assert [row[:3] for row in rows] == [["retained speech (wer in %)", "25.0", "16.0"]]
+    assert [row[:3] for row in rows] == [["retained speech (wer in %, less is better)", "25.0", "16.0"]]

@@ -23,7 +23,9 @@ from transformers import (
 )
 
 from ftp_hf import RunSummary
+from ftp_hf.runs.facts import DataFacts, Evaluation
 from ftp_hf.tasks import ImageTask, TaskData
+from tests.support.summaries import make_summary
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -86,6 +88,15 @@ def test_two_steps_on_twenty_digits(digits, tmp_path, monkeypatch, capsys, caplo
     )
     assert f"accuracy {100 * results.value('test'):.1f} %" in lines[2]
     AutoModelForImageClassification.from_pretrained(tmp_path / "run")
+
+
+def test_each_data_set_has_its_main_figure_in_the_table(capsys):
+    results = [Evaluation("test", "id", {"loss": {"0": 2.75}}), Evaluation("arc", "retained", {"acc": {"0": 0.5}})]
+    facts = [DataFacts("test", "id", 3), DataFacts("arc", "retained", 4)]
+    finetuning.print_results(make_summary(results=results, data=facts))
+    printed = capsys.readouterr().out
+    assert "2.75" in printed, "though another set has something more telling than a loss"
+    assert "50.0" in printed
 
 
 @pytest.mark.slow

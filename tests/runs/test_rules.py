@@ -58,6 +58,8 @@ def check(rule, figures=FIGURES, pretrained=PRETRAINED):
         ("retained/read <= pretrained + 0.05", 0.15, 0.17, True),
         ("retained_mean <= 0.2", 0.2, 0.2, True),
         ("retained_worst <= 0.2", 0.25, 0.2, False),
+        ("retained/speech:wer <= 1.2", 0.25, 1.2, True),  # there may be more errors than words
+        ("retained/speech:wer > pretrained + 1.5", 0.25, 1.66, False),
         ("kl/retained <= 0.2", 0.2, 0.2, True),
         ("kl/retained/speech <= 0.2", 0.3, 0.2, False),
     ],
@@ -124,6 +126,8 @@ def test_no_rules_are_no_pass():
         ("id/test:f1 >= pretrained", "the pre-trained model has no f1 on id/test, only accuracy"),
         ("validation >= pretrained", "the pre-trained model has no accuracy on validation"),
         ("ood/sketch >= 60", "accuracy is a share in [0, 1], not in percent: write 0.6"),
+        ("ood/sketch >= 1.5", "accuracy is a share in [0, 1], not in percent: write 0.015"),
+        ("retained/speech <= 5", "wer is a share of which 1 is the whole, not in percent: write 0.05"),
     ],
 )
 def test_what_is_not_known_fails_and_says_why(rule, why):

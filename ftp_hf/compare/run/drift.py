@@ -13,6 +13,7 @@ from ftp_hf.function_distance import function_distance, hidden_change
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
 from ftp_hf.tasks import Task
+from ftp_hf.tasks.windows import hearing
 
 __all__ = ["DISTANT", "FunctionDistance", "measure_drift"]
 
@@ -99,7 +100,8 @@ def _sensitivity(
     if not batches:
         return None
     try:
-        return model_sensitivity(model, pretrained, batches)
+        with hearing(model, batches[0]), hearing(pretrained, batches[0]):
+            return model_sensitivity(model, pretrained, batches)
     except (TypeError, ValueError) as error:
         logger.warning("No sensitivities are measured: %s", error)
         return None

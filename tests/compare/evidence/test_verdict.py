@@ -173,6 +173,7 @@ def test_formats():
 
     assert plain(mean_and_sd([0.9, 0.92], "accuracy")) == "91.0 ± 1.4"
     assert plain(mean_and_sd([0.9], "accuracy")) == "90.0"
+    assert plain(mean_and_sd([2.83, 2.83004], "loss")) == "2.83 ± 2.8e-05", "no more digits than two seeds can tell"
     assert mean_and_sd([], "accuracy") == ""
     assert [signed(value, "accuracy") for value in (0.0034, -0.012, -0.0004)] == ["+0.3", "−1.2", "0.0"]
     assert [bound(value, "accuracy") for value in (0.003, 0.0031, 0.0)] == ["0.3", "0.4", "0.0"]
