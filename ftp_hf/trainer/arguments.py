@@ -35,6 +35,8 @@ class FTPArguments:
         ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
             to each weight where that can be done exactly (`"product"`), each of their parameters around its first value
             (`"factors"`), or none of them (`"none"`). docs/adapters.md says which method is which.
+        ftp_freeze_statistics (`bool`, *optional*, defaults to `False`): batch norms keep their pre-trained running
+            statistics, which no projection of weights holds ([`FrozenStatisticsMixin`]).
         ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
             summary over all of them.
     """
@@ -84,6 +86,12 @@ class FTPArguments:
         metadata={
             "help": "Of a model with adapters of PEFT, project what they add to each weight ('product'), each of their "
             "parameters around its first value ('factors'), or none of them ('none')."
+        },
+    )
+    ftp_freeze_statistics: bool = field(
+        default=False,
+        metadata={
+            "help": "Batch norms keep their pre-trained running statistics, which no projection of weights holds."
         },
     )
     ftp_log_parameters: bool = field(

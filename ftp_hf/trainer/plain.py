@@ -5,12 +5,16 @@ from transformers import Trainer
 from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
 from .saving import CompleteSavingMixin
+from .statistics import FrozenStatisticsMixin
 
 __all__ = ["PlainTrainer", "PlainTrainerMixin", "plain_trainer"]
 
 
-class PlainTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
-    """What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, and cards that tell what happened."""
+class PlainTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, FrozenStatisticsMixin):
+    """
+    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, and the option
+    `freeze_statistics` ([`FrozenStatisticsMixin`]).
+    """
 
 
 class PlainTrainer(PlainTrainerMixin, Trainer):
