@@ -35,6 +35,7 @@ from .card import ModelCardMixin
 from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
 from .loading import CompleteLoadingMixin
 from .outside import parameters_outside
+from .probe import ProbeFirstMixin
 from .radius_log import check_finite, check_weights, summarize
 from .saving import CompleteSavingMixin
 from .statistics import FrozenStatisticsMixin, warn_of_drift
@@ -49,7 +50,9 @@ _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_
 """What an optimizer that projects can only be told with names."""
 
 
-class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, FrozenStatisticsMixin):
+class FTPTrainerMixin(
+    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
+):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
@@ -79,6 +82,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin,
                 it steps during backward; as [`check_strategy`], [`check_loaded`], [`check_agreement`] and [`FTP`].
         """
         self._check_supported()
+        if self.probing:
+            return super().create_optimizer(model)
         own = self._projecting
         optimizer, told = self._create_optimizer(model)
         projected, options = projected_optimizer(optimizer), FTPArguments.of(self.args)

@@ -4,16 +4,19 @@ from transformers import Trainer
 
 from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
+from .probe import ProbeFirstMixin
 from .saving import CompleteSavingMixin
 from .statistics import FrozenStatisticsMixin
 
 __all__ = ["PlainTrainer", "PlainTrainerMixin", "plain_trainer"]
 
 
-class PlainTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, FrozenStatisticsMixin):
+class PlainTrainerMixin(
+    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
+):
     """
-    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, and the option
-    `freeze_statistics` ([`FrozenStatisticsMixin`]).
+    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, and the options
+    `probe_epochs` ([`ProbeFirstMixin`]) and `freeze_statistics` ([`FrozenStatisticsMixin`]).
     """
 
 
