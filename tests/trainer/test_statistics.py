@@ -5,10 +5,13 @@ import logging
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     MobileNetV2Config,
     MobileNetV2ForSemanticSegmentation,
     MobileNetV2Model,
+    PretrainedConfig,
+    PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
     ResNetModel,
@@ -18,7 +21,7 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.pretrained.statistics import new_statistics, pretrained_statistics
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import LinearProbeTrainer, train, weights
-from tests.support.trainers import arguments
+from tests.support.trainers import arguments, load
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -119,7 +122,7 @@ def test_without_the_option_they_move(resnet, images, tmp_path):
         assert set(filter(is_statistic, start)) <= changed(trainer.model, start)
 
 
-def test_accumulation_checkpointing_and_evaluations_leave_them(resnet, images, tmp_path):
+def test_accumulation_and_evaluations_leave_them(resnet, images, tmp_path):
     model = classifier(resnet)
     start = weights(model)
     args = arguments(
@@ -128,7 +131,6 @@ def test_accumulation_checkpointing_and_evaluations_leave_them(resnet, images, t
         eval_strategy="steps",
         eval_steps=1,
         learning_rate=1e-2,
-        gradient_checkpointing=model.supports_gradient_checkpointing,
     )
     PlainTrainer(model=model, args=args, train_dataset=images, eval_dataset=images[:4], freeze_statistics=True).train()
     assert not any(map(is_statistic, changed(model, start)))
@@ -162,7 +164,8 @@ class Net(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x, labels):
-        logits = self.head(self.norm(x).flatten(1)[:, :4])
+        # Whose second forward pass would move the statistics twice.
+        logits = self.head(checkpoint(self.norm, x, use_reentrant=False))
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
@@ -192,6 +195,30 @@ def test_a_model_that_is_not_of_transformers_has_pretrained_ones(tmp_path):
     assert changed(model, start) == {"norm.weight", "norm.bias", "head.weight", "head.bias"}
 
 
+class Body(PreTrainedModel):
+    config_class = PretrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4, affine=False)
+        self.post_init()
+
+
+class WithHead(Body):
+    def __init__(self, config):
+        super().__init__(config)
+        self.head_norm = nn.BatchNorm1d(4, affine=False)
+        self.post_init()
+
+
+def test_without_weights_the_checkpoint_tells_which_are_new(tmp_path):
+    Body(PretrainedConfig()).save_pretrained(tmp_path)
+    model = WithHead.from_pretrained(tmp_path)
+    assert list(pretrained_statistics(model)) == ["norm"]
+    assert list(new_statistics(model)) == ["head_norm"]
+
+
 def test_ftp_says_once_that_they_will_drift(resnet, images, tmp_path, caplog):
     said = "Training moves the pre-trained statistics of 6 batch norms"
     with caplog.at_level(logging.WARNING, logger="ftp_hf"):
@@ -201,9 +228,7 @@ def test_ftp_says_once_that_they_will_drift(resnet, images, tmp_path, caplog):
         assert "ftp_freeze_statistics=True" in caplog.text
 
 
-def test_there_may_be_none_to_freeze(checkpoint, dataset, tmp_path, caplog):
-    from tests.support.trainers import load  # noqa: PLC0415
-
+def test_there_may_be_none_to_freeze(pretrained, dataset, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="ftp_hf"):
-        train(PlainTrainer, load(checkpoint), dataset, tmp_path, {"freeze_statistics": True}, max_steps=1)
+        train(PlainTrainer, load(pretrained), dataset, tmp_path, {"freeze_statistics": True}, max_steps=1)
     assert "no batch norm with pre-trained statistics" in caplog.text
