@@ -47,6 +47,8 @@ class ProbeFirstMixin(Host):
     probing = False
     """Whether the new parameters alone are trained now."""
 
+    probe_epochs = 0.0
+    probe_learning_rate: float | None = None
     _was_probed = False
     _new_statistics: tuple[nn.Module, ...] = ()
 

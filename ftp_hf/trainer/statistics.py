@@ -30,6 +30,7 @@ class FrozenStatisticsMixin(Host):
         freeze_statistics (`bool`, *optional*): by default what [`FTPArguments`] says, where `args` has it, and else `False`.
     """
 
+    freeze_statistics = False
     _frozen: tuple[nn.Module, ...] = ()
 
     def __init__(self, *args: Any, freeze_statistics: bool | None = None, **kwargs: Any) -> None:
