@@ -11,8 +11,10 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from ftp_hf.pretrained.probing import only_trained
+
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
-from .linear_probe import LinearProbeTrainerMixin, only_trained
+from .linear_probe import LinearProbeTrainerMixin
 from .spd import SPDTrainerMixin, attach_spd
 from .tpgm import TPGM
 from .tpgm_trainer import TPGMTrainerMixin

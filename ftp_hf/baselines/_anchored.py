@@ -65,6 +65,8 @@ class AnchoredTrainerMixin(Host):
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, with the method attached to its step."""
         optimizer: Optimizer = super().create_optimizer(model)
+        if getattr(self, "probing", False):  # a new head alone, which has no anchor (`ProbeFirstMixin`)
+            return optimizer
         inner = optimizer
         while isinstance(inner, AcceleratedOptimizer):
             inner = inner.optimizer

@@ -3,59 +3,28 @@ Linear probing, and LP-FT (Kumar et al., "Fine-Tuning can Distort Pretrained Fea
 Out-of-Distribution", ICLR 2022, arXiv 2202.10054).
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftp_hf.common.host import Host
+from ftp_hf.pretrained.probing import only_trained, parameters_to_freeze, set_probing_mode
+from ftp_hf.pretrained.statistics import new_statistics
 
 from ._anchored import check_whole, parameters_without_anchor
 
-__all__ = ["LinearProbeTrainerMixin", "only_trained"]
-
-
-@contextmanager
-def only_trained(model: nn.Module, names: Collection[str]) -> Iterator[None]:
-    """
-    While it is open, only these parameters of a model are trained. Afterwards those that it froze are trained again.
-
-    It does not stop batch-norm statistics from moving, nor dropout: call `model.eval()` before each forward pass for that.
-
-    Args:
-        model (`nn.Module`): any model.
-        names (collection of `str`): of the parameters that stay trainable.
-
-    Raises:
-        ValueError: none of them is a trainable parameter of the model.
-    """
-    frozen = _to_freeze(model, names)
-    for parameter in frozen:
-        parameter.requires_grad = False
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad = True
-
-
-def _to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
-    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not trainable.keys() & set(names):
-        raise ValueError(
-            "no parameter is left to train: the checkpoint that the model was loaded from holds all of them. Give the model "
-            'a new head (num_labels=, ignore_mismatched_sizes=True), or name the head, for example new=("classifier.*",)'
-        )
-    return [parameter for name, parameter in trainable.items() if name not in names]
+__all__ = ["LinearProbeTrainerMixin"]
 
 
 class LinearProbeTrainerMixin(Host):
     """
     For any `Trainer` class: trains the new parameters on the frozen features of the pre-trained model. The whole model is
     in evaluation mode meanwhile, as in the authors' code: no dropout, and batch norm keeps the statistics that it came
-    with. When `train()` is over, the same parameters can be trained as before, so LP-FT is two Trainers on one model:
+    with. Only batch norms of the new head, which came with none, go on training. When `train()` is over, the same
+    parameters can be trained as before, so LP-FT is two Trainers on one model:
 
         LinearProbeTrainer(model=model, args=probing, train_dataset=dataset).train()
         PlainTrainer(model=model, args=fine_tuning, train_dataset=dataset).train()
@@ -79,8 +48,9 @@ class LinearProbeTrainerMixin(Host):
         super().__init__(*args, **kwargs)
         check_whole(self.method_name, self.model, self.accelerator)
         self._probed = parameters_without_anchor(self.model, new)
-        _to_freeze(self.model, self._probed)
+        parameters_to_freeze(self.model, self._probed)
         self._probing = ExitStack()
+        self._new_statistics: tuple[nn.Module, ...] = ()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`, with all but the new parameters frozen until it returns."""
@@ -92,10 +62,12 @@ class LinearProbeTrainerMixin(Host):
         # Here, and not in `train`, because only now is the model certain that is trained (`model_init`), and not later,
         # because DDP looks at what is trained when it wraps the model.
         self._probing.close()
-        self._probing.enter_context(only_trained(self.model if model is None else model, self._probed))
+        probed = self.model if model is None else model
+        self._probing.enter_context(only_trained(probed, self._probed))
+        self._new_statistics = tuple(new_statistics(probed).values())
         return super().create_optimizer(model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with the model in evaluation mode, from which each training step takes it."""
-        model.eval()
+        set_probing_mode(model, self._new_statistics)
         return super().compute_loss(model, *args, **kwargs)

@@ -13,13 +13,20 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
 | `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
+| `__init__` | trainer/probe.py | the options; a model that cannot be probed is refused |
+| `__init__` | trainer/statistics.py | the option, of a Trainer whose arguments do not have it |
 | `train` | baselines/linear_probe.py | all but the new parameters are frozen until it returns |
 | `train` | trainer/card.py | remembers the log, the time of the steps and the radii of the weights that are kept |
 | `train` | trainer/saving.py | locks the folder, and resumes from a whole checkpoint only |
+| `train` | trainer/probe.py | probes first, unless it resumes |
 | `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
-| `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
+| `create_optimizer` | trainer/probe.py | as baselines/linear_probe.py, in a probe |
+| `create_optimizer` | trainer/statistics.py | finds the batch norms of the model that is certain now |
+| `compute_loss` | baselines/linear_probe.py | evaluation mode of the features, from which each training step takes the model |
+| `compute_loss` | trainer/probe.py | the same, in a probe |
+| `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |
 | `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |
@@ -49,7 +56,9 @@ from .ftp import FTPTrainer, FTPTrainerMixin
 from .guard import RobustnessGuard
 from .loading import CompleteLoadingMixin
 from .plain import PlainTrainer
+from .probe import ProbeFirstMixin
 from .saving import CompleteSavingMixin
+from .statistics import FrozenStatisticsMixin
 
 __all__ = [
     "CompleteLoadingMixin",
@@ -58,7 +67,9 @@ __all__ = [
     "FTPTrainer",
     "FTPTrainerMixin",
     "FTPTrainingArguments",
+    "FrozenStatisticsMixin",
     "ModelCardMixin",
     "PlainTrainer",
+    "ProbeFirstMixin",
     "RobustnessGuard",
 ]

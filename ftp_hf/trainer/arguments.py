@@ -38,6 +38,11 @@ class FTPArguments:
         ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
             to each weight where that can be done exactly (`"product"`), each of their parameters around its first value
             (`"factors"`), or none of them (`"none"`). docs/adapters.md says which method is which.
+        ftp_freeze_statistics (`bool`, *optional*, defaults to `False`): batch norms keep their pre-trained running
+            statistics, which no projection of weights holds ([`FrozenStatisticsMixin`]).
+        ftp_probe_epochs (`float`, *optional*, defaults to 0.0): train the new parameters alone for so many epochs first, on
+            the features of the pre-trained model ([`ProbeFirstMixin`]).
+        ftp_probe_learning_rate (`float`, *optional*): of these epochs; by default that of the training.
         ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
             summary over all of them.
     """
@@ -95,6 +100,21 @@ class FTPArguments:
             "help": "Of a model with adapters of PEFT, project what they add to each weight ('product'), each of their "
             "parameters around its first value ('factors'), or none of them ('none')."
         },
+    )
+    ftp_freeze_statistics: bool = field(
+        default=False,
+        metadata={
+            "help": "Batch norms keep their pre-trained running statistics, which no projection of weights holds."
+        },
+    )
+    ftp_probe_epochs: float = field(
+        default=0.0,
+        metadata={
+            "help": "Train the new parameters alone for so many epochs first, on the features of the pre-trained model."
+        },
+    )
+    ftp_probe_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the epochs of the probe; by default that of the training."}
     )
     ftp_log_parameters: bool = field(
         default=False,

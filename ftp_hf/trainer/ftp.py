@@ -35,8 +35,10 @@ from .card import ModelCardMixin
 from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
 from .loading import CompleteLoadingMixin
 from .outside import parameters_outside
+from .probe import ProbeFirstMixin
 from .radius_log import check_finite, check_weights, summarize
 from .saving import CompleteSavingMixin
+from .statistics import FrozenStatisticsMixin, warn_of_drift
 from .strategy import check_agreement, check_loaded, check_strategy
 
 __all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
@@ -51,7 +53,9 @@ _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_
 """What an optimizer that projects can only be told with names."""
 
 
-class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
+class FTPTrainerMixin(
+    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
+):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
@@ -81,6 +85,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
                 it steps during backward; as [`check_strategy`], [`check_loaded`], [`check_agreement`] and [`FTP`].
         """
         self._check_supported()
+        if self.probing:
+            return super().create_optimizer(model)
         own = self._projecting
         optimizer, told = self._create_optimizer(model)
         projected, options = projected_optimizer(optimizer), FTPArguments.of(self.args)
@@ -97,6 +103,8 @@ class FTPTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin)
             )
             self._tell(projected, model, told)
         self._projecting, self._options = projected, options
+        if own is None and not self.freeze_statistics:
+            warn_of_drift(model)
         compare_weights = self.is_fsdp_enabled and not self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading
         check_agreement(projected, compare_weights=compare_weights)
         return self.optimizer

@@ -4,13 +4,20 @@ from transformers import Trainer
 
 from .card import ModelCardMixin
 from .loading import CompleteLoadingMixin
+from .probe import ProbeFirstMixin
 from .saving import CompleteSavingMixin
+from .statistics import FrozenStatisticsMixin
 
 __all__ = ["PlainTrainer", "PlainTrainerMixin", "plain_trainer"]
 
 
-class PlainTrainerMixin(ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin):
-    """What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, and cards that tell what happened."""
+class PlainTrainerMixin(
+    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
+):
+    """
+    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, and the options
+    `probe_epochs` ([`ProbeFirstMixin`]) and `freeze_statistics` ([`FrozenStatisticsMixin`]).
+    """
 
 
 class PlainTrainer(PlainTrainerMixin, Trainer):

@@ -31,7 +31,7 @@ __all__ = ["summarize_run"]
 _NOT_HYPERPARAMETERS = re.compile(
     r"(output_dir|logging_.*|log_.*|run_name|report_to|project|trackio_.*|push_.*|hub_.*|disable_tqdm|do_(train|eval|predict)"
     r"|save_.*|local_rank|.*dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor)|debug|use_cpu"
-    r"|resume_from_checkpoint|ftp_log_parameters|restore_callback_states.*|enable_jit_checkpoint|skip_memory_metrics"
+    r"|resume_from_checkpoint|ftp_log_parameters|ftp_(freeze_statistics|probe_epochs|probe_learning_rate)|restore_callback_states.*|enable_jit_checkpoint|skip_memory_metrics"
     r"|remove_unused_columns|label_names|eval_on_start|eval_steps|eval_strategy|eval_delay|per_device_eval_batch_size)"
 )
 
@@ -57,6 +57,9 @@ def summarize_run(
     model = trainer.accelerator.unwrap_model(trainer.model)
     projected = projected_optimizer(trainer.optimizer)
     hyperparameters, defaults = _hyperparameters(trainer.args)
+    # Which not all Trainers are told by their arguments.
+    own = {name: getattr(trainer, name, None) for name in ("freeze_statistics", "probe_epochs", "probe_learning_rate")}
+    hyperparameters |= {name: value for name, value in own.items() if value}
     adapter = next(iter(getattr(model, "peft_config", {}).values()), None)
     dense = model.get_base_model() if adapter is not None else model
     architecture = type(dense).__name__

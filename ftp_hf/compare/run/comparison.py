@@ -27,7 +27,7 @@ from ftp_hf.runs.facts import PRETRAINED
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
 from .methods import METHODS, Trained
-from .plan import Run, choose, count_runs, describe_plan, settings_of
+from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
 from .runner import Runner
 
 __all__ = ["compare", "rehearse"]
@@ -104,7 +104,7 @@ class _Comparison:
     def run(self) -> ComparisonResults:
         self.progress.update(self.bar, description=PRETRAINED)
         pretrained = self.runner.pretrained()
-        ordered = sorted(self.config.methods, key=_bases)
+        ordered = sorted(self.config.methods, key=lambda name: _bases(self.config, name))
         facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         order = list(self.config.methods)
@@ -173,7 +173,7 @@ class _Comparison:
         return choose(figures, metric_named(self.config.metric))
 
     def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
-        base = METHODS[name].base
+        base = base_of(self.config, name)
         return Run(name, setting, seed, self._plan(base, self.chosen[base], seed) if base else None)
 
     def _train(self, run: Run) -> ComparedRun:
@@ -213,10 +213,10 @@ class _Comparison:
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
 
 
-def _bases(name: str) -> int:
+def _bases(config: ComparisonConfig, name: str) -> int:
     """How many methods have to be compared before a method."""
-    base = METHODS[name].base
-    return 1 + _bases(base) if base else 0
+    base = base_of(config, name)
+    return 1 + _bases(config, base) if base else 0
 
 
 def _join_processes(config: ComparisonConfig) -> PartialState:

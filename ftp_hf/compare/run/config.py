@@ -18,7 +18,7 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS, Trained
+from .methods import METHODS, PROBE, Trained
 from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
@@ -93,6 +93,10 @@ class ComparisonConfig(DataOptions):
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
             of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
             run is recommended whose method has one that does not.
+        freeze_statistics (`bool`, *optional*, defaults to `False`): whether batch norms keep their pre-trained statistics in
+            all methods that train.
+        probe_first (`bool`, *optional*, defaults to `False`): whether all methods that train start with the head that the
+            run of `linear-probe` with the same seed left, as `lp-ft` does.
         lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """
@@ -108,6 +112,8 @@ class ComparisonConfig(DataOptions):
     corruptions: CorruptionOptions | None = None
     every_setting: bool = False
     rules: list[str] = field(default_factory=list)
+    freeze_statistics: bool = False
+    probe_first: bool = False
     lora: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -172,6 +178,8 @@ class ComparisonConfig(DataOptions):
         names = [metric.name for metric in task.metrics]
         if values.setdefault("metric", names[0]) not in names:
             problems.append(f"metric must be one of {', '.join(names)}, got {values['metric']!r}")
+        if values.get("probe_first"):
+            problems += _of_probing(values.get("methods"))
         with problems.gathered():
             _check_apart(values)
         with problems.gathered():
@@ -258,6 +266,17 @@ def _sweep(name: str, settings: Any, learning_rates: list[float]) -> dict[str, l
             given[key] = read_numbers(f"methods: {name}: {key}", value)
     problems.raise_all()
     return {key: list(given.get(key, values)) for key, values in own.items()}
+
+
+def _of_probing(methods: Any) -> list[str]:
+    if not isinstance(methods, dict | list):
+        return []  # which was said
+    problems = []
+    if PROBE not in methods:
+        problems.append(f"probe_first: the methods start with the head of {PROBE!r}: add it to methods")
+    if "lp-ft" in methods:
+        problems.append("probe_first: 'lp-ft' would be 'plain', which is probed first too: leave it out of methods")
+    return problems
 
 
 def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | None:

@@ -19,7 +19,7 @@ from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["METHODS", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = ["METHODS", "PROBE", "Derived", "Method", "Projected", "Setting", "Trained"]
 
 Setting = Mapping[str, float]
 
@@ -206,3 +206,6 @@ METHODS: Mapping[str, Trained | Derived] = {
     ),
 }
 """By the name in a config, in the order of the report."""
+
+PROBE = "linear-probe"
+"""Whose head the other methods that train start with, where heads are probed first."""

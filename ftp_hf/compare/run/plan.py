@@ -12,14 +12,14 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .methods import METHODS, Setting, Trained
+from .methods import METHODS, PROBE, Setting, Trained
 
-__all__ = ["Run", "choose", "count_runs", "describe_plan", "settings_of"]
+__all__ = ["Run", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
 _EVALUATED_ON = {"test", "ood", "retained", "max_eval_samples", "corruptions", "label_aliases"}
-_OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds"}
+_OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds", "probe_first"}  # a run that was probed first has a base
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Run:
         common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
         if self.method == PRETRAINED or not METHODS[self.method].adapter:
             del common["lora"]
+        if not config.freeze_statistics:
+            del common["freeze_statistics"]  # which there was not in runs of before
         base = self.base._definition(config) if self.base else None
         return {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "base": base, **common}
 
@@ -75,6 +77,18 @@ class Run:
         settings = [f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in self.setting.items()]
         title = PRETRAINED if self.method == PRETRAINED else METHODS[self.method].title
         return ", ".join([title, *settings, f"seed {self.seed}"])
+
+
+def base_of(config: ComparisonConfig, method: str) -> str | None:
+    """
+    The method whose run of the same seed a run of a method needs.
+
+    Args:
+        config ([`ComparisonConfig`]): of the comparison; says whether heads are probed first.
+        method (`str`): its name.
+    """
+    probed = config.probe_first and isinstance(METHODS[method], Trained) and method != PROBE
+    return PROBE if probed else METHODS[method].base
 
 
 def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]:

@@ -143,14 +143,18 @@ class TrainedRuns:
         new = new_parameters(model)
         if run.base is not None:
             load_weights(model, self.folder(run.base))
-        return method.make_trainer(
+        trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
             self.task.trainer_class,
             args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
             train_dataset=self.data.train,
+            freeze_statistics=self.config.freeze_statistics,
             **self.common_options(self._with_adapter(model, new) if method.adapter else model),
         )
+        if self.config.probe_first and run.base is not None:
+            trainer.note_settings(probe_first=True)
+        return trainer
 
     def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
         from peft import LoraConfig, get_peft_model  # noqa: PLC0415

@@ -12,6 +12,7 @@ OPTIONS = {
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
+    "PlainTrainer": {"probe_epochs": 0.5, "probe_learning_rate": 0.1},
 }
 
 

@@ -1,0 +1,64 @@
+"""A new head on the frozen features of a pre-trained model: what is trained meanwhile, and in which mode."""
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+__all__ = ["only_trained", "parameters_to_freeze", "set_probing_mode"]
+
+
+@contextmanager
+def only_trained(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """
+    While it is open, only these parameters of a model are trained. Afterwards those that it froze are trained again.
+
+    It does not stop batch-norm statistics from moving, nor dropout: call `model.eval()` before each forward pass for that.
+
+    Args:
+        model (`nn.Module`): any model.
+        names (collection of `str`): of the parameters that stay trainable.
+
+    Raises:
+        ValueError: none of them is a trainable parameter of the model.
+    """
+    frozen = parameters_to_freeze(model, names)
+    for parameter in frozen:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad = True
+
+
+def parameters_to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Parameter]:
+    """
+    What [`only_trained`] freezes.
+
+    Raises:
+        ValueError: as [`only_trained`].
+    """
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable.keys() & set(names):
+        raise ValueError(
+            "no parameter is left to train: the checkpoint that the model was loaded from holds all of them. Give the model "
+            'a new head (num_labels=, ignore_mismatched_sizes=True), or name the head, for example new=("classifier.*",)'
+        )
+    return [parameter for name, parameter in trainable.items() if name not in names]
+
+
+def set_probing_mode(model: nn.Module, new_statistics: Iterable[nn.Module]) -> None:
+    """
+    Have a model that is in training mode compute the features of its evaluation: no dropout, and batch norms with the
+    statistics that they came with. Batch norms of a new head came with none, and go on training.
+
+    Args:
+        model (`nn.Module`): one in evaluation mode is left in it.
+        new_statistics (iterable of `nn.Module`): the batch norms of
+            [`~ftp_hf.pretrained.statistics.new_statistics`].
+    """
+    training = model.training
+    model.eval()
+    for norm in new_statistics:
+        norm.train(training)

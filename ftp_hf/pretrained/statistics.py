@@ -1,0 +1,76 @@
+"""The running statistics of batch norms, which training moves without any step of an optimizer."""
+
+from collections.abc import Collection
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from ftp_hf.common.names import base_name, canonical_name
+
+from .anchors import CheckpointAnchors
+from .origin import has_adapters, local_checkpoint, new_parameters
+
+__all__ = ["new_statistics", "pretrained_statistics"]
+
+
+def pretrained_statistics(model: nn.Module) -> dict[str, nn.Module]:
+    """
+    The modules whose running statistics are pre-trained: batch norms of any dimension, `SyncBatchNorm`, and instance norms
+    with `track_running_stats`, which too compute with these statistics in evaluation mode, and with those of the batch in
+    training. In evaluation mode such a module keeps them, while its weight and bias can still be trained.
+
+    Args:
+        model (`nn.Module`): any model. Where nothing tells where it came from, all of them count as pre-trained.
+
+    Returns:
+        `dict[str, nn.Module]`: by name; without those of a new head, whose weights, or without weights, whose statistics,
+        the checkpoint of the model does not hold.
+
+    Raises:
+        UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
+    """
+    norms = _with_statistics(model)
+    new = _new(model, norms) if norms else set()
+    return {name: norm for name, norm in norms.items() if name not in new}
+
+
+def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
+    """
+    The others: batch norms of a new head, whose statistics have to be found in training.
+
+    Args:
+        model (`nn.Module`): any model.
+
+    Raises:
+        UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
+    """
+    norms = _with_statistics(model)
+    return {name: norms[name] for name in _new(model, norms)} if norms else {}
+
+
+def _with_statistics(model: nn.Module) -> dict[str, _NormBase]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _NormBase) and module.running_mean is not None
+    }
+
+
+def _new(model: nn.Module, norms: dict[str, _NormBase]) -> set[str]:
+    parameters = new_parameters(model)
+    without_weight = [name for name, norm in norms.items() if norm.weight is None]
+    new = {name for name in norms if f"{name}.weight" in parameters}
+    return new | _missing(model, without_weight) if without_weight else new
+
+
+def _missing(model: nn.Module, norms: Collection[str]) -> set[str]:
+    """Those whose statistics are not in the checkpoint; the mark of `from_pretrained` on a buffer is lost with its device."""
+    origin = getattr(model, "name_or_path", "")
+    try:
+        held = CheckpointAnchors(local_checkpoint(origin), model) if origin else None
+    except FileNotFoundError:
+        held = None
+    if held is None:
+        return set()
+    inner = base_name if has_adapters(model) else str
+    return {name for name in norms if inner(canonical_name(f"{name}.running_mean")) not in held}

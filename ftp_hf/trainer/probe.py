@@ -1,0 +1,184 @@
+"""Training that begins with a new head on frozen features (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054)."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import DefaultFlowCallback, enable_full_determinism, set_seed
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
+
+from ftp_hf.common.host import Host
+from ftp_hf.pretrained.origin import has_adapters, new_parameters
+from ftp_hf.pretrained.probing import only_trained, set_probing_mode
+from ftp_hf.pretrained.statistics import new_statistics
+
+from .arguments import FTPArguments
+
+__all__ = ["ProbeFirstMixin", "check_can_probe"]
+
+logger = logging.getLogger(__name__)
+
+
+class ProbeFirstMixin(Host):
+    """
+    For any `Trainer` class: the option that the new parameters are fitted before anything else moves. `train()` first
+    trains them alone, on the features of the pre-trained model in evaluation mode, for some epochs with a learning rate
+    of their own, and then everything as usual, from the same seed. It comes to what two Trainers come to, a
+    [`~ftp_hf.baselines.LinearProbeTrainerMixin`] and this one.
+
+    The probe has the optimizer and the schedule that `args` name, without warm-up; no callback hears of it, and it is
+    neither logged, evaluated nor saved. A run that is resumed, and a second `train()` on the same model, probe no more.
+
+    Args:
+        probe_epochs (`float`, *optional*): of the probe; 0 for none. By default what [`FTPArguments`] says, where `args` has
+            it, and else 0.
+        probe_learning_rate (`float`, *optional*): of the probe, which usually wants a larger one. By default what
+            [`FTPArguments`] says, and else that of the training.
+
+    Raises:
+        ValueError: an option is out of range, or a learning rate is given without epochs; the model has no new parameter, or
+            the data no length; the model has adapters, or FSDP or DeepSpeed would replace what is frozen meanwhile.
+    """
+
+    probing = False
+    """Whether the new parameters alone are trained now."""
+
+    probe_epochs = 0.0
+    probe_learning_rate: float | None = None
+    _was_probed = False
+    _new_statistics: tuple[nn.Module, ...] = ()
+
+    def __init__(
+        self,
+        *args: Any,
+        probe_epochs: float | None = None,
+        probe_learning_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        options = FTPArguments.of(self.args)
+        self.probe_epochs = options.ftp_probe_epochs if probe_epochs is None else probe_epochs
+        self.probe_learning_rate = (
+            options.ftp_probe_learning_rate if probe_learning_rate is None else probe_learning_rate
+        )
+        _check_options(self.probe_epochs, self.probe_learning_rate)
+        self._freezing = ExitStack()
+        if self.probe_epochs:
+            check_can_probe(self)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`, after the probe."""
+        if not self.probe_epochs or resume_from_checkpoint or (self._was_probed and self.model_init is None):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        with self._probe():
+            super().train(None, *args, **kwargs)
+        self._was_probed = True
+        (enable_full_determinism if self.args.full_determinism else set_seed)(self.args.seed)
+        with _replaced(self, model_init=None):  # which would make another model
+            return super().train(None, *args, **kwargs)
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """The optimizer of the Trainer class, which in a probe is given the new parameters alone."""
+        if self.probing:
+            # Here, because only now is the model certain that is trained (`model_init`), and DDP has not looked at it yet.
+            probed = self.model if model is None else model
+            self._freezing.enter_context(only_trained(probed, new_parameters(probed)))
+            self._new_statistics = tuple(new_statistics(probed).values())
+        return super().create_optimizer(model)
+
+    def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
+        """As `Trainer.compute_loss`, in a probe with features of the evaluation mode."""
+        if self.probing:
+            set_probing_mode(model, self._new_statistics)
+        return super().compute_loss(model, *args, **kwargs)
+
+    @contextmanager
+    def _probe(self) -> Iterator[None]:
+        logger.info("The new parameters are trained alone for %g epochs first", self.probe_epochs)
+        of_training = {
+            "args": _arguments(self.args, self.probe_epochs, self.probe_learning_rate),
+            "optimizer": None,
+            "optimizer_cls_and_kwargs": None,  # with a learning rate of its own
+            "lr_scheduler": None,
+            "_created_lr_scheduler": False,
+            "probing": True,
+        }
+        silent = _replaced(self.callback_handler, callbacks=[DefaultFlowCallback()])
+        with _replaced(self, **of_training), silent, self._freezing:
+            yield
+        self.model_wrapped = self.model  # DDP looks again at what is trained
+
+
+def _arguments(args: Any, epochs: float, learning_rate: float | None) -> Any:
+    probing = copy.copy(args)
+    vars(probing).update(
+        num_train_epochs=epochs,
+        max_steps=-1,
+        learning_rate=args.learning_rate if learning_rate is None else learning_rate,
+        warmup_steps=0,
+        warmup_ratio=0.0,
+        eval_strategy=IntervalStrategy.NO,
+        eval_on_start=False,
+        logging_strategy=IntervalStrategy.NO,
+        save_strategy=SaveStrategy.NO,
+        load_best_model_at_end=False,
+        push_to_hub=False,
+    )
+    return probing
+
+
+@contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Attributes with other values within the block."""
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+def _check_options(epochs: float, learning_rate: float | None) -> None:
+    if not 0 <= epochs < float("inf"):
+        raise ValueError(f"probe_epochs must be finite and not negative, got {epochs!r}; 0 is no probe")
+    if learning_rate is not None and not 0 < learning_rate < float("inf"):
+        raise ValueError(f"probe_learning_rate must be positive and finite, got {learning_rate!r}")
+    if learning_rate is not None and not epochs:
+        raise ValueError("probe_learning_rate is given, but there is no probe: set probe_epochs too")
+
+
+def check_can_probe(trainer: Any) -> None:
+    """
+    Raise if the new parameters of a Trainer's model could not be trained alone.
+
+    Args:
+        trainer (`Trainer`): after its constructor.
+
+    Raises:
+        ValueError: as [`ProbeFirstMixin`].
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ValueError(
+            "probe_epochs: FSDP and DeepSpeed replace the parameters, so that they would stay frozen: probe on one process or "
+            "with DDP, save the model, and start from it"
+        )
+    if trainer.train_dataset is not None and not has_length(trainer.train_dataset):
+        raise ValueError(
+            "probe_epochs: training data without a length have no epochs: probe with max_steps in a Trainer before"
+        )
+    if has_adapters(trainer.model):
+        raise ValueError(
+            "probe_epochs: the model has adapters, which are new as well: probe it before they are added, with "
+            "ftp_hf.baselines.LinearProbeTrainerMixin"
+        )
+    if not new_parameters(trainer.model):
+        raise ValueError(
+            "probe_epochs: the model has no new parameter to fit first, because the checkpoint that it was loaded from holds "
+            "all of them: leave the option out, or give the model a new head (num_labels=, ignore_mismatched_sizes=True)"
+        )
