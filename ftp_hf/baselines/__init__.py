@@ -11,6 +11,7 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .fapm import fapm
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
 from .spd import SPDTrainerMixin, attach_spd
@@ -27,6 +28,7 @@ __all__ = [
     "TPGMTrainerMixin",
     "attach_l2_sp",
     "attach_spd",
+    "fapm",
     "interpolate",
     "l2_sp_penalty",
     "only_trained",

@@ -13,6 +13,7 @@ from ftp_hf.baselines import (
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
+    fapm,
     interpolate,
 )
 from ftp_hf.trainer.arguments import with_ftp_options
@@ -172,6 +173,13 @@ METHODS: Mapping[str, Trained | Derived] = {
         {"alpha": tuple(alpha for alpha in ALPHAS if 0 < alpha < 1)},
         base="plain",
         weights=interpolate,
+    ),
+    "fapm": Derived(
+        "FAPM",
+        "Huang et al., EMNLP 2025, arXiv 2509.08255",
+        {"ratio": (0.1, 0.3, 0.5)},
+        base="plain",
+        weights=fapm,
     ),
     "tpgm": Trained(
         "TPGM",
