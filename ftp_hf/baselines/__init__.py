@@ -11,6 +11,7 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .average import average, average_checkpoints
 from .fapm import fapm
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
@@ -28,6 +29,8 @@ __all__ = [
     "TPGMTrainerMixin",
     "attach_l2_sp",
     "attach_spd",
+    "average",
+    "average_checkpoints",
     "fapm",
     "interpolate",
     "l2_sp_penalty",

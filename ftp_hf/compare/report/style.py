@@ -43,6 +43,7 @@ _STYLES = {
     "l2-sp": ("#e69f00", "s"),
     "wise-ft": ("#009e73", "P"),
     "fapm": ("#8fbf3f", "<"),
+    "average": ("#44aa99", ">"),
     "tpgm": ("#7a5bb0", "D"),
     "spd": ("#c2a500", "p"),
     "lora": ("#cc79a7", "h"),

@@ -20,7 +20,7 @@ from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["METHODS", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = ["METHODS", "Averaged", "Derived", "Method", "Projected", "Setting", "Trained"]
 
 Setting = Mapping[str, float]
 
@@ -28,7 +28,7 @@ Setting = Mapping[str, float]
 @dataclass(frozen=True)
 class Method:
     """
-    What all methods have. Each is [`Trained`], or [`Derived`] from one that is.
+    What all methods have. Each is [`Trained`], or [`Derived`] or [`Averaged`] from one that is.
 
     Args:
         title (`str`): as in its paper.
@@ -137,6 +137,26 @@ class Derived(Method):
     weights: Callable[..., dict[str, Tensor]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Averaged(Method):
+    """
+    A method that trains nothing: the weights of a run are the [`~ftp_hf.baselines.average`] of those after the last epochs
+    of its base's run, which keeps them for it. Its setting is `last`, of how many.
+    """
+
+    def last(self, setting: Setting) -> int:
+        """
+        How many epochs.
+
+        Raises:
+            ValueError: it is not a whole number, or below 2.
+        """
+        last = _whole("last", setting["last"])
+        if last < 2:
+            raise ValueError(f"last must be at least 2, got {last}: the mean of one epoch is that epoch")
+        return last
+
+
 def _own(setting: Setting) -> dict[str, float]:
     """The settings that only the method knows."""
     return {name: value for name, value in setting.items() if name != "learning_rate"}
@@ -153,7 +173,7 @@ _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
 _NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take
 _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
 
-METHODS: Mapping[str, Trained | Derived] = {
+METHODS: Mapping[str, Trained | Derived | Averaged] = {
     "plain": Trained("plain fine-tuning", "AdamW on all weights"),
     "linear-probe": Trained(
         "linear probe", "only the new head is trained", mixin=LinearProbeTrainerMixin, needs=["new"]
@@ -180,6 +200,9 @@ METHODS: Mapping[str, Trained | Derived] = {
         {"ratio": (0.1, 0.3, 0.5)},
         base="plain",
         weights=fapm,
+    ),
+    "average": Averaged(
+        "last epochs averaged", "LAWA: Kaddour, 2022, arXiv 2209.14981", {"last": (2, 3)}, base="plain"
     ),
     "tpgm": Trained(
         "TPGM",

@@ -12,9 +12,9 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .methods import METHODS, Setting, Trained
+from .methods import METHODS, Averaged, Setting, Trained
 
-__all__ = ["Run", "choose", "count_runs", "describe_plan", "settings_of"]
+__all__ = ["Run", "averaged_epochs", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "rules"}
@@ -86,6 +86,12 @@ def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]
 def count_runs(config: ComparisonConfig, method: str) -> int:
     """How many runs of a method there are: each setting with the first seed, and the chosen one with the others."""
     return len(settings_of(config, method)) + len(config.seeds) - 1
+
+
+def averaged_epochs(config: ComparisonConfig, base: str) -> int:
+    """After how many of its last epochs the weights of a method's runs are averaged by others of the comparison."""
+    averaging = (name for name in config.methods if isinstance(METHODS[name], Averaged) and METHODS[name].base == base)
+    return max((int(last) for name in averaging for last in config.methods[name]["last"]), default=0)
 
 
 def describe_plan(config: ComparisonConfig) -> str:

@@ -1,6 +1,7 @@
 """Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch."""
 
 import gc
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,21 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.common.figures import metric_named
+from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
 from .config import ComparisonConfig
 from .data import RunData
-from .folder import TRAINED, forget_checkpoints, has_weights, read_run, write_run
+from .epochs import KeepEpochs
+from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, write_run
 from .methods import METHODS, Trained
-from .plan import Run
+from .plan import Run, averaged_epochs
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
 
@@ -58,9 +61,24 @@ class TrainedRuns:
     def keep_weights(self, run: Run) -> None:
         """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
         folder = self.folder(run)
-        if (folder / TRAINED).is_file() and not has_weights(folder):
-            self._fit(run)
-            forget_checkpoints(folder)
+        if from_first_process((folder / TRAINED).is_file() and not has_weights(folder)):
+            self.train_again(run)
+
+    def train_again(self, run: Run) -> None:
+        """Train a run that has finished from its beginning. If that is cut short, the run has not finished."""
+        forget_run(self.folder(run) / TRAINED)
+        self._fit(run)
+        forget_checkpoints(self.folder(run))
+
+    def count_epochs(self, run: Run) -> int:
+        """How many epochs a run is trained for, the last of them perhaps in part."""
+        trainer = self._make_trainer(run, self.runs / "_check")
+        args: TrainingArguments = trainer.args
+        if args.max_steps <= 0:
+            return math.ceil(args.num_train_epochs)
+        return math.ceil(
+            args.max_steps / math.ceil(len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps)
+        )
 
     def load(self, run: Run) -> nn.Module:
         """The model that a run came to."""
@@ -116,6 +134,8 @@ class TrainedRuns:
         trainer = self._make_trainer(run, folder)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
+        if epochs := averaged_epochs(self.config, run.method):
+            trainer.add_callback(KeepEpochs(folder, epochs))
         checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import METHODS, Derived, Projected, Trained
+from ftp_hf.compare.run.methods import METHODS, Averaged, Derived, Projected, Trained
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.trainer.arguments import FTPTrainingArguments
@@ -40,6 +40,8 @@ def test_an_entry_fits_what_trains_it(name):
         assert {f"ftp_{setting}" for setting in method.sweep} <= keywords(FTPTrainingArguments)
     elif isinstance(method, Derived):
         assert method.sweep.keys() <= inspect.signature(method.weights).parameters.keys()
+    elif isinstance(method, Averaged):
+        assert method.sweep.keys() == {"last"}
     else:
         assert {*method.sweep, *method.needs} <= (keywords(method.mixin) if method.mixin else set())
         assert {*method.whole} <= method.sweep.keys()
