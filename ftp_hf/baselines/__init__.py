@@ -11,7 +11,9 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .adapters import attach_kappatune, attach_lora, attach_osf
 from .average import average, average_checkpoints
+from .corda import attach_corda, save_as_lora
 from .fapm import fapm
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
@@ -27,7 +29,11 @@ __all__ = [
     "LinearProbeTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
+    "attach_corda",
+    "attach_kappatune",
     "attach_l2_sp",
+    "attach_lora",
+    "attach_osf",
     "attach_spd",
     "average",
     "average_checkpoints",
@@ -35,4 +41,5 @@ __all__ = [
     "interpolate",
     "l2_sp_penalty",
     "only_trained",
+    "save_as_lora",
 ]

@@ -90,7 +90,7 @@ class ComparisonConfig(DataOptions):
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
             of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
             run is recommended whose method has one that does not.
-        lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
+        lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with adapters; OSF takes the layers alone.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
@@ -13,8 +14,13 @@ from ftp_hf.baselines import (
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
+    attach_corda,
+    attach_kappatune,
+    attach_lora,
+    attach_osf,
     fapm,
     interpolate,
+    save_as_lora,
 )
 from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
@@ -35,7 +41,7 @@ class Method:
         source (`str`): the paper, or what it is, in a line.
         sweep (mapping, *optional*): setting → values that are tried by default.
         base (`str`, *optional*): the method whose run of the same seed a run of this one needs.
-        adapter (`bool`, *optional*, defaults to `False`): whether LoRA's weights are trained instead of the model's.
+        adapter (`bool`, *optional*, defaults to `False`): whether an adapter is trained instead of the model's weights.
     """
 
     title: str
@@ -58,12 +64,23 @@ class Trained(Method):
             among them), and `"held_out_dataset"`, the ID validation data, for methods that learn from it too.
         whole (collection of `str`, *optional*): the settings that are whole numbers.
         training (mapping, *optional*): arguments of the training that the method decides, whatever the config says.
+        attach (callable, *optional*, defaults to [`attach_lora`]): what makes a `PeftModel` of the model, if the method
+            has an adapter, from the arguments of `peft.LoraConfig`.
+        of_adapter (collection of `str`, *optional*): the settings that are keywords of `attach`, not of the mixin.
+        calibrated (`bool`, *optional*, defaults to `False`): whether `attach` also takes what runs the model on a sample of
+            the training inputs.
+        save (callable, *optional*): writes a trained `PeftModel` into a folder, where what its Trainer saves fits no other
+            copy of the pre-trained model.
     """
 
     mixin: type | None = None
     needs: Collection[str] = ()
     whole: Collection[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    attach: Callable[..., nn.Module] = attach_lora
+    of_adapter: Collection[str] = ()
+    calibrated: bool = False
+    save: Callable[[Any, Path], None] | None = None
 
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
@@ -77,6 +94,24 @@ class Trained(Method):
             kind (`type`, *optional*, defaults to `TrainingArguments`): what the task's Trainer takes.
         """
         return kind(**{**options, **self.training, "learning_rate": setting["learning_rate"]})
+
+    def with_adapter(
+        self, model: nn.Module, setting: Setting, options: Mapping[str, Any], run: Callable[[nn.Module], None]
+    ) -> nn.Module:
+        """
+        The model with the adapter of a run.
+
+        Args:
+            model (`nn.Module`): pre-trained; changed in place.
+            setting (mapping from `str` to `float`): of the run.
+            options (mapping): arguments of `peft.LoraConfig`.
+            run (callable): runs a model on a sample of the training inputs.
+
+        Raises:
+            ValueError: as [`attach`].
+        """
+        own = {name: setting[name] for name in self.of_adapter}
+        return self.attach(model, options, *([run] if self.calibrated else []), **own)
 
     def make_trainer(
         self, setting: Setting, given: Mapping[str, Any], base: type[Trainer] = Trainer, **options: Any
@@ -97,7 +132,7 @@ class Trained(Method):
         if self.mixin:
             kind = type("MethodTrainer", (self.mixin, kind), {})
         own: dict[str, Any] = {name: given[name] for name in self.needs}
-        for name, value in _own(setting).items():
+        for name, value in _own(setting, self.of_adapter).items():
             own[name] = _whole(name, value) if name in self.whole else value
         return kind(**options, **own)
 
@@ -157,9 +192,9 @@ class Averaged(Method):
         return last
 
 
-def _own(setting: Setting) -> dict[str, float]:
+def _own(setting: Setting, others: Collection[str] = ()) -> dict[str, float]:
     """The settings that only the method knows."""
-    return {name: value for name, value in setting.items() if name != "learning_rate"}
+    return {name: value for name, value in setting.items() if name not in ("learning_rate", *others)}
 
 
 def _whole(name: str, value: float) -> int:
@@ -170,7 +205,7 @@ def _whole(name: str, value: float) -> int:
 
 _FTP = "Tian et al., NeurIPS 2023, arXiv 2310.19182"
 _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
-_NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take
+_NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take, or which would shrink what is pre-trained
 _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
 
 METHODS: Mapping[str, Trained | Derived | Averaged] = {
@@ -221,6 +256,32 @@ METHODS: Mapping[str, Trained | Derived | Averaged] = {
         training=_NO_DECAY,
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
+    "corda": Trained(
+        "CorDA",
+        "Yang et al., NeurIPS 2024, arXiv 2406.05223; keeps what the training inputs need",
+        adapter=True,
+        attach=attach_corda,
+        calibrated=True,
+        save=save_as_lora,
+        training=_NO_DECAY,
+    ),
+    "osf": Trained(
+        "OSF",
+        "Nayak et al., 2025, arXiv 2504.07097",
+        {"effective_rank": (0.5,)},
+        adapter=True,
+        attach=attach_osf,
+        of_adapter=["effective_rank"],
+        training=_NO_DECAY,
+    ),
+    "kappatune": Trained(
+        "KappaTune with LoRA",
+        "Ludwig, 2025, arXiv 2506.16289",
+        {"top_p": (0.2,)},
+        adapter=True,
+        attach=attach_kappatune,
+        of_adapter=["top_p"],
+    ),
     "ftp": Projected("FTP", _FTP, _RADII),
     "lora+ftp": Projected("LoRA + FTP", f"{_LORA}; {_FTP}", _RADII, adapter=True),
     "lora+factors": Projected(

@@ -130,7 +130,7 @@ class TrainedRuns:
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
             self.keep_weights(run.base)
-        folder = self.folder(run)
+        folder, method = self.folder(run), METHODS[run.method]
         trainer = self._make_trainer(run, folder)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
@@ -139,6 +139,8 @@ class TrainedRuns:
         checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
+        if isinstance(method, Trained) and method.save is not None and PartialState().is_main_process:
+            method.save(trainer.model, folder)
         summary = trainer.run_summary(run.describe())
         if checkpoint and summary.hardware:
             summary.hardware.total_seconds = None  # of the part after the interruption it would be
@@ -169,12 +171,10 @@ class TrainedRuns:
             self.task.trainer_class,
             args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
             train_dataset=self.data.train,
-            **self.common_options(self._with_adapter(model, new) if method.adapter else model),
+            **self.common_options(self._with_adapter(model, new, run, method) if method.adapter else model),
         )
 
-    def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
-        from peft import LoraConfig, get_peft_model  # noqa: PLC0415
-
+    def _with_adapter(self, model: nn.Module, new: set[str], run: Run, method: Trained) -> nn.Module:
         heads = sorted({name.rpartition(".")[0] for name in new})
         options = {
             "r": 8,
@@ -183,7 +183,7 @@ class TrainedRuns:
             "modules_to_save": heads or None,
             **self.config.lora,
         }
-        return get_peft_model(model, LoraConfig(**options))
+        return method.with_adapter(model, run.setting, options, self.data.calibrate)
 
 
 class _Report(TrainerCallback):

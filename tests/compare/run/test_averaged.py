@@ -91,19 +91,16 @@ def test_more_epochs_than_there_are_cannot_be_averaged(images, tmp_path):
         Runner(config, tmp_path / "runs").check()
     runner, training = Runner(config, tmp_path), config.training
     for last, changed, message in (
-        (3, {"num_train_epochs": 2}, "is trained for 2: raise num_train_epochs under training, or lower last"),
-        (2, {"num_train_epochs": 1}, "trained for 1"),
-        (3, {"max_steps": 8}, "trained for 2"),  # 32 rows in batches of 8
-        (3, {"max_steps": 4, "gradient_accumulation_steps": 2}, "trained for 2"),
+        (2, {"num_train_epochs": 1}, "is trained for 1: raise num_train_epochs under training, or lower last"),
+        (3, {"max_steps": 4, "gradient_accumulation_steps": 2}, "trained for 2"),  # 32 rows in steps of 2 × 8
         (1, {}, "last must be at least 2, got 1: the mean of one epoch is that epoch"),
         (2.5, {}, "last must be a whole number"),
     ):
         config.training = {**training, **changed}
         with pytest.raises(ValueError, match=message):
             runner.averaged.check(Run("average", {"last": last}, 0))
-    for changed in ({"num_train_epochs": 2.5}, {"max_steps": 9}):
-        config.training = {**training, **changed}
-        runner.averaged.check(Run("average", {"last": 3.0}, 0))
+    config.training = {**training, "num_train_epochs": 2.5}
+    runner.averaged.check(Run("average", {"last": 3.0}, 0))
 
 
 @pytest.mark.slow

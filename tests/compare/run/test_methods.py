@@ -43,7 +43,9 @@ def test_an_entry_fits_what_trains_it(name):
     elif isinstance(method, Averaged):
         assert method.sweep.keys() == {"last"}
     else:
-        assert {*method.sweep, *method.needs} <= (keywords(method.mixin) if method.mixin else set())
+        of_mixin = {*method.sweep, *method.needs} - {*method.of_adapter}
+        assert of_mixin <= (keywords(method.mixin) if method.mixin else set())
+        assert {*method.of_adapter} <= inspect.signature(method.attach).parameters.keys()
         assert {*method.whole} <= method.sweep.keys()
 
 
