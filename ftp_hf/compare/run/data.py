@@ -23,7 +23,7 @@ from .config import ComparisonConfig
 __all__ = ["Evaluated", "RunData"]
 
 _SENSITIVITY_ROWS = 16
-_CALIBRATION_ROWS = 256  # as CorDA's authors take
+_CALIBRATION_ROWS = 256
 
 
 class RunData:
@@ -75,11 +75,17 @@ class RunData:
         return [test[row] for row in range(len(test))]
 
     @torch.no_grad()
-    def calibrate(self, model: nn.Module) -> None:
-        """Run a model on a sample of the training inputs, one by one, so that none is padded for another."""
+    def calibrate(self, model: nn.Module, rows: int = _CALIBRATION_ROWS) -> None:
+        """
+        Run a model on a sample of the training inputs, one by one, so that none is padded for another.
+
+        Args:
+            model (`nn.Module`): moved to where it will be trained.
+            rows (`int`, *optional*, defaults to 256, as CorDA's authors take): of the sample.
+        """
         model.to(PartialState().device)
         answer = self.task.logits if self.task.has_logits else self.task.hidden
-        for batch in self.task.batches(sample(self._raw.train, _CALIBRATION_ROWS), 1):
+        for batch in self.task.batches(sample(self._raw.train, rows), 1):
             tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
             answer(model, {name: value.to(PartialState().device) for name, value in tensors.items()})
 

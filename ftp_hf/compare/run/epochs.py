@@ -50,6 +50,7 @@ class KeepEpochs(TrainerCallback):
         part = epochs / _PART
         for earlier in (part, epochs / str(step)):
             shutil.rmtree(earlier, ignore_errors=True)
+        part.mkdir(parents=True)
         for path in {path for pattern in _WEIGHTS for path in checkpoint.rglob(pattern)}:
             target = part / path.relative_to(checkpoint)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import gc
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class TrainedRuns:
 
     def check(self, run: Run) -> None:
         """Make a run's Trainer and its optimizer, which raise what they refuse."""
-        self._make_trainer(run, self.runs / "_check").create_optimizer()
+        quick = partial(self.data.calibrate, rows=1)
+        self._make_trainer(run, self.runs / "_check", quick).create_optimizer()
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""
@@ -156,7 +158,7 @@ class TrainedRuns:
         del trainer
         free_memory()
 
-    def _make_trainer(self, run: Run, folder: Path) -> Any:
+    def _make_trainer(self, run: Run, folder: Path, calibrate: Callable[[nn.Module], None] | None = None) -> Any:
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
@@ -165,25 +167,27 @@ class TrainedRuns:
         new = new_parameters(model)
         if run.base is not None:
             load_weights(model, self.folder(run.base))
+        if method.adapter:
+            options = self._adapter_options(new)
+            model = method.with_adapter(model, run.setting, options, calibrate or self.data.calibrate)
         return method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
             self.task.trainer_class,
             args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
             train_dataset=self.data.train,
-            **self.common_options(self._with_adapter(model, new, run, method) if method.adapter else model),
+            **self.common_options(model),
         )
 
-    def _with_adapter(self, model: nn.Module, new: set[str], run: Run, method: Trained) -> nn.Module:
+    def _adapter_options(self, new: set[str]) -> dict[str, Any]:
         heads = sorted({name.rpartition(".")[0] for name in new})
-        options = {
+        return {
             "r": 8,
             "lora_alpha": 16,
             "target_modules": "all-linear",
             "modules_to_save": heads or None,
             **self.config.lora,
         }
-        return method.with_adapter(model, run.setting, options, self.data.calibrate)
 
 
 class _Report(TrainerCallback):

@@ -5,12 +5,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState
 
+from ftp_hf.baselines import average_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.epochs import KeepEpochs, forget_epochs, kept_epochs
 from ftp_hf.compare.run.folder import TRAINED, forget_weights
 from ftp_hf.compare.run.plan import Run, averaged_epochs
 from ftp_hf.compare.run.runner import Runner
+from ftp_hf.hub.files import list_run_files
 from tests.support.tiny_data import image_config, write_config
 
 PLAIN = Run("plain", {"learning_rate": 1e-2}, 0)
@@ -68,6 +70,13 @@ def test_a_resumed_run_keeps_the_same(tmp_path):
     assert values(tmp_path) == {}
 
 
+def test_a_checkpoint_without_weights_of_the_model_is_refused_when_it_is_averaged(tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    KeepEpochs(tmp_path, 1).on_save(None, TrainerState(global_step=1), TrainerControl())
+    with pytest.raises(ValueError, match="holds no safetensors weights of the whole model"):
+        average_checkpoints(torch.nn.Linear(1, 1), kept_epochs(tmp_path))
+
+
 def test_where_there_are_no_links_weights_are_copied(tmp_path, monkeypatch):
     monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     KeepEpochs(tmp_path, 1).on_save(None, save_checkpoint(tmp_path, 5), TrainerControl())
@@ -119,6 +128,7 @@ def test_it_is_the_mean_of_the_epochs_and_comes_out_the_same_however_it_was_reac
         torch.testing.assert_close(tensor, sum(epoch[name] for epoch in last) / len(last))
     assert chosen.drift.relative > 0
     assert not list((tmp_path / "whole").glob("runs/*/checkpoint-*"))
+    assert not [name for name in list_run_files(PLAIN.folder(tmp_path / "whole/runs", config)) if "_epochs" in name]
 
     # Interrupted in the second epoch.
     def interrupt(share):
