@@ -31,7 +31,7 @@ def attach_osf(model: nn.Module, options: Mapping[str, Any], *, effective_rank: 
     taken out: `dU ← dU − U_high U_highᵀ dU`, and likewise `dV`.
 
     The steps of an optimizer that scales entries one by one, such as Adam's, are not orthogonal to those directions to the
-    last digit, in the paper's code as in PEFT's. Weight decay would pull a part of the pre-trained weights to zero: train
+    last digit, as PEFT projects gradients alone. Weight decay would pull a part of the pre-trained weights to zero: train
     without it. An adapter has about as many trained parameters as the share of the layers' weights that is not frozen.
 
     Args:
@@ -39,8 +39,8 @@ def attach_osf(model: nn.Module, options: Mapping[str, Any], *, effective_rank: 
         options (mapping): arguments of `peft.LoraConfig`, of which OSF takes the layers, and the modules that are trained
             themselves.
         effective_rank (`float`, *optional*, defaults to 0.5): what is frozen: a share of each weight's rank up to 1, above
-            it a number of components. PEFT freezes half; the paper gives every layer its own, by how much it changes its
-            input, which can be had as `rank_pattern` of `peft.OSFConfig`.
+            it a number of components. PEFT freezes half; a rank for every layer, as the paper chooses it, is `rank_pattern`
+            of `peft.OSFConfig`.
 
     Returns:
         `PeftModel`

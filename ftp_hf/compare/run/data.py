@@ -81,7 +81,7 @@ class RunData:
 
         Args:
             model (`nn.Module`): moved to where it will be trained.
-            rows (`int`, *optional*, defaults to 256, as CorDA's authors take): of the sample.
+            rows (`int`, *optional*, defaults to 256): of the sample.
         """
         model.to(PartialState().device)
         answer = self.task.logits if self.task.has_logits else self.task.hidden
