@@ -13,6 +13,10 @@ The functions beside it do the same for any training loop.
 
 from ftp_hf.pretrained.probing import only_trained
 
+from .adapters import attach_kappatune, attach_lora, attach_osf
+from .average import average, average_checkpoints
+from .corda import attach_corda, save_as_lora
+from .fapm import fapm
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin
 from .spd import SPDTrainerMixin, attach_spd
@@ -27,9 +31,17 @@ __all__ = [
     "LinearProbeTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
+    "attach_corda",
+    "attach_kappatune",
     "attach_l2_sp",
+    "attach_lora",
+    "attach_osf",
     "attach_spd",
+    "average",
+    "average_checkpoints",
+    "fapm",
     "interpolate",
     "l2_sp_penalty",
     "only_trained",
+    "save_as_lora",
 ]

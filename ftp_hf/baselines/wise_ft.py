@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from ftp_hf.common.names import canonical_name
+from ._state_dicts import combine_states
 
 __all__ = ["ALPHAS", "interpolate"]
 
@@ -13,7 +13,6 @@ ALPHAS = tuple(step / 10 for step in range(11))
 """A sweep of the mixing coefficient, both ends included."""
 
 
-@torch.no_grad()
 def interpolate(
     start: Mapping[str, Tensor],
     fine_tuned: Mapping[str, Tensor],
@@ -53,22 +52,4 @@ def interpolate(
     """
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha!r}: 0 is the start, 1 the fine-tuned model")
-    start = {canonical_name(name): tensor for name, tensor in start.items()}
-    kept = {canonical_name(name) for name in ([new] if isinstance(new, str) else new)}
-    names = {canonical_name(name) for name in fine_tuned}
-    if unknown := kept - names:
-        raise ValueError(f"new: the fine-tuned model has no {', '.join(sorted(unknown))}")
-    mixed = {}
-    for name, tensor in fine_tuned.items():
-        key = canonical_name(name)
-        if key in kept or not tensor.is_floating_point():
-            mixed[name] = tensor.clone()
-        elif key not in start or start[key].shape != tensor.shape:
-            found = f"has it in the shape {tuple(start[key].shape)}" if key in start else "does not hold it"
-            raise ValueError(
-                f"{name} has the shape {tuple(tensor.shape)}, but the start {found}: take both from the same model, and "
-                "name what was new in new="
-            )
-        else:
-            mixed[name] = torch.lerp(start[key].to(tensor), tensor, alpha)
-    return mixed
+    return combine_states(start, fine_tuned, new, lambda before, after: torch.lerp(before, after, alpha))

@@ -86,6 +86,10 @@ def _in_turn(values: Sequence[str], steps: Sequence[int]) -> str:
     return ", then ".join([*changed, values[-1]])
 
 
+def _with_article(adapter: str) -> str:
+    return f"{'an' if adapter[0] in 'AEIO' else 'a'} {adapter} adapter"
+
+
 def _sentence(summary: RunSummary) -> str:
     base = "A pre-trained model"
     if summary.base_model is not None:
@@ -96,7 +100,7 @@ def _sentence(summary: RunSummary) -> str:
     training = [data for data in summary.data if data.kind == "train"]
     on = f" on {_linked(training[0])}" if training and (training[0].source or training[0].name != "train") else ""
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
-    adapter = f" through a {_ADAPTERS.get(summary.adapter, summary.adapter)} adapter" if summary.adapter else ""
+    adapter = f" through {_with_article(_ADAPTERS.get(summary.adapter, summary.adapter))}" if summary.adapter else ""
     if summary.method != "ftp":
         how = "as it is, without projection" if summary.method == "plain" else f"by the method `{summary.method}`"
         return f"{base}, fine-tuned{adapter}{on}{task} {how}."

@@ -8,7 +8,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from .anchors import CheckpointAnchors
 
-__all__ = ["load_weights"]
+__all__ = ["has_whole_weights", "load_weights"]
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         ValueError: names the parameters that the checkpoint does not hold, holds in another shape, or of which it holds
             a part (one expert is missing); nothing is loaded.
     """
-    if not any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)):
+    if not has_whole_weights(checkpoint):
         return
     tensors = CheckpointAnchors(checkpoint, model)
     held = {
@@ -43,3 +43,8 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         )
     for name, tensor in held.items():
         tensor.copy_(tensors[name])
+
+
+def has_whole_weights(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds safetensors weights of a whole model, which [`load_weights`] reads."""
+    return any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))

@@ -80,6 +80,11 @@ def test_sets_that_share_a_name_are_not_merged():
     assert len(ModelCard(model_card(summary).content).data.eval_results) == 3
 
 
+@pytest.mark.parametrize(("kind", "named"), [("LORA", "a LoRA"), ("ADALORA", "an AdaLoRA"), ("OSF", "an OSF")])
+def test_an_adapter_is_named(kind, named):
+    assert f"fine-tuned through {named} adapter" in str(model_card(make_summary(adapter=kind)))
+
+
 def test_an_adapter_says_so():
     card = model_card(make_summary(adapter="LORA"))
     assert card.data.library_name == "peft"

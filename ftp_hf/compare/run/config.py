@@ -97,7 +97,7 @@ class ComparisonConfig(DataOptions):
             all methods that train.
         probe_first (`bool`, *optional*, defaults to `False`): whether all methods that train start with the head that the
             run of `linear-probe` with the same seed left, as `lp-ft` does.
-        lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with LoRA.
+        lora (`dict`, *optional*): arguments of `peft.LoraConfig` for the methods with adapters; OSF takes the layers alone.
         training (`dict`, *optional*): arguments of `TrainingArguments`, the same for all methods.
     """
 

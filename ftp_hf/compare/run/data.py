@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
+from accelerate import PartialState
 from datasets import Dataset
+from torch import Tensor, nn
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import corruption
@@ -20,6 +23,7 @@ from .config import ComparisonConfig
 __all__ = ["Evaluated", "RunData"]
 
 _SENSITIVITY_ROWS = 16
+_CALIBRATION_ROWS = 256
 
 
 class RunData:
@@ -69,6 +73,21 @@ class RunData:
         """Test data to measure sensitivities with."""
         test = self.task.prepare(self._raw.test.select(range(min(_SENSITIVITY_ROWS, len(self._raw.test)))))
         return [test[row] for row in range(len(test))]
+
+    @torch.no_grad()
+    def calibrate(self, model: nn.Module, rows: int = _CALIBRATION_ROWS) -> None:
+        """
+        Run a model on a sample of the training inputs, one by one, so that none is padded for another.
+
+        Args:
+            model (`nn.Module`): moved to where it will be trained.
+            rows (`int`, *optional*, defaults to 256): of the sample.
+        """
+        model.to(PartialState().device)
+        answer = self.task.logits if self.task.has_logits else self.task.hidden
+        for batch in self.task.batches(sample(self._raw.train, rows), 1):
+            tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+            answer(model, {name: value.to(PartialState().device) for name, value in tensors.items()})
 
     def _given(self) -> Iterator["Evaluated"]:
         for facts, rows in self._raw.evaluations(self._config.max_eval_samples):

@@ -6,15 +6,17 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import set_seed
 
+from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
+from .folder import has_weights
 from .methods import METHODS, Derived
 from .plan import Run
 from .trained import TrainedRuns
 
-__all__ = ["DerivedRuns"]
+__all__ = ["DerivedRuns", "source_of"]
 
 
 class DerivedRuns:
@@ -34,20 +36,24 @@ class DerivedRuns:
 
     def keep_weights(self, run: Run) -> None:
         """See to the weights that a run is computed from."""
-        self.trained.keep_weights(_base(run))
+        self.trained.keep_weights(source_of(run))
+
+    def has_source(self, run: Run) -> bool:
+        """Whether there is what a run is computed from."""
+        return from_first_process(has_weights(self.trained.folder(source_of(run))))
 
     def load(self, run: Run) -> nn.Module:
         """The model with the weights of a run."""
         set_seed(run.seed)
         model = self.trained.task.load_model()
         start, new = _copied_state(model), new_parameters(model)
-        load_weights(model, self.trained.folder(_base(run)))
+        load_weights(model, self.trained.folder(source_of(run)))
         model.load_state_dict(_method(run).weights(start, _copied_state(model), **run.setting, new=new))
         return model
 
     def record(self, run: Run) -> ComparedRun:
         """What is known of a run before it is evaluated: where it comes from."""
-        base = self.trained.record(_base(run))
+        base = self.trained.record(source_of(run))
         summary = dataclasses.replace(base.summary, method=run.method, log=[], hardware=None, projection=None)
         return ComparedRun(run.method, dict(run.setting), run.seed, summary, trainable_parameters=0)
 
@@ -63,9 +69,10 @@ def _method(run: Run) -> Derived:
     return method
 
 
-def _base(run: Run) -> Run:
+def source_of(run: Run) -> Run:
+    """The trained run that a run is computed from."""
     if run.base is None:
-        raise ValueError(f"{run.describe()} is computed from a run of {_method(run).base!r}: name it as base")
+        raise ValueError(f"{run.describe()} is computed from a run of {METHODS[run.method].base!r}: name it as base")
     return run.base
 
 

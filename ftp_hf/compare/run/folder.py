@@ -11,7 +11,9 @@ from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 from ftp_hf.compare.evidence.results import ComparedRun
 
-__all__ = ["TRAINED", "forget_checkpoints", "forget_weights", "has_weights", "read_run", "write_run"]
+from .epochs import forget_epochs
+
+__all__ = ["TRAINED", "forget_checkpoints", "forget_run", "forget_weights", "has_weights", "read_run", "write_run"]
 
 TRAINED = "trained.json"
 """Written last of all that a training leaves."""
@@ -30,13 +32,21 @@ def write_run(file: Path, run: ComparedRun) -> None:
     PartialState().wait_for_everyone()
 
 
+def forget_run(file: Path) -> None:
+    """Delete what [`write_run`] wrote, likewise."""
+    if PartialState().is_main_process:
+        file.unlink(missing_ok=True)
+    PartialState().wait_for_everyone()
+
+
 def has_weights(folder: Path) -> bool:
     """Whether the weights of a run are still there."""
     return folder.is_dir() and any(map(_holds_weights, folder.iterdir()))
 
 
 def forget_weights(folder: Path) -> None:
-    """Delete the weights of a run, if there are any."""
+    """Delete the weights of a run, if there are any, and those of its epochs."""
+    forget_epochs(folder)
     if PartialState().is_main_process and folder.is_dir():
         for path in [*filter(_holds_weights, folder.iterdir())]:
             path.unlink()

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
@@ -13,13 +14,19 @@ from ftp_hf.baselines import (
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
+    attach_corda,
+    attach_kappatune,
+    attach_lora,
+    attach_osf,
+    fapm,
     interpolate,
+    save_as_lora,
 )
 from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["METHODS", "PROBE", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = ["METHODS", "PROBE", "Averaged", "Derived", "Method", "Projected", "Setting", "Trained"]
 
 Setting = Mapping[str, float]
 
@@ -27,14 +34,14 @@ Setting = Mapping[str, float]
 @dataclass(frozen=True)
 class Method:
     """
-    What all methods have. Each is [`Trained`], or [`Derived`] from one that is.
+    What all methods have. Each is [`Trained`], or [`Derived`] or [`Averaged`] from one that is.
 
     Args:
         title (`str`): as in its paper.
         source (`str`): the paper, or what it is, in a line.
         sweep (mapping, *optional*): setting → values that are tried by default.
         base (`str`, *optional*): the method whose run of the same seed a run of this one needs.
-        adapter (`bool`, *optional*, defaults to `False`): whether LoRA's weights are trained instead of the model's.
+        adapter (`bool`, *optional*, defaults to `False`): whether an adapter is trained instead of the model's weights.
     """
 
     title: str
@@ -57,12 +64,23 @@ class Trained(Method):
             among them), and `"held_out_dataset"`, the ID validation data, for methods that learn from it too.
         whole (collection of `str`, *optional*): the settings that are whole numbers.
         training (mapping, *optional*): arguments of the training that the method decides, whatever the config says.
+        attach (callable, *optional*, defaults to [`attach_lora`]): what makes a `PeftModel` of the model, if the method
+            has an adapter, from the arguments of `peft.LoraConfig`.
+        of_adapter (collection of `str`, *optional*): the settings that are keywords of `attach`, not of the mixin.
+        calibrated (`bool`, *optional*, defaults to `False`): whether `attach` also takes what runs the model on a sample of
+            the training inputs.
+        save (callable, *optional*): writes a trained `PeftModel` into a folder, where what its Trainer saves fits no other
+            copy of the pre-trained model.
     """
 
     mixin: type | None = None
     needs: Collection[str] = ()
     whole: Collection[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    attach: Callable[..., nn.Module] = attach_lora
+    of_adapter: Collection[str] = ()
+    calibrated: bool = False
+    save: Callable[[Any, Path], None] | None = None
 
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
@@ -76,6 +94,24 @@ class Trained(Method):
             kind (`type`, *optional*, defaults to `TrainingArguments`): what the task's Trainer takes.
         """
         return kind(**{**options, **self.training, "learning_rate": setting["learning_rate"]})
+
+    def with_adapter(
+        self, model: nn.Module, setting: Setting, options: Mapping[str, Any], run: Callable[[nn.Module], None]
+    ) -> nn.Module:
+        """
+        The model with the adapter of a run.
+
+        Args:
+            model (`nn.Module`): pre-trained; changed in place.
+            setting (mapping from `str` to `float`): of the run.
+            options (mapping): arguments of `peft.LoraConfig`.
+            run (callable): runs a model on a sample of the training inputs.
+
+        Raises:
+            ValueError: as [`attach`].
+        """
+        own = {name: setting[name] for name in self.of_adapter}
+        return self.attach(model, options, *([run] if self.calibrated else []), **own)
 
     def make_trainer(
         self, setting: Setting, given: Mapping[str, Any], base: type[Trainer] = Trainer, **options: Any
@@ -96,7 +132,7 @@ class Trained(Method):
         if self.mixin:
             kind = type("MethodTrainer", (self.mixin, kind), {})
         own: dict[str, Any] = {name: given[name] for name in self.needs}
-        for name, value in _own(setting).items():
+        for name, value in _own(setting, self.of_adapter).items():
             own[name] = _whole(name, value) if name in self.whole else value
         return kind(**options, **own)
 
@@ -136,9 +172,29 @@ class Derived(Method):
     weights: Callable[..., dict[str, Tensor]]
 
 
-def _own(setting: Setting) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True)
+class Averaged(Method):
+    """
+    A method that trains nothing: the weights of a run are the [`~ftp_hf.baselines.average`] of those after the last epochs
+    of its base's run, which keeps them for it. Its setting is `last`, of how many.
+    """
+
+    def last(self, setting: Setting) -> int:
+        """
+        How many epochs.
+
+        Raises:
+            ValueError: it is not a whole number, or below 2.
+        """
+        last = _whole("last", setting["last"])
+        if last < 2:
+            raise ValueError(f"last must be at least 2, got {last}: the mean of one epoch is that epoch")
+        return last
+
+
+def _own(setting: Setting, others: Collection[str] = ()) -> dict[str, float]:
     """The settings that only the method knows."""
-    return {name: value for name, value in setting.items() if name != "learning_rate"}
+    return {name: value for name, value in setting.items() if name not in ("learning_rate", *others)}
 
 
 def _whole(name: str, value: float) -> int:
@@ -149,11 +205,11 @@ def _whole(name: str, value: float) -> int:
 
 _FTP = "Tian et al., NeurIPS 2023, arXiv 2310.19182"
 _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
-_NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take
+_NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take, or which would shrink what is pre-trained
 _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
 _SHARE = {"kappa": (1.0,), "radius_share": (0.03,)}
 
-METHODS: Mapping[str, Trained | Derived] = {
+METHODS: Mapping[str, Trained | Derived | Averaged] = {
     "plain": Trained("plain fine-tuning", "AdamW on all weights"),
     "linear-probe": Trained(
         "linear probe", "only the new head is trained", mixin=LinearProbeTrainerMixin, needs=["new"]
@@ -174,6 +230,16 @@ METHODS: Mapping[str, Trained | Derived] = {
         base="plain",
         weights=interpolate,
     ),
+    "fapm": Derived(
+        "FAPM",
+        "Huang et al., EMNLP 2025, arXiv 2509.08255",
+        {"ratio": (0.1, 0.3, 0.5)},
+        base="plain",
+        weights=fapm,
+    ),
+    "average": Averaged(
+        "last epochs averaged", "LAWA: Kaddour, 2022, arXiv 2209.14981", {"last": (2, 3)}, base="plain"
+    ),
     "tpgm": Trained(
         "TPGM",
         "Tian et al., CVPR 2023, arXiv 2303.10720",
@@ -191,6 +257,32 @@ METHODS: Mapping[str, Trained | Derived] = {
         training=_NO_DECAY,
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
+    "corda": Trained(
+        "CorDA",
+        "Yang et al., NeurIPS 2024, arXiv 2406.05223; keeps what the training inputs need",
+        adapter=True,
+        attach=attach_corda,
+        calibrated=True,
+        save=save_as_lora,
+        training=_NO_DECAY,
+    ),
+    "osf": Trained(
+        "OSF",
+        "Nayak et al., 2025, arXiv 2504.07097",
+        {"effective_rank": (0.5,)},
+        adapter=True,
+        attach=attach_osf,
+        of_adapter=["effective_rank"],
+        training=_NO_DECAY,
+    ),
+    "kappatune": Trained(
+        "KappaTune with LoRA",
+        "Ludwig, 2025, arXiv 2506.16289",
+        {"top_p": (0.2,)},
+        adapter=True,
+        attach=attach_kappatune,
+        of_adapter=["top_p"],
+    ),
     "ftp": Projected("FTP", _FTP, _RADII),
     "ftp-share": Projected("FTP, ρ", f"{_FTP}, with radii that learn at ρ · lr · fan-in", _SHARE),
     "lora+ftp": Projected("LoRA + FTP", f"{_LORA}; {_FTP}", _RADII, adapter=True),

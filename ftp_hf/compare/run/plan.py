@@ -12,9 +12,9 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .methods import METHODS, PROBE, Setting, Trained
+from .methods import METHODS, PROBE, Averaged, Setting, Trained
 
-__all__ = ["Run", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
+__all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
@@ -101,6 +101,12 @@ def count_runs(config: ComparisonConfig, method: str) -> int:
     """How many runs of a method there are: each setting with the first seed, the chosen one (or each) with the others."""
     settings, others = len(settings_of(config, method)), len(config.seeds) - 1
     return settings * (1 + others) if config.every_setting else settings + others
+
+
+def averaged_epochs(config: ComparisonConfig, base: str) -> int:
+    """After how many of its last epochs the weights of a method's runs are averaged by others of the comparison."""
+    averaging = (name for name in config.methods if isinstance(METHODS[name], Averaged) and METHODS[name].base == base)
+    return max((int(last) for name in averaging for last in config.methods[name]["last"]), default=0)
 
 
 def describe_plan(config: ComparisonConfig) -> str:

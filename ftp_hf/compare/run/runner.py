@@ -18,12 +18,13 @@ from ftp_hf.runs.rules import parse_rules
 from ftp_hf.runs.summary import RunSummary
 from ftp_hf.trainer.plain import plain_trainer
 
+from .averaged import AveragedRuns
 from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
 from .drift import DISTANT, FunctionDistance, measure_drift
 from .folder import forget_weights, has_weights, read_run, write_run
-from .methods import METHODS, Trained
+from .methods import METHODS, Derived, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
 
@@ -46,6 +47,7 @@ class Runner:
         self.data = RunData(config)
         self.trained = TrainedRuns(config, runs, self.data)
         self.derived = DerivedRuns(self.trained)
+        self.averaged = AveragedRuns(self.trained)
 
     def check(self) -> None:
         """
@@ -131,11 +133,10 @@ class Runner:
             `Path` or `None`: its folder; `None` if its weights are gone.
         """
         folder = run.folder(self.runs, self.config)
-        if run.base is not None and not isinstance(METHODS[run.method], Trained):
-            base = run.base.folder(self.runs, self.config)
-            if from_first_process(has_weights(base) and not has_weights(folder)):
-                self._trainer(run, self._kind(run).load(run)).save_model()
-                free_memory()
+        kind = self._kind(run)
+        if isinstance(kind, DerivedRuns) and not from_first_process(has_weights(folder)) and kind.has_source(run):
+            self._trainer(run, kind.load(run)).save_model()
+            free_memory()
         return folder if from_first_process(has_weights(folder)) else None
 
     def forget_weights(self, run: Run) -> None:
@@ -152,7 +153,14 @@ class Runner:
         )
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
-        return self.trained if isinstance(METHODS[run.method], Trained) else self.derived
+        method = METHODS[run.method]
+        return (
+            self.trained
+            if isinstance(method, Trained)
+            else self.derived
+            if isinstance(method, Derived)
+            else self.averaged
+        )
 
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)

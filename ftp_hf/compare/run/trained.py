@@ -1,26 +1,30 @@
 """Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch."""
 
 import gc
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.common.figures import metric_named
+from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
 from .config import ComparisonConfig
 from .data import RunData
-from .folder import TRAINED, forget_checkpoints, has_weights, read_run, write_run
+from .epochs import KeepEpochs
+from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, write_run
 from .methods import METHODS, Trained
-from .plan import Run
+from .plan import Run, averaged_epochs
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
 
@@ -43,7 +47,8 @@ class TrainedRuns:
 
     def check(self, run: Run) -> None:
         """Make a run's Trainer and its optimizer, which raise what they refuse."""
-        self._make_trainer(run, self.runs / "_check").create_optimizer()
+        quick = partial(self.data.calibrate, rows=1)
+        self._make_trainer(run, self.runs / "_check", quick).create_optimizer()
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""
@@ -58,9 +63,24 @@ class TrainedRuns:
     def keep_weights(self, run: Run) -> None:
         """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
         folder = self.folder(run)
-        if (folder / TRAINED).is_file() and not has_weights(folder):
-            self._fit(run)
-            forget_checkpoints(folder)
+        if from_first_process((folder / TRAINED).is_file() and not has_weights(folder)):
+            self.train_again(run)
+
+    def train_again(self, run: Run) -> None:
+        """Train a run that has finished from its beginning. If that is cut short, the run has not finished."""
+        forget_run(self.folder(run) / TRAINED)
+        self._fit(run)
+        forget_checkpoints(self.folder(run))
+
+    def count_epochs(self, run: Run) -> int:
+        """How many epochs a run is trained for, the last of them perhaps in part."""
+        trainer = self._make_trainer(run, self.runs / "_check")
+        args: TrainingArguments = trainer.args
+        if args.max_steps <= 0:
+            return math.ceil(args.num_train_epochs)
+        return math.ceil(
+            args.max_steps / math.ceil(len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps)
+        )
 
     def load(self, run: Run) -> nn.Module:
         """The model that a run came to."""
@@ -112,13 +132,17 @@ class TrainedRuns:
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
             self.keep_weights(run.base)
-        folder = self.folder(run)
+        folder, method = self.folder(run), METHODS[run.method]
         trainer = self._make_trainer(run, folder)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
+        if epochs := averaged_epochs(self.config, run.method):
+            trainer.add_callback(KeepEpochs(folder, epochs))
         checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
+        if isinstance(method, Trained) and method.save is not None and PartialState().is_main_process:
+            method.save(trainer.model, folder)
         summary = trainer.run_summary(run.describe())
         if checkpoint and summary.hardware:
             summary.hardware.total_seconds = None  # of the part after the interruption it would be
@@ -134,7 +158,7 @@ class TrainedRuns:
         del trainer
         free_memory()
 
-    def _make_trainer(self, run: Run, folder: Path) -> Any:
+    def _make_trainer(self, run: Run, folder: Path, calibrate: Callable[[nn.Module], None] | None = None) -> Any:
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
@@ -143,6 +167,9 @@ class TrainedRuns:
         new = new_parameters(model)
         if run.base is not None:
             load_weights(model, self.folder(run.base))
+        if method.adapter:
+            options = self._adapter_options(new)
+            model = method.with_adapter(model, run.setting, options, calibrate or self.data.calibrate)
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
@@ -150,24 +177,21 @@ class TrainedRuns:
             args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
             train_dataset=self.data.train,
             freeze_statistics=self.config.freeze_statistics,
-            **self.common_options(self._with_adapter(model, new) if method.adapter else model),
+            **self.common_options(model),
         )
         if self.config.probe_first and run.base is not None:
             trainer.note_settings(probe_first=True)
         return trainer
 
-    def _with_adapter(self, model: nn.Module, new: set[str]) -> nn.Module:
-        from peft import LoraConfig, get_peft_model  # noqa: PLC0415
-
+    def _adapter_options(self, new: set[str]) -> dict[str, Any]:
         heads = sorted({name.rpartition(".")[0] for name in new})
-        options = {
+        return {
             "r": 8,
             "lora_alpha": 16,
             "target_modules": "all-linear",
             "modules_to_save": heads or None,
             **self.config.lora,
         }
-        return get_peft_model(model, LoraConfig(**options))
 
 
 class _Report(TrainerCallback):

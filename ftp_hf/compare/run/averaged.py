@@ -1,0 +1,58 @@
+"""Runs whose weights are the mean of those after the last epochs of a trained one."""
+
+from pathlib import Path
+
+from torch import nn
+from transformers import set_seed
+
+from ftp_hf.baselines.average import average_checkpoints
+from ftp_hf.common.processes import from_first_process
+
+from .derived import DerivedRuns, source_of
+from .epochs import kept_epochs
+from .methods import METHODS, Averaged
+from .plan import Run, settings_of
+
+__all__ = ["AveragedRuns"]
+
+
+class AveragedRuns(DerivedRuns):
+    """The runs of methods that are [`Averaged`]."""
+
+    def check(self, run: Run) -> None:
+        """Refuse to average more epochs than there are."""
+        method, config = _method(run), self.trained.config
+        last = method.last(run.setting)
+        base = Run(str(method.base), settings_of(config, str(method.base))[0], run.seed)
+        epochs = self.trained.count_epochs(base)
+        if last > epochs:
+            raise ValueError(
+                f"last = {last} needs the weights after {last} epochs, but {METHODS[base.method].title} is trained for "
+                f"{epochs}: raise num_train_epochs under training, or lower last"
+            )
+
+    def keep_weights(self, run: Run) -> None:
+        """See to the weights of the epochs: train the base again if it was trained before they were needed."""
+        if not self.has_source(run):
+            self.trained.train_again(source_of(run))
+
+    def has_source(self, run: Run) -> bool:
+        """Whether there is what a run is computed from."""
+        return from_first_process(len(self._epochs(run)) >= _method(run).last(run.setting))
+
+    def load(self, run: Run) -> nn.Module:
+        """The model with the weights of a run."""
+        set_seed(run.seed)
+        model = self.trained.task.load_model()
+        average_checkpoints(model, self._epochs(run)[-_method(run).last(run.setting) :])
+        return model
+
+    def _epochs(self, run: Run) -> list[Path]:
+        return kept_epochs(self.trained.folder(source_of(run)))
+
+
+def _method(run: Run) -> Averaged:
+    method = METHODS[run.method]
+    if not isinstance(method, Averaged):
+        raise TypeError(f"{run.describe()} is no mean of epochs: train or evaluate it")
+    return method
