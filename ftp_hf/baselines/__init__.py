@@ -13,6 +13,8 @@ The functions beside it do the same for any training loop.
 
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
+from .mofo import MoFO
+from .mofo_trainer import MoFOTrainerMixin
 from .spd import SPDTrainerMixin, attach_spd
 from .tpgm import TPGM
 from .tpgm_trainer import TPGMTrainerMixin
@@ -23,6 +25,8 @@ __all__ = [
     "TPGM",
     "L2SPTrainerMixin",
     "LinearProbeTrainerMixin",
+    "MoFO",
+    "MoFOTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
     "attach_l2_sp",

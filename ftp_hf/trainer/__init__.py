@@ -10,6 +10,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | --- | --- | --- |
 | `__init__` | baselines/l2_sp.py | the method's options |
 | `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
+| `__init__` | baselines/mofo_trainer.py | the method's options; finds the new parameters, which are not filtered |
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
 | `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
@@ -19,6 +20,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
+| `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |

@@ -44,6 +44,7 @@ _STYLES = {
     "wise-ft": ("#009e73", "P"),
     "tpgm": ("#7a5bb0", "D"),
     "spd": ("#c2a500", "p"),
+    "mofo": ("#4d7c0f", "<"),
     "lora": ("#cc79a7", "h"),
     "ftp": ("#1f6f8b", "o"),
     "lora+ftp": ("#56b4e9", "*"),

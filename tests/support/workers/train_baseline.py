@@ -12,6 +12,7 @@ OPTIONS = {
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
+    "MoFOTrainer": {"fraction": 0.1},
 }
 
 
@@ -24,9 +25,7 @@ def train(name, checkpoint, output, processes):
         output,
         OPTIONS[name],
         per_device_train_batch_size=8 // processes,
-        optim="sgd",
-        learning_rate=0.1,
-        max_grad_norm=0.0,
+        **baselines.without_whole_steps(name),
     )
     assert trainer.args.world_size == processes
     torch.save(baselines.weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
