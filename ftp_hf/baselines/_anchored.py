@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ftp_hf.adapters.find import find_adapters
 from ftp_hf.common.host import Host
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
@@ -23,6 +24,7 @@ __all__ = [
     "check_not_negative",
     "check_positive",
     "check_whole",
+    "new_among_trained",
     "pairs",
     "parameters_without_anchor",
 ]
@@ -113,6 +115,17 @@ def parameters_without_anchor(model: nn.Module, patterns: Collection[str] = ()) 
         if not any(matches(name, (pattern,)) for name in names):
             raise ValueError(f"new: {pattern!r} matches no parameter. Name one ({names[-1]!r}) or use a glob pattern")
     return new_parameters(model) | {name for name in names if matches(name, tuple(patterns))}
+
+
+def new_among_trained(model: nn.Module, patterns: Collection[str] = ()) -> set[str]:
+    """
+    The trained parameters without a pre-trained value, as [`parameters_without_anchor`], for methods to which the parameters
+    of adapters are not new: with them a model starts at the pre-trained function.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    unknown = parameters_without_anchor(model, patterns)
+    named = {name for name in trained if matches(name, tuple(patterns))}
+    return {*find_adapters(model, "factors").new(trained, unknown)} | named
 
 
 def _log_new_rows(method: str, model: nn.Module) -> None:

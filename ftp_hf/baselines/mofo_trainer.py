@@ -9,7 +9,7 @@ from transformers.training_args import OptimizerNames
 
 from ftp_hf.common.host import Host
 
-from ._anchored import check_whole, parameters_without_anchor
+from ._anchored import check_whole, new_among_trained
 from .mofo import MoFO, check_fraction
 
 __all__ = ["MoFOTrainerMixin"]
@@ -25,7 +25,7 @@ class MoFOTrainerMixin(Host):
 
     All entries move in biases, normalisation parameters and other tensors of fewer than two dimensions, as in the authors'
     code, which tells them by their names; and in new parameters (a classification head), which have nothing to keep: the
-    paper has none.
+    paper has none. The factors of LoRA are filtered as other tensors are.
 
     Args:
         fraction (`float`, *optional*, defaults to 0.15): α in (0, 1], of all other tensors.
@@ -51,7 +51,7 @@ class MoFOTrainerMixin(Host):
             allowed = " or ".join(repr(name.value) for name in _ADAMW)
             raise ValueError(f"MoFO is an AdamW, and optim={self.args.optim.value!r} asks for another: take {allowed}")
         self.fraction = fraction
-        self._new = parameters_without_anchor(self.model, new)
+        self._new = new_among_trained(self.model, new)
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """[`MoFO`], with the options of the optimizer that the Trainer class creates."""

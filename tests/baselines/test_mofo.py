@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.optim import AdamW
 
@@ -215,6 +216,18 @@ def test_pretrained_matrices_move_only_in_part(checkpoint, dataset, tmp_path):
         moved = int((p != start[name]).sum())
         assert moved <= (p.numel() if p.ndim < 2 or name in HEAD else 2 * max(1, int(0.1 * p.numel()))), name
         assert moved or name.endswith("key.bias"), name
+
+
+def test_factors_of_lora_are_filtered_and_its_new_head_is_not(checkpoint, dataset, tmp_path):
+    options = LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["classifier"])
+    model = get_peft_model(load(checkpoint), options)
+    trainer = train(MoFOTrainer, model, dataset, tmp_path, {"fraction": 0.25}, max_steps=1)
+    names = {p: name for name, p in model.named_parameters()}
+    fractions = {names[p]: group["fraction"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert fractions == {name: 0.25 if "lora_" in name else 1.0 for name in fractions}
+    for name, p in model.named_parameters():
+        if "lora_B" in name:  # which is 0 at first, and the only one of the two that has a gradient then
+            assert int((p != 0).sum()) == p.numel() // 4
 
 
 def test_other_optimizers_are_refused(checkpoint, dataset, tmp_path):
