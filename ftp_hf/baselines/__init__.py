@@ -11,6 +11,9 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .ewc import attach_ewc, ewc_penalty
+from .ewc_trainer import EWCTrainerMixin
+from .fisher import class_answers, fisher_diagonal
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
 from .mofo import MoFO
@@ -23,14 +26,19 @@ from .wise_ft import ALPHAS, interpolate
 __all__ = [
     "ALPHAS",
     "TPGM",
+    "EWCTrainerMixin",
     "L2SPTrainerMixin",
     "LinearProbeTrainerMixin",
     "MoFO",
     "MoFOTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
+    "attach_ewc",
     "attach_l2_sp",
     "attach_spd",
+    "class_answers",
+    "ewc_penalty",
+    "fisher_diagonal",
     "interpolate",
     "l2_sp_penalty",
     "only_trained",

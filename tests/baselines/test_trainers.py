@@ -11,6 +11,7 @@ from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import (
     HEAD,
     SIZES,
+    EWCTrainer,
     L2SPTrainer,
     LinearProbeTrainer,
     MoFOTrainer,
@@ -29,6 +30,7 @@ ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),
     "spd": (SPDTrainer, {"lambda_": 1.0}),
     "tpgm": (TPGMTrainer, {"iterations": 2, "interval": 2}),
+    "ewc": (EWCTrainer, {"lambda_": 0.5}),
 }
 METHODS = {**ANCHORED, "linear-probe": (LinearProbeTrainer, {}), "mofo": (MoFOTrainer, {"fraction": 0.1})}
 anchored = pytest.mark.parametrize("name", ANCHORED)
@@ -36,9 +38,12 @@ every = pytest.mark.parametrize("name", METHODS)
 
 
 @pytest.fixture
-def options(held_out):
+def options(checkpoint, held_out):
     """The options of a method by its name."""
-    return lambda name: METHODS[name][1] | ({"held_out_dataset": held_out} if name == "tpgm" else {})
+    model = load(checkpoint)
+    fisher = {name: torch.ones_like(p) for name, p in model.named_parameters() if name not in HEAD}
+    given = {"tpgm": {"held_out_dataset": held_out}, "ewc": {"fisher": fisher}}
+    return lambda name: METHODS[name][1] | given.get(name, {})
 
 
 def same(left, right):
@@ -147,7 +152,7 @@ def test_fsdp_that_accelerate_would_leave_out_is_refused(checkpoint, dataset, tm
         make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name))
 
 
-@pytest.mark.parametrize("name", ["l2-sp", "spd"])
+@pytest.mark.parametrize("name", ["l2-sp", "spd", "ewc"])
 def test_weight_decay_beside_the_method_is_refused(checkpoint, dataset, tmp_path, options, name):
     trainer = make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name), weight_decay=0.01)
     with pytest.raises(ValueError, match="takes the place of weight decay"):
@@ -169,6 +174,8 @@ def test_optimizers_that_step_during_backward_are_refused(checkpoint, dataset, t
         ("tpgm", "radius_lr", 0.0),
         ("tpgm", "iterations", 0),
         ("tpgm", "interval", -1),
+        ("ewc", "lambda_", -1.0),
+        ("ewc", "samples", 0),
     ],
 )
 def test_options_out_of_range_are_refused(checkpoint, dataset, tmp_path, options, name, option, value):

@@ -5,6 +5,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ftp_hf.baselines import (
+    EWCTrainerMixin,
     L2SPTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
@@ -34,6 +35,10 @@ class SPDTrainer(SPDTrainerMixin, PlainTrainer):
 
 
 class TPGMTrainer(TPGMTrainerMixin, PlainTrainer):
+    pass
+
+
+class EWCTrainer(EWCTrainerMixin, PlainTrainer):
     pass
 
 

@@ -11,6 +11,7 @@ from transformers import Trainer
 import ftp_hf.baselines
 import ftp_hf.trainer
 from ftp_hf.baselines import (
+    EWCTrainerMixin,
     L2SPTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
@@ -50,6 +51,7 @@ def test_the_table_is_complete_and_true():
 @pytest.mark.parametrize(
     "mixin",
     [
+        EWCTrainerMixin,
         FTPTrainerMixin,
         L2SPTrainerMixin,
         LinearProbeTrainerMixin,

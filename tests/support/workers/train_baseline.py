@@ -11,13 +11,15 @@ OPTIONS = {
     "L2SPTrainer": {"alpha": 0.5},
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
+    "EWCTrainer": {"lambda_": 10.0, "samples": 7},
     "LinearProbeTrainer": {},
     "MoFOTrainer": {"fraction": 0.1},
 }
 
 
 def train(name, checkpoint, output, processes):
-    model = baselines.load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    source = output / "classifier" if name == "EWCTrainer" else checkpoint  # which has a head that is not new
+    model = baselines.load(source, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = baselines.train(
         getattr(baselines, name),
         model,
