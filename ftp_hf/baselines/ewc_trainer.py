@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ._anchored import AnchoredTrainerMixin, check_not_negative, check_positive, new_among_trained
 from .ewc import attach_ewc, check_fisher
-from .fisher import fisher_diagonal
+from .fisher import check_answers_classes, fisher_diagonal
 
 __all__ = ["EWCTrainerMixin"]
 
@@ -84,6 +84,7 @@ class EWCTrainerMixin(AnchoredTrainerMixin):
                 "the fisher_diagonal of the model with the head that it had before, on data of that task; or probe the head "
                 "first, save the model, and fine-tune it from there"
             )
+        check_answers_classes(self.model)
         if self.args.fp16:
             raise ValueError("fp16=True: the gradients that F is made of would underflow. Use bf16=True, or float32")
         if not hasattr(self.fisher_dataset, "__len__"):

@@ -6,15 +6,17 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.pretrained.origin import has_adapters
 from ftp_hf.tasks.windows import hearing
 
-__all__ = ["class_answers", "fisher_diagonal"]
+__all__ = ["check_answers_classes", "class_answers", "fisher_diagonal"]
 
 _IGNORED = -100
+_NO_CLASSES = "{} does not answer with distributions over classes here, from which answers could be sampled"
 _NEXT_TOKEN = ("ForCausalLM", "ForConditionalGeneration")
 
 
@@ -103,7 +105,7 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
     Raises:
         ValueError: the answers are no distributions over classes.
     """
-    base: Any = model.get_base_model() if has_adapters(model) else model  # type: ignore[operator]
+    base = _base(model)
     shifted = _predicts_next(base)
     labels = batch.get("labels")
     inputs = {name: value for name, value in batch.items() if not (shifted and name == "labels")}
@@ -111,9 +113,7 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
         outputs = model(**inputs)
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor) or logits.shape[-1] == 1:
-        raise ValueError(
-            f"{type(base).__name__} does not answer with distributions over classes, from which answers could be sampled"
-        )
+        raise ValueError(_NO_CLASSES.format(type(base).__name__))
     if labels is None:
         return logits, torch.ones_like(logits[..., 0], dtype=torch.bool)
     if shifted:
@@ -124,6 +124,20 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
             "the class of each answer: pass answers= that returns logits of classes, and which of them count"
         )
     return logits, labels != _IGNORED
+
+
+def check_answers_classes(model: nn.Module) -> None:
+    """Raise if it is known, before anything is answered, that [`class_answers`] will."""
+    base = _base(model)
+    config = getattr(base, "config", None)
+    headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
+    other = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
+    if headless or other or getattr(config, "num_labels", 2) == 1:
+        raise ValueError(_NO_CLASSES.format(type(base).__name__))
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if has_adapters(model) else model
 
 
 def _predicts_next(model: Any) -> bool:

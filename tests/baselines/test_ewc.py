@@ -5,6 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.optim import SGD, AdamW
+from transformers import BertModel
 
 from ftp_hf.baselines import attach_ewc, ewc_penalty, fisher_diagonal
 from ftp_hf.trainer.plain import PlainTrainer
@@ -169,6 +170,17 @@ def test_a_new_head_is_refused_without_a_fisher_information(checkpoint, dataset,
         make(EWCTrainer, load(checkpoint), dataset, tmp_path)
     with pytest.raises(ValueError, match="fisher names no pre-trained parameter that is trained, such as 'bert"):
         make(EWCTrainer, load(checkpoint), dataset, tmp_path, {"fisher": {"classifier.bias": torch.ones(2)}})
+
+
+def test_answers_that_are_no_classes_are_refused(checkpoint, dataset, tmp_path):
+    with pytest.raises(ValueError, match="BertModel does not answer with distributions over classes"):
+        make(EWCTrainer, BertModel.from_pretrained(checkpoint), dataset, tmp_path)
+    number = load(checkpoint, problem_type="regression")
+    number.save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match="BertForSequenceClassification does not answer with distributions over classes"
+    ):
+        make(EWCTrainer, load(tmp_path, problem_type="regression"), dataset, tmp_path)
 
 
 def test_what_no_rows_can_be_drawn_from_is_refused(classifier, dataset, tmp_path):

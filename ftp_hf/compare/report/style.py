@@ -45,6 +45,7 @@ _STYLES = {
     "tpgm": ("#7a5bb0", "D"),
     "spd": ("#c2a500", "p"),
     "mofo": ("#4d7c0f", "<"),
+    "ewc": ("#8e2f5c", ">"),
     "lora": ("#cc79a7", "h"),
     "ftp": ("#1f6f8b", "o"),
     "lora+ftp": ("#56b4e9", "*"),

@@ -9,6 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
     ALPHAS,
+    EWCTrainerMixin,
     L2SPTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
@@ -196,6 +197,14 @@ METHODS: Mapping[str, Trained | Derived] = {
         {"fraction": (0.05, 0.2)},
         mixin=MoFOTrainerMixin,
         needs=["new"],
+    ),
+    "ewc": Trained(
+        "EWC",
+        "Kirkpatrick et al., PNAS 2017, arXiv 1612.00796",
+        {"lambda_": (1e3, 1e5, 1e7)},
+        mixin=EWCTrainerMixin,
+        needs=["new"],
+        training=_NO_DECAY,
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "ftp": Projected("FTP", _FTP, _RADII),
