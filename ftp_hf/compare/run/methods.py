@@ -201,7 +201,7 @@ METHODS: Mapping[str, Trained | Derived] = {
     "ewc": Trained(
         "EWC",
         "Kirkpatrick et al., PNAS 2017, arXiv 1612.00796",
-        {"lambda_": (1e3, 1e5, 1e7)},
+        {"lambda_": (1e1, 1e3, 1e5)},
         mixin=EWCTrainerMixin,
         needs=["new"],
         training=_NO_DECAY,
