@@ -16,9 +16,14 @@ from ftp_hf.pretrained.probing import only_trained
 from .adapters import attach_kappatune, attach_lora, attach_osf
 from .average import average, average_checkpoints
 from .corda import attach_corda, save_as_lora
+from .ewc import attach_ewc, ewc_penalty
+from .ewc_trainer import EWCTrainerMixin
 from .fapm import fapm
+from .fisher import class_answers, fisher_diagonal
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin
+from .mofo import MoFO
+from .mofo_trainer import MoFOTrainerMixin
 from .spd import SPDTrainerMixin, attach_spd
 from .tpgm import TPGM
 from .tpgm_trainer import TPGMTrainerMixin
@@ -27,11 +32,15 @@ from .wise_ft import ALPHAS, interpolate
 __all__ = [
     "ALPHAS",
     "TPGM",
+    "EWCTrainerMixin",
     "L2SPTrainerMixin",
     "LinearProbeTrainerMixin",
+    "MoFO",
+    "MoFOTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
     "attach_corda",
+    "attach_ewc",
     "attach_kappatune",
     "attach_l2_sp",
     "attach_lora",
@@ -39,7 +48,10 @@ __all__ = [
     "attach_spd",
     "average",
     "average_checkpoints",
+    "class_answers",
+    "ewc_penalty",
     "fapm",
+    "fisher_diagonal",
     "interpolate",
     "l2_sp_penalty",
     "only_trained",

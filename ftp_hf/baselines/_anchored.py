@@ -10,6 +10,7 @@ from accelerate.utils import DistributedType, str_to_bool
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ftp_hf.adapters.find import find_adapters
 from ftp_hf.common.host import Host
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
@@ -18,11 +19,13 @@ from ftp_hf.projection.sharding import is_dtensor
 
 __all__ = [
     "AnchoredTrainerMixin",
+    "add_to_gradient",
     "check_no_closure",
     "check_no_weight_decay",
     "check_not_negative",
     "check_positive",
     "check_whole",
+    "new_among_trained",
     "pairs",
     "parameters_without_anchor",
 ]
@@ -54,7 +57,7 @@ class AnchoredTrainerMixin(Host):
         super().__init__(*args, **kwargs)
         check_whole(self.method_name, self.model, self.accelerator)
         check_steps_after_backward(self.args.optim)
-        without = parameters_without_anchor(self.model, new)
+        without = self._without_anchor(new)
         _log_new_rows(self.method_name, self.model)
         self.anchors = {
             name: parameter.detach().clone()
@@ -76,6 +79,16 @@ class AnchoredTrainerMixin(Host):
             self._attach(inner, {name: parameter for name, parameter in named if parameter in trained})
             self._attached_to = inner
         return optimizer
+
+    def _without_anchor(self, new: Collection[str]) -> set[str]:
+        return parameters_without_anchor(self.model, new)
+
+    def _columns(self, dataset: Any, description: str) -> tuple[Any, Any]:
+        """A data set whose rows the collator beside it takes, without the columns that the model has no use for."""
+        # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
+        if hasattr(dataset, "remove_columns"):
+            return self._remove_unused_columns(dataset, description), self.data_collator
+        return dataset, self._get_collator_with_removed_columns(self.data_collator, description)
 
     def _attach(self, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
         raise NotImplementedError
@@ -115,6 +128,17 @@ def parameters_without_anchor(model: nn.Module, patterns: Collection[str] = ()) 
         if not any(matches(name, (pattern,)) for name in names):
             raise ValueError(f"new: {pattern!r} matches no parameter. Name one ({names[-1]!r}) or use a glob pattern")
     return new_parameters(model) | {name for name in names if matches(name, tuple(patterns))}
+
+
+def new_among_trained(model: nn.Module, patterns: Collection[str] = ()) -> set[str]:
+    """
+    The trained parameters without a pre-trained value, as [`parameters_without_anchor`], for methods to which the parameters
+    of adapters are not new: with them a model starts at the pre-trained function.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    unknown = parameters_without_anchor(model, patterns)
+    named = {name for name in trained if matches(name, tuple(patterns))}
+    return {*find_adapters(model, "factors").new(trained, unknown)} | named
 
 
 def _log_new_rows(method: str, model: nn.Module) -> None:
@@ -161,3 +185,13 @@ def check_no_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Raise in a hook before the step if the gradients are to be computed only within it."""
     if any(argument is not None for argument in (*args[1:], *kwargs.values())):
         raise ValueError("step(closure) computes the gradients too late: call backward() first, and step() without one")
+
+
+def add_to_gradient(parameter: nn.Parameter, gradient: Tensor, scale: Tensor | None) -> None:
+    """Add a penalty's gradient to that of the loss, which is scaled where a fused optimizer is handed a scale."""
+    if scale is not None:
+        gradient.mul_(scale)
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ._anchored import AnchoredTrainerMixin, check_no_closure, check_no_weight_decay, check_not_negative, pairs
+from ._anchored import (
+    AnchoredTrainerMixin,
+    add_to_gradient,
+    check_no_closure,
+    check_no_weight_decay,
+    check_not_negative,
+    pairs,
+)
 
 __all__ = ["L2SPTrainerMixin", "attach_l2_sp", "l2_sp_penalty"]
 
@@ -78,20 +85,11 @@ def attach_l2_sp(
         # Fused optimizers are handed gradients that are still scaled, and the scale.
         scale = getattr(optimizer, "grad_scale", None)
         for parameter, anchor in anchored:
-            _add_to_gradient(parameter, (parameter - anchor).mul_(alpha), scale)
+            add_to_gradient(parameter, (parameter - anchor).mul_(alpha), scale)
         for parameter in new:
-            _add_to_gradient(parameter, beta * parameter, scale)
+            add_to_gradient(parameter, beta * parameter, scale)
 
     optimizer.register_step_pre_hook(add_gradient)
-
-
-def _add_to_gradient(parameter: nn.Parameter, gradient: Tensor, scale: Tensor | None) -> None:
-    if scale is not None:
-        gradient.mul_(scale)
-    if parameter.grad is None:
-        parameter.grad = gradient
-    else:
-        parameter.grad.add_(gradient)
 
 
 class L2SPTrainerMixin(AnchoredTrainerMixin):

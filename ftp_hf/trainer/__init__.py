@@ -8,8 +8,10 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 
 | hook | file | why |
 | --- | --- | --- |
+| `__init__` | baselines/ewc_trainer.py | the method's options; refuses models whose answers say nothing |
 | `__init__` | baselines/l2_sp.py | the method's options |
 | `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
+| `__init__` | baselines/mofo_trainer.py | the method's options; finds the new parameters, which are not filtered |
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
 | `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
@@ -24,6 +26,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
 | `create_optimizer` | trainer/probe.py | as baselines/linear_probe.py, in a probe |
 | `create_optimizer` | trainer/statistics.py | finds the batch norms of the model that is certain now |
+| `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode of the features, from which each training step takes the model |
 | `compute_loss` | trainer/probe.py | the same, in a probe |
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
@@ -36,8 +39,10 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `_save_checkpoint` | trainer/ftp.py | refuses weights that are not finite; remembers the radii |
 | `_save_checkpoint` | trainer/saving.py | seals the checkpoint; only then is it pushed, and are older ones deleted |
 | `_save_optimizer_and_scheduler` | trainer/ftp.py | the options that were asked for are in the checkpoint too |
+| `_save_optimizer_and_scheduler` | baselines/ewc_trainer.py | the Fisher information is in the checkpoint too |
 | `_save_optimizer_and_scheduler` | baselines/tpgm_trainer.py | the radii are in the checkpoint too |
 | `_load_optimizer_and_scheduler` | trainer/ftp.py | options that changed take effect, or are refused |
+| `_load_optimizer_and_scheduler` | baselines/ewc_trainer.py | and is resumed from it |
 | `_load_optimizer_and_scheduler` | baselines/tpgm_trainer.py | and are resumed from it |
 | `_load_from_checkpoint` | trainer/loading.py | loads the tensors that are saved under other names |
 | `_load_best_model` | trainer/loading.py | the same, under an optimizer that may go on |

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from tests.support import launch
+from tests.support import baselines, launch
 from tests.support.workers.train_baseline import OPTIONS, train
 
 pytestmark = pytest.mark.slow
 
 
 def test_two_processes_train_what_one_trains(checkpoint, tmp_path):
+    baselines.load(checkpoint).save_pretrained(tmp_path / "classifier")
     launch.run("train_baseline.py", checkpoint, tmp_path, processes=2)
     for name in OPTIONS:
         train(name, checkpoint, tmp_path, processes=1)

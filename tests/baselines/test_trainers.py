@@ -11,8 +11,10 @@ from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import (
     HEAD,
     SIZES,
+    EWCTrainer,
     L2SPTrainer,
     LinearProbeTrainer,
+    MoFOTrainer,
     SPDTrainer,
     TPGMTrainer,
     distance,
@@ -20,6 +22,7 @@ from tests.support.baselines import (
     make,
     train,
     weights,
+    without_whole_steps,
 )
 from tests.support.models import tiny_bert_config
 
@@ -27,16 +30,20 @@ ANCHORED = {
     "l2-sp": (L2SPTrainer, {"alpha": 0.5, "beta": 0.1}),
     "spd": (SPDTrainer, {"lambda_": 1.0}),
     "tpgm": (TPGMTrainer, {"iterations": 2, "interval": 2}),
+    "ewc": (EWCTrainer, {"lambda_": 0.5}),
 }
-METHODS = {**ANCHORED, "linear-probe": (LinearProbeTrainer, {})}
+METHODS = {**ANCHORED, "linear-probe": (LinearProbeTrainer, {}), "mofo": (MoFOTrainer, {"fraction": 0.1})}
 anchored = pytest.mark.parametrize("name", ANCHORED)
 every = pytest.mark.parametrize("name", METHODS)
 
 
 @pytest.fixture
-def options(held_out):
+def options(checkpoint, held_out):
     """The options of a method by its name."""
-    return lambda name: METHODS[name][1] | ({"held_out_dataset": held_out} if name == "tpgm" else {})
+    model = load(checkpoint)
+    fisher = {name: torch.ones_like(p) for name, p in model.named_parameters() if name not in HEAD}
+    given = {"tpgm": {"held_out_dataset": held_out}, "ewc": {"fisher": fisher}}
+    return lambda name: METHODS[name][1] | given.get(name, {})
 
 
 def same(left, right):
@@ -96,11 +103,12 @@ def test_batch_8_is_4_accumulated_twice(checkpoint, dataset, tmp_path, options, 
     results = []
     for size, accumulated in ((8, 1), (4, 2)):
         model = load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        # SGD, because an Adam makes whole steps of rounding errors where a gradient is zero (the keys' bias).
-        batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated, "optim": "sgd"}
-        trainer = train(
-            METHODS[name][0], model, dataset, tmp_path, options(name), learning_rate=0.1, max_grad_norm=0.0, **batch
-        )
+        batch = {
+            "per_device_train_batch_size": size,
+            "gradient_accumulation_steps": accumulated,
+            **without_whole_steps(name),
+        }
+        trainer = train(METHODS[name][0], model, dataset, tmp_path, options(name), **batch)
         results.append(weights(trainer.model))
     torch.testing.assert_close(*results, rtol=1e-4, atol=2e-6)
 
@@ -144,7 +152,7 @@ def test_fsdp_that_accelerate_would_leave_out_is_refused(checkpoint, dataset, tm
         make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name))
 
 
-@pytest.mark.parametrize("name", ["l2-sp", "spd"])
+@pytest.mark.parametrize("name", ["l2-sp", "spd", "ewc"])
 def test_weight_decay_beside_the_method_is_refused(checkpoint, dataset, tmp_path, options, name):
     trainer = make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name), weight_decay=0.01)
     with pytest.raises(ValueError, match="takes the place of weight decay"):
@@ -166,6 +174,8 @@ def test_optimizers_that_step_during_backward_are_refused(checkpoint, dataset, t
         ("tpgm", "radius_lr", 0.0),
         ("tpgm", "iterations", 0),
         ("tpgm", "interval", -1),
+        ("ewc", "lambda_", -1.0),
+        ("ewc", "samples", 0),
     ],
 )
 def test_options_out_of_range_are_refused(checkpoint, dataset, tmp_path, options, name, option, value):

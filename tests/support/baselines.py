@@ -4,7 +4,14 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
+from ftp_hf.baselines import (
+    EWCTrainerMixin,
+    L2SPTrainerMixin,
+    LinearProbeTrainerMixin,
+    MoFOTrainerMixin,
+    SPDTrainerMixin,
+    TPGMTrainerMixin,
+)
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
 
@@ -31,6 +38,14 @@ class TPGMTrainer(TPGMTrainerMixin, PlainTrainer):
     pass
 
 
+class EWCTrainer(EWCTrainerMixin, PlainTrainer):
+    pass
+
+
+class MoFOTrainer(MoFOTrainerMixin, PlainTrainer):
+    pass
+
+
 class LinearProbeTrainer(LinearProbeTrainerMixin, PlainTrainer):
     pass
 
@@ -51,6 +66,16 @@ def load(checkpoint, **options):
 def arguments(output_dir, **overrides):
     options = {"learning_rate": 1e-2, "lr_scheduler_type": "constant", "logging_strategy": "no"}
     return trainers.arguments(output_dir, TrainingArguments, **{**options, **overrides})
+
+
+def without_whole_steps(name):
+    """
+    An optimizer for runs that agree but for rounding. An Adam makes whole steps of rounding errors where a gradient is zero
+    (the keys' bias), unless it divides by more than that.
+    """
+    if name in ("mofo", "MoFOTrainer"):
+        return {"adam_epsilon": 1.0, "learning_rate": 1.0, "max_grad_norm": 0.0}
+    return {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
 
 
 def make(trainer_class, model, dataset, output_dir, method=None, **overrides):

@@ -233,10 +233,8 @@ def _costs(results: ComparisonResults) -> list[Block]:
     names = {method.name for method in results.methods}
     if "lp-ft" in names:
         note += " LP-FT's training time is without that of the linear probe that it starts from."
-    if names & {"l2-sp", "spd", "tpgm"} and any("ftp" in name for name in names):
-        note += (
-            " FTP's optimizer state holds its anchors; L2-SP, SPD and TPGM keep theirs beside the optimizer, uncounted."
-        )
+    if names & {"l2-sp", "spd", "tpgm", "ewc"} and any("ftp" in name for name in names):
+        note += " FTP's optimizer state holds its anchors; L2-SP, SPD, TPGM and EWC keep theirs beside the optimizer, uncounted."
     if len(devices) > 1:
         note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
     return _table(table, note)

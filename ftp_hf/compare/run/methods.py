@@ -10,8 +10,10 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
     ALPHAS,
+    EWCTrainerMixin,
     L2SPTrainerMixin,
     LinearProbeTrainerMixin,
+    MoFOTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
     attach_corda,
@@ -253,6 +255,21 @@ METHODS: Mapping[str, Trained | Derived | Averaged] = {
         "Tian et al., NeurIPS 2024, arXiv 2411.01713",
         {"lambda_": (0.5, 1.0)},
         mixin=SPDTrainerMixin,
+        needs=["new"],
+        training=_NO_DECAY,
+    ),
+    "mofo": Trained(
+        "MoFO",
+        "Chen et al., TMLR 2025, arXiv 2407.20999",
+        {"fraction": (0.05, 0.2)},
+        mixin=MoFOTrainerMixin,
+        needs=["new"],
+    ),
+    "ewc": Trained(
+        "EWC",
+        "Kirkpatrick et al., PNAS 2017, arXiv 1612.00796",
+        {"lambda_": (1e1, 1e3, 1e5)},
+        mixin=EWCTrainerMixin,
         needs=["new"],
         training=_NO_DECAY,
     ),

@@ -25,7 +25,7 @@ from ftp_hf.hub.files import check_files, list_run_files
 from ftp_hf.runs.summary import RunSummary
 from tests.support.tiny_data import image_config, write_config
 
-ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "lora", "ftp", "lora+ftp", "lora+factors"]
+ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "mofo", "lora", "ftp", "lora+ftp", "lora+factors"]
 
 
 def load(folder, content):

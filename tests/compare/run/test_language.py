@@ -63,6 +63,19 @@ def test_language_models(answers, tmp_path):
     assert "acc_norm" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_methods_for_models_whose_heads_are_not_new(answers, pairs, tmp_path):
+    methods = {"plain": {}, "mofo": {"fraction": 0.1}, "ewc": {"lambda_": 1e4}}
+    content = answers_config(answers, methods=methods, learning_rate=1e-2, retained=[])
+    results = compare(ComparisonConfig.load(write_config(tmp_path, content)), tmp_path / "out")
+    loss = {run.method: run.value("validation", "loss") for run in results.runs}
+    assert loss["plain"] < min(loss["mofo"], loss["ewc"])
+    content = pairs_config(pairs, methods={"plain": {}, "ewc": {"lambda_": 1e4}})
+    with pytest.raises(
+        ValueError, match="ewc cannot be trained: SentenceTransformer does not answer with distributions"
+    ):
+        compare(ComparisonConfig.load(write_config(tmp_path, content)), tmp_path / "pairs")
+
+
 def test_encoders_of_sentences(pairs, tmp_path):
     config = ComparisonConfig.load(write_config(tmp_path, pairs_config(pairs)))
     results = compare(config, tmp_path / "out")

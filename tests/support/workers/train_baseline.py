@@ -11,13 +11,16 @@ OPTIONS = {
     "L2SPTrainer": {"alpha": 0.5},
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
+    "EWCTrainer": {"lambda_": 10.0, "samples": 7},
     "LinearProbeTrainer": {},
     "PlainTrainer": {"probe_epochs": 0.5, "probe_learning_rate": 0.1},
+    "MoFOTrainer": {"fraction": 0.1},
 }
 
 
 def train(name, checkpoint, output, processes):
-    model = baselines.load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    source = output / "classifier" if name == "EWCTrainer" else checkpoint  # which has a head that is not new
+    model = baselines.load(source, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = baselines.train(
         getattr(baselines, name),
         model,
@@ -25,9 +28,7 @@ def train(name, checkpoint, output, processes):
         output,
         OPTIONS[name],
         per_device_train_batch_size=8 // processes,
-        optim="sgd",
-        learning_rate=0.1,
-        max_grad_norm=0.0,
+        **baselines.without_whole_steps(name),
     )
     assert trainer.args.world_size == processes
     torch.save(baselines.weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
