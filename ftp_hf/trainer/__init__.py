@@ -24,9 +24,9 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
+| `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `create_optimizer` | trainer/probe.py | as baselines/linear_probe.py, in a probe |
 | `create_optimizer` | trainer/statistics.py | finds the batch norms of the model that is certain now |
-| `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode of the features, from which each training step takes the model |
 | `compute_loss` | trainer/probe.py | the same, in a probe |
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
