@@ -106,8 +106,6 @@ class ProjectionFacts:
     kappa: float
     radius_lr: float
     radius_betas: list[float]
-    radius_share: float | None = None
-    """ρ, which took the place of `radius_lr`; `None` where it did not."""
     radii: dict[str, RadiusFacts] = field(default_factory=dict)
     """By the name of the parameter. Empty if the radii of the kept weights are not known."""
     projected: list[str] = field(default_factory=list)
@@ -119,6 +117,8 @@ class ProjectionFacts:
     """Where the anchors came from, if not from the weights that training started from."""
     earlier: list[EarlierOptions] = field(default_factory=list)
     """Other options that were in force before, the first ones first."""
+    radius_share: float | None = None
+    """ρ, which took the place of `radius_lr`; `None` where it did not."""
 
 
 @dataclass
