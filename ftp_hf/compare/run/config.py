@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS, Trained
+from .methods import METHODS, Continued, Trained
 from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
@@ -253,7 +253,16 @@ def _sweep(name: str, settings: Any, learning_rates: list[float]) -> dict[str, l
         with problems.gathered():
             given[key] = read_numbers(f"methods: {name}: {key}", value)
     problems.raise_all()
+    if isinstance(method, Continued):
+        with prefixed(f"methods: {name}: "):
+            method.check({key: _single(key, given.get(key, values)) for key, values in own.items()})
     return {key: list(given.get(key, values)) for key, values in own.items()}
+
+
+def _single(key: str, values: Sequence[float]) -> float:
+    if len(values) > 1:
+        raise ValueError(f"{key} must be a single number, got {list(values)!r}")
+    return values[0]
 
 
 def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | None:

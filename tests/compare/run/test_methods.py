@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import METHODS, Derived, Projected, Trained
+from ftp_hf.compare.run.methods import METHODS, Continued, Derived, Projected, Trained
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.trainer.arguments import FTPTrainingArguments
@@ -38,6 +38,8 @@ def test_an_entry_fits_what_trains_it(name):
     assert method.base is None or isinstance(METHODS[method.base], Trained)
     if isinstance(method, Projected):
         assert {f"ftp_{setting}" for setting in method.sweep} <= keywords(FTPTrainingArguments)
+    elif isinstance(method, Continued):
+        assert method.sweep.keys() == {"factor", "most"}
     elif isinstance(method, Derived):
         assert method.sweep.keys() <= inspect.signature(method.weights).parameters.keys()
     else:
