@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,13 @@ class ComparisonConfig(DataOptions):
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, file: Path, model: str | None = None, task: type[Task[Any]] | None = None) -> "ComparisonConfig":
+    def load(
+        cls,
+        file: Path,
+        model: str | None = None,
+        task: type[Task[Any]] | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> "ComparisonConfig":
         """
         Read and check a config.
 
@@ -116,6 +123,7 @@ class ComparisonConfig(DataOptions):
             file (`Path`): the YAML file.
             model (`str`, *optional*): takes the place of its `model`.
             task (`type`, *optional*): takes the place of its `task`; a class of a module, in which it is found again.
+            methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
 
         Raises:
             FileNotFoundError: it does not exist, or is a folder.
@@ -135,6 +143,9 @@ class ComparisonConfig(DataOptions):
             content["model"] = model
         if task is not None:
             content["task"] = task_name(task)
+        if methods is not None:
+            given = content.get("methods")
+            content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
         with prefixed(f"{file}: "):
             return cls._build(content, file.stem)
 
@@ -231,7 +242,9 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
     problems, methods = Problems(), {}
     for name, settings in named.items():
         if name not in METHODS:
-            problems.append(f"unknown method {name!r}. Allowed: {', '.join(METHODS)}")
+            close = get_close_matches(str(name), METHODS, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
+            problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(METHODS)}")
             continue
         with problems.gathered():
             methods[name] = _sweep(name, settings or {}, learning_rates)
