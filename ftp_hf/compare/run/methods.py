@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
@@ -19,9 +19,21 @@ from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["METHODS", "Continued", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = ["DATA", "METHODS", "Continued", "Data", "Derived", "Method", "Projected", "Setting", "Trained"]
 
 Setting = Mapping[str, float]
+
+
+class Data(NamedTuple):
+    """What a method takes besides the training data."""
+
+    what: str
+    labels: bool
+    """Whether it is of use only with labels."""
+
+
+DATA: Mapping[str, Data] = {"held_out_dataset": Data("ID validation data", labels=True)}
+"""Those of the keywords in [`Trained.needs`] that are data."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,11 @@ class Trained(Method):
     needs: Collection[str] = ()
     whole: Collection[str] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> list[Data]:
+        """What it takes besides the training data."""
+        return [DATA[name] for name in self.needs if name in DATA]
 
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments

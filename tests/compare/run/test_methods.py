@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import METHODS, Continued, Derived, Projected, Trained
+from ftp_hf.compare.run.methods import DATA, METHODS, Continued, Derived, Projected, Trained
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.trainer.arguments import FTPTrainingArguments
@@ -45,6 +45,7 @@ def test_an_entry_fits_what_trains_it(name):
     else:
         assert {*method.sweep, *method.needs} <= (keywords(method.mixin) if method.mixin else set())
         assert {*method.whole} <= method.sweep.keys()
+        assert {*method.needs} <= {"new", *DATA}, "docs/methods.md says what data a method needs"
 
 
 def test_adding_a_method_takes_an_entry_and_its_mixin(images, tmp_path, monkeypatch):
