@@ -94,4 +94,4 @@ def test_what_a_method_takes_is_measured(tmp_path):
     assert (ftp["lora"], ftp["sharded"]) == ("", "")
     assert "has a pre-trained value to be held to" in l2_sp["lora"]
     assert WHOLE in l2_sp["sharded"]
-    assert cells(page.read_text())["l2-sp"][-2:] == ["no (2)", "no (3)"]
+    assert cells(page.read_text())["l2-sp"][-2:] == ["no (1)", "no (2)"]
