@@ -113,6 +113,7 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
+    parser.add_argument("--methods", metavar="A,B", help="compare these, with the config's settings for them")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
     parser.set_defaults(run=_compare)
 
@@ -205,7 +206,8 @@ def _compare(options: Namespace) -> None:
     from ftp_hf.hub.retries import silence_retries
 
     silence_retries()
-    config = ComparisonConfig.load(options.config, options.model)
+    methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
+    config = ComparisonConfig.load(options.config, options.model, methods=methods)
     try:
         if options.dry_run:
             rehearse(config)

@@ -6,6 +6,7 @@ from ftp_hf.runs.summary import RunSummary
 
 TITLES = {
     "plain": "Plain fine-tuning",
+    "small-lr": "Small learning rate",
     "linear-probe": "Linear probe",
     "lp-ft": "LP-FT",
     "l2-sp": "L2-SP",

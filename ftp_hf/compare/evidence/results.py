@@ -28,7 +28,7 @@ class MethodFacts:
     sweep: dict[str, list[float]] = field(default_factory=dict)
     """Setting → the values that were tried, all combinations of them."""
     chosen: dict[str, float] = field(default_factory=dict)
-    """Setting → the value with the best ID validation."""
+    """Setting → the value that was chosen, by ID validation."""
 
 
 @dataclass

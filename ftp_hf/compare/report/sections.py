@@ -15,6 +15,7 @@ from ftp_hf.compare.evidence.measures import (
     inert_corruptions,
 )
 from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.small_rates import null_hypothesis
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
@@ -94,7 +95,10 @@ def _table(table: Table, *notes: str) -> list[Block]:
 
 def _verdicts(results: ComparisonResults) -> list[Block]:
     judged = verdicts(results)
-    return [Points([("", verdict.sentence) for verdict in judged])] if judged else []
+    if not judged:
+        return []
+    said = null_hypothesis(results)
+    return [Points([("", verdict.sentence) for verdict in judged]), *([Text(said)] if said else [])]
 
 
 def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:

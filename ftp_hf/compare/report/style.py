@@ -38,6 +38,7 @@ GREY, GRID = "#777777", "#dddddd"
 # Told apart by people with any colour vision, together with the marks; FTP and plain fine-tuning as in all pictures.
 _STYLES = {
     "plain": ("#b5523b", "X"),
+    "small-lr": ("#e39b86", "<"),
     "linear-probe": ("#7f7f7f", "v"),
     "lp-ft": ("#333333", "^"),
     "l2-sp": ("#e69f00", "s"),

@@ -31,7 +31,9 @@ def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> Non
         folder (`Path`): of the comparison.
         train ([`DataFacts`]): of the training data, which evaluations do not know.
     """
-    for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
+    # Plain fine-tuning comes last: a run that is another method's as well is told of as plain.
+    names = sorted((method.name for method in results.methods), key=lambda name: name == REFERENCE)
+    for run in (run for name in names for run in results.chosen_runs(name)):
         if run.folder is not None:
             target = folder / run.folder
             write_run_files(summary_of(results, run, train), target, model_id=target.name)

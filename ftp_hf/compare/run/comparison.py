@@ -1,10 +1,11 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
+import dataclasses
 import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
@@ -20,18 +21,20 @@ from ftp_hf.common.progress import make_progress, quiet
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.measures import inert_among, mean_on
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
+from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 from ftp_hf.runs.facts import PRETRAINED
 
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
-from .methods import METHODS, Trained
+from .methods import METHODS, Continued, Trained
 from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
 from .runner import Runner
 
 __all__ = ["compare", "rehearse"]
 
+_RATE = "learning_rate"
 _STEPS = 1000
 """Of the progress bar, for each run."""
 
@@ -99,6 +102,8 @@ class _Comparison:
         self.bar = progress.add_task("", total=self.total * _STEPS)
         self.done = 0
         self.chosen: dict[str, dict[str, float]] = {}
+        self.open = [name for name in config.methods if isinstance(METHODS[name], Continued)]
+        self.tried: list[Run] = []
         self.runs: list[ComparedRun] = []
 
     def run(self) -> ComparisonResults:
@@ -127,28 +132,49 @@ class _Comparison:
         return results
 
     def _compare_method(self, name: str) -> MethodFacts:
-        method = METHODS[name]
-        compare = self._compare_trained if isinstance(method, Trained) else self._compare_derived
-        chosen = self.chosen[name] = compare(name)
-        return MethodFacts(name, method.title, method.source, self.config.methods[name], chosen)
+        method, sweep = METHODS[name], self.config.methods[name]
+        if isinstance(method, Continued):
+            self.chosen[name] = self._compare_continued(name, method)
+            sweep = {_RATE: sorted({run.setting[_RATE] for run in self.runs if run.method == name})}
+        elif isinstance(method, Trained):
+            self.chosen[name] = self._compare_trained(name)
+        else:
+            self.chosen[name] = self._compare_derived(name)
+        self._forget_unchosen()
+        return MethodFacts(name, method.title, method.source, sweep, self.chosen[name])
 
     def _compare_trained(self, name: str) -> dict[str, float]:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
         tried = [self._finish(run, self._train) for run in planned]
-        chosen = self._choose(tried)
-        for run, trained in zip(planned, tried, strict=True):
-            is_evaluated = self.config.every_setting or run.setting == chosen
-            self.runs.append(self.runner.evaluate(run) if is_evaluated else trained)
-            if run.setting != chosen:
-                self.runner.forget_weights(run)
-        repeated = settings_of(self.config, name) if self.config.every_setting else [chosen]
-        for seed, setting in itertools.product(self.config.seeds[1:], repeated):
-            run = self._plan(name, setting, seed)
+        return self._run_chosen(name, tried, self._choose(tried))
+
+    def _compare_continued(self, name: str, method: Continued) -> dict[str, float]:
+        """The rates of the base, whose runs are there, then one after the other below them until ID validation falls."""
+        base, seed, metric = str(method.base), self.config.sweep_seed, self.config.metric
+        tried = [self._train(self._plan(name, setting, seed)) for setting in settings_of(self.config, base)]
+        best = next(run for run in tried if run.setting == self.chosen[base])
+        last = min(tried, key=lambda run: run.setting[_RATE])
+        (setting,) = settings_of(self.config, name)
+        rates = method.rates(setting, last.setting[_RATE])
+        while rates and not has_fallen(last, best, metric):
+            last = self._finish(self._plan(name, {_RATE: rates.pop(0)}, seed), self._train)
+            tried.append(last)
+        self.open.remove(name)
+        self.total -= len(rates) * (len(self.config.seeds) if self.config.every_setting else 1)
+        self.progress.update(self.bar, total=self.total * _STEPS)
+        return self._run_chosen(name, tried, smallest_kept(tried, best, metric).setting)
+
+    def _run_chosen(self, name: str, tried: Sequence[ComparedRun], chosen: dict[str, float]) -> dict[str, float]:
+        """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
+        wanted = [run.setting for run in tried] if self.config.every_setting else [chosen]
+        for trained in tried:
+            run = self._note(self._plan(name, trained.setting, trained.seed))
+            self._add(name, self.runner.evaluate(run) if run.setting in wanted else trained)
+        for seed, setting in itertools.product(self.config.seeds[1:], wanted):
+            run = self._note(self._plan(name, setting, seed))
             self._train(run)
-            self.runs.append(self._finish(run, self.runner.evaluate))
-            if setting != chosen:
-                self.runner.forget_weights(run)
+            self._add(name, self._finish(run, self.runner.evaluate))
         return chosen
 
     def _compare_derived(self, name: str) -> dict[str, float]:
@@ -162,19 +188,35 @@ class _Comparison:
         for seed in self.config.seeds[1:]:
             self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
             self._advance()
-        chosen = self._choose(tried)
-        for seed, setting in itertools.product(self.config.seeds, settings):
-            if setting != chosen:
-                self.runner.forget_weights(self._plan(name, setting, seed))
-        return chosen
+        self.tried += [self._plan(name, setting, seed) for seed in self.config.seeds for setting in settings]
+        return self._choose(tried)
+
+    def _add(self, name: str, run: ComparedRun) -> None:
+        """To the runs of a method, which may be that of another one."""
+        self.runs.append(dataclasses.replace(run, method=name))
+
+    def _forget_unchosen(self) -> None:
+        """Delete the weights that no method has chosen; those that a method still to come may choose are left to it."""
+        waiting = {_trained_as(name) for name in self.config.methods if name not in self.chosen}
+        kept = [self._plan(name, chosen, seed) for name, chosen in self.chosen.items() for seed in self.config.seeds]
+        for run in self.tried:
+            if run.method not in waiting and run not in kept:
+                self.runner.forget_weights(run)
+        self.tried = [run for run in self.tried if run.method in waiting]
 
     def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
         figures = [(run.setting, self._validation_figure(run)) for run in tried]
         return choose(figures, metric_named(self.config.metric))
 
     def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
-        base = base_of(self.config, name)
-        return Run(name, setting, seed, self._plan(base, self.chosen[base], seed) if base else None)
+        method = _trained_as(name)
+        base = base_of(self.config, method)
+        return Run(method, setting, seed, self._plan(base, self.chosen[base], seed) if base else None)
+
+    def _note(self, run: Run) -> Run:
+        """Whose weights there are, until it is known that no method has chosen them."""
+        self.tried += [] if run in self.tried else [run]
+        return run
 
     def _train(self, run: Run) -> ComparedRun:
         self.progress.update(self.bar, description=run.describe())
@@ -184,7 +226,7 @@ class _Comparison:
         self.progress.update(self.bar, description=run.describe())
         finished = do(run)
         self._advance()
-        line = f"{self.done}/{self.total} {run.describe()}: {self._figures(finished)}"
+        line = f"{self.done}/{'up to ' * bool(self.open)}{self.total} {run.describe()}: {self._figures(finished)}"
         self.progress.console.print(line, soft_wrap=True, highlight=False)
         return finished
 
@@ -211,6 +253,12 @@ class _Comparison:
             figures.append(f"{result.data} {show(result.metrics[name][str(run.seed)], name)}")
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
+
+
+def _trained_as(name: str) -> str:
+    """The method whose runs those of a method are: its own, or its base's."""
+    method = METHODS[name]
+    return method.base if isinstance(method, Continued) and method.base else name
 
 
 def _bases(config: ComparisonConfig, name: str) -> int:

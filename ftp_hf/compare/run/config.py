@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS, PROBE, Trained
+from .methods import METHODS, PROBE, Continued, Trained
 from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
@@ -118,7 +119,13 @@ class ComparisonConfig(DataOptions):
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, file: Path, model: str | None = None, task: type[Task[Any]] | None = None) -> "ComparisonConfig":
+    def load(
+        cls,
+        file: Path,
+        model: str | None = None,
+        task: type[Task[Any]] | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> "ComparisonConfig":
         """
         Read and check a config.
 
@@ -126,6 +133,7 @@ class ComparisonConfig(DataOptions):
             file (`Path`): the YAML file.
             model (`str`, *optional*): takes the place of its `model`.
             task (`type`, *optional*): takes the place of its `task`; a class of a module, in which it is found again.
+            methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
 
         Raises:
             FileNotFoundError: it does not exist, or is a folder.
@@ -145,6 +153,9 @@ class ComparisonConfig(DataOptions):
             content["model"] = model
         if task is not None:
             content["task"] = task_name(task)
+        if methods is not None:
+            given = content.get("methods")
+            content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
         with prefixed(f"{file}: "):
             return cls._build(content, file.stem)
 
@@ -243,7 +254,9 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
     problems, methods = Problems(), {}
     for name, settings in named.items():
         if name not in METHODS:
-            problems.append(f"unknown method {name!r}. Allowed: {', '.join(METHODS)}")
+            close = get_close_matches(str(name), METHODS, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
+            problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(METHODS)}")
             continue
         with problems.gathered():
             methods[name] = _sweep(name, settings or {}, learning_rates)
@@ -265,6 +278,9 @@ def _sweep(name: str, settings: Any, learning_rates: list[float]) -> dict[str, l
         with problems.gathered():
             given[key] = read_numbers(f"methods: {name}: {key}", value)
     problems.raise_all()
+    if isinstance(method, Continued):
+        with prefixed(f"methods: {name}: "):
+            method.check({key: _single(key, given.get(key, values)) for key, values in own.items()})
     return {key: list(given.get(key, values)) for key, values in own.items()}
 
 
@@ -277,6 +293,12 @@ def _of_probing(methods: Any) -> list[str]:
     if "lp-ft" in methods:
         problems.append("probe_first: 'lp-ft' would be 'plain', which is probed first too: leave it out of methods")
     return problems
+
+
+def _single(key: str, values: Sequence[float]) -> float:
+    if len(values) > 1:
+        raise ValueError(f"{key} must be a single number, got {list(values)!r}")
+    return values[0]
 
 
 def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
@@ -28,15 +28,39 @@ from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["METHODS", "PROBE", "Averaged", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = [
+    "DATA",
+    "METHODS",
+    "PROBE",
+    "Averaged",
+    "Continued",
+    "Data",
+    "Derived",
+    "Method",
+    "Projected",
+    "Setting",
+    "Trained",
+]
 
 Setting = Mapping[str, float]
+
+
+class Data(NamedTuple):
+    """What a method takes besides the training data."""
+
+    what: str
+    labels: bool
+    """Whether it is of use only with labels."""
+
+
+DATA: Mapping[str, Data] = {"held_out_dataset": Data("ID validation data", labels=True)}
+"""Those of the keywords in [`Trained.needs`] that are data."""
 
 
 @dataclass(frozen=True)
 class Method:
     """
-    What all methods have. Each is [`Trained`], or [`Derived`] or [`Averaged`] from one that is.
+    What all methods have. Each is [`Trained`], [`Derived`] or [`Averaged`] from one that is, or [`Continued`] from one.
 
     Args:
         title (`str`): as in its paper.
@@ -83,6 +107,11 @@ class Trained(Method):
     of_adapter: Collection[str] = ()
     calibrated: bool = False
     save: Callable[[Any, Path], None] | None = None
+
+    @property
+    def data(self) -> list[Data]:
+        """What it takes besides the training data."""
+        return [DATA[name] for name in self.needs if name in DATA]
 
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
@@ -194,6 +223,36 @@ class Averaged(Method):
         return last
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continued(Method):
+    """
+    A method that tries its base at ever smaller learning rates, until ID validation falls. All of its runs are runs of the
+    base, those at the base's own rates included, and its settings say which rates follow: `factor`, by which each is smaller
+    than the one before, and `most`, how many there are at most.
+    """
+
+    def check(self, setting: Setting) -> None:
+        """
+        Raises:
+            ValueError: a factor is below 1.5, or `most` is not a whole number of at least 1.
+        """
+        if setting["factor"] < 1.5:
+            raise ValueError(f"factor must be at least 1.5, got {setting['factor']!r}")
+        if _whole("most", setting["most"]) < 1:
+            raise ValueError(f"most must be at least 1, got {setting['most']!r}")
+
+    def rates(self, setting: Setting, smallest: float) -> list[float]:
+        """
+        The learning rates that follow, in two digits: 0.00032, 0.0001, 0.000032, … below 0.001.
+
+        Args:
+            setting (mapping from `str` to `float`): `factor` and `most`.
+            smallest (`float`): of the base's rates.
+        """
+        steps = range(1, int(setting["most"]) + 1)
+        return [float(f"{smallest / setting['factor'] ** step:.1e}") for step in steps]
+
+
 def _own(setting: Setting, others: Collection[str] = ()) -> dict[str, float]:
     """The settings that only the method knows."""
     return {name: value for name, value in setting.items() if name not in ("learning_rate", *others)}
@@ -211,8 +270,14 @@ _NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take, or which wo
 _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
 _SHARE = {"kappa": (1.0,), "radius_share": (0.03,)}
 
-METHODS: Mapping[str, Trained | Derived | Averaged] = {
+METHODS: Mapping[str, Trained | Derived | Averaged | Continued] = {
     "plain": Trained("plain fine-tuning", "AdamW on all weights"),
+    "small-lr": Continued(
+        "small learning rate",
+        "plain fine-tuning below its usual rates, as small as ID validation allows: Lin et al., ICLR 2026, arXiv 2509.20758",
+        {"factor": (3.16,), "most": (4,)},  # half a power of ten
+        base="plain",
+    ),
     "linear-probe": Trained(
         "linear probe", "only the new head is trained", mixin=LinearProbeTrainerMixin, needs=["new"]
     ),

@@ -12,7 +12,7 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .methods import METHODS, PROBE, Averaged, Setting, Trained
+from .methods import METHODS, PROBE, Averaged, Continued, Setting, Trained
 
 __all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
 
@@ -98,9 +98,13 @@ def settings_of(config: ComparisonConfig, method: str) -> list[dict[str, float]]
 
 
 def count_runs(config: ComparisonConfig, method: str) -> int:
-    """How many runs of a method there are: each setting with the first seed, the chosen one (or each) with the others."""
-    settings, others = len(settings_of(config, method)), len(config.seeds) - 1
-    return settings * (1 + others) if config.every_setting else settings + others
+    """
+    How many runs of a method there are: each setting with the first seed, the chosen one (or each) with the others. Of a
+    method that is [`Continued`], how many there are at most beside those of its base.
+    """
+    settings, others = settings_of(config, method), len(config.seeds) - 1
+    tried = int(settings[0]["most"]) if isinstance(METHODS[method], Continued) else len(settings)
+    return tried * (1 + others) if config.every_setting else tried + others
 
 
 def averaged_epochs(config: ComparisonConfig, base: str) -> int:
@@ -116,12 +120,15 @@ def describe_plan(config: ComparisonConfig) -> str:
     Args:
         config ([`ComparisonConfig`]): of the comparison.
     """
-    counts = {name: count_runs(config, name) for name in config.methods if isinstance(METHODS[name], Trained)}
+    counts = {
+        name: count_runs(config, name) for name in config.methods if isinstance(METHODS[name], Trained | Continued)
+    }
+    most = {name: "up to " for name in counts if isinstance(METHODS[name], Continued)}
     total = sum(counts.values())
-    each = ", ".join(f"{METHODS[name].title} {count}" for name, count in counts.items())
+    each = ", ".join(f"{METHODS[name].title} {most.get(name, '')}{count}" for name, count in counts.items())
     derived = [METHODS[name].title for name in config.methods if name not in counts]
     computed = f"; computed from them: {', '.join(derived)}" if derived else ""
-    return f"{total} run{'s' * (total > 1)} to train ({each}){computed}; what is finished is not repeated"
+    return f"{'up to ' * bool(most)}{total} run{'s' * (total > 1)} to train ({each}){computed}; what is finished is not repeated"
 
 
 def choose(figures: list[tuple[dict[str, float], float]], metric: Metric) -> dict[str, float]:

@@ -24,7 +24,7 @@ from .data import RunData
 from .derived import DerivedRuns
 from .drift import DISTANT, FunctionDistance, measure_drift
 from .folder import forget_weights, has_weights, read_run, write_run
-from .methods import METHODS, Derived, Trained
+from .methods import METHODS, Continued, Derived, Trained
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
 
@@ -59,6 +59,8 @@ class Runner:
         """
         problems = self._rules_without_figures()
         for name, sweep in self.config.methods.items():
+            if isinstance(METHODS[name], Continued):
+                continue  # its Trainers are those of its base
             # Each value once is enough, in whatever combination.
             for values in itertools.zip_longest(*sweep.values()):
                 setting = {

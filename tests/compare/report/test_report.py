@@ -192,6 +192,22 @@ def test_means_and_differences_by_hand():
     assert [isinstance(cell, Strong) for cell in row] == [False, False, True, False, False, False, False, False]
 
 
+def test_a_small_learning_rate_is_a_method_like_any():
+    results = comparison({"plain": PLAIN, "small-lr": GAIN, "ftp": TIE})
+    for run in results.chosen_runs("small-lr"):
+        run.folder = f"runs/plain-seed{run.seed}"
+    assert "Small learning rate (+2.0 points [+1.8, +2.2]) is above plain fine-tuning" in plain(headline(results))
+    assert [row[0] for row in means_table(results).rows] == ["Plain fine-tuning", "Small learning rate", "FTP"]
+    assert ["Small learning rate", "learning_rate 0.001", "91.1"] in sweep_table(results).rows
+    _, markdown = texts(results)
+    assert "Recommended is Small learning rate, learning_rate 0.001, seed 2, in runs/plain-seed2" in markdown
+    assert (
+        "The null hypothesis, a small learning rate does as well (arXiv 2509.20758), was tested with 0.001" in markdown
+    )
+    _, markdown = texts(comparison({"plain": PLAIN, "ftp": TIE}))
+    assert "not tried at learning rates below 0.0001, so that the null hypothesis" in markdown
+
+
 def test_rules_are_counted_over_seeds():
     results = comparison(
         {"plain": PLAIN, "ftp": GAIN, "spd": []}, rules=["id/test >= 0.905", "ood_mean > 0.6", "ood_worst >= 0.51"]

@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["plain", "magic"]}, "unknown method 'magic'. Allowed: plain, linear-probe, lp-ft"),
+        ({"methods": ["plain", "magic"]}, "unknown method 'magic'. Allowed: plain, small-lr, linear-probe, lp-ft"),
         ({"methods": {"ftp": {"kapa": 1}}}, "unknown key of methods: ftp: 'kapa'; did you mean 'kappa'?"),
         (
             {"methods": {"ftp": {"kappa": "much"}}},
@@ -205,6 +205,36 @@ def test_settings_are_all_combinations(images, tmp_path):
         (1e-2, 1.0),
     ]
     assert settings_of(config, "wise-ft") == [{"alpha": 0.5}]
+
+
+def load_methods(images, folder, methods, given):
+    return ComparisonConfig.load(write_config(folder, image_config(images, methods=given)), methods=methods)
+
+
+def test_methods_take_the_place_of_those_of_the_config(images, tmp_path):
+    given = {"plain": {"learning_rate": 1e-4}, "wise-ft": {"alpha": 0.5}, "l2-sp": None}
+    config = load_methods(images, tmp_path, ["ftp", "plain", "wise-ft"], given)
+    assert config.methods == {
+        "ftp": {"learning_rate": [1e-3, 1e-2], "kappa": [1.0], "radius_lr": [1e-2]},
+        "plain": {"learning_rate": [1e-4]},
+        "wise-ft": {"alpha": [0.5]},
+    }
+    by_list = load_methods(images, tmp_path, ["plain"], ["plain", "ftp"])
+    assert by_list.methods == {"plain": {"learning_rate": [1e-3, 1e-2]}}
+    assert load_methods(images, tmp_path, ["plain"], None) == by_list
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["plain", "fpt"], "unknown method 'fpt'; did you mean 'ftp'? Allowed: plain,"),
+        (["plain", "captioning"], "unknown method 'captioning'. Allowed: plain,"),
+        (["ftp", "wise-ft"], "method 'wise-ft' builds on 'plain': add it to methods"),
+    ],
+)
+def test_methods_that_cannot_take_their_place(images, tmp_path, methods, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_methods(images, tmp_path, methods, ["plain", "ftp"])
 
 
 def test_every_method_names_settings_that_its_trainer_has(images, tmp_path):

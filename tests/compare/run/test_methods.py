@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import METHODS, Averaged, Derived, Projected, Trained
+from ftp_hf.compare.run.methods import DATA, METHODS, Averaged, Continued, Derived, Projected, Trained
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.trainer.arguments import FTPTrainingArguments
@@ -38,6 +38,8 @@ def test_an_entry_fits_what_trains_it(name):
     assert method.base is None or isinstance(METHODS[method.base], Trained)
     if isinstance(method, Projected):
         assert {f"ftp_{setting}" for setting in method.sweep} <= keywords(FTPTrainingArguments)
+    elif isinstance(method, Continued):
+        assert method.sweep.keys() == {"factor", "most"}
     elif isinstance(method, Derived):
         assert method.sweep.keys() <= inspect.signature(method.weights).parameters.keys()
     elif isinstance(method, Averaged):
@@ -47,6 +49,7 @@ def test_an_entry_fits_what_trains_it(name):
         assert of_mixin <= (keywords(method.mixin) if method.mixin else set())
         assert {*method.of_adapter} <= inspect.signature(method.attach).parameters.keys()
         assert {*method.whole} <= method.sweep.keys()
+        assert {*method.needs} <= {"new", *DATA}, "docs/methods.md says what data a method needs"
 
 
 def test_adding_a_method_takes_an_entry_and_its_mixin(images, tmp_path, monkeypatch):

@@ -1,0 +1,104 @@
+"""The null hypothesis: plain fine-tuning with a small learning rate does as well (Lin et al., ICLR 2026, arXiv 2509.20758)."""
+
+import math
+from collections.abc import Sequence
+
+from ftp_hf.common.figures import is_share, metric_named, show
+
+from .formats import points
+from .measures import REFERENCE, finished_seeds
+from .results import ComparedRun, ComparisonResults
+
+__all__ = ["SMALL", "has_fallen", "null_hypothesis", "smallest_kept", "tolerance"]
+
+SMALL = "small-lr"
+_RATE = "learning_rate"
+# Of metrics that are no shares of rows, relative.
+_KEPT = 0.01
+
+
+def tolerance(best: ComparedRun, metric: str) -> float:
+    """
+    How far ID validation may be below plain fine-tuning's best before it has fallen: by what the sample of rows leaves open,
+    one standard error `√(p (1 − p) / n)` of a share of n rows, and at least a row; by 1 % of other metrics, and where the
+    number of rows is not known.
+
+    Args:
+        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
+        metric (`str`): such as `"accuracy"`.
+    """
+    figure, data = _figure(best, metric), best.summary.data_facts("validation")
+    if not is_share(metric) or data is None or not data.size:
+        return _KEPT * abs(figure)
+    return max(math.sqrt(max(figure * (1 - figure), 0.0) / data.size), 1 / data.size)
+
+
+def has_fallen(run: ComparedRun, best: ComparedRun, metric: str) -> bool:
+    """
+    Whether the ID validation of a run is worse than that of plain fine-tuning's best by more than the [`tolerance`].
+
+    Args:
+        run ([`ComparedRun`]): of the same seed, at another rate.
+        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
+        metric (`str`): such as `"accuracy"`.
+    """
+    figure = _figure(run, metric)
+    lost = metric_named(metric).sign * (_figure(best, metric) - figure)
+    # A loss of exactly a row is not more than one, whatever its last digit says.
+    return not math.isfinite(figure) or lost > tolerance(best, metric) * (1 + 1e-9)
+
+
+def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) -> ComparedRun:
+    """
+    The run with the smallest learning rate that ID validation does not tell from plain fine-tuning's best.
+
+    Args:
+        tried (sequence of [`ComparedRun`]): of one seed, `best` among them.
+        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
+        metric (`str`): such as `"accuracy"`.
+    """
+    kept = [run for run in tried if not has_fallen(run, best, metric)]
+    return min(kept, key=lambda run: run.setting[_RATE], default=best)
+
+
+def null_hypothesis(results: ComparisonResults) -> str:
+    """
+    In a sentence, which learning rates the null hypothesis was tested with, or that it was not tested; empty without a
+    finished run of plain fine-tuning.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    if not finished_seeds(results, REFERENCE):
+        return ""
+    if all(method.name != SMALL for method in results.methods):
+        plain = results.method(REFERENCE)
+        smallest = min(plain.sweep.get(_RATE) or plain.chosen.values())
+        return (
+            f"Plain fine-tuning was not tried at learning rates below {smallest:g}, so that the null hypothesis, a small "
+            f"learning rate does as well (arXiv 2509.20758), was not tested: add {SMALL} to the methods."
+        )
+    tried = [run for run in results.runs if run.method == SMALL and run.seed == results.seeds[0]]
+    best = results.chosen_runs(REFERENCE)[0]
+    if not tried or best.seed != results.seeds[0]:
+        return ""
+    return _tested(results, min(tried, key=lambda run: run.setting[_RATE]), best)
+
+
+def _tested(results: ComparisonResults, last: ComparedRun, best: ComparedRun) -> str:
+    metric, chosen = results.metric, results.method(SMALL).chosen
+    allowed = tolerance(best, metric)
+    said = (
+        f"The null hypothesis, a small learning rate does as well (arXiv 2509.20758), was tested with {chosen[_RATE]:g}, the "
+        f"smallest of the rates down to {last.setting[_RATE]:g} whose ID validation is no more than "
+        f"{show(allowed, metric)}{points(metric)} worse than {show(_figure(best, metric), metric)}, the best of plain "
+        "fine-tuning"
+    )
+    if has_fallen(last, best, metric):
+        return f"{said}."
+    return f"{said}; ID validation had not fallen by more there: with a larger {SMALL}: most, still smaller rates are tried."
+
+
+def _figure(run: ComparedRun, metric: str) -> float:
+    figure = run.value("validation", metric)
+    return math.nan if figure is None else figure

@@ -1,0 +1,48 @@
+"""Which methods `ftp-hf compare` is told to compare."""
+
+import pytest
+
+from ftp_hf.cli import main
+from ftp_hf.compare.run import comparison
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The configs that would be compared."""
+    configs = []
+    monkeypatch.setattr(comparison, "rehearse", configs.append)
+    return configs
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "trial.yaml"
+    file.write_text(
+        "{task: image-classification, model: vit, train: a.parquet, validation: b.parquet, test: c.parquet, seeds: [0],"
+        " learning_rate: 1.0e-3, methods: {plain: {learning_rate: 0.5}, l2-sp: }}"
+    )
+    return file
+
+
+def test_methods_of_the_command_take_the_place_of_those_of_the_config(file, compared):
+    assert main(["compare", str(file), "--dry-run"]) == 0
+    assert main(["compare", str(file), "--dry-run", "--methods", "plain, wise-ft,ftp"]) == 0
+    whole, named = (config.methods for config in compared)
+    assert list(whole) == ["plain", "l2-sp"]
+    assert list(named) == ["plain", "wise-ft", "ftp"]
+    assert (named["plain"], named["ftp"]["learning_rate"]) == ({"learning_rate": [0.5]}, [1e-3])
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("plain,fpt", "unknown method 'fpt'; did you mean 'ftp'?"),
+        ("plain,", "unknown method ''. Allowed: plain,"),
+        ("", "unknown method ''. Allowed: plain,"),
+        ("wise-ft", "method 'wise-ft' builds on 'plain': add it to methods"),
+    ],
+)
+def test_methods_that_cannot_be_compared(file, compared, capsys, methods, message):
+    assert main(["compare", str(file), "--dry-run", "--methods", methods]) == 1
+    assert f"{file}: {message}" in capsys.readouterr().err
+    assert not compared
