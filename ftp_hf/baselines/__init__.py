@@ -11,6 +11,7 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .kl import KLTrainerMixin, kl_penalty
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
 from .spd import SPDTrainerMixin, attach_spd
@@ -21,6 +22,7 @@ from .wise_ft import ALPHAS, interpolate
 __all__ = [
     "ALPHAS",
     "TPGM",
+    "KLTrainerMixin",
     "L2SPTrainerMixin",
     "LinearProbeTrainerMixin",
     "SPDTrainerMixin",
@@ -28,6 +30,7 @@ __all__ = [
     "attach_l2_sp",
     "attach_spd",
     "interpolate",
+    "kl_penalty",
     "l2_sp_penalty",
     "only_trained",
 ]

@@ -8,10 +8,13 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 
 | hook | file | why |
 | --- | --- | --- |
+| `__init__` | baselines/kl.py | the method's options; refuses a new head |
 | `__init__` | baselines/l2_sp.py | the method's options |
 | `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
+| `__init__` | baselines/_answers.py | refuses a model without distributions over classes |
+| `__init__` | baselines/_beside.py | keeps the pre-trained model, before a checkpoint to resume from is loaded |
 | `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
 | `train` | baselines/linear_probe.py | all but the new parameters are frozen until it returns |
 | `train` | trainer/card.py | remembers the log, the time of the steps and the radii of the weights that are kept |
@@ -19,6 +22,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
+| `compute_loss` | baselines/_answers.py | the answers of both models, of which the method makes the loss |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |

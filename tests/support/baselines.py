@@ -4,7 +4,13 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
+from ftp_hf.baselines import (
+    KLTrainerMixin,
+    L2SPTrainerMixin,
+    LinearProbeTrainerMixin,
+    SPDTrainerMixin,
+    TPGMTrainerMixin,
+)
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
 
@@ -17,6 +23,10 @@ SIZES = {
     "max_position_embeddings": 8,
 }
 HEAD = {"classifier.weight", "classifier.bias"}
+
+
+class KLTrainer(KLTrainerMixin, PlainTrainer):
+    pass
 
 
 class L2SPTrainer(L2SPTrainerMixin, PlainTrainer):
@@ -45,6 +55,14 @@ def load(checkpoint, **options):
     with torch.random.fork_rng():
         model = trainers.load(checkpoint, **options)
     model.accepts_loss_kwargs = False  # or its loss is multiplied by the accumulation steps (transformers#47688)
+    return model
+
+
+def load_whole(checkpoint, **options):
+    """As if the checkpoint held the head as well."""
+    model = load(checkpoint, **options)
+    for parameter in model.classifier.parameters():
+        parameter._is_hf_initialized = True
     return model
 
 

@@ -10,7 +10,13 @@ from transformers import Trainer
 
 import ftp_hf.baselines
 import ftp_hf.trainer
-from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin
+from ftp_hf.baselines import (
+    KLTrainerMixin,
+    L2SPTrainerMixin,
+    LinearProbeTrainerMixin,
+    SPDTrainerMixin,
+    TPGMTrainerMixin,
+)
 from ftp_hf.trainer import FTPTrainerMixin, ModelCardMixin, PlainTrainer
 
 ROW = re.compile(r"^\| `(\w+)` \| (\w+/\w+\.py) \| \S.* \|$", re.MULTILINE)
@@ -42,7 +48,15 @@ def test_the_table_is_complete_and_true():
 
 
 @pytest.mark.parametrize(
-    "mixin", [FTPTrainerMixin, L2SPTrainerMixin, LinearProbeTrainerMixin, SPDTrainerMixin, TPGMTrainerMixin]
+    "mixin",
+    [
+        FTPTrainerMixin,
+        KLTrainerMixin,
+        L2SPTrainerMixin,
+        LinearProbeTrainerMixin,
+        SPDTrainerMixin,
+        TPGMTrainerMixin,
+    ],
 )
 def test_the_upper_row_calls_the_lower_one(mixin):
     base = Trainer if issubclass(mixin, ModelCardMixin) else PlainTrainer

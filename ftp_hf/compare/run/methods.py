@@ -9,6 +9,7 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
     ALPHAS,
+    KLTrainerMixin,
     L2SPTrainerMixin,
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
@@ -188,6 +189,13 @@ METHODS: Mapping[str, Trained | Derived] = {
         mixin=SPDTrainerMixin,
         needs=["new"],
         training=_NO_DECAY,
+    ),
+    "kl": Trained(
+        "KL anchor",
+        "loss + λ · KL(pre-trained ‖ model) of the answers",
+        {"lambda_": (0.1, 1.0)},
+        mixin=KLTrainerMixin,
+        needs=["new"],
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "ftp": Projected("FTP", _FTP, _RADII),

@@ -12,11 +12,14 @@ OPTIONS = {
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
+    "KLTrainer": {"lambda_": 2.0},
 }
+OLD_HEAD = {"KLTrainer"}
 
 
 def train(name, checkpoint, output, processes):
-    model = baselines.load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    load = baselines.load_whole if name in OLD_HEAD else baselines.load
+    model = load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = baselines.train(
         getattr(baselines, name),
         model,
