@@ -13,6 +13,7 @@ The functions beside it do the same for any training loop.
 
 from .kl import KLTrainerMixin, kl_penalty
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
+from .ldifs import LDIFSTrainerMixin, ldifs_penalty
 from .linear_probe import LinearProbeTrainerMixin, only_trained
 from .spd import SPDTrainerMixin, attach_spd
 from .tpgm import TPGM
@@ -24,6 +25,7 @@ __all__ = [
     "TPGM",
     "KLTrainerMixin",
     "L2SPTrainerMixin",
+    "LDIFSTrainerMixin",
     "LinearProbeTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
@@ -32,5 +34,6 @@ __all__ = [
     "interpolate",
     "kl_penalty",
     "l2_sp_penalty",
+    "ldifs_penalty",
     "only_trained",
 ]

@@ -1,7 +1,6 @@
 """What the trained and the pre-trained model answer a batch of the training, where the loss counts it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,9 +9,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ftp_hf.pretrained.origin import has_adapters
-
-from ._beside import Call, PretrainedBesideMixin, recorded
+from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
 
 __all__ = ["Answers", "AnswersMixin", "counted_answers"]
 
@@ -52,7 +49,7 @@ class AnswersMixin(PretrainedBesideMixin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        base = _base(self.model)
+        base = base_of(self.model)
         config = getattr(base, "config", None)
         headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
         if headless or getattr(config, "problem_type", None) in _NO_CLASSES or getattr(config, "num_labels", 2) == 1:
@@ -81,7 +78,7 @@ class AnswersMixin(PretrainedBesideMixin):
             before = _logits(self.method_name, pretrained(*call.args, **call.kwargs))
         if "log_probs" in call.outputs:
             # TRL's head computes the loss without logits: the model's own head computes them, from the same states.
-            with _answering(_backbone(inner), states[0].outputs):
+            with forward_of(_backbone(inner), lambda *_, **__: states[0].outputs):
                 after = inner(*call.args, **{**call.kwargs, "labels": None}).logits
         else:
             after = _logits(self.method_name, call.outputs)
@@ -152,33 +149,16 @@ def _without_fused_head(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name != "fused_lm_head"}
 
 
-def _base(model: Any) -> Any:
-    return model.get_base_model() if has_adapters(model) else model
-
-
 def _backbone(model: nn.Module) -> nn.Module:
     """The part of a model of transformers below its head."""
-    base = _base(model)
+    base = base_of(model)
     return base.base_model if isinstance(base, PreTrainedModel) else base
 
 
 def _predicts_next(model: nn.Module) -> bool:
     """Whether the model's own loss shifts the labels."""
-    base = _base(model)
+    base = base_of(model)
     if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return False
     causal = LOSS_MAPPING.get(getattr(base, "loss_type", None) or "") is ForCausalLMLoss
     return causal or type(base).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-
-
-@contextmanager
-def _answering(module: nn.Module, outputs: Any) -> Iterator[None]:
-    """Within the block, a module returns what it returned before."""
-    own = module.__dict__.get("forward")
-    module.forward = lambda *_, **__: outputs
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

@@ -1,8 +1,9 @@
 """The pre-trained model beside the one that is trained, for methods that hold on to what it answers."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from ftp_hf.pretrained.origin import has_adapters
 
 from ._anchored import check_whole, parameters_without_anchor
 
-__all__ = ["Call", "PretrainedBesideMixin", "adapters_off", "frozen_copy", "recorded"]
+__all__ = ["Call", "PretrainedBesideMixin", "adapters_off", "base_of", "forward_of", "frozen_copy", "recorded"]
 
 
 class Call(NamedTuple):
@@ -25,6 +26,19 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: Any
+
+
+@contextmanager
+def forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the block, a module has another `forward`."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 @contextmanager
@@ -37,22 +51,18 @@ def recorded(module: nn.Module, **asked: Any) -> Iterator[list[Call]]:
         **asked: keywords that it is called with besides.
     """
     calls: list[Call] = []
+    # Not a hook, because sentence-transformers calls `forward` itself.
+    forward = module.forward
 
-    def ask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, {**kwargs, **asked}
+    @functools.wraps(forward)
+    def record(*args: Any, **kwargs: Any) -> Any:
+        given = {**kwargs, **asked}
+        outputs = forward(*args, **given)
+        calls.append(Call(args, given, outputs))
+        return outputs
 
-    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
-        calls.append(Call(args, kwargs, outputs))
-
-    hooks = [
-        module.register_forward_pre_hook(ask, with_kwargs=True),
-        module.register_forward_hook(record, with_kwargs=True),
-    ]
-    try:
+    with forward_of(module, record):
         yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
@@ -109,25 +119,32 @@ class PretrainedBesideMixin(Host):
         if self.args.n_gpu > 1:
             raise ValueError(f"{name} needs a process for each GPU: start with torchrun, or set CUDA_VISIBLE_DEVICES")
         self.new = _new(name, self.model, new)
-        self._frozen = None if has_adapters(self.model) else frozen_copy(self.model)
+        self._frozen = None if has_adapters(self.model) else frozen_copy(self.looked_at(self.model))
+
+    def looked_at(self, model: nn.Module) -> nn.Module:
+        """The part of a model that the method compares, by default all of it: nothing else is kept."""
+        return model
 
     @contextmanager
     def pretrained(self, inputs: Mapping[str, Any]) -> Iterator[nn.Module]:
         """
-        The pre-trained model, for a call within the block, in the precision of the training and without gradients.
+        What is looked at of the pre-trained model, for a call within the block, in the precision of the training and without gradients.
 
         Args:
             inputs (mapping): of `compute_loss`, for which the Trainer may have to prepare the model (`forward_context`).
         """
         prepared: Any = getattr(self, "forward_context", _no_context)
         inner = self.accelerator.unwrap_model(self.model)
-        whole: AbstractContextManager[nn.Module] = (
-            adapters_off(inner) if self._frozen is None else nullcontext(self._frozen)
-        )
-        with torch.no_grad(), self.accelerator.autocast(), whole as model, prepared(model, inputs):
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(self.accelerator.autocast())
+            model = self._frozen or self.looked_at(stack.enter_context(adapters_off(inner)))
+            stack.enter_context(prepared(model, inputs))
             yield model
 
-    def share(self, total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None) -> Tensor:
+    def share(
+        self, total: Tensor, count: Tensor | int, num_items_in_batch: Tensor | int | None, *, of_items: bool = True
+    ) -> Tensor:
         """
         What a sum over a batch adds to the loss that `compute_loss` returns, so that the step is one of the mean over all
         batches that are accumulated, and over all processes: as losses themselves are handled.
@@ -136,6 +153,8 @@ class PretrainedBesideMixin(Host):
             total (`Tensor`): the sum (0-D).
             count (`int` or `Tensor`): of how many items.
             num_items_in_batch (`int` or `Tensor`, *optional*): of `compute_loss`: the items of all of these batches.
+            of_items (`bool`, *optional*, defaults to `True`): whether these are what is summed over. If not, batches weigh
+                alike.
         """
         scaled = getattr(self, "loss_is_scaled_for_ga", None)
         if scaled is None:
@@ -144,10 +163,15 @@ class PretrainedBesideMixin(Host):
         mean = total / torch.as_tensor(count).clamp(min=1)
         if not scaled:
             return mean  # `training_step` divides it by the number of batches
-        if num_items_in_batch is None:
+        if num_items_in_batch is None or not of_items:
             return mean / self.current_gradient_accumulation_steps
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return total * processes / num_items_in_batch
+
+
+def base_of(model: Any) -> Any:
+    """A model, without what PEFT puts around it."""
+    return model.get_base_model() if hasattr(model, "disable_adapter") else model
 
 
 def _no_context(model: nn.Module, inputs: Mapping[str, Any]) -> AbstractContextManager[None]:  # noqa: ARG001

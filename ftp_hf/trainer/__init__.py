@@ -10,6 +10,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | --- | --- | --- |
 | `__init__` | baselines/kl.py | the method's options; refuses a new head |
 | `__init__` | baselines/l2_sp.py | the method's options |
+| `__init__` | baselines/ldifs.py | the method's options |
 | `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
@@ -23,6 +24,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
 | `compute_loss` | baselines/_answers.py | the answers of both models, of which the method makes the loss |
+| `compute_loss` | baselines/ldifs.py | adds how far features are from the pre-trained model's |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode, from which each training step takes the model |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |

@@ -9,10 +9,11 @@ from transformers import Trainer
 from ftp_hf.baselines import KLTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
-from tests.support.baselines import KLTrainer, load_whole, make, train, weights
+from tests.support.baselines import KLTrainer, LDIFSTrainer, load_whole, make, train, weights
 
-METHODS = {"kl": (KLTrainer, {"lambda_": 2.0})}
-NEUTRAL = {"kl": {"lambda_": 0.0}}
+METHODS = {"kl": (KLTrainer, {"lambda_": 2.0}), "ldifs": (LDIFSTrainer, {"lambda_": 2.0})}
+NEUTRAL = {"kl": {"lambda_": 0.0}, "ldifs": {"lambda_": 0.0}}
+OF_LOGITS = [name for name in METHODS if name != "ldifs"]
 every = pytest.mark.parametrize("name", METHODS)
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -125,7 +126,7 @@ class Linear(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
-@every
+@pytest.mark.parametrize("name", OF_LOGITS)
 def test_any_model_with_logits_will_do(tmp_path, name):
     method, options = METHODS[name]
     rows = [{"x": torch.eye(3)[i % 3], "labels": i % 2} for i in range(8)]

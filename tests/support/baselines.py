@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 from ftp_hf.baselines import (
     KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
@@ -26,6 +27,10 @@ HEAD = {"classifier.weight", "classifier.bias"}
 
 
 class KLTrainer(KLTrainerMixin, PlainTrainer):
+    pass
+
+
+class LDIFSTrainer(LDIFSTrainerMixin, PlainTrainer):
     pass
 
 

@@ -13,6 +13,7 @@ import ftp_hf.trainer
 from ftp_hf.baselines import (
     KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
@@ -52,6 +53,7 @@ def test_the_table_is_complete_and_true():
     [
         FTPTrainerMixin,
         KLTrainerMixin,
+        LDIFSTrainerMixin,
         L2SPTrainerMixin,
         LinearProbeTrainerMixin,
         SPDTrainerMixin,

@@ -11,6 +11,7 @@ from ftp_hf.baselines import (
     ALPHAS,
     KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
@@ -196,6 +197,9 @@ METHODS: Mapping[str, Trained | Derived] = {
         {"lambda_": (0.1, 1.0)},
         mixin=KLTrainerMixin,
         needs=["new"],
+    ),
+    "ldifs": Trained(
+        "LDIFS", "Mukhoti et al., TMLR 2024, arXiv 2308.13320", {"lambda_": (0.1, 1.0)}, mixin=LDIFSTrainerMixin
     ),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "ftp": Projected("FTP", _FTP, _RADII),

@@ -13,6 +13,7 @@ OPTIONS = {
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
     "KLTrainer": {"lambda_": 2.0},
+    "LDIFSTrainer": {"lambda_": 2.0},
 }
 OLD_HEAD = {"KLTrainer"}
 
