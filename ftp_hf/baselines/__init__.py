@@ -11,6 +11,7 @@ A mixin makes a `Trainer` of any `Trainer` class, and takes the options of its m
 The functions beside it do the same for any training loop.
 """
 
+from .flow import FLOWTrainerMixin, ProbedFLOWTrainerMixin, flow_weights
 from .kl import KLTrainerMixin, kl_penalty
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .ldifs import LDIFSTrainerMixin, ldifs_penalty
@@ -23,14 +24,17 @@ from .wise_ft import ALPHAS, interpolate
 __all__ = [
     "ALPHAS",
     "TPGM",
+    "FLOWTrainerMixin",
     "KLTrainerMixin",
     "L2SPTrainerMixin",
     "LDIFSTrainerMixin",
     "LinearProbeTrainerMixin",
+    "ProbedFLOWTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
     "attach_l2_sp",
     "attach_spd",
+    "flow_weights",
     "interpolate",
     "kl_penalty",
     "l2_sp_penalty",

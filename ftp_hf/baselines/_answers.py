@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
 
-__all__ = ["Answers", "AnswersMixin", "counted_answers"]
+__all__ = ["Answers", "AnswersMixin", "counted_answers", "logits_of", "predicts_next"]
 
 _IGNORED = -100
 _NO_CLASSES = ("regression", "multi_label_classification")
@@ -19,19 +19,19 @@ _NO_CLASSES = ("regression", "multi_label_classification")
 
 class Answers(NamedTuple):
     """
-    Of a batch of rows, each of which has answers: one, or one for each of its tokens.
+    Of a batch of rows, each of which has one answer, or one for each of its tokens. Some of them count.
 
     Args:
         pretrained (`Tensor`): logits (answers, classes) of the pre-trained model, without gradients.
         trained (`Tensor`): those of the trained one.
         labels (`Tensor`, *optional*): classes (answers,); `None` of a batch without labels.
-        rows (`Tensor`): the row of each answer (answers,).
+        counted (`Tensor`): which answers of the batch these are (rows,) or (rows, tokens).
     """
 
     pretrained: Tensor
     trained: Tensor
     labels: Tensor | None
-    rows: Tensor
+    counted: Tensor
 
 
 class AnswersMixin(PretrainedBesideMixin):
@@ -75,14 +75,14 @@ class AnswersMixin(PretrainedBesideMixin):
         loss, outputs = result if return_outputs else (result, None)
         call = Call(calls[0].args, _without_fused_head(calls[0].kwargs), calls[0].outputs)
         with self.pretrained(inputs) as pretrained:
-            before = _logits(self.method_name, pretrained(*call.args, **call.kwargs))
+            before = logits_of(self.method_name, pretrained(*call.args, **call.kwargs))
         if "log_probs" in call.outputs:
             # TRL's head computes the loss without logits: the model's own head computes them, from the same states.
             with forward_of(_backbone(inner), lambda *_, **__: states[0].outputs):
                 after = inner(*call.args, **{**call.kwargs, "labels": None}).logits
         else:
-            after = _logits(self.method_name, call.outputs)
-        answers = counted_answers(self.method_name, before, after, labels, shifted=_predicts_next(inner))
+            after = logits_of(self.method_name, call.outputs)
+        answers = counted_answers(self.method_name, before, after, labels, shifted=predicts_next(inner))
         loss = self.anchored_loss(loss, answers, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
@@ -132,11 +132,11 @@ def counted_answers(
             f"logits of {tuple(trained.shape)}: use 'ldifs', which compares features"
         )
     counted = torch.ones_like(trained[..., 0], dtype=torch.bool) if labels is None else labels != _IGNORED
-    rows = torch.arange(len(trained), device=trained.device).view(-1, *[1] * (counted.ndim - 1)).expand_as(counted)
-    return Answers(pretrained[counted], trained[counted], None if labels is None else labels[counted], rows[counted])
+    return Answers(pretrained[counted], trained[counted], None if labels is None else labels[counted], counted)
 
 
-def _logits(method: str, outputs: Any) -> Tensor:
+def logits_of(method: str, outputs: Any) -> Tensor:
+    """The logits of a model's outputs; `ValueError` where there are none, in the name of the method."""
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor):
         raise ValueError(
@@ -155,7 +155,7 @@ def _backbone(model: nn.Module) -> nn.Module:
     return base.base_model if isinstance(base, PreTrainedModel) else base
 
 
-def _predicts_next(model: nn.Module) -> bool:
+def predicts_next(model: nn.Module) -> bool:
     """Whether the model's own loss shifts the labels."""
     base = base_of(model)
     if getattr(getattr(base, "config", None), "is_encoder_decoder", False):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ftp_hf.pretrained.rows import parameter_rows
 
 from ._anchored import AnchoredTrainerMixin, check_positive
+from ._data import as_collated
 from .tpgm import TPGM, Inputs
 
 __all__ = ["TPGMTrainerMixin", "held_out_rows"]
@@ -99,7 +100,7 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             anchors=self.anchors,
             rows=parameter_rows(self.model),
         )
-        self._held_out, self._collate = self._held_out_columns()
+        self._held_out, self._collate = as_collated(self, self.held_out_dataset, "held-out")
         optimizer.register_step_post_hook(lambda *_: self.tpgm.update(self._held_out_batches()))
 
     def _held_out_batches(self) -> Iterator[list[Inputs]]:
@@ -117,12 +118,6 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
                 self._held_out, batch_sampler=parts, collate_fn=self._collate, generator=torch.Generator()
             )
             yield [self._prepare_inputs(part) for part in loader]
-
-    def _held_out_columns(self) -> tuple[Any, Any]:
-        # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
-        if hasattr(self.held_out_dataset, "remove_columns"):
-            return self._remove_unused_columns(self.held_out_dataset, "held-out"), self.data_collator
-        return self.held_out_dataset, self._get_collator_with_removed_columns(self.data_collator, "held-out")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

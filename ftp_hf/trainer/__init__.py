@@ -8,6 +8,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 
 | hook | file | why |
 | --- | --- | --- |
+| `__init__` | baselines/flow.py | the method's options; refuses a new head, and a loss that is not the cross entropy |
 | `__init__` | baselines/kl.py | the method's options; refuses a new head |
 | `__init__` | baselines/l2_sp.py | the method's options |
 | `__init__` | baselines/ldifs.py | the method's options |

@@ -9,9 +9,13 @@ from transformers import Trainer
 from ftp_hf.baselines import KLTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
-from tests.support.baselines import KLTrainer, LDIFSTrainer, load_whole, make, train, weights
+from tests.support.baselines import FLOWTrainer, KLTrainer, LDIFSTrainer, load_whole, make, train, weights
 
-METHODS = {"kl": (KLTrainer, {"lambda_": 2.0}), "ldifs": (LDIFSTrainer, {"lambda_": 2.0})}
+METHODS = {
+    "kl": (KLTrainer, {"lambda_": 2.0}),
+    "ldifs": (LDIFSTrainer, {"lambda_": 2.0}),
+    "flow": (FLOWTrainer, {}),
+}
 NEUTRAL = {"kl": {"lambda_": 0.0}, "ldifs": {"lambda_": 0.0}}
 OF_LOGITS = [name for name in METHODS if name != "ldifs"]
 every = pytest.mark.parametrize("name", METHODS)

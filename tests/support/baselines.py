@@ -5,6 +5,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ftp_hf.baselines import (
+    FLOWTrainerMixin,
     KLTrainerMixin,
     L2SPTrainerMixin,
     LDIFSTrainerMixin,
@@ -24,6 +25,10 @@ SIZES = {
     "max_position_embeddings": 8,
 }
 HEAD = {"classifier.weight", "classifier.bias"}
+
+
+class FLOWTrainer(FLOWTrainerMixin, PlainTrainer):
+    pass
 
 
 class KLTrainer(KLTrainerMixin, PlainTrainer):

@@ -11,6 +11,7 @@ from transformers import Trainer
 import ftp_hf.baselines
 import ftp_hf.trainer
 from ftp_hf.baselines import (
+    FLOWTrainerMixin,
     KLTrainerMixin,
     L2SPTrainerMixin,
     LDIFSTrainerMixin,
@@ -52,6 +53,7 @@ def test_the_table_is_complete_and_true():
     "mixin",
     [
         FTPTrainerMixin,
+        FLOWTrainerMixin,
         KLTrainerMixin,
         LDIFSTrainerMixin,
         L2SPTrainerMixin,

@@ -9,10 +9,12 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.baselines import (
     ALPHAS,
+    FLOWTrainerMixin,
     KLTrainerMixin,
     L2SPTrainerMixin,
     LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
+    ProbedFLOWTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
     interpolate,
@@ -149,6 +151,7 @@ def _whole(name: str, value: float) -> int:
     return int(value)
 
 
+_FLOW = "Sanyal et al., ICML 2025, arXiv 2502.02797"
 _FTP = "Tian et al., NeurIPS 2023, arXiv 2310.19182"
 _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
 _NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take
@@ -201,6 +204,8 @@ METHODS: Mapping[str, Trained | Derived] = {
     "ldifs": Trained(
         "LDIFS", "Mukhoti et al., TMLR 2024, arXiv 2308.13320", {"lambda_": (0.1, 1.0)}, mixin=LDIFSTrainerMixin
     ),
+    "flow": Trained("FLOW", _FLOW, mixin=FLOWTrainerMixin, needs=["new"]),
+    "lp-flow": Trained("LP-FLOW", f"{_FLOW}, from a linear probe", mixin=ProbedFLOWTrainerMixin, base="linear-probe"),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "ftp": Projected("FTP", _FTP, _RADII),
     "lora+ftp": Projected("LoRA + FTP", f"{_LORA}; {_FTP}", _RADII, adapter=True),

@@ -12,10 +12,11 @@ OPTIONS = {
     "SPDTrainer": {},
     "TPGMTrainer": {"held_out_dataset": baselines.sentences(20, seed=1), "iterations": 2},
     "LinearProbeTrainer": {},
+    "FLOWTrainer": {},
     "KLTrainer": {"lambda_": 2.0},
     "LDIFSTrainer": {"lambda_": 2.0},
 }
-OLD_HEAD = {"KLTrainer"}
+OLD_HEAD = {"FLOWTrainer", "KLTrainer"}
 
 
 def train(name, checkpoint, output, processes):
