@@ -76,7 +76,7 @@ class AnswersMixin(PretrainedBesideMixin):
         call = Call(calls[0].args, _without_fused_head(calls[0].kwargs), calls[0].outputs)
         with self.pretrained(inputs) as pretrained:
             before = logits_of(self.method_name, pretrained(*call.args, **call.kwargs))
-        if "log_probs" in call.outputs:
+        if hasattr(call.outputs, "log_probs"):
             # TRL's head computes the loss without logits: the model's own head computes them, from the same states.
             with forward_of(_backbone(inner), lambda *_, **__: states[0].outputs):
                 after = inner(*call.args, **{**call.kwargs, "labels": None}).logits

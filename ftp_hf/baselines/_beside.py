@@ -128,7 +128,8 @@ class PretrainedBesideMixin(Host):
     @contextmanager
     def pretrained(self, inputs: Mapping[str, Any]) -> Iterator[nn.Module]:
         """
-        What is looked at of the pre-trained model, for a call within the block, in the precision of the training and without gradients.
+        What is looked at of the pre-trained model, for a call within the block, in the precision of the training and
+        without gradients.
 
         Args:
             inputs (mapping): of `compute_loss`, for which the Trainer may have to prepare the model (`forward_context`).
@@ -138,7 +139,9 @@ class PretrainedBesideMixin(Host):
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(self.accelerator.autocast())
-            model = self._frozen or self.looked_at(stack.enter_context(adapters_off(inner)))
+            model = self._frozen
+            if model is None:
+                model = self.looked_at(stack.enter_context(adapters_off(inner)))
             stack.enter_context(prepared(model, inputs))
             yield model
 

@@ -1,9 +1,10 @@
 """
 An anchor in the space of functions: the KL divergence from the pre-trained model's answers, added to the loss.
 
-It is the penalty of Jaques et al. ("Sequence Tutor", ICML 2017, arXiv 1611.02796) and of RLHF (Ouyang et al., NeurIPS 2022,
-arXiv 2203.02155) against the model that training starts from, on the batches of supervised fine-tuning, and in the direction
-of distillation, as in Learning without Forgetting (Li and Hoiem, ECCV 2016, arXiv 1606.09282).
+It is the distillation of Learning without Forgetting (Li and Hoiem, ECCV 2016, arXiv 1606.09282), which holds on to what the
+original network answers on the data of the new task: there by the cross entropy of answers that a temperature has softened,
+here without one. RLHF (Ouyang et al., NeurIPS 2022, arXiv 2203.02155) holds on to its start by the divergence in the other
+direction, on what the model itself says.
 """
 
 from typing import Any
@@ -43,7 +44,7 @@ class KLTrainerMixin(AnswersMixin):
     ever having all logits, computes them for this.
 
     Args:
-        lambda_ (`float`, *optional*, defaults to 0.1): λ. With 0 the training is that of the Trainer class.
+        lambda_ (`float`, *optional*, defaults to 1.0): λ, to be swept. With 0 the training is that of the Trainer class.
         new: as for [`PretrainedBesideMixin`].
 
     Raises:
@@ -52,7 +53,7 @@ class KLTrainerMixin(AnswersMixin):
 
     method_name = "kl"
 
-    def __init__(self, *args: Any, lambda_: float = 0.1, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lambda_: float = 1.0, **kwargs: Any) -> None:
         check_not_negative("lambda_", lambda_)
         super().__init__(*args, **kwargs)
         self.lambda_ = lambda_

@@ -60,7 +60,7 @@ class LDIFSTrainerMixin(PretrainedBesideMixin):
     A step has one more forward pass, of the pre-trained model without its head and without gradients.
 
     Args:
-        lambda_ (`float`, *optional*, defaults to 1.0): λ. With 0 the training is that of the Trainer class.
+        lambda_ (`float`, *optional*, defaults to 1.0): λ, to be swept. With 0 the training is that of the Trainer class.
 
     Raises:
         ValueError: λ is negative; the model is none of transformers, and has not one within it, as those of

@@ -17,7 +17,6 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
-from trl import SFTConfig, SFTTrainer
 
 from ftp_hf.baselines import FLOWTrainerMixin, ProbedFLOWTrainerMixin, flow_weights
 from ftp_hf.baselines._answers import AnswersMixin
@@ -29,6 +28,8 @@ from tests.support.models import tiny_bert_config, tiny_llama_config
 from tests.support.speech import save_whisper
 from tests.support.tiny_language import save_llama
 
+trl = pytest.importorskip("trl")
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -36,7 +37,7 @@ class SpeechFLOWTrainer(FLOWTrainerMixin, WindowsTrainerMixin, Seq2SeqTrainer):
     pass
 
 
-class SFTFLOWTrainer(FLOWTrainerMixin, SFTTrainer):
+class SFTFLOWTrainer(FLOWTrainerMixin, trl.SFTTrainer):
     pass
 
 
@@ -128,7 +129,7 @@ def sft(folder, rows, **options):
     model = LlamaForCausalLM(tiny_llama_config())
     method = {name: options.pop(name) for name in ("temperature",) if name in options}
     tokens = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None, "bf16": False}
-    args = trainers.arguments(folder, SFTConfig, **{**tokens, **options})
+    args = trainers.arguments(folder, trl.SFTConfig, **{**tokens, **options})
     processor = AutoTokenizer.from_pretrained(save_llama(folder / "tokenizer"))
     return SFTFLOWTrainer(model=model, args=args, train_dataset=rows, processing_class=processor, **method)
 

@@ -6,11 +6,9 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import LlamaForCausalLM, Seq2SeqTrainer, Trainer, WhisperForConditionalGeneration
+from transformers import AutoTokenizer, LlamaForCausalLM, Seq2SeqTrainer, Trainer, WhisperForConditionalGeneration
 from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
-from trl import SFTConfig, SFTTrainer
 
 from ftp_hf.baselines import KLTrainerMixin, kl_penalty
 from ftp_hf.baselines._answers import counted_answers
@@ -22,8 +20,11 @@ from tests.support.models import tiny_llama_config
 from tests.support.speech import save_whisper
 from tests.support.tiny_language import save_llama
 
+peft = pytest.importorskip("peft")
+trl = pytest.importorskip("trl")
 
-class SFTKLTrainer(KLTrainerMixin, SFTTrainer):
+
+class SFTKLTrainer(KLTrainerMixin, trl.SFTTrainer):
     pass
 
 
@@ -44,7 +45,7 @@ def llama():
 
 
 def lora(model, **options):
-    return get_peft_model(model, LoraConfig(r=2, init_lora_weights=False, **options))
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **options))
 
 
 def nudge(model):
@@ -66,13 +67,11 @@ def sft(model, folder, cls=SFTKLTrainer, rows=None, **options):
     method = {"lambda_": options.pop("lambda_")} if "lambda_" in options else {}
     given = Dataset.from_dict({"input_ids": [[3, 4]], "labels": [[3, 4]]}) if rows is None else rows
     tokens = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None, "bf16": False}
-    args = trainers.arguments(folder, SFTConfig, **{**tokens, **options})
+    args = trainers.arguments(folder, trl.SFTConfig, **{**tokens, **options})
     return cls(model=model, args=args, train_dataset=given, processing_class=tokenizer(folder), **method)
 
 
 def tokenizer(folder):
-    from transformers import AutoTokenizer  # noqa: PLC0415 - of this test alone
-
     return AutoTokenizer.from_pretrained(save_llama(folder / "tokenizer"))
 
 
@@ -187,7 +186,7 @@ def test_adapters_are_off_in_the_block_alone():
 
 
 def test_a_frozen_copy_answers_for_itself(tmp_path):
-    model = sft(llama(), tmp_path, SFTTrainer).model
+    model = sft(llama(), tmp_path, trl.SFTTrainer).model
     copied, before = frozen_copy(model), model(**TOKENS).logits.detach()
     nudge(model)
     assert not torch.allclose(model(**TOKENS).logits, before)
@@ -212,7 +211,7 @@ def test_what_has_no_answers_is_refused(checkpoint, dataset, tmp_path):
 
 
 def test_adapters_without_which_the_model_is_another_are_refused(tmp_path):
-    taken = get_peft_model(llama(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa"))
+    taken = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa"))
     with pytest.raises(ValueError, match="because init_lora_weights='pissa' took a product out of its weights"):
         sft(taken, tmp_path)
     beside = lora(llama(), target_modules=["q_proj"])
@@ -220,7 +219,7 @@ def test_adapters_without_which_the_model_is_another_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"because base_model\.model\.model\.norm\.weight is trained beside them"):
         sft(beside, tmp_path)
     injected = llama()
-    injected.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
+    injected.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"]))
     with pytest.raises(ValueError, match="with those of get_peft_model"):
         make_any(injected, tmp_path)
 

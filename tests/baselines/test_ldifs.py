@@ -5,12 +5,15 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, CoSENTLoss
 from torch import nn
-from transformers import MobileNetV2ForImageClassification, Seq2SeqTrainer, WhisperForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    LlamaForCausalLM,
+    MobileNetV2ForImageClassification,
+    Seq2SeqTrainer,
+    WhisperForConditionalGeneration,
+)
 from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
-from trl import SFTConfig, SFTTrainer
 
 from ftp_hf.baselines import LDIFSTrainerMixin, ldifs_penalty
 from ftp_hf.baselines.ldifs import quarters
@@ -21,16 +24,20 @@ from tests.support.models import tiny_llama_config, tiny_mobilenet_config
 from tests.support.speech import save_whisper
 from tests.support.tiny_language import make_pairs, save_llama
 
+sentence_transformers = pytest.importorskip("sentence_transformers")
+losses = pytest.importorskip("sentence_transformers.losses")
+trl = pytest.importorskip("trl")
+
 
 class SpeechLDIFSTrainer(LDIFSTrainerMixin, WindowsTrainerMixin, Seq2SeqTrainer):
     pass
 
 
-class SFTLDIFSTrainer(LDIFSTrainerMixin, SFTTrainer):
+class SFTLDIFSTrainer(LDIFSTrainerMixin, trl.SFTTrainer):
     pass
 
 
-class SentenceLDIFSTrainer(LDIFSTrainerMixin, SentenceTransformerTrainer):
+class SentenceLDIFSTrainer(LDIFSTrainerMixin, sentence_transformers.SentenceTransformerTrainer):
     pass
 
 
@@ -126,14 +133,12 @@ def test_a_recogniser_in_windows_of_the_batch(tmp_path):
 
 
 def test_a_language_model_of_trl(tmp_path):
-    from transformers import AutoTokenizer, LlamaForCausalLM  # noqa: PLC0415 - of this test alone
-
     torch.manual_seed(3)
     model = LlamaForCausalLM(tiny_llama_config())
     rows = Dataset.from_dict({"input_ids": [[3, 4]], "labels": [[3, 4]]})
     tokens = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None, "bf16": False}
     processor = AutoTokenizer.from_pretrained(save_llama(tmp_path / "tokenizer"))
-    args = trainers.arguments(tmp_path, SFTConfig, **tokens)
+    args = trainers.arguments(tmp_path, trl.SFTConfig, **tokens)
     trainer = SFTLDIFSTrainer(model=model, args=args, train_dataset=rows, processing_class=processor, lambda_=2.0)
     before = copy.deepcopy(model.model)
     nudge(model.train())
@@ -153,14 +158,14 @@ def sentences(tmp_path_factory):
 
 
 def sentence_trainer(sentences, folder, loss, **method):
-    model = SentenceTransformer(str(sentences / "model"), device="cpu")
-    args = trainers.arguments(folder, SentenceTransformerTrainingArguments, bf16=False)
+    model = sentence_transformers.SentenceTransformer(str(sentences / "model"), device="cpu")
+    args = trainers.arguments(folder, sentence_transformers.SentenceTransformerTrainingArguments, bf16=False)
     rows = Dataset.from_parquet(str(sentences / "train.parquet"), cache_dir=str(folder))
     return SentenceLDIFSTrainer(model=model, args=args, train_dataset=rows, loss=loss(model), **method)
 
 
 def test_an_encoder_of_sentences(sentences, tmp_path):
-    trainer = sentence_trainer(sentences, tmp_path, CoSENTLoss, lambda_=2.0)
+    trainer = sentence_trainer(sentences, tmp_path, losses.CoSENTLoss, lambda_=2.0)
     plain = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     encoder = trainer.looked_at(trainer.model)
     for module in trainer.model.modules():
@@ -186,7 +191,7 @@ def test_what_has_no_features_is_refused(sentences, dataset, tmp_path):
         make(LDIFSTrainer, nn.Linear(2, 2), dataset, tmp_path)
     with pytest.raises(ValueError, match="lambda_ must be finite and not negative, got -1"):
         make(LDIFSTrainer, nn.Linear(2, 2), dataset, tmp_path, {"lambda_": -1.0})
-    cached = sentence_trainer(sentences, tmp_path, CachedMultipleNegativesRankingLoss)
+    cached = sentence_trainer(sentences, tmp_path, losses.CachedMultipleNegativesRankingLoss)
     batch = cached._prepare_inputs(next(iter(cached.get_train_dataloader())))
     cached.model.train()
     with pytest.raises(ValueError, match="use a loss that is not cached"):
