@@ -25,7 +25,6 @@ from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
 from tests.support.baselines import FLOWTrainer, load, load_whole, make
 from tests.support.models import tiny_bert_config, tiny_llama_config
-from tests.support.speech import save_whisper
 from tests.support.tiny_language import save_llama
 
 trl = pytest.importorskip("trl")
@@ -107,11 +106,14 @@ def test_equal_weights_are_the_loss_of_the_trainer(checkpoint, dataset, tmp_path
     tagged = {"input_ids": batch["input_ids"], "labels": torch.tensor([[0, 1, -100, 2, 2, 1]] * 3 + [[-100] * 6])}
     check(FLOWTrainer(model=tags, args=trainers.arguments(tmp_path), **equal), tagged)
 
-    whisper = WhisperForConditionalGeneration.from_pretrained(save_whisper(tmp_path / "whisper"))
+
+def test_equal_weights_are_the_loss_of_a_recogniser(tmp_path):
+    speech = pytest.importorskip("tests.support.speech")
+    whisper = WhisperForConditionalGeneration.from_pretrained(speech.save_whisper(tmp_path / "whisper"))
     arguments = trainers.arguments(tmp_path, Seq2SeqTrainingArguments)
     features = torch.randn(2, 8, 100, generator=torch.Generator().manual_seed(0))
     heard = {"input_features": features, "labels": torch.tensor([[3, 4, 26], [5, 26, -100]])}
-    check(SpeechFLOWTrainer(model=whisper, args=arguments, **equal), heard)
+    check(SpeechFLOWTrainer(model=whisper, args=arguments, temperature=math.inf), heard)
 
 
 def check(trainer, batch, **options):
@@ -189,7 +191,7 @@ def test_what_it_cannot_weigh_is_refused(checkpoint, dataset, tmp_path):
     with pytest.raises(ValueError, match="no length to find a median in: give a temperature"):
         make(FLOWTrainer, load_whole(checkpoint), dataset.to_iterable_dataset(), tmp_path)
     rows = Dataset.from_dict({"input_ids": [[3, 4]], "labels": [[3, 4]]})
-    with pytest.raises(ValueError, match="set loss_type='nll'"):
+    with pytest.raises(ValueError, match="loss_type='nll'"):
         sft(tmp_path, rows, loss_type="dft")
     sure = FLOWTrainer(model=Table(1, 2), args=trainers.arguments(tmp_path), train_dataset=[])
     with pytest.raises(ValueError, match=r"the median of the pre-trained losses is 0\.0: give a temperature"):

@@ -21,7 +21,6 @@ from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
 from tests.support.baselines import LDIFSTrainer, load, make, train
 from tests.support.models import tiny_llama_config, tiny_mobilenet_config
-from tests.support.speech import save_whisper
 from tests.support.tiny_language import make_pairs, save_llama
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -116,7 +115,8 @@ def test_a_network_of_convolutions(tmp_path):
 
 
 def test_a_recogniser_in_windows_of_the_batch(tmp_path):
-    model = WhisperForConditionalGeneration.from_pretrained(save_whisper(tmp_path / "whisper"))
+    speech = pytest.importorskip("tests.support.speech")
+    model = WhisperForConditionalGeneration.from_pretrained(speech.save_whisper(tmp_path / "whisper"))
     trainer = SpeechLDIFSTrainer(model=model, args=trainers.arguments(tmp_path, Seq2SeqTrainingArguments), lambda_=2.0)
     before = copy.deepcopy(model)
     nudge(model.train())
