@@ -79,11 +79,10 @@ class FLOWTrainerMixin(AnswersMixin):
         del loss
         if self.temperature is None:
             self.temperature = self._median()
-        losses = _losses(self.method_name, answers, answers.trained)
-        weights = flow_weights(
-            _means(_losses(self.method_name, answers, answers.pretrained), answers), self.temperature
-        )
-        return self.share((weights * _by_row(losses).sum(dim=1)).sum(), answers.counted.sum(), num_items_in_batch)
+        losses, counts = _row_losses(self.method_name, answers, answers.trained)
+        before, _ = _row_losses(self.method_name, answers, answers.pretrained)
+        weights = flow_weights(before / counts.clamp(min=1), self.temperature)
+        return self.share((weights * losses).sum(), counts.sum(), num_items_in_batch)
 
     def _median(self) -> float:
         rows, collate = as_collated(self, self.train_dataset, "training")
@@ -110,8 +109,8 @@ class FLOWTrainerMixin(AnswersMixin):
         answers = counted_answers(
             self.method_name, logits, logits, inputs.get("labels"), shifted=predicts_next(self.model)
         )
-        means = _means(_losses(self.method_name, answers, answers.pretrained), answers)
-        return means[_by_row(answers.counted).any(dim=1)].tolist()
+        losses, counts = _row_losses(self.method_name, answers, answers.pretrained)
+        return (losses / counts)[counts > 0].tolist()
 
 
 class ProbedFLOWTrainerMixin(FLOWTrainerMixin):
@@ -126,21 +125,14 @@ class ProbedFLOWTrainerMixin(FLOWTrainerMixin):
     probed = True
 
 
-def _losses(method: str, answers: Answers, logits: Tensor) -> Tensor:
-    """The cross entropy of each answer, 0 where none is counted: (rows,) or (rows, tokens)."""
+def _row_losses(method: str, answers: Answers, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row, the sum of the cross entropies of its answers that count (rows,), and how many these are (rows,)."""
     if answers.labels is None:
         raise ValueError(f"{method} weighs the losses of labels, which the batch does not have: give it labels")
     found = nn.functional.cross_entropy(logits.float(), answers.labels, reduction="none")
-    return torch.zeros_like(answers.counted, dtype=found.dtype).masked_scatter(answers.counted, found)
-
-
-def _means(losses: Tensor, answers: Answers) -> Tensor:
-    """Of each row, (rows,)."""
-    return _by_row(losses).sum(dim=1) / _by_row(answers.counted).sum(dim=1).clamp(min=1)
-
-
-def _by_row(x: Tensor) -> Tensor:
-    return x.reshape(len(x), -1)
+    losses = torch.zeros_like(answers.counted, dtype=found.dtype).masked_scatter(answers.counted, found)
+    rows = len(losses)
+    return losses.reshape(rows, -1).sum(dim=1), answers.counted.reshape(rows, -1).sum(dim=1)
 
 
 def _check_cross_entropy(trainer: FLOWTrainerMixin) -> None:
