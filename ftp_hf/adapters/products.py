@@ -13,7 +13,14 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from ftp_hf.projection.low_rank_tensor import LowRankProduct
 
-__all__ = ["Unprojectable", "has_products", "layer_products", "restore_base_weights", "weight_name"]
+__all__ = [
+    "Unprojectable",
+    "has_products",
+    "layer_products",
+    "product_taken_out",
+    "restore_base_weights",
+    "weight_name",
+]
 
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -96,6 +103,18 @@ def restore_base_weights(model: nn.Module) -> None:
                 layer.lora_B[adapter].weight.zero_()
     for config in configs.values():
         config.init_lora_weights = True
+
+
+def product_taken_out(model: nn.Module) -> str | None:
+    """
+    The initialisation by which an adapter took a product out of the base weights, so that without the adapter they are not
+    the pre-trained ones; `None` if there is none.
+
+    Args:
+        model (`nn.Module`): with adapters of PEFT, or without.
+    """
+    inits = map(_init, getattr(model, "peft_config", {}).values())
+    return next((init for init in inits if init.startswith((*_TAKEN_OUT, "loftq"))), None)
 
 
 def _lora_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], config: Any) -> Iterator[LowRankProduct]:

@@ -20,7 +20,10 @@ from .ewc import attach_ewc, ewc_penalty
 from .ewc_trainer import EWCTrainerMixin
 from .fapm import fapm
 from .fisher import class_answers, fisher_diagonal
+from .flow import FLOWTrainerMixin, ProbedFLOWTrainerMixin, flow_weights
+from .kl import KLTrainerMixin, kl_penalty
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
+from .ldifs import LDIFSTrainerMixin, ldifs_penalty
 from .linear_probe import LinearProbeTrainerMixin
 from .mofo import MoFO
 from .mofo_trainer import MoFOTrainerMixin
@@ -33,10 +36,14 @@ __all__ = [
     "ALPHAS",
     "TPGM",
     "EWCTrainerMixin",
+    "FLOWTrainerMixin",
+    "KLTrainerMixin",
     "L2SPTrainerMixin",
+    "LDIFSTrainerMixin",
     "LinearProbeTrainerMixin",
     "MoFO",
     "MoFOTrainerMixin",
+    "ProbedFLOWTrainerMixin",
     "SPDTrainerMixin",
     "TPGMTrainerMixin",
     "attach_corda",
@@ -52,8 +59,11 @@ __all__ = [
     "ewc_penalty",
     "fapm",
     "fisher_diagonal",
+    "flow_weights",
     "interpolate",
+    "kl_penalty",
     "l2_sp_penalty",
+    "ldifs_penalty",
     "only_trained",
     "save_as_lora",
 ]

@@ -83,13 +83,6 @@ class AnchoredTrainerMixin(Host):
     def _without_anchor(self, new: Collection[str]) -> set[str]:
         return parameters_without_anchor(self.model, new)
 
-    def _columns(self, dataset: Any, description: str) -> tuple[Any, Any]:
-        """A data set whose rows the collator beside it takes, without the columns that the model has no use for."""
-        # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
-        if hasattr(dataset, "remove_columns"):
-            return self._remove_unused_columns(dataset, description), self.data_collator
-        return dataset, self._get_collator_with_removed_columns(self.data_collator, description)
-
     def _attach(self, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
         raise NotImplementedError
 

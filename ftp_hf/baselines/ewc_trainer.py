@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ._anchored import AnchoredTrainerMixin, check_not_negative, check_positive, new_among_trained
+from ._data import as_collated
 from .ewc import attach_ewc, check_fisher
 from .fisher import check_answers_classes, fisher_diagonal
 
@@ -100,7 +101,9 @@ class EWCTrainerMixin(AnchoredTrainerMixin):
     def _compute_once(self) -> None:
         if not self.fisher:
             with self.compute_loss_context_manager():
-                self.fisher.update(fisher_diagonal(self.model, self._rows(), self.anchors.keys(), seed=self.args.seed))
+                fisher = fisher_diagonal(self.model, self._rows(), self.anchors.keys(), seed=self.args.seed)
+            check_fisher(fisher, self.anchors)
+            self.fisher.update(fisher)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -120,7 +123,7 @@ class EWCTrainerMixin(AnchoredTrainerMixin):
             torch.save(self.fisher, Path(output_dir) / _STATE)
 
     def _rows(self) -> Iterator[Any]:
-        data, collate = self._columns(self.fisher_dataset, "Fisher")
+        data, collate = as_collated(self, self.fisher_dataset, "Fisher")
         drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.args.seed))[: self.samples]
         # With a generator of its own, the loader leaves alone the random numbers that the training draws.
         loader = DataLoader(

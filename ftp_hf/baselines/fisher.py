@@ -7,17 +7,17 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ftp_hf.common.modes import evaluation_mode
-from ftp_hf.pretrained.origin import has_adapters
 from ftp_hf.tasks.windows import hearing
+
+from ._answers import predicts_next
+from ._beside import base_of
 
 __all__ = ["check_answers_classes", "class_answers", "fisher_diagonal"]
 
 _IGNORED = -100
 _NO_CLASSES = "{} does not answer with distributions over classes here, from which answers could be sampled"
-_NEXT_TOKEN = ("ForCausalLM", "ForConditionalGeneration")
 
 
 def fisher_diagonal(
@@ -105,8 +105,8 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
     Raises:
         ValueError: the answers are no distributions over classes.
     """
-    base = _base(model)
-    shifted = _predicts_next(base)
+    base = base_of(model)
+    shifted = predicts_next(model)
     labels = batch.get("labels")
     inputs = {name: value for name, value in batch.items() if not (shifted and name == "labels")}
     with hearing(model, inputs):
@@ -128,24 +128,12 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
 
 def check_answers_classes(model: nn.Module) -> None:
     """Raise if it is known, before anything is answered, that [`class_answers`] will."""
-    base = _base(model)
+    base = base_of(model)
     config = getattr(base, "config", None)
     headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
     other = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
     if headless or other or getattr(config, "num_labels", 2) == 1:
         raise ValueError(_NO_CLASSES.format(type(base).__name__))
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if has_adapters(model) else model
-
-
-def _predicts_next(model: Any) -> bool:
-    """Whether the label of a token is answered at the token before."""
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        return False
-    by_name = type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    return by_name or getattr(model, "loss_type", None) in _NEXT_TOKEN
 
 
 def _precise(tensor: Tensor) -> torch.dtype:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ftp_hf.pretrained.rows import parameter_rows
 
 from ._anchored import AnchoredTrainerMixin, check_positive
+from ._data import as_collated
 from .tpgm import TPGM, Inputs
 
 __all__ = ["TPGMTrainerMixin", "held_out_rows"]
@@ -99,7 +100,7 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             anchors=self.anchors,
             rows=parameter_rows(self.model),
         )
-        self._held_out, self._collate = self._columns(self.held_out_dataset, "held-out")
+        self._held_out, self._collate = as_collated(self, self.held_out_dataset, "held-out")
         optimizer.register_step_post_hook(lambda *_: self.tpgm.update(self._held_out_batches()))
 
     def _held_out_batches(self) -> Iterator[list[Inputs]]:

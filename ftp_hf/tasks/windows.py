@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -72,6 +72,10 @@ class WindowsTask(Task[Options]):
 
 class WindowsTrainerMixin(Host):
     """For any `Trainer` class: batches of Whisper may have windows of any length, as [`hearing`] says."""
+
+    def forward_context(self, model: nn.Module, inputs: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """What a method has another model answer a batch in, such as the pre-trained one beside that of the Trainer."""
+        return hearing(model, inputs)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As the Trainer does, in the windows of the batch."""

@@ -9,11 +9,16 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | hook | file | why |
 | --- | --- | --- |
 | `__init__` | baselines/ewc_trainer.py | the method's options; refuses models whose answers say nothing |
+| `__init__` | baselines/flow.py | the method's options; refuses a new head, and a loss that is not the cross entropy |
+| `__init__` | baselines/kl.py | the method's options; refuses a new head |
 | `__init__` | baselines/l2_sp.py | the method's options |
+| `__init__` | baselines/ldifs.py | the method's options |
 | `__init__` | baselines/linear_probe.py | finds the new parameters, which alone are trained |
 | `__init__` | baselines/mofo_trainer.py | the method's options; finds the new parameters, which are not filtered |
 | `__init__` | baselines/spd.py | the method's options |
 | `__init__` | baselines/tpgm_trainer.py | the method's options, and its held-out data |
+| `__init__` | baselines/_answers.py | refuses a model without distributions over classes |
+| `__init__` | baselines/_beside.py | keeps the pre-trained model, before a checkpoint to resume from is loaded |
 | `__init__` | baselines/_anchored.py | takes the anchors, before a checkpoint to resume from is loaded |
 | `__init__` | trainer/probe.py | the options; a model that cannot be probed is refused |
 | `__init__` | trainer/statistics.py | the option, of a Trainer whose arguments do not have it |
@@ -27,6 +32,8 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `create_optimizer` | trainer/probe.py | as baselines/linear_probe.py, in a probe |
 | `create_optimizer` | trainer/statistics.py | finds the batch norms of the model that is certain now |
+| `compute_loss` | baselines/_answers.py | the answers of both models, of which the method makes the loss |
+| `compute_loss` | baselines/ldifs.py | adds how far features are from the pre-trained model's |
 | `compute_loss` | baselines/linear_probe.py | evaluation mode of the features, from which each training step takes the model |
 | `compute_loss` | trainer/probe.py | the same, in a probe |
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |

@@ -31,7 +31,7 @@ class FrozenStatisticsMixin(Host):
     """
 
     freeze_statistics = False
-    _frozen: tuple[nn.Module, ...] = ()
+    _frozen_norms: tuple[nn.Module, ...] = ()
 
     def __init__(self, *args: Any, freeze_statistics: bool | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,14 +42,14 @@ class FrozenStatisticsMixin(Host):
         """The optimizer of the Trainer class, which has nothing to do with statistics."""
         # Here, because only now is the model certain that is trained (`model_init`), and its names are still its own.
         if self.freeze_statistics:
-            self._frozen = tuple(pretrained_statistics(self.model if model is None else model).values())
-            if not self._frozen:
+            self._frozen_norms = tuple(pretrained_statistics(self.model if model is None else model).values())
+            if not self._frozen_norms:
                 logger.warning("freeze_statistics: this model has no batch norm with pre-trained statistics")
         return super().create_optimizer(model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with these batch norms in evaluation mode, from which each training step takes them."""
-        for norm in self._frozen:
+        for norm in self._frozen_norms:
             norm.eval()
         return super().compute_loss(model, *args, **kwargs)
 

@@ -6,7 +6,10 @@ from transformers import TrainingArguments
 
 from ftp_hf.baselines import (
     EWCTrainerMixin,
+    FLOWTrainerMixin,
+    KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
     SPDTrainerMixin,
@@ -24,6 +27,18 @@ SIZES = {
     "max_position_embeddings": 8,
 }
 HEAD = {"classifier.weight", "classifier.bias"}
+
+
+class FLOWTrainer(FLOWTrainerMixin, PlainTrainer):
+    pass
+
+
+class KLTrainer(KLTrainerMixin, PlainTrainer):
+    pass
+
+
+class LDIFSTrainer(LDIFSTrainerMixin, PlainTrainer):
+    pass
 
 
 class L2SPTrainer(L2SPTrainerMixin, PlainTrainer):
@@ -60,6 +75,14 @@ def load(checkpoint, **options):
     with torch.random.fork_rng():
         model = trainers.load(checkpoint, **options)
     model.accepts_loss_kwargs = False  # or its loss is multiplied by the accumulation steps (transformers#47688)
+    return model
+
+
+def load_whole(checkpoint, **options):
+    """As if the checkpoint held the head as well."""
+    model = load(checkpoint, **options)
+    for parameter in model.classifier.parameters():
+        parameter._is_hf_initialized = True
     return model
 
 

@@ -12,7 +12,10 @@ import ftp_hf.baselines
 import ftp_hf.trainer
 from ftp_hf.baselines import (
     EWCTrainerMixin,
+    FLOWTrainerMixin,
+    KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
     SPDTrainerMixin,
@@ -52,10 +55,13 @@ def test_the_table_is_complete_and_true():
     "mixin",
     [
         EWCTrainerMixin,
-        FTPTrainerMixin,
+        FLOWTrainerMixin,
+        KLTrainerMixin,
         L2SPTrainerMixin,
+        LDIFSTrainerMixin,
         LinearProbeTrainerMixin,
         MoFOTrainerMixin,
+        FTPTrainerMixin,
         SPDTrainerMixin,
         TPGMTrainerMixin,
     ],

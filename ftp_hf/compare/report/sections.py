@@ -235,10 +235,12 @@ def _costs(results: ComparisonResults) -> list[Block]:
     if any(device.startswith("CPU") for device in devices):
         note += " On a CPU, peak memory has in it what earlier runs left behind, and is not compared."
     names = {method.name for method in results.methods}
-    if "lp-ft" in names:
-        note += " LP-FT's training time is without that of the linear probe that it starts from."
+    if probed := [title for name, title in (("lp-ft", "LP-FT"), ("lp-flow", "LP-FLOW")) if name in names]:
+        note += f" {' and '.join(probed)}'s training time is without that of the linear probe that it starts from."
     if names & {"l2-sp", "spd", "tpgm", "ewc"} and any("ftp" in name for name in names):
         note += " FTP's optimizer state holds its anchors; L2-SP, SPD, TPGM and EWC keep theirs beside the optimizer, uncounted."
+    if names & {"kl", "ldifs", "flow", "lp-flow"}:
+        note += " KL, LDIFS and FLOW keep a copy of the pre-trained model beside the optimizer, uncounted."
     if len(devices) > 1:
         note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
     return _table(table, note)

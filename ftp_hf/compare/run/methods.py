@@ -11,9 +11,13 @@ from transformers import Trainer, TrainingArguments
 from ftp_hf.baselines import (
     ALPHAS,
     EWCTrainerMixin,
+    FLOWTrainerMixin,
+    KLTrainerMixin,
     L2SPTrainerMixin,
+    LDIFSTrainerMixin,
     LinearProbeTrainerMixin,
     MoFOTrainerMixin,
+    ProbedFLOWTrainerMixin,
     SPDTrainerMixin,
     TPGMTrainerMixin,
     attach_corda,
@@ -264,6 +268,7 @@ def _whole(name: str, value: float) -> int:
     return int(value)
 
 
+_FLOW = "Sanyal et al., ICML 2025, arXiv 2502.02797"
 _FTP = "Tian et al., NeurIPS 2023, arXiv 2310.19182"
 _LORA = "Hu et al., ICLR 2022, arXiv 2106.09685"
 _NO_DECAY = {"weight_decay": 0.0}  # whose place these methods take, or which would shrink what is pre-trained
@@ -338,6 +343,18 @@ METHODS: Mapping[str, Trained | Derived | Averaged | Continued] = {
         needs=["new"],
         training=_NO_DECAY,
     ),
+    "kl": Trained(
+        "KL anchor",
+        "loss + λ · KL(pre-trained ‖ model) of the answers",
+        {"lambda_": (0.1, 1.0)},
+        mixin=KLTrainerMixin,
+        needs=["new"],
+    ),
+    "ldifs": Trained(
+        "LDIFS", "Mukhoti et al., TMLR 2024, arXiv 2308.13320", {"lambda_": (0.1, 1.0)}, mixin=LDIFSTrainerMixin
+    ),
+    "flow": Trained("FLOW", _FLOW, mixin=FLOWTrainerMixin, needs=["new"]),
+    "lp-flow": Trained("LP-FLOW", f"{_FLOW}, from a linear probe", mixin=ProbedFLOWTrainerMixin, base="linear-probe"),
     "lora": Trained("LoRA", _LORA, adapter=True),
     "corda": Trained(
         "CorDA",

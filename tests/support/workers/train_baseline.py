@@ -15,12 +15,17 @@ OPTIONS = {
     "LinearProbeTrainer": {},
     "PlainTrainer": {"probe_epochs": 0.5, "probe_learning_rate": 0.1},
     "MoFOTrainer": {"fraction": 0.1},
+    "FLOWTrainer": {},
+    "KLTrainer": {"lambda_": 2.0},
+    "LDIFSTrainer": {"lambda_": 2.0},
 }
+OLD_HEAD = {"FLOWTrainer", "KLTrainer"}
 
 
 def train(name, checkpoint, output, processes):
     source = output / "classifier" if name == "EWCTrainer" else checkpoint  # which has a head that is not new
-    model = baselines.load(source, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    load = baselines.load_whole if name in OLD_HEAD else baselines.load
+    model = load(source, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = baselines.train(
         getattr(baselines, name),
         model,

@@ -1,0 +1,164 @@
+"""What the trained and the pre-trained model answer a batch of the training, where the loss counts it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
+
+__all__ = ["Answers", "AnswersMixin", "counted_answers", "logits_of", "predicts_next"]
+
+_IGNORED = -100
+_NO_CLASSES = ("regression", "multi_label_classification")
+
+
+class Answers(NamedTuple):
+    """
+    Of a batch of rows, each of which has one answer, or one for each of its tokens. Some of them count.
+
+    Args:
+        pretrained (`Tensor`): logits (answers, classes) of the pre-trained model, without gradients.
+        trained (`Tensor`): those of the trained one.
+        labels (`Tensor`, *optional*): classes (answers,); `None` of a batch without labels.
+        counted (`Tensor`): which answers of the batch these are (rows,) or (rows, tokens).
+    """
+
+    pretrained: Tensor
+    trained: Tensor
+    labels: Tensor | None
+    counted: Tensor
+
+
+class AnswersMixin(PretrainedBesideMixin):
+    """
+    For methods that compare answers: the one forward pass of the Trainer's own `compute_loss`, and one of the pre-trained
+    model on the same inputs. The trained model is in training mode in it, with dropout, as in all training.
+
+    The loss of an evaluation is the Trainer's.
+
+    Raises:
+        ValueError: the model has no head, or no distribution over classes for each answer (regression, several labels a
+            row); as [`PretrainedBesideMixin`]; when training, outputs without logits, or labels that are not classes of
+            answers (segmentation).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        base = base_of(self.model)
+        config = getattr(base, "config", None)
+        headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
+        if headless or getattr(config, "problem_type", None) in _NO_CLASSES or getattr(config, "num_labels", 2) == 1:
+            raise ValueError(
+                f"{self.method_name} needs a model whose answers are distributions over classes, which "
+                f"{type(base).__name__} does not give here: use 'ldifs', which compares features"
+            )
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """As that of the Trainer class, with what [`anchored_loss`] makes of the loss while the model is trained."""
+        if not (model.training and self.active):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.get("labels")  # that label smoothing takes out of the inputs
+        inner = self.accelerator.unwrap_model(model)
+        with recorded(inner) as calls, recorded(_backbone(inner)) as states:
+            result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = result if return_outputs else (result, None)
+        call = Call(calls[0].args, _without_fused_head(calls[0].kwargs), calls[0].outputs)
+        with self.pretrained(inputs) as pretrained:
+            before = logits_of(self.method_name, pretrained(*call.args, **call.kwargs))
+        if hasattr(call.outputs, "log_probs"):
+            # TRL's head computes the loss without logits: the model's own head computes them, from the same states.
+            with forward_of(_backbone(inner), lambda *_, **__: states[0].outputs):
+                after = inner(*call.args, **{**call.kwargs, "labels": None}).logits
+        else:
+            after = logits_of(self.method_name, call.outputs)
+        answers = counted_answers(self.method_name, before, after, labels, shifted=predicts_next(inner))
+        loss = self.anchored_loss(loss, answers, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    @property
+    def active(self) -> bool:
+        """Whether the method changes the loss at all."""
+        return True
+
+    def anchored_loss(self, loss: Tensor, answers: Answers, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """
+        The loss that is trained.
+
+        Args:
+            loss (`Tensor`): that of the Trainer class (0-D).
+            answers ([`Answers`]): of the batch.
+            num_items_in_batch: of `compute_loss`.
+        """
+        raise NotImplementedError
+
+
+def counted_answers(
+    method: str, pretrained: Tensor, trained: Tensor, labels: Tensor | None, *, shifted: bool
+) -> Answers:
+    """
+    The answers that the loss counts.
+
+    Args:
+        method (`str`): for errors.
+        pretrained (`Tensor`): logits (rows, classes) or (rows, tokens, classes).
+        trained (`Tensor`): likewise.
+        labels (`Tensor`, *optional*): classes (rows,) or (rows, tokens), −100 where nothing is counted; without them, all is.
+        shifted (`bool`): whether a token is the label of the answer at the token before it.
+
+    Raises:
+        ValueError: labels are not the class of each answer, or the models do not answer alike.
+    """
+    if pretrained.shape != trained.shape or trained.shape[-1] == 1:
+        raise ValueError(
+            f"{method} compares distributions over the same classes, but the outputs are {tuple(pretrained.shape)} of the "
+            f"pre-trained model and {tuple(trained.shape)} of the trained one: use 'ldifs', which compares features"
+        )
+    if labels is not None and shifted:
+        pretrained, trained, labels = pretrained[:, :-1], trained[:, :-1], labels[:, 1:]
+    if labels is not None and (labels.is_floating_point() or labels.shape != trained.shape[:-1]):
+        raise ValueError(
+            f"{method} needs a class for each answer, but labels are {labels.dtype} of the shape {tuple(labels.shape)} for "
+            f"logits of {tuple(trained.shape)}: use 'ldifs', which compares features"
+        )
+    counted = torch.ones_like(trained[..., 0], dtype=torch.bool) if labels is None else labels != _IGNORED
+    return Answers(pretrained[counted], trained[counted], None if labels is None else labels[counted], counted)
+
+
+def logits_of(method: str, outputs: Any) -> Tensor:
+    """The logits of a model's outputs; `ValueError` where there are none, in the name of the method."""
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"{method} compares logits, which the outputs of the model do not have: use 'ldifs', which compares features"
+        )
+    return logits
+
+
+def _without_fused_head(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name != "fused_lm_head"}
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    """The part of a model of transformers below its head."""
+    base = base_of(model)
+    return base.base_model if isinstance(base, PreTrainedModel) else base
+
+
+def predicts_next(model: nn.Module) -> bool:
+    """Whether the model's own loss shifts the labels."""
+    base = base_of(model)
+    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
+        return False
+    causal = LOSS_MAPPING.get(getattr(base, "loss_type", None) or "") is ForCausalLMLoss
+    return causal or type(base).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

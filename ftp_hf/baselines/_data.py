@@ -1,0 +1,43 @@
+"""A data set as a Trainer's batches are made of it, beside the training."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+__all__ = ["as_collated", "own_randomness"]
+
+
+def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]:
+    """
+    A data set without the columns that the model does not take, and what makes a batch of its rows.
+
+    Args:
+        trainer (`Trainer`): whose model and collator it is for.
+        dataset (`Dataset`): of rows as those of `train_dataset`.
+        description (`str`): what it is, for the log.
+
+    Returns:
+        `tuple`: the data set and the collator.
+    """
+    # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
+    if hasattr(dataset, "remove_columns"):
+        return trainer._remove_unused_columns(dataset, description), trainer.data_collator
+    return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description)
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Random numbers within the block are those of a seed, and those behind it as if it had not been."""
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        set_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
