@@ -50,7 +50,8 @@ from transformers import (
 
 from ftp_hf.baselines._anchored import AnchoredTrainerMixin
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import METHODS, Trained
+from ftp_hf.compare.run.kinds import Trained
+from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 

@@ -71,7 +71,8 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         W  ← W0 + min(1, γ / ‖c(t)‖₁) · c(t), row by row
 
     with `W0` = `anchor`, `c` = `displacement`, `γ` = `radius`, `κ` = `kappa`, `μ` = `radius_lr` (Tian et al., NeurIPS
-    2023, arXiv 2310.19182), or `ρ · lr · fan-in` with `ρ` = `radius_share`. The module's docstring says what follows from the order of these lines.
+    2023, arXiv 2310.19182), or `ρ · lr · fan-in` with `ρ` = `radius_share`. The module's docstring says what follows from the
+    order of these lines.
 
     Args:
         params (iterable): tensors, `(name, tensor)` pairs such as `model.named_parameters()`, or param groups. A group
@@ -107,9 +108,9 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             not their factors; [`adapter_options`] makes them of a model of PEFT.
 
     Raises:
-        ValueError: an option is out of range; `radius_lr` and `radius_share` are both set; a parameter lacks one of its row dimensions, or has fewer rows than
-            `pretrained_rows` says; a pattern matches nothing or lacks names to match; a projected parameter is complex,
-            float16 or sharded through its rows; anchors are missing, misshapen or not finite.
+        ValueError: an option is out of range; `radius_lr` and `radius_share` are both set; a parameter lacks one of its row
+            dimensions, or has fewer rows than `pretrained_rows` says; a pattern matches nothing or lacks names to match; a
+            projected parameter is complex, float16 or sharded through its rows; anchors are missing, misshapen or not finite.
         TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """

@@ -82,8 +82,8 @@ class ProjectedOptimizer(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """
-        Add a param group. Besides torch's options it may set `kappa`, `radius_lr`, `radius_share`,
-        `radius_betas`, `exclude`, `transposed`, `anchor_device`, and `project=False` to leave all of its parameters to the unconstrained optimizer.
+        Add a param group. Besides torch's options it may set those of [`~ftp_hf.optim.options.GroupOptions`], and
+        `project=False` to leave all of its parameters to the unconstrained optimizer.
 
         Args:
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.

@@ -24,8 +24,8 @@ class FTP(ProjectedOptimizer):
     Args:
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
-            `radius_lr`, `radius_share`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`. Where one
-            of these is an option of the optimizer itself (the `kappa` of AccSGD), it stays that, and is kept as `wrapped_kappa` between
+            `radius_lr`, `radius_share`, `radius_betas`, `exclude`, `transposed`, `anchor_device` or `project`. Where one of
+            these is an option of the optimizer itself (the `kappa` of AccSGD), it stays that, and is `wrapped_kappa` between
             steps; `kappa` is then the projection's.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.

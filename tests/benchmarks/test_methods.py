@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.method_table import BEGIN, END, HEADER, markdown, written
-from ftp_hf.compare.run.methods import METHODS, Averaged, Derived, Trained
+from ftp_hf.compare.run.kinds import Averaged, Derived, Trained
+from ftp_hf.compare.run.methods import METHODS
 from tests.support import launch
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ from ftp_hf.common.processes import from_first_process
 
 from .derived import DerivedRuns, source_of
 from .epochs import kept_epochs
-from .methods import METHODS, Averaged
+from .kinds import Averaged
+from .methods import METHODS
 from .plan import Run, settings_of
 
 __all__ = ["AveragedRuns"]

@@ -28,7 +28,8 @@ from ftp_hf.runs.facts import PRETRAINED
 
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
-from .methods import METHODS, Continued, Trained
+from .kinds import Continued, Trained
+from .methods import METHODS
 from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
 from .runner import Runner
 

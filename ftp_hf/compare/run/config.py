@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import TrainingArguments
 
 from ftp_hf.common.figures import declare_metrics
 from ftp_hf.common.problems import Problems
@@ -19,35 +18,12 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .methods import METHODS, PROBE, Continued, Trained
+from .kinds import Continued, Trained
+from .methods import METHODS, PROBE
+from .training import check_training
 from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
-
-# What the comparison itself decides, alike for all methods.
-_DECIDED = {
-    "disable_tqdm",
-    "do_eval",
-    "do_predict",
-    "do_train",
-    "eval_strategy",
-    "greater_is_better",
-    "hub_model_id",
-    "learning_rate",
-    "load_best_model_at_end",
-    "logging_dir",
-    "metric_for_best_model",
-    "output_dir",
-    "push_to_hub",
-    "remove_unused_columns",
-    "report_to",
-    "resume_from_checkpoint",
-    "save_only_model",
-    "save_strategy",
-    "save_total_limit",
-    "seed",
-    "data_seed",
-}
 
 _REQUIRED = {"model", "train", "test", "methods", "learning_rate", "seeds"}
 
@@ -194,7 +170,7 @@ class ComparisonConfig(DataOptions):
         with problems.gathered():
             _check_apart(values)
         with problems.gathered():
-            _check_training(values.get("training", {}), task.arguments_class)
+            check_training(values.get("training", {}), task.arguments_class)
         if values.get("rules") and not wrong.keys() & {"ood", "retained"}:
             with problems.gathered():
                 _check_rules(values["rules"], values)
@@ -339,23 +315,3 @@ def _check_rules(value: Any, content: Mapping[str, Any]) -> None:
 
 def _of_labels(task: type[Task[Any]]) -> set[str]:
     return set() if task.has_labels else {"label_column", "label_aliases"}
-
-
-def _check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:
-    problems = Problems()
-    if decided := sorted(_DECIDED & value.keys()):
-        problems.append(
-            f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
-        )
-    allowed = {option.name for option in dataclasses.fields(kind) if option.init}
-    with problems.gathered():
-        check_keys(
-            "of training: ", {key: kept for key, kept in value.items() if key not in _DECIDED}, allowed - _DECIDED
-        )
-    wrong = wrong_types("training: ", kind, value)
-    problems += wrong.values()
-    for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
-        if key not in wrong:
-            with problems.gathered():
-                check_positive(f"training: {key}", value.get(key))
-    problems.raise_all()

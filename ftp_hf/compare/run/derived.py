@@ -12,7 +12,8 @@ from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
 from .folder import has_weights
-from .methods import METHODS, Derived
+from .kinds import Derived
+from .methods import METHODS
 from .plan import Run
 from .trained import TrainedRuns
 

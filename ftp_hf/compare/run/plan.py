@@ -12,7 +12,8 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .methods import METHODS, PROBE, Averaged, Continued, Setting, Trained
+from .kinds import Averaged, Continued, Setting, Trained
+from .methods import METHODS, PROBE
 
 __all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
 

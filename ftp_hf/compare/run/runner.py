@@ -24,7 +24,8 @@ from .data import RunData
 from .derived import DerivedRuns
 from .drift import DISTANT, FunctionDistance, measure_drift
 from .folder import forget_weights, has_weights, read_run, write_run
-from .methods import METHODS, Continued, Derived, Trained
+from .kinds import Continued, Derived, Trained
+from .methods import METHODS
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
 

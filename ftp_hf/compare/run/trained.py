@@ -23,7 +23,8 @@ from .config import ComparisonConfig
 from .data import RunData
 from .epochs import KeepEpochs
 from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, write_run
-from .methods import METHODS, Trained
+from .kinds import Trained
+from .methods import METHODS
 from .plan import Run, averaged_epochs
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.methods import DATA, METHODS, Averaged, Continued, Derived, Projected, Trained
+from ftp_hf.compare.run.kinds import DATA, Averaged, Continued, Derived, Projected, Trained
+from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.trainer.arguments import FTPTrainingArguments
