@@ -43,7 +43,9 @@ def versions() -> dict[str, str]:
 
 
 def commands() -> list[str]:
-    """The command that started this process, if it is a script; without secrets and local paths."""
+    """The command that started this process, if it is a script or a module; without secrets and local paths."""
+    if (module := getattr(sys.modules["__main__"], "__spec__", None)) is not None:
+        return [public_command(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])]
     # Of a notebook or `python -c` the command would tell nothing.
     script = Path(sys.argv[0]) if sys.argv else Path()
     return [public_command(["python", *sys.argv])] if script.suffix == ".py" else []

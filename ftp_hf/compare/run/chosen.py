@@ -92,5 +92,6 @@ def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> Run
         summary,
         name=f"{results.name}-{run.method}-seed{run.seed}",
         hyperparameters={**summary.hyperparameters, **own},
+        commands=[results.command] if results.command else summary.commands,
         data=[train, *(data for data in summary.data if data.kind != "train")],
     )
