@@ -14,6 +14,7 @@ HEADER = [
     *("method", "extra memory, bytes a parameter", "time a step"),
     *("needs data", "needs labels", "works with LoRA", "works sharded"),
 ]
+ON_LANGUAGE = "on a language model beside plain fine-tuning of it, as new heads are refused"
 COMPUTED = "computed after training from saved weights: those of adapters merged, those of shards gathered"
 
 
@@ -57,9 +58,7 @@ def _line(name: str, method: Method, by_name: Mapping[str, Mapping[str, Any]], r
     else:
         cost = [_memory(row), _time(row)]
         if row["task"] != "text-classification":
-            cost = [
-                _noted(cell, f"of a language model: new heads are refused, {row['new_head']}", reasons) for cell in cost
-            ]
+            cost = [_noted(cell, ON_LANGUAGE, reasons) for cell in cost]
     accepted = [_noted("no", row[key], reasons) if row[key] else "yes" for key in ("lora", "sharded")]
     return [f"`{name}`", *cost, data, labels, *accepted]
 
