@@ -48,7 +48,6 @@ from transformers import (
     set_seed,
 )
 
-from ftp_hf.baselines._anchored import AnchoredTrainerMixin
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.kinds import Trained
 from ftp_hf.compare.run.methods import METHODS
@@ -187,10 +186,10 @@ def alive() -> dict[tuple[str, int], int]:
     return {(device, storage.data_ptr()): storage.nbytes() for device, storage in storages}
 
 
-def reason(runner: Runner, name: str, look: Callable[[], Any] = lambda: None) -> str:
-    """Why a method does not train as the runner has it, or why what it trains will not do; empty if all is well."""
+def reason(runner: Runner, name: str) -> str:
+    """Why a method does not train as the runner has it; empty if all is well."""
     try:
-        take_steps(runner, name, 1, look)
+        take_steps(runner, name, 1)
     except REFUSALS as error:
         said = " ".join(str(error).split())
     except FAULTS as error:
@@ -244,14 +243,7 @@ def refused_with_lora(runner: Runner, name: str) -> str:
     if name == "linear-probe":
         return "by its definition the head alone is trained"
     with with_lora(name) as adapted:
-        return reason(runner, adapted, check_anchors)
-
-
-def check_anchors() -> None:
-    """Raise where a Trainer that holds weights to their pre-trained values has none to hold: it would be plain LoRA."""
-    trainers = [thing for thing in gc.get_objects() if issubclass(type(thing), AnchoredTrainerMixin)]
-    if not all(trainer.anchors for trainer in trainers):
-        raise ValueError("none of the trained parameters has a pre-trained value to be held to")
+        return reason(runner, adapted)
 
 
 def costs(folder: Path, tasks: dict[str, str], arguments: Namespace) -> dict[str, dict[str, Any]]:

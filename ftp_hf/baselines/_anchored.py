@@ -46,7 +46,7 @@ class AnchoredTrainerMixin(Host):
 
     Raises:
         ValueError: FSDP, DeepSpeed or another strategy that splits tensors, or an optimizer that steps during the
-            backward pass; a pattern matches no parameter.
+            backward pass; a pattern matches no parameter; no trained parameter has a pre-trained value.
     """
 
     method_name: str
@@ -64,6 +64,11 @@ class AnchoredTrainerMixin(Host):
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad and name not in without
         }
+        if not self.anchors:
+            raise ValueError(
+                f"{self.method_name} holds trained parameters to their pre-trained values, and none has one: all are new, or of "
+                "an adapter. Train the model's own weights, or take FTP, which projects what an adapter adds to them"
+            )
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, with the method attached to its step."""

@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
 
-__all__ = ["Answers", "AnswersMixin", "counted_answers", "logits_of", "predicts_next"]
+__all__ = ["Answers", "AnswersMixin", "answers_classes", "counted_answers", "logits_of", "predicts_next"]
 
 _IGNORED = -100
 _NO_CLASSES = ("regression", "multi_label_classification")
@@ -49,13 +49,10 @@ class AnswersMixin(PretrainedBesideMixin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        base = base_of(self.model)
-        config = getattr(base, "config", None)
-        headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
-        if headless or getattr(config, "problem_type", None) in _NO_CLASSES or getattr(config, "num_labels", 2) == 1:
+        if not answers_classes(self.model):
             raise ValueError(
                 f"{self.method_name} needs a model whose answers are distributions over classes, which "
-                f"{type(base).__name__} does not give here: use 'ldifs', which compares features"
+                f"{type(base_of(self.model)).__name__} does not give here: use 'ldifs', which compares features"
             )
 
     def compute_loss(
@@ -133,6 +130,15 @@ def counted_answers(
         )
     counted = torch.ones_like(trained[..., 0], dtype=torch.bool) if labels is None else labels != _IGNORED
     return Answers(pretrained[counted], trained[counted], None if labels is None else labels[counted], counted)
+
+
+def answers_classes(model: nn.Module) -> bool:
+    """Whether the answers of a model are distributions over classes, so far as that is known before it answers."""
+    base = base_of(model)
+    config = getattr(base, "config", None)
+    headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
+    other = getattr(config, "problem_type", None) in _NO_CLASSES or getattr(config, "num_labels", 2) == 1
+    return not (headless or other)
 
 
 def logits_of(method: str, outputs: Any) -> Tensor:

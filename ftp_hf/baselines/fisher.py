@@ -6,12 +6,11 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.tasks.windows import hearing
 
-from ._answers import predicts_next
+from ._answers import answers_classes, predicts_next
 from ._beside import base_of
 
 __all__ = ["check_answers_classes", "class_answers", "fisher_diagonal"]
@@ -128,12 +127,8 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
 
 def check_answers_classes(model: nn.Module) -> None:
     """Raise if it is known, before anything is answered, that [`class_answers`] will."""
-    base = base_of(model)
-    config = getattr(base, "config", None)
-    headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
-    other = getattr(config, "problem_type", None) in ("regression", "multi_label_classification")
-    if headless or other or getattr(config, "num_labels", 2) == 1:
-        raise ValueError(_NO_CLASSES.format(type(base).__name__))
+    if not answers_classes(model):
+        raise ValueError(_NO_CLASSES.format(type(base_of(model)).__name__))
 
 
 def _precise(tensor: Tensor) -> torch.dtype:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertForSequenceClassification, Trainer
 
@@ -163,6 +164,13 @@ def test_weight_decay_beside_the_method_is_refused(checkpoint, dataset, tmp_path
 def test_optimizers_that_step_during_backward_are_refused(checkpoint, dataset, tmp_path, options, name):
     with pytest.raises(ValueError, match="during the backward pass"):
         make(ANCHORED[name][0], load(checkpoint), dataset, tmp_path, options(name), optim="lomo")
+
+
+@pytest.mark.parametrize("name", ["l2-sp", "spd", "tpgm"])
+def test_an_adapter_alone_has_nothing_to_be_held_to(checkpoint, dataset, tmp_path, options, name):
+    model = get_peft_model(load(checkpoint), LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+    with pytest.raises(ValueError, match="to their pre-trained values, and none has one"):
+        make(ANCHORED[name][0], model, dataset, tmp_path, options(name))
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,6 @@ def test_what_a_method_takes_is_measured(tmp_path):
     assert ftp["extra_bytes_per_parameter"] > 4
     assert ftp["ratio"] > 0
     assert (ftp["lora"], ftp["sharded"]) == ("", "")
-    assert "has a pre-trained value to be held to" in l2_sp["lora"]
+    assert "holds trained parameters to their pre-trained values, and none has one" in l2_sp["lora"]
     assert WHOLE in l2_sp["sharded"]
     assert cells(page.read_text())["l2-sp"][-2:] == ["no (1)", "no (2)"]
