@@ -209,8 +209,8 @@ def test_a_model_that_is_not_of_transformers_has_its_new_parameters_named(tmp_pa
 
 
 def test_summaries_name_the_method(checkpoint, dataset, tmp_path, options):
-    for name, (trainer_class, _) in METHODS.items():
-        trainer = train(trainer_class, load(checkpoint), dataset, tmp_path / name, options(name), max_steps=1)
+    for name in ("l2-sp", "mofo"):  # of an optimizer's step, and an optimizer
+        trainer = train(METHODS[name][0], load(checkpoint), dataset, tmp_path / name, options(name), max_steps=1)
         assert trainer.run_summary().method == name
         trainer.create_model_card()
         assert f"by the method `{name}`" in (tmp_path / name / "README.md").read_text()

@@ -223,6 +223,10 @@ def _inert(results: ComparisonResults) -> list[Block]:
     ]
 
 
+_BESIDE_THE_OPTIMIZER = {"l2-sp", "spd", "tpgm", "ewc", "kl", "ldifs", "flow", "lp-flow"}
+"""The methods that keep anchors or a model there."""
+
+
 def _costs(results: ComparisonResults) -> list[Block]:
     devices = _devices(results)
     table = costs_table(results)
@@ -237,10 +241,10 @@ def _costs(results: ComparisonResults) -> list[Block]:
     names = {method.name for method in results.methods}
     if probed := [title for name, title in (("lp-ft", "LP-FT"), ("lp-flow", "LP-FLOW")) if name in names]:
         note += f" {' and '.join(probed)}'s training time is without that of the linear probe that it starts from."
-    if names & {"l2-sp", "spd", "tpgm", "ewc"} and any("ftp" in name for name in names):
-        note += " FTP's optimizer state holds its anchors; L2-SP, SPD, TPGM and EWC keep theirs beside the optimizer, uncounted."
-    if names & {"kl", "ldifs", "flow", "lp-flow"}:
-        note += " KL, LDIFS and FLOW keep a copy of the pre-trained model beside the optimizer, uncounted."
+    if names & _BESIDE_THE_OPTIMIZER and any("ftp" in name for name in names):
+        note += (
+            " FTP's optimizer state holds its anchors; what other methods keep of the pre-trained model is uncounted."
+        )
     if len(devices) > 1:
         note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
     return _table(table, note)
