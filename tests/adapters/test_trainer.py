@@ -65,6 +65,7 @@ def test_a_loaded_adapter_is_anchored_at_the_pretrained_model(checkpoint, datase
     assert max(after[name].deviation for name in LORA) > 1e-3
 
 
+@pytest.mark.slow
 def test_resumed_is_uninterrupted_bit_for_bit(checkpoint, dataset, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1, "learning_rate": 1e-2}
     whole = trainer_of(checkpoint, dataset, tmp_path / "run", **options)
@@ -80,6 +81,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(checkpoint, dataset, tmp_path):
     assert torch.equal(saved[f"{name}.weight"], mine[f"{name}.default.weight"])
 
 
+@pytest.mark.slow
 def test_without_optimizer_state_the_anchor_is_still_the_pretrained_model(checkpoint, dataset, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 4, "save_only_model": True, "learning_rate": 1e-2}
     trainer_of(checkpoint, dataset, tmp_path / "run", **options).train()
@@ -124,6 +126,7 @@ def test_the_card_counts_an_update_as_projected_and_not_its_factors_as_left_out(
     assert len(projection.excluded) == 2
 
 
+@pytest.mark.slow
 def test_a_plain_trainer_takes_the_same_steps(checkpoint, dataset, tmp_path):
     ours = trainer_of(checkpoint, dataset, tmp_path / "ours", lr_scheduler_type="constant")
     ours.train()

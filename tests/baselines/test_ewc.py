@@ -105,6 +105,7 @@ def ones(model):
     return {name: torch.ones_like(p) for name, p in model.named_parameters() if name not in HEAD}
 
 
+@pytest.mark.slow
 def test_with_a_fisher_information_of_ones_it_is_l2_sp(checkpoint, dataset, tmp_path):
     ours = train(EWCTrainer, load(checkpoint), dataset, tmp_path, {"lambda_": 0.5, "fisher": ones(load(checkpoint))})
     l2_sp = train(L2SPTrainer, load(checkpoint), dataset, tmp_path, {"alpha": 0.5, "beta": 0.0})

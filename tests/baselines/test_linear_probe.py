@@ -51,6 +51,7 @@ def resnet(tmp_path_factory):
     return path, [{"pixel_values": image, "labels": index % 2} for index, image in enumerate(pixels)]
 
 
+@pytest.mark.slow
 def test_batch_norm_keeps_its_statistics(resnet, tmp_path):
     path, images = resnet
     model = ResNetForImageClassification.from_pretrained(path, num_labels=2)

@@ -101,6 +101,7 @@ def test_bfloat16_weights_are_measured_in_float32():
     torch.testing.assert_close(weight, torch.full_like(weight, 2.0))
 
 
+@pytest.mark.slow
 def test_without_strength_it_is_the_plain_trainer_bit_for_bit(checkpoint, dataset, tmp_path):
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(SPDTrainer, load(checkpoint), dataset, tmp_path, {"lambda_": 0.0})

@@ -216,6 +216,7 @@ def test_held_out_batches_are_as_large_as_training_batches(checkpoint, dataset, 
     assert rows == [held_out[row]["input_ids"] for row in held_out_rows(0, len(held_out), 12, trainer.args.seed)]
 
 
+@pytest.mark.slow
 def test_radii_and_their_adam_resume(checkpoint, dataset, held_out, tmp_path):
     method, save = {"held_out_dataset": held_out}, {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
     whole = train(TPGMTrainer, load(checkpoint), dataset, tmp_path / "whole", method, **save)

@@ -208,6 +208,7 @@ def test_a_model_that_is_not_of_transformers_has_its_new_parameters_named(tmp_pa
     assert trainer.anchors.keys() == {"body.weight", "body.bias"}
 
 
+@pytest.mark.slow
 def test_summaries_name_the_method(checkpoint, dataset, tmp_path, options):
     for name in ("l2-sp", "mofo"):  # of an optimizer's step, and an optimizer
         trainer = train(METHODS[name][0], load(checkpoint), dataset, tmp_path / name, options(name), max_steps=1)

@@ -1,5 +1,6 @@
 """What a card tells of the guard."""
 
+import pytest
 from transformers import Trainer
 
 from ftp_hf import FTPTrainer, ModelCardMixin, RunSummary
@@ -10,6 +11,7 @@ from tests.support.guarded import HALF, falling, guarded, make_trainer
 from tests.support.markdown import cells, section
 
 
+@pytest.mark.slow
 def test_summary_and_card_tell_the_history(tmp_path):
     trainer, guard = guarded(FTPTrainer, tmp_path, logging_steps=4)
     trainer.train()
@@ -39,6 +41,7 @@ def test_summary_and_card_tell_the_history(tmp_path):
     assert f"The weights are those of step {guard.restored_step}" in told
 
 
+@pytest.mark.slow
 def test_a_card_tells_of_alerts_and_of_none(tmp_path):
     trainer, _ = falling(*guarded(FTPTrainer, tmp_path, rules=HALF, action="alert"))
     trainer.train()

@@ -68,6 +68,7 @@ def minilm():
     return Path(package.origin).parent / "model"
 
 
+@pytest.mark.slow
 def test_two_steps_on_twenty_digits(digits, tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level(logging.INFO, logger="ftp_hf")  # as the example sets it, and for this test alone
     few = tmp_path / "few.parquet"

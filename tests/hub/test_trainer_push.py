@@ -134,6 +134,7 @@ def test_hub_revision(hub, make_trainer, tmp_path):
     ],
 )
 @pytest.mark.usefixtures("waits")
+@pytest.mark.slow
 def test_push_that_fails_loses_nothing(hub, make_trainer, tmp_path, request_, action):
     trainer = make_trainer()
     trainer.train()

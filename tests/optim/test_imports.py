@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = [
     "transformers",
     "peft",
@@ -22,6 +24,7 @@ print(*sorted(set({HEAVY!r}) & (set(sys.modules) - before)))
 """
 
 
+@pytest.mark.slow
 def test_the_optimizers_load_nothing_heavy():
     statements = ["import ftp_hf.projection", "import ftp_hf.optim", "from ftp_hf import FTP, FTPSGD, FTPAdamW"]
     command = [sys.executable, "-c", LOADED.format(statement="; ".join(statements))]

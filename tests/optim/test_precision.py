@@ -328,6 +328,7 @@ def test_what_the_trainer_does_is_what_one_would_write_by_hand(make, arguments, 
 
 
 @every_optimizer
+@pytest.mark.slow
 def test_accumulating_four_batches_of_two_is_one_of_eight(make, vit, images, tmp_path):
     one = train(make, vit, images, tmp_path)
     many = train(make, vit, images, tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4)

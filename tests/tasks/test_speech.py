@@ -121,6 +121,7 @@ def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_measured(task, tmp_path):
     model = task.load_model()
     data = sounds(2)

@@ -14,6 +14,7 @@ def make(checkpoint, dataset, output_dir, trainer_class=FTPTrainer, **options):
 
 
 @pytest.mark.parametrize("options", [{"ftp_kappa": 0.5}, {"ftp_log_parameters": True}, {"ftp_exclude": ["*.bias"]}])
+@pytest.mark.slow
 def test_a_second_training_keeps_optimizer_and_anchors(pretrained, dataset, tmp_path, options):
     trainer = make(pretrained, dataset, tmp_path, **options)
     start = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
@@ -93,6 +94,7 @@ def test_weights_that_were_lost_after_the_last_log_are_not_saved(pretrained, dat
 
 
 @pytest.mark.parametrize("earlier", ["one step", "created"])
+@pytest.mark.slow
 def test_resuming_without_optimizer_state_under_an_optimizer_that_is_there(pretrained, dataset, tmp_path, earlier):
     make(pretrained, dataset, tmp_path / "first", save_strategy="steps", save_steps=3, save_only_model=True).train()
     trainer = make(pretrained, dataset, tmp_path / "second", ftp_kappa=0.5)

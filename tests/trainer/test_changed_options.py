@@ -35,6 +35,7 @@ def make(model, dataset, output_dir, **options):
     return FTPTrainer(load(model), arguments(output_dir, **{**STEPS, "max_steps": 4, **options}), train_dataset=dataset)
 
 
+@pytest.mark.slow
 def test_what_may_change_takes_effect_and_is_told(pretrained, dataset, begun, tmp_path, caplog):
     changed = {"ftp_kappa": 0.0, "ftp_radius_lr": 0.05, "ftp_radius_beta2": 0.99}
     trainer = make(pretrained, dataset, tmp_path, **changed)
@@ -56,6 +57,7 @@ def test_what_may_change_takes_effect_and_is_told(pretrained, dataset, begun, tm
     ]
 
 
+@pytest.mark.slow
 def test_a_share_takes_the_place_of_a_rate_and_gives_it_back(pretrained, dataset, begun, tmp_path, caplog):
     trainer = make(pretrained, dataset, tmp_path, ftp_radius_share=0.03)
     with caplog.at_level(logging.WARNING, logger="ftp_hf"):
@@ -120,11 +122,13 @@ def test_a_share_takes_the_place_of_a_rate_that_a_callback_set(pretrained, datas
         ({}, {"ftp_adapters": "none"}, "ftp_adapters was 'product', and is 'none' now"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_projected_cannot_change(pretrained, dataset, begun, tmp_path, before, now, both):
     with pytest.raises(ValueError, match=both):
         make(pretrained, dataset, tmp_path, **now).train(resume_from_checkpoint=str(begun(**before)))
 
 
+@pytest.mark.slow
 def test_patterns_that_come_to_the_same_may_change(pretrained, dataset, begun, tmp_path):
     names = [name for name, _ in load(pretrained).named_parameters() if name.endswith("query.bias")]
     trainer = make(pretrained, dataset, tmp_path, ftp_exclude=names)
@@ -132,6 +136,7 @@ def test_patterns_that_come_to_the_same_may_change(pretrained, dataset, begun, t
     assert not set(names) & projected_optimizer(trainer.optimizer).radii().keys()
 
 
+@pytest.mark.slow
 def test_anchors_cannot_change_but_their_folder_may_move(pretrained, dataset, begun, tmp_path):
     other = save_bert(tmp_path / "other", seed=5, num_hidden_layers=1)
     moved = shutil.copytree(pretrained, tmp_path / "moved")

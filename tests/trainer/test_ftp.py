@@ -106,6 +106,7 @@ def test_nothing_left_to_project_is_an_error(checkpoint, dataset, tmp_path):
         FTPTrainer(model, arguments(tmp_path), train_dataset=dataset).train()
 
 
+@pytest.mark.slow
 def test_every_optimizer_of_the_trainer_is_projected(checkpoint, dataset, tmp_path):
     for optim in ("adamw_torch_fused", "sgd", "adafactor"):
         trainer = train(checkpoint, dataset, tmp_path, optim=optim, max_steps=4)
@@ -128,6 +129,7 @@ def test_a_passed_optimizer_is_projected_once(checkpoint, dataset, tmp_path):
     assert_same_run(given_plain, given_projecting)
 
 
+@pytest.mark.slow
 def test_new_head_of_a_copied_model_is_excluded_too(checkpoint, dataset, tmp_path):
     trainer = FTPTrainer(copy.deepcopy(load(checkpoint)), arguments(tmp_path, max_steps=2), train_dataset=dataset)
     trainer.train()
@@ -191,6 +193,7 @@ def test_bfloat16_weights_resume_bit_for_bit(checkpoint, dataset, tmp_path):
     assert all(parameter.dtype == torch.bfloat16 for parameter in resumed.model.parameters())
 
 
+@pytest.mark.slow
 def test_the_best_model_is_loaded_without_losing_the_anchors(checkpoint, dataset, tmp_path):
     save = {"save_strategy": "steps", "save_steps": 8}
     train(checkpoint, dataset, tmp_path / "best", **save)
@@ -203,6 +206,7 @@ def test_the_best_model_is_loaded_without_losing_the_anchors(checkpoint, dataset
     assert_anchored_at(trainer, checkpoint)
 
 
+@pytest.mark.slow
 def test_resuming_a_model_whose_tensors_are_saved_under_other_names(images, tmp_path):
     ViTForImageClassification(TINY_VIT).save_pretrained(tmp_path / "pretrained")
 
@@ -237,6 +241,7 @@ def test_loading_a_checkpoint_of_another_model_is_refused(checkpoint, tmp_path):
         load_weights(model, tmp_path)
 
 
+@pytest.mark.slow
 def test_resuming_without_optimizer_state_reads_the_pretrained_checkpoint(checkpoint, dataset, tmp_path):
     save = {"save_strategy": "steps", "save_steps": 4, "save_only_model": True}
     first = train(checkpoint, dataset, tmp_path / "first", **save)
@@ -266,6 +271,7 @@ def test_resuming_with_the_fine_tuned_model_as_its_own_anchor_is_refused(checkpo
             assert torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.slow
 def test_a_passed_optimizer_without_anchors_cannot_resume_without_state(checkpoint, dataset, tmp_path):
     train(checkpoint, dataset, tmp_path, save_strategy="steps", save_steps=4, save_only_model=True)
     model = load(checkpoint)
@@ -275,6 +281,7 @@ def test_a_passed_optimizer_without_anchors_cannot_resume_without_state(checkpoi
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
+@pytest.mark.slow
 def test_resuming_a_plain_run_is_refused(checkpoint, dataset, tmp_path):
     train(
         checkpoint, dataset, tmp_path, trainer_class=Trainer, cls=TrainingArguments, save_strategy="steps", save_steps=4
@@ -326,6 +333,7 @@ def test_trainer_features_keep_working(checkpoint, dataset, tmp_path):
     assert weight_decays == {0.0, 0.1}
 
 
+@pytest.mark.slow
 def test_accumulating_batches_equals_one_large_batch(images, tmp_path):
     def run(batch, accumulate):
         torch.manual_seed(1)

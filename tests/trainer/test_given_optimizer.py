@@ -33,6 +33,7 @@ def assert_same(trainer, other):
         assert torch.equal(left, right), name
 
 
+@pytest.mark.slow
 def test_the_new_head_is_left_to_the_plain_optimizer(pretrained, dataset, tmp_path):
     expected = train(load(pretrained), dataset, tmp_path, optim="adamw_torch")
     assert not set(HEAD) & projected_optimizer(expected.optimizer).radii().keys()

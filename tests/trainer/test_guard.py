@@ -46,6 +46,7 @@ class KillAt(TrainerCallback):
 
 
 @BOTH
+@pytest.mark.slow
 def test_a_run_that_degrades_is_stopped_and_rolled_back_bit_for_bit(kind, tmp_path, caplog):
     seen = Remember()
     broken = []
@@ -207,6 +208,7 @@ def test_a_new_head_may_learn_before_it_is_held_to_the_rules(kind, action, tmp_p
 
 
 @pytest.mark.parametrize("action", ["alert", "stop"])
+@pytest.mark.slow
 def test_rules_that_were_never_met_are_said_to_be_broken_at_the_end(action, tmp_path, caplog):
     broken = []
     trainer, guard = guarded(

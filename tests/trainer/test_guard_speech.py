@@ -47,6 +47,7 @@ def guarded(task, folder, rules, action, *, make=plain_trainer, **options):
     return trainer, guard, sets
 
 
+@pytest.mark.slow
 def test_the_figures_before_the_first_step_are_those_of_an_evaluation(task, tmp_path):
     """With as many tokens generated, though nothing was evaluated before."""
     trainer, guard, sets = guarded(

@@ -59,6 +59,7 @@ def test_the_best_model_is_loaded_at_the_end(pretrained, tmp_path):
     assert_same(trainer.model, model_class.from_pretrained(trainer.state.best_model_checkpoint))
 
 
+@pytest.mark.slow
 def test_without_optimizer_state_the_anchors_are_the_pre_trained_tensors(pretrained, tmp_path):
     trainer_of(pretrained, tmp_path, save_only_model=True).train()
     resumed = trainer_of(pretrained, tmp_path, save_only_model=True)

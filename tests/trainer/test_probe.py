@@ -41,6 +41,7 @@ def small():
 @pytest.mark.parametrize(
     "kind", [PlainTrainer, *(pytest.param(it, marks=pytest.mark.slow) for it in (FTPTrainer, L2SPTrainer))]
 )
+@pytest.mark.slow
 def test_it_is_two_trainers_one_after_the_other(checkpoint, small, tmp_path, kind):
     probed = load(checkpoint)
     probing = {**TRAINING, "max_steps": -1, "num_train_epochs": 0.5, "learning_rate": 0.1}
@@ -69,6 +70,7 @@ def test_anchors_are_pretrained_and_the_head_is_not_projected(checkpoint, small,
 
 
 @pytest.mark.parametrize("kind", [FTPTrainer, pytest.param(PlainTrainer, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_resumed_run_does_not_probe_again(checkpoint, small, tmp_path, kind):
     save = {"save_strategy": "steps", "save_steps": 2}
     whole = make(kind, load(checkpoint), small, tmp_path, **save)
@@ -86,6 +88,7 @@ def test_a_second_training_does_not_probe_again(checkpoint, small, tmp_path):
     trainer.train()
 
 
+@pytest.mark.slow
 def test_a_model_made_anew_is_probed_and_trained(checkpoint, small, tmp_path):
     options = {"probe_epochs": 0.5, "probe_learning_rate": 0.1, "train_dataset": small}
     args = arguments(tmp_path, **TRAINING)

@@ -220,6 +220,7 @@ def adapted(saved, kind, **config):
     return peft.get_peft_model(resized(saved / kind), config)
 
 
+@pytest.mark.slow
 def test_copies_that_peft_trains(saved, texts, tmp_path):
     model = adapted(saved, "untied", modules_to_save=["embed_tokens", "lm_head"])
     paths = ("base_model.model.model.embed_tokens", "base_model.model.lm_head")

@@ -269,6 +269,7 @@ def test_the_sweep_shows_what_was_tried_chosen_and_is_to_come():
     ],
     ids=["killed", "nothing", "no-plain", "id-only", "corruptions-only", "one-kind", "one-seed", "other-metric", "equal"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_reports_on_the_way(results, present, absent, tmp_path):
     html, markdown, _ = write(results, tmp_path)
     markdown, text = plain(markdown), plain(" ".join(Page(html).texts))

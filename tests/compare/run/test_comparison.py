@@ -39,6 +39,7 @@ def figures(results):
     ]
 
 
+@pytest.mark.slow
 def test_three_methods_and_one_seed(images, tmp_path):
     methods = {"plain": {}, "ftp": {}, "wise-ft": {"alpha": 0.5}}
     content = image_config(images, methods=methods, seeds=[0], learning_rate=[1e-2], rules=["id/test >= 0"])

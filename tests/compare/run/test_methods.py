@@ -53,6 +53,7 @@ def test_an_entry_fits_what_trains_it(name):
         assert {*method.needs} <= {"new", *DATA}, "docs/methods.md says what data a method needs"
 
 
+@pytest.mark.slow
 def test_adding_a_method_takes_an_entry_and_its_mixin(images, tmp_path, monkeypatch):
     made = []
 
