@@ -192,7 +192,7 @@ def _rates(results: ComparisonResults) -> list[Block]:
 
 
 def _matched(results: ComparisonResults) -> list[Block]:
-    if all(method.name != CURVE for method in results.methods):
+    if not data_sets(results, "ood") or all(method.name != CURVE for method in results.methods):
         return []
     return _table(
         matched_table(results),

@@ -261,13 +261,14 @@ def test_the_sweep_shows_what_was_tried_chosen_and_is_to_come():
         (comparison({"plain": [], "ftp": []}, seeds=[0]), ["has none of 1"], ["What the evidence supports"]),
         (comparison({"ftp": GAIN, "l2-sp": PLAIN}), ["is not among the methods"], ["Beside plain fine-tuning"]),
         (comparison(ood=(), corruptions=()), ["No OOD sets were evaluated"], ["OOD mean", "Corrupted data"]),
+        (comparison({"plain": PLAIN, "wise-ft": PLAIN}, ood=()), ["Corrupted data"], ["At the same ID"]),
         (comparison(ood=()), ["Corrupted data", "On corrupted data"], ["OOD mean"]),
         (comparison(corruptions=("fog",)), ["severity.png"], ["corruptions.png"]),
         (comparison({"plain": PLAIN[:1], "ftp": GAIN[:1]}), ["One seed: nothing can be concluded"], ["**+2.0"]),
         (comparison(metric="matthews_correlation"), ["0.91 ± 0.01"], ["points"]),
         (comparison({name: [(0.9, 0.6)] * 3 for name in ("plain", "ftp")}), ["3 seeds do not separate"], ["keeps ID within"]),
     ],
-    ids=["killed", "nothing", "no-plain", "id-only", "corruptions-only", "one-kind", "one-seed", "other-metric", "equal"],
+    ids=["killed", "nothing", "no-plain", "id-only", "curve-without-ood", "corruptions-only", "one-kind", "one-seed", "other-metric", "equal"],
 )  # fmt: skip
 @pytest.mark.slow
 def test_reports_on_the_way(results, present, absent, tmp_path):
