@@ -29,7 +29,7 @@ from .checks import (
 )
 from .masters import MASTER, masters_in_place
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
-from .options import ONLY_WHERE_SET, Anchors, ProjectionOptions, group_options
+from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_on_device
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
@@ -111,8 +111,7 @@ class ProjectedOptimizer(Optimizer):
 
     def _fill_in(self, group: dict[str, Any]) -> None:
         for option, default in self._options.items():
-            if default is not None or option not in ONLY_WHERE_SET:
-                group.setdefault(option, default)
+            group.setdefault(option, default)
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)

@@ -13,7 +13,6 @@ from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 __all__ = [
     "DEFAULTS",
     "GROUP_OPTIONS",
-    "ONLY_WHERE_SET",
     "SET_ASIDE",
     "Anchors",
     "GroupOptions",
@@ -61,7 +60,7 @@ DEFAULTS: GroupOptions = {
 GROUP_OPTIONS = (*DEFAULTS, "project")
 """The keys of a param group that are the projection's."""
 
-ONLY_WHERE_SET = ("radius_share",)
+_ONLY_WHERE_SET = ("radius_share",)
 """
 The options that a param group has no key for where they are `None`: sharded checkpoints that were written before there were
 these options lack the keys too, and torch loads only checkpoints with all of the keys that it looks for.
@@ -99,4 +98,5 @@ def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
     for option in options.keys() - ProjectionOptions.__optional_keys__:
         raise TypeError(f"{optimizer}.__init__() got an unexpected keyword argument {option!r}")
     given = {option: value for option, value in options.items() if option in DEFAULTS}
-    return {**DEFAULTS, **given, "project": True}
+    filled = {**DEFAULTS, **given, "project": True}
+    return {option: value for option, value in filled.items() if value is not None or option not in _ONLY_WHERE_SET}

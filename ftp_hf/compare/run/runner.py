@@ -157,13 +157,9 @@ class Runner:
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         method = METHODS[run.method]
-        return (
-            self.trained
-            if isinstance(method, Trained)
-            else self.derived
-            if isinstance(method, Derived)
-            else self.averaged
-        )
+        if isinstance(method, Trained):
+            return self.trained
+        return self.derived if isinstance(method, Derived) else self.averaged
 
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
