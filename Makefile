@@ -9,7 +9,7 @@ SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
 .DEFAULT_GOAL := help
-.PHONY: help lint test test-slow test-all test-lowest demo cards bench clean
+.PHONY: help lint docs pages test test-slow test-all test-lowest demo cards bench clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ lint: $(VENV)/dev ## format, rules, types, and who may import whom
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+docs: $(VENV)/docs ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
+pages: $(VENV)/dev ## what the pages take from the package: keys, options, public names, the table of studies
+	$(RUN) docs/generate.py
 
 test: $(VENV)/dev ## the first tier: what launches no processes and trains no more than a few steps
 	OMP_NUM_THREADS=1 $(RUN) $(PYTEST) -m "not slow"
@@ -52,7 +58,7 @@ bench: $(VENV)/dev ## the time and memory of a step
 	$(RUN) benchmarks/logging_radii.py --models vit_b --repetitions 10 --output build/bench/logging_radii.json
 	$(RUN) benchmarks/chart.py --step build/bench/step.json --memory build/bench/memory.json --output build/bench/step.png
 
-$(VENV)/demo $(VENV)/dev: pyproject.toml constraints.txt
+$(VENV)/demo $(VENV)/dev $(VENV)/docs: pyproject.toml constraints.txt
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(@F)]"
 	touch $@

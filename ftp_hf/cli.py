@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftp_hf.runs.rules import Rule
     from ftp_hf.runs.summary import RunSummary
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 Loaded = TypeVar("Loaded")
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rules, end the process with 2. Of the processes of a launcher the first of each machine says so.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    options = _make_parser(words).parse_args(words)
+    options = make_parser(words).parse_args(words)
     try:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
@@ -90,11 +90,26 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _make_parser(words: Sequence[str]) -> ArgumentParser:
+def make_parser(words: Sequence[str]) -> _Parser:
+    """
+    The parser of the command and of all its subcommands.
+
+    Args:
+        words (`Sequence[str]`): what it will parse, in which an error looks for misspelt words.
+    """
     parser = _Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_compare, _add_tasks, _add_report, _add_check, _add_push, _add_rollback, _add_history):
+    for add in (
+        _add_compare,
+        _add_tasks,
+        _add_report,
+        _add_check,
+        _add_push,
+        _add_rollback,
+        _add_history,
+        _add_completion,
+    ):
         add(commands)
     parser.commands = commands.choices
     for each in (parser, *commands.choices.values()):
@@ -115,6 +130,7 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
     parser.add_argument("--methods", metavar="A,B", help="compare these, with the config's settings for them")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
+    parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
     parser.set_defaults(run=_compare)
 
 
@@ -192,6 +208,17 @@ def _add_history(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_history)
 
 
+def _add_completion(commands: "_SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "completion",
+        help="print what completes this command in a shell",
+        description="Print a script with which a shell completes the command, its options and files; docs/command.md says "
+        "where each shell looks for it.",
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.set_defaults(run=_completion)
+
+
 def _add_repository(parser: ArgumentParser) -> None:
     parser.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub")
 
@@ -199,6 +226,7 @@ def _add_repository(parser: ArgumentParser) -> None:
 def _compare(options: Namespace) -> None:
     _quietly()
     try:
+        from ftp_hf.compare.run.begin import first_config
         from ftp_hf.compare.run.comparison import compare, rehearse
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
@@ -206,6 +234,11 @@ def _compare(options: Namespace) -> None:
     from ftp_hf.hub.retries import silence_retries
 
     silence_retries()
+    if options.init:
+        with options.config.open("x", encoding="utf-8") as file:
+            file.write(first_config(options.init))
+        print(options.config)
+        return
     methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
     config = ComparisonConfig.load(options.config, options.model, methods=methods)
     try:
@@ -243,6 +276,19 @@ def _report(options: Namespace) -> None:
 
     for file in write_report(ComparisonResults.load(options.folder), options.folder):
         print(file)
+
+
+def _completion(options: Namespace) -> None:
+    import shtab
+
+    parser = make_parser(())
+    for command in (parser, *parser.commands.values()):
+        for action in command._actions:
+            if action.metavar in ("CONFIG", "FILE"):
+                action.complete = shtab.FILE  # type: ignore[attr-defined] # which shtab looks for
+            elif action.metavar in ("DIR", "RUN_DIR"):
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    print(shtab.complete(parser, options.shell))
 
 
 def _add_rules(parser: ArgumentParser, *, required: bool) -> None:

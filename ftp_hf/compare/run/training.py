@@ -9,10 +9,9 @@ from ftp_hf.common.problems import Problems
 
 from .values import check_keys, check_positive, wrong_types
 
-__all__ = ["check_training"]
+__all__ = ["DECIDED", "check_training"]
 
-# What the comparison itself decides, alike for all methods.
-_DECIDED = {
+DECIDED = {
     "disable_tqdm",
     "do_eval",
     "do_predict",
@@ -35,6 +34,7 @@ _DECIDED = {
     "seed",
     "data_seed",
 }
+"""What the comparison itself decides, alike for all methods."""
 
 
 def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:
@@ -49,15 +49,13 @@ def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None
         ValueError: the comparison decides one of them, there is none of its name, or its value is not allowed.
     """
     problems = Problems()
-    if decided := sorted(_DECIDED & value.keys()):
+    if decided := sorted(DECIDED & value.keys()):
         problems.append(
             f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
         )
     allowed = {option.name for option in dataclasses.fields(kind) if option.init}
     with problems.gathered():
-        check_keys(
-            "of training: ", {key: kept for key, kept in value.items() if key not in _DECIDED}, allowed - _DECIDED
-        )
+        check_keys("of training: ", {key: kept for key, kept in value.items() if key not in DECIDED}, allowed - DECIDED)
     wrong = wrong_types("training: ", kind, value)
     problems += wrong.values()
     for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):

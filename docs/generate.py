@@ -1,0 +1,280 @@
+"""
+Write what the pages take from the package: the keys of a config and its schema, the command's options, the public names,
+and the table of studies in the README.
+
+    python docs/generate.py
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import re
+import statistics
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from ftp_hf.cli import make_parser
+from ftp_hf.common.figures import SPACE, mean_and_sd, show
+from ftp_hf.compare import ComparisonResults
+from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds
+from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.compare.run.keys import Key, comparison_keys, corruption_keys, keys_of
+from ftp_hf.compare.run.kinds import Trained
+from ftp_hf.compare.run.methods import METHODS
+from ftp_hf.compare.run.schema import config_schema
+from ftp_hf.compare.run.training import DECIDED
+from ftp_hf.tasks import TASKS, task_class
+
+ROOT = Path(__file__).parents[1]
+COMPARISONS = ROOT / "model_cards" / "comparisons"
+
+PACKAGES = {
+    "ftp_hf": "what most scripts need",
+    "ftp_hf.optim": "the optimizers",
+    "ftp_hf.trainer": "the Trainers",
+    "ftp_hf.adapters": "adapters of PEFT",
+    "ftp_hf.pretrained": "where a model came from",
+    "ftp_hf.projection": "the equations",
+    "ftp_hf.tasks": "tasks",
+    "ftp_hf.corruptions": "natural corruptions",
+    "ftp_hf.baselines": "the methods that FTP is compared with",
+    "ftp_hf.compare": "comparisons",
+    "ftp_hf.distance": "distance in weights",
+    "ftp_hf.function_distance": "distance in answers",
+    "ftp_hf.sensitivity": "sensitivity",
+    "ftp_hf.runs": "facts of a run, and rules",
+    "ftp_hf.cards": "model cards",
+    "ftp_hf.checkpoints": "folders of checkpoints",
+    "ftp_hf.hub": "versions on the Hub",
+}
+"""Whose public names have a page, and what each is about."""
+
+_TRAINING = """\
+Any field of the task's training arguments (`TrainingArguments`, `Seq2SeqTrainingArguments` for speech recognition, TRL's \
+`SFTConfig` for language models), but those that the comparison decides for all methods:"""
+_FORM = re.compile(r"(?<!`)(\[NAME=\]\S+\])(?!`)")  # of a data set, which is no link
+
+STUDIES = {
+    "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
+    "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
+    "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
+    "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
+}
+"""Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there."""
+
+
+def studies() -> str:
+    """A row for each study: those of `STUDIES`, and then the others, with FTP's figures."""
+    lines = ["| study | seeds | ID | OOD | difference OOD | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
+    for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
+        results = ComparisonResults.load(COMPARISONS / name)
+        about, method = STUDIES.get(name, ("", "ftp"))
+        judged = {verdict.method: verdict for verdict in verdicts(results)}[method]
+        cells = [
+            f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about}'}",
+            str(len(finished_seeds(results, method))),
+            *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
+            difference(judged.differences.get("ood"), results.metric),
+            {1: "**win**", 0: "tie", -1: "**loss**"}[judged.sign("ood")],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(results: ComparisonResults, method: str, kind: str) -> str:
+    figures = list(by_seed(results, method, kind).values())
+    return show(statistics.fmean(figures), results.metric) if figures else "–"
+
+
+def comparison_table(columns: Mapping[str, tuple[str, str]], methods: Sequence[str]) -> str:
+    """
+    Figures of several studies side by side.
+
+    Args:
+        columns (mapping): title → name of the study and kind of data.
+        methods (sequence of `str`): a row each.
+    """
+    loaded = {name: ComparisonResults.load(COMPARISONS / name) for name, _ in columns.values()}
+    lines = [f"| method | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for method in methods:
+        cells = [
+            mean_and_sd(list(by_seed(loaded[name], method, kind).values()), loaded[name].metric)
+            for name, kind in columns.values()
+        ]
+        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def config_keys() -> str:
+    """The keys of all comparisons, of corruptions, of each task and of each method."""
+    parts = ["## All tasks", _keys(comparison_keys())]
+    parts += ["## Under `corruptions`", _keys(corruption_keys())]
+    parts.append("## Of a task")
+    by_keys: dict[str, list[str]] = {}
+    for name in TASKS:
+        by_keys.setdefault(_keys(keys_of(task_class(name).options_class)), []).append(f"`{name}`")
+    parts += [f"### {', '.join(names)}\n\n{table}" for table, names in by_keys.items()]
+    parts += ["## Under `methods`", _methods()]
+    parts += [
+        "## Under `training`",
+        f"{_TRAINING} {', '.join(f'`{name}`' for name in sorted(DECIDED))}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _keys(keys: Iterable[Key]) -> str:
+    rows = [f"| `{key.name}` | {_kind(key.hint)} | {_default(key)} | {_cell(key.help)} |" for key in keys]
+    return "\n".join(["| key | value | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+def _kind(hint: Any) -> str:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    words = {str: "text", bool: "`true` or `false`", int: "whole number", float: "number"}
+    lists = {str: "texts", int: "whole numbers", float: "numbers"}
+    return " or ".join(
+        words.get(kind) or (f"list of {lists[get_args(kind)[0]]}" if get_origin(kind) is list else "mapping")
+        for kind in kinds
+        if kind is not type(None)
+    )
+
+
+def _default(key: Key) -> str:
+    if key.is_required:
+        return "must be given"
+    if key.name in ("name", "metric"):
+        return str(key.default)
+    if key.default is None or key.default in ([], {}):
+        return "none"
+    return f"`{json.dumps(key.default)}`"
+
+
+def _methods() -> str:
+    rows = []
+    for name, method in METHODS.items():
+        own = {"learning_rate": "those of the config"} if isinstance(method, Trained) else {}
+        swept = {setting: ", ".join(f"{value:g}" for value in values) for setting, values in method.sweep.items()}
+        settings = "; ".join(f"`{setting}`: {values}" for setting, values in {**own, **swept}.items())
+        rows.append(f"| `{name}` | {settings} | {f'`{method.base}`' if method.base else ''} |")
+    return "\n".join(["| method | its settings, and what is tried | needs |", "| --- | --- | --- |", *rows])
+
+
+def command_options() -> str:
+    """The subcommands with their arguments."""
+    parser = make_parser(())
+    parts = []
+    for name, command in parser.commands.items():
+        rows = [
+            f"| {_invocation(action)} | {_cell((action.help or '').replace('%%', '%'))} |"
+            for action in command._actions
+            if not isinstance(action, argparse._HelpAction)
+        ]
+        table = ["", "| argument | meaning |", "| --- | --- |", *rows] if rows else []
+        parts.append("\n".join([f"## ftp-hf {name}", "", command.description or "", *table]))
+    return "\n\n".join(parts)
+
+
+def _invocation(action: argparse.Action) -> str:
+    words = action.metavar or ("|".join(action.choices) if action.choices else "")
+    if not action.option_strings:
+        return f"`{words}`"
+    return f"`{' '.join([action.option_strings[-1], words]).strip()}`{', required' if action.required else ''}"
+
+
+def reference(package: str, about: str) -> str:
+    """The page of a package: its public names with the first sentence of each, and what mkdocstrings makes of them."""
+    module = importlib.import_module(package)
+    lines = [f"# {package}: {about}", "", _summary(inspect.getdoc(module) or ""), ""]
+    lines += ["| name | what it is |", "| --- | --- |"]
+    lines += [f"| `{name}` | {_cell(_about(module, name))} |" for name in module.__all__]
+    for name in module.__all__ if package != "ftp_hf" else ():
+        lines += ["", f"::: {_place(module, name)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _place(module: types.ModuleType, name: str) -> str:
+    """Where a name is defined, which is where its docstring is found without importing it."""
+    found = getattr(module, name)
+    where = getattr(found, "__module__", "")
+    if inspect.isclass(found) or inspect.isfunction(found):
+        return f"{where}.{name}"
+    source = Path(inspect.getfile(module)).with_suffix(".py").read_text(encoding="utf-8")
+    origin = re.search(rf"from \.(\w+) import [^\n]*\b{name}\b", source)
+    return f"{module.__name__}.{origin.group(1)}.{name}" if origin else f"{module.__name__}.{name}"
+
+
+def _about(module: types.ModuleType, name: str) -> str:
+    found = getattr(module, name)
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return "a constant"
+    return _summary(inspect.getdoc(found) or "")
+
+
+def _summary(docstring: str) -> str:
+    if docstring.startswith("Args:"):
+        return "Options, a dataclass."
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.sub(r"\[(`[^`]+`)\](?!\()", r"\1", paragraph)
+
+
+def _cell(text: str) -> str:
+    text = _FORM.sub(r"`\1`", " ".join(text.split()))
+    return text.replace("|", "\\|")
+
+
+def between(page: str, name: str, content: str) -> str:
+    """A page with new content between the marks of that name."""
+    begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"the page has no {begin} … {end}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+RESULTS = {
+    "digits ID": ("digits", "id"),
+    "digits OOD": ("digits", "ood"),
+    "PACS ID": ("pacs_vit", "id"),
+    "PACS corrupted": ("pacs_vit", "corrupted"),
+    "SST-2 ID": ("sst2_minilm", "id"),
+    "SST-2 OOD": ("sst2_minilm", "ood"),
+}
+COMPARED = ("plain", "linear-probe", "lp-ft", "l2-sp", "wise-ft", "tpgm", "spd", "lora", "ftp", "lora+ftp")
+MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"studies": studies},
+    "docs/results.md": {"methods": lambda: comparison_table(RESULTS, COMPARED)},
+    "docs/config.md": {"keys": config_keys},
+    "docs/command.md": {"options": command_options},
+}
+SCHEMA = "docs/compare.schema.json"
+
+
+def pages() -> dict[str, str]:
+    """Path in the repository → what the file has to be."""
+    written = {}
+    for path, parts in MARKED.items():
+        written[path] = (ROOT / path).read_text(encoding="utf-8")
+        for name, content in parts.items():
+            written[path] = between(written[path], name, content())
+    written[SCHEMA] = json.dumps(config_schema(), indent=1, ensure_ascii=False) + "\n"
+    for package, about in PACKAGES.items():
+        written[f"docs/reference/{package}.md"] = reference(package, about)
+    return {path: text.replace(SPACE, " ") for path, text in written.items()}
+
+
+def main() -> None:
+    for path, text in pages().items():
+        file = ROOT / path
+        file.parent.mkdir(exist_ok=True)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

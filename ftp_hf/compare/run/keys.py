@@ -1,0 +1,97 @@
+"""The keys of a config with what they mean, as the dataclasses of a comparison and its task have them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, get_type_hints
+
+from ftp_hf.tasks import DataOptions, Task
+
+from .config import ComparisonConfig, CorruptionOptions
+
+__all__ = ["Key", "comparison_keys", "corruption_keys", "keys_of"]
+
+_ARGUMENT = re.compile(r"^ {8}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {12,}\S.*)*)", re.MULTILINE)
+_REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class, in docstrings
+_LABELS = ("label_column", "label_aliases")
+
+
+@dataclass(frozen=True)
+class Key:
+    """
+    A key of a config.
+
+    Args:
+        name (`str`): as it is written.
+        hint: the type of its value.
+        default: its value where it is left out; `dataclasses.MISSING` where it must be given.
+        help (`str`): what it means, as its dataclass says.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+
+    @property
+    def is_required(self) -> bool:
+        """Whether every config has it."""
+        return self.default is MISSING
+
+
+def comparison_keys() -> list[Key]:
+    """Those of every comparison, data first."""
+    of_data = keys_of(DataOptions)
+    inherited = {key.name for key in of_data}
+    own = [key for key in keys_of(ComparisonConfig) if key.name not in {*inherited, "reading"}]
+    # What the class needs, but a file need not say.
+    unsaid = {"name": "the file's name", "metric": "the task's first"}
+    return [*of_data, *(dataclasses.replace(key, default=unsaid.get(key.name, key.default)) for key in own)]
+
+
+def corruption_keys() -> list[Key]:
+    """Those under `corruptions`."""
+    return [
+        dataclasses.replace(key, default="all") if key.name == "kinds" else key for key in keys_of(CorruptionOptions)
+    ]
+
+
+def keys_of(kind: type[Any], task: type[Task[Any]] | None = None) -> list[Key]:
+    """
+    The fields of a dataclass as keys.
+
+    Args:
+        kind (`type`): such as [`DataOptions`], or the `options_class` of a task.
+        task (`type`, *optional*): leave out those of labels, where it has none.
+    """
+    if not dataclasses.is_dataclass(kind):
+        return []
+    described: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        described |= _arguments(parent.__doc__ or "")
+    hints = get_type_hints(kind)
+    return [
+        Key(option.name, hints[option.name], _default(option), _help(option, described))
+        for option in dataclasses.fields(kind)
+        if task is None or task.has_labels or option.name not in _LABELS
+    ]
+
+
+def _default(option: "dataclasses.Field[Any]") -> Any:
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _help(option: "dataclasses.Field[Any]", described: Mapping[str, str]) -> str:
+    said: str = option.metadata.get("help") or described.get(option.name, "")
+    said = _REFERENCE.sub(r"\1", said)
+    return said[:1].upper() + said[1:]
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    """What the section `Args:` of a docstring says of each name."""
+    return {
+        name: " ".join(text.split())
+        for names, text in _ARGUMENT.findall(docstring.partition("Args:\n")[2])
+        for name in names.split(", ")
+    }
