@@ -104,6 +104,7 @@ def make_parser(words: Sequence[str]) -> _Parser:
         _add_compare,
         _add_tasks,
         _add_report,
+        _add_trial,
         _add_check,
         _add_push,
         _add_rollback,
@@ -152,6 +153,20 @@ def _add_report(commands: "_SubParsersAction[_Parser]") -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the comparison's output_dir")
     parser.set_defaults(run=_report)
+
+
+def _add_trial(commands: "_SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "trial",
+        help="begin a trial, or fill in its page for the decision",
+        description="A trial that a decision can rest on. `init` makes a folder with a config, a file of rules, a checklist of "
+        "what to collect, and a page for the decision; `report` fills the page in from the comparison in DIR/comparison.",
+    )
+    parser.add_argument("action", choices=["init", "report"], help="begin, or fill in")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="of the trial")
+    parser.add_argument("--task", metavar="TASK", help="of init: what the model does; see ftp-hf tasks")
+    parser.add_argument("--language", choices=["en", "ja"], default="en", help="of init: of the pages (en)")
+    parser.set_defaults(run=_trial)
 
 
 def _add_check(commands: "_SubParsersAction[_Parser]") -> None:
@@ -289,6 +304,19 @@ def _completion(options: Namespace) -> None:
             elif action.metavar in ("DIR", "RUN_DIR"):
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     print(shtab.complete(parser, options.shell))
+
+
+def _trial(options: Namespace) -> None:
+    if options.action == "report":
+        from ftp_hf.trial.decision import write_decision
+
+        print(write_decision(options.folder))
+        return
+    if options.task is None:
+        raise ValueError("--task must be given: one of those that `ftp-hf tasks` lists, or MODULE:CLASS of your own")
+    from ftp_hf.trial.start import start_trial
+
+    print(*start_trial(options.folder, options.task, options.language), sep="\n")
 
 
 def _add_rules(parser: ArgumentParser, *, required: bool) -> None:

@@ -13,7 +13,7 @@ import yaml
 from ftp_hf.common.figures import declare_metrics
 from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import SEVERITIES
-from ftp_hf.runs.rules import parse_rules
+from ftp_hf.runs.rules import load_rules, parse_rules
 from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
@@ -68,7 +68,7 @@ class ComparisonConfig(DataOptions):
             data, not the chosen one alone: the report then says what a wrong one costs. Settings are chosen by ID
             validation all the same.
         rules (`list[str]`, *optional*): what a model has to meet to be put to use, such as `ood_mean >= 0.8`, in the form
-            of [`parse_rules`]. The report says of each method how many of its runs do. No setting is chosen by it, and no
+            of [`parse_rules`]; in YAML also the name of a file of rules, seen from the config's folder. The report says of each method how many of its runs do. No setting is chosen by it, and no
             run is recommended whose method has one that does not.
         freeze_statistics (`bool`, *optional*, defaults to `False`): whether batch norms keep their pre-trained statistics in
             all methods that train.
@@ -133,6 +133,8 @@ class ComparisonConfig(DataOptions):
             given = content.get("methods")
             content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
         with prefixed(f"{file}: "):
+            if isinstance(rules := content.get("rules"), str):
+                content["rules"] = _rules_of(file.parent / rules)
             return cls._build(content, file.stem)
 
     @classmethod
@@ -311,6 +313,17 @@ def _check_rules(value: Any, content: Mapping[str, Any]) -> None:
         with problems.gathered(f"rules: {rule.text!r} cannot be checked: "):
             rule.sets(["validation", "id/test", *several])
     problems.raise_all()
+
+
+def _rules_of(file: Path) -> list[str]:
+    if not file.is_file():
+        raise ValueError(f"rules: {file} does not exist: name a file of rules, or list them")
+    rules = load_rules(file)
+    if any(rule.metric and f":{rule.metric}" not in rule.text.replace(" ", "") for rule in rules):
+        raise ValueError(
+            f"rules: {file} names a metric, but the comparison has its own: write it into the rules, as id/test:f1 >= 0.8"
+        )
+    return [rule.text for rule in rules]
 
 
 def _of_labels(task: type[Task[Any]]) -> set[str]:

@@ -36,6 +36,7 @@ def config_schema() -> dict[str, Any]:
         "task": {"description": own["task"].help, "anyOf": [{"enum": list(TASKS)}, {"type": "string", "pattern": ":"}]},
         "methods": {"description": own["methods"].help, "anyOf": [_names(), _sweeps()]},
         "learning_rate": {"description": own["learning_rate"].help, **_NUMBERS},
+        "rules": {"description": own["rules"].help, "type": ["array", "string"], "items": {"type": "string"}},
         "corruptions": {
             "description": own["corruptions"].help,
             "type": "object",

@@ -1,0 +1,106 @@
+"""The page for a decision: what it says of a comparison, in both languages, and what a person wrote around it."""
+
+import re
+
+import pytest
+
+from ftp_hf.cli import main
+from ftp_hf.common.figures import SPACE
+from ftp_hf.trial.decision import facts_of, write_decision
+from ftp_hf.trial.pages import CHECKLIST, DECISION, LANGUAGES, render
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
+
+RULES = ["id/test >= 0.91", "ood_mean >= 0.5"]
+
+
+def trial(folder, results, language="en"):
+    (folder / "comparison").mkdir(parents=True)
+    results.save(folder / "comparison")
+    (folder / DECISION).write_text(render(language, DECISION, folder=folder), encoding="utf-8")
+    return folder
+
+
+def text_of(folder):
+    return write_decision(folder).read_text(encoding="utf-8").replace(SPACE, " ")
+
+
+def test_benefit_cost_and_rules_are_those_of_the_comparison(tmp_path):
+    results = with_retained(
+        comparison(rules=RULES), "speech", "wer", 0.2, {"plain": [0.5] * 3, "ftp": [0.3, 0.31, 0.29]}
+    )
+    facts = facts_of(results)
+    assert (facts["method"], facts["seeds"]) == ("FTP", 3)
+    assert facts["rules"] == [("id/test >= 0.91", 2, 3), ("ood_mean >= 0.5", 3, 3)]
+    by_kind = {each.kind: each for each in facts["benefits"]}
+    ood, speech = by_kind["ood"], by_kind["retained/speech"]
+    assert [ood.plain.replace(SPACE, " "), ood.ours.replace(SPACE, " "), ood.sign] == ["61.0 ± 1.0", "63.0 ± 1.1", 1]
+    assert ood.difference.startswith("+2.0")
+    assert [speech.before, speech.less_is_better, speech.sign] == ["20.0", True, 1]
+    assert by_kind["id"].sign == 0
+    text = text_of(trial(tmp_path, results))
+    assert "| retained: speech | wer (less is better) | 20.0 | 50.0 ± 0.0 | 30.0 ± 1.0 | −20.0" in text
+    assert "| `id/test >= 0.91` | 2 of 3 |" in text
+    assert "**None.**" in text  # one run breaks a rule
+
+
+def test_a_recommended_run_is_named_with_its_folder(tmp_path):
+    results = comparison()
+    for run in results.chosen_runs("ftp"):
+        run.folder = f"runs/ftp-seed{run.seed}"
+    text = text_of(trial(tmp_path, results))
+    assert "**FTP** (" in text
+    assert f"ftp-hf push {tmp_path}/comparison/runs/ftp-seed2 USER/NAME" in text
+
+
+@pytest.mark.parametrize(
+    ("results", "doubts"),
+    [
+        (comparison({"plain": PLAIN, "ftp": LOSS}), {"losses", "no_retained", "no_rules"}),
+        (comparison({"plain": PLAIN[:2], "ftp": GAIN[:2]}, rules=RULES), {"few_seeds", "no_retained"}),
+        (comparison({"plain": PLAIN, "ftp": TIE}, ood=(), rules=RULES), {"no_ood", "no_retained"}),
+    ],
+    ids=["losses", "few_seeds", "no_ood"],
+)
+def test_what_speaks_against_the_figures_is_said(tmp_path, results, doubts):
+    assert doubts <= facts_of(results)["doubts"].keys()
+    for language in LANGUAGES:
+        text = text_of(trial(tmp_path / language, results, language))
+        risks = text.split("\n## ")[4]
+        assert risks.count("\n- ") == len(facts_of(results)["doubts"])
+
+
+def test_sets_of_few_rows_are_named():
+    results = with_retained(comparison(rules=RULES), "speech", "wer", 0.2, {"plain": [0.5] * 3, "ftp": [0.3] * 3})
+    assert "speech (32)" in facts_of(results)["doubts"]["small"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_person_wrote_stays_and_figures_are_replaced(tmp_path, language):
+    folder = trial(tmp_path, comparison(), language)
+    file = folder / DECISION
+    page = file.read_text(encoding="utf-8")
+    file.write_text(page.replace("# ", "# Ours: ", 1) + "\nSigned.\n", encoding="utf-8")
+    once = text_of(folder)
+    assert once.startswith("# Ours: ")
+    assert once.endswith("\nSigned.\n")
+    assert "61.0 ± 1.0" in once
+    assert text_of(folder) == once
+
+
+def test_both_languages_have_the_same_parts():
+    for page in (CHECKLIST, DECISION, "figures.md"):
+        texts = [render(language, page, **facts_of(comparison()), folder="trial") for language in LANGUAGES]
+        for mark in (r"^#+ ", r"^- \[ \] ", r"^\|", r"^ftp-hf "):
+            counts = {len(re.findall(mark, text, re.MULTILINE)) for text in texts}
+            assert len(counts) == 1, (page, mark)
+
+
+def test_what_is_missing_is_an_error_with_its_remedy(tmp_path, capsys):
+    assert main(["trial", "report", str(tmp_path)]) == 1
+    assert "ftp-hf trial init" in capsys.readouterr().err
+    folder = trial(tmp_path, comparison({"plain": PLAIN}))
+    with pytest.raises(ValueError, match="add both to its methods"):
+        write_decision(folder)
+    (folder / DECISION).write_text("# Mine\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has lost the marks"):
+        write_decision(folder)
