@@ -153,7 +153,7 @@ class ComparisonResults:
         return folder / RESULTS
 
     @classmethod
-    def load(cls, folder: Path) -> "ComparisonResults":
+    def load(cls, folder: str | Path) -> "ComparisonResults":
         """
         Read `results.json` from a folder.
 
@@ -161,7 +161,7 @@ class ComparisonResults:
             FileNotFoundError: there is none.
             ValueError: it is not a comparison of this version.
         """
-        file = folder / RESULTS
+        file = Path(folder) / RESULTS
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: name the output_dir of a comparison that has finished")
         try:
