@@ -54,8 +54,9 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        self.references += [value for name, value in attributes if name in ("src", "href", "action", "data")]
-        assert tag not in ("script", "link", "iframe")
+        named = [value for name, value in attributes if name in ("src", "href", "action", "data")]
+        self.references += [value for value in named if not value.startswith("#")]
+        assert tag not in ("link", "iframe")
         if tag not in VOID:
             self.open.append(tag)
         if tag == "table":
@@ -69,7 +70,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if "script" not in self.open:
+            self.texts.append(data)
         if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1] += data
 
