@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-__all__ = ["Block", "Code", "Picture", "Points", "Section", "Strong", "Table", "Text"]
+__all__ = ["Block", "Code", "Picture", "Points", "Section", "Spot", "Strong", "Table", "Text"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,22 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """What is said of a place in a picture, where a reader points at it: shares of its width, and of its height from above."""
+
+    across: float
+    down: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """A chart, what it shows for those who do not see it, and how to read it."""
 
     file: Path
     title: str
     note: str
+    spots: Sequence[Spot] = ()
     kind: ClassVar[str] = "picture"
 
 

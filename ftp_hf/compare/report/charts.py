@@ -31,7 +31,7 @@ from .blocks import Picture
 from .radii import draw_radius_map
 from .rates import draw_rates
 from .retained import draw_retained
-from .scatter import draw_scatter
+from .scatter import draw_scatter, spots
 from .style import (
     LARGE,
     MEDIUM,
@@ -72,7 +72,7 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
         file = folder / CHARTS / f"{re.sub(r'[^a-z0-9-]', '-', name)}.png"
         with replacing(file) as part:
             figure.savefig(part, format="png", dpi=170, metadata={"Software": None})
-        charts[name] = Picture(file, title, note)
+        charts[name] = Picture(file, title, note, spots(figure))
     kept = {chart.file for chart in charts.values()}
     for file in (folder / CHARTS).glob("*.png"):
         if file not in kept:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -12,10 +13,11 @@ from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_ki
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
+from .blocks import Spot
 from .labels import Box, place
 from .style import GREY, LARGE, MEDIUM, bare, colour, deviation, draw_chance, mark, metric_title, new_figure, titles
 
-__all__ = ["draw_scatter", "mean_curve"]
+__all__ = ["draw_scatter", "mean_curve", "spots"]
 
 _MARGIN = 0.12
 _LEAST_SPAN = 0.01
@@ -52,8 +54,11 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         axes.plot(*zip(*curve, strict=True), "-", color=colour(CURVE), linewidth=1.5, zorder=2) if curve else None
     for method, points in seeds.items():
         x, y = zip(*points, strict=True)
-        axes.plot(x, y, mark(method), color=colour(method), alpha=0.35, markersize=5, markeredgewidth=0, zorder=3)
-        axes.errorbar(
+        (small,) = axes.plot(
+            x, y, mark(method), color=colour(method), alpha=0.35, markersize=5, markeredgewidth=0, zorder=3
+        )
+        small.set_gid(f"{short[method]}, a seed")
+        mean = axes.errorbar(
             *means[method],
             xerr=[[end] for end in deviation(x, limits)],
             yerr=[[end] for end in deviation(y, limits)],
@@ -63,6 +68,7 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
             elinewidth=1.2,
             zorder=4,
         )
+        mean.lines[0].set_gid(f"{short[method]}, mean")
     better = sign(results, "id")
     for method in pareto_front({method: (better * x, better * y) for method, (x, y) in means.items()}):
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
@@ -87,6 +93,23 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
         axes.set_title(f"outside the frame (ID, {robust}):\n{names}", fontsize=MEDIUM, color=GREY, loc="left")
     return figure
+
+
+def spots(figure: Figure) -> list[Spot]:
+    """
+    The points of a chart that have a name (a `gid`), with their figures.
+
+    Args:
+        figure (`Figure`): drawn, so that everything is in its place.
+    """
+    found = []
+    for axes in figure.axes:
+        for line in axes.lines:
+            for x, y in np.asarray(line.get_xydata(), float) if line.get_gid() else ():
+                across, up = figure.transFigure.inverted().transform(axes.transData.transform((x, y)))
+                if 0 < across < 1 and 0 < up < 1:
+                    found.append(Spot(float(across), float(1 - up), f"{line.get_gid()}: {x:.4g}, {y:.4g}"))
+    return found
 
 
 def mean_curve(results: ComparisonResults) -> list[tuple[float, float]]:

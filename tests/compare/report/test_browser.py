@@ -88,3 +88,11 @@ def test_a_link_of_the_contents_opens_what_is_folded(page):
     shown = page()
     shown.get_by_role("link", name="How to read this").click()
     assert shown.locator("details", has_text="How to read this").get_attribute("open") is not None
+
+
+def test_pointing_at_a_mark_says_whose_it_is_and_its_figures(page):
+    shown = page()
+    spot = shown.locator('.spot[data-said^="FTP, mean"]').first
+    assert spot.get_attribute("data-said") == "FTP, mean: 91, 63"
+    spot.hover(force=True)
+    assert "FTP, mean" in shown.evaluate("each => getComputedStyle(each, '::after').content", spot.element_handle())
