@@ -1,7 +1,6 @@
 """One projected tensor: what a step needs to know of it, and the state that it keeps."""
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from .equations import RowDim, row_dims
 from .radius import RadiusState
 from .sharding import Sharding, like, local, local_rows
 
-__all__ = ["HELD", "HELD_DTYPES", "Block", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
+__all__ = ["HELD", "HELD_DTYPES", "Block", "Grid", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
 
 HELD = "anchor_or_direction"
 """The key of the buffer in the optimizer's state."""
@@ -23,13 +22,30 @@ HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Layout(NamedTuple):
-    """A tensor and its buffer and gradient as matrices of their rows: how far apart rows and columns are in memory."""
+    """
+    A tensor, its buffer and its gradient as matrices of rows. Rows are evenly spaced within groups of `rows_together`, which
+    are evenly spaced again, and so are the elements of a row; where all are, they are one group.
+    """
 
-    weight: tuple[int, int]
-    held: tuple[int, int]
-    gradient: tuple[int, int]
-    is_contiguous: bool
-    """Whether in all of them row follows row without a gap."""
+    rows_together: int
+    columns_together: int
+    weight: tuple[int, int, int, int]
+    """How far apart in memory groups of rows, rows, groups of elements, and elements are."""
+    held: tuple[int, int, int, int]
+    gradient: tuple[int, int, int, int]
+
+
+class Grid(NamedTuple):
+    """
+    A tensor without gaps, its buffer and its gradient laid out alike, as `matrices` one after the other, of `outer` × `rows` ×
+    `inner` elements: a row has `inner` neighbours at each of `outer` places. A linear layer is (1, 1, out, in), a transposed
+    one (1, in, out, 1), experts of (in, out) each are (experts, in, out, 1).
+    """
+
+    matrices: int
+    outer: int
+    rows: int
+    inner: int
 
 
 class ProjectedTensor(NamedTuple):
@@ -158,13 +174,17 @@ class ProjectedTensor(NamedTuple):
 
     @property
     def layout(self) -> "Layout | None":
-        """
-        How the tensors are laid out in memory; `None` if the rows, or the elements of a row, are not evenly spaced in all
-        of them.
-        """
+        """How the tensors are laid out in memory; `None` if rows, or the elements of a row, are spaced in more than two ways."""
         weight = self.weight.stride()
         gradient = weight if self.grad is None else self.grad.stride()
         return _layout(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
+
+    @property
+    def grid(self) -> "Grid | None":
+        """How a tensor without gaps is laid out in memory; `None` if it has gaps, or its buffer and gradient are laid out otherwise."""
+        weight = self.weight.stride()
+        strides = {self.held.stride(), weight if self.grad is None else self.grad.stride()}
+        return _grid(tuple(self.weight.shape), weight, self.row_dim) if strides == {weight} else None
 
     def first_state(self, anchor: Tensor, radius: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """
@@ -264,16 +284,47 @@ def _layout(
     counting = row_dims(row_dim, len(shape))
     # In the order of the weight, so that the rows and columns of the three are the same elements.
     dims = sorted((dim for dim in range(len(shape)) if shape[dim] > 1), key=weight.__getitem__, reverse=True)
-    rows = [dim for dim in dims if dim in counting]
-    columns = [dim for dim in dims if dim not in counting]
-    length = math.prod(shape[dim] for dim in columns)
-    matrices = []
-    for strides in (weight, held, gradient):
-        if any(
-            strides[dim] != strides[after] * shape[after]
-            for dim, after in (*itertools.pairwise(rows), *itertools.pairwise(columns))
-        ):
-            return None
-        matrices.append((strides[rows[-1]] if rows else length, strides[columns[-1]] if columns else 1))
-    weights, helds, gradients = matrices
-    return Layout(weights, helds, gradients, is_contiguous=all(matrix == (length, 1) for matrix in matrices))
+    strides = [weight, held, gradient]
+    rows = _even(shape, strides, [dim for dim in dims if dim in counting])
+    columns = _even(shape, strides, [dim for dim in dims if dim not in counting])
+    if max(len(rows), len(columns)) > 2:
+        return None
+    (_, *outer_rows), (rows_together, *inner_rows) = _two(rows)
+    (_, *outer_columns), (columns_together, *inner_columns) = _two(columns)
+    matrices = zip(outer_rows, inner_rows, outer_columns, inner_columns, strict=True)
+    return Layout(rows_together, columns_together, *matrices)
+
+
+def _even(shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], dims: Sequence[int]) -> list[list[int]]:
+    """Lengths and strides of dimensions; of those that are evenly spaced in all tensors, as one."""
+    found: list[list[int]] = []
+    for dim in dims:
+        own = [each[dim] for each in strides]
+        if found and found[-1][1:] == [stride * shape[dim] for stride in own]:
+            found[-1] = [found[-1][0] * shape[dim], *own]
+        else:
+            found.append([shape[dim], *own])
+    return found
+
+
+def _two(dims: list[list[int]]) -> list[list[int]]:
+    return [[1, 0, 0, 0]] * (2 - len(dims)) + dims
+
+
+@functools.lru_cache(maxsize=1024)
+def _grid(shape: tuple[int, ...], strides: tuple[int, ...], row_dim: RowDim) -> Grid | None:
+    counting = row_dims(row_dim, len(shape))
+    dims = sorted((dim for dim in range(len(shape)) if shape[dim] > 1), key=strides.__getitem__, reverse=True)
+    if any(strides[dim] != math.prod(shape[inner] for inner in dims[place + 1 :]) for place, dim in enumerate(dims)):
+        return None
+    # Dimensions that count rows and others take turns in memory: from the inside columns, rows, columns, rows.
+    lengths = [1]
+    for dim in reversed(dims):
+        is_columns = len(lengths) % 2 == 1
+        if is_columns == (dim in counting):
+            lengths.append(1)
+        lengths[-1] *= shape[dim]
+    if len(lengths) > len(Grid._fields):
+        return None
+    inner, rows, outer, matrices = lengths + [1] * (len(Grid._fields) - len(lengths))
+    return Grid(matrices, outer, rows, inner)

@@ -12,6 +12,7 @@ namespace {
 
 constexpr float kFloor = RADIUS_FLOOR;  // of equations.py, as the compiler is told
 constexpr int64_t kChunk = 4096;  // elements that are summed in float32 before their sum goes to a double
+constexpr int64_t kPanel = PANEL;  // of cpu.py
 
 enum HeldType : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py
 
@@ -20,8 +21,11 @@ struct Tensor {  // _Tensor of cpu.py
     void *held;
     const float *gradient;
     HeldType held_type;
-    int64_t columns;
+    int64_t outer, rows, inner;  // Grid of tensor.py
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
+
+    int64_t step() const { return rows * inner; }  // from one of the places of a row to the next
+    int64_t start_of(int64_t row) const { return row / rows * outer * step() + row % rows * inner; }
 };
 
 struct Block {  // Block of tensor.py
@@ -141,47 +145,198 @@ void rest_row_at_anchor(float *__restrict weight, Held *__restrict held, int64_t
     }
 }
 
+// Rows that lie side by side, each spread over `outer` places: at each place, `width` elements of them all.
+template <class Held>
+struct Panel {
+    float *weight;
+    Held *held;
+    const float *gradient;
+    int64_t outer, step, inner, width;
+
+    Panel(const Tensor &tensor, int64_t row, int64_t count)
+        : weight(tensor.weight + tensor.start_of(row)),
+          held(static_cast<Held *>(tensor.held) + tensor.start_of(row)),
+          gradient(tensor.gradient + tensor.start_of(row)),
+          outer(tensor.outer), step(tensor.step()), inner(tensor.inner), width(count * tensor.inner) {}
+
+    // The sums over each row of what `add(element, its place in the panel)` says.
+    template <class Add>
+    void sum(double *of_rows, Add add) const {
+        for_each_chunk(outer, [&](int64_t start, int64_t end) {
+            float sums[kPanel] = {};
+            for (int64_t place = start; place < end; place++) {
+                int64_t first = place * step;
+#pragma omp simd
+                for (int64_t i = 0; i < width; i++) sums[i] += add(first + i);
+            }
+            for (int64_t i = 0; i < width; i++) of_rows[i / inner] += sums[i];
+        });
+    }
+
+    void norms(double *of_rows) const {
+        const float *__restrict weights = weight;
+        const Held *__restrict helds = held;
+        for (int64_t row = 0; row < width / inner; row++) of_rows[row] = kFloor;
+        sum(of_rows, [=](int64_t i) { return std::fabs(weights[i] - helds[i]); });
+    }
+
+    double radius_gradient(float radius, bool is_fragment) const {
+        const float *__restrict weights = weight, *__restrict gradients = gradient;
+        const Held *__restrict helds = held;
+        double norm[kPanel], product[kPanel] = {}, total = 0;
+        for (int64_t row = 0; row < width / inner; row++) norm[row] = kFloor;
+        for_each_chunk(outer, [&](int64_t start, int64_t end) {
+            float norms[kPanel] = {}, products[kPanel] = {};
+            for (int64_t place = start; place < end; place++) {
+                int64_t first = place * step;
+#pragma omp simd
+                for (int64_t i = 0; i < width; i++) {
+                    float displacement = weights[first + i] - helds[first + i];
+                    norms[i] += std::fabs(displacement);
+                    products[i] += gradients[first + i] * displacement;
+                }
+            }
+            for (int64_t i = 0; i < width; i++) norm[i / inner] += norms[i], product[i / inner] += products[i];
+        });
+        for (int64_t row = 0; row < width / inner; row++)
+            total += product[row] / (norm[row] < radius && !is_fragment ? norm[row] : radius);
+        return total;
+    }
+
+    double radius_gradient_at_floor() const {
+        const float *__restrict weights = weight, *__restrict gradients = gradient;
+        Held *__restrict helds = held;
+        double product[kPanel] = {}, total = 0;
+        sum(product, [=](int64_t i) {
+            float along = gradients[i] * helds[i];
+            helds[i] = Held::of(weights[i]);
+            return along;
+        });
+        for (int64_t row = 0; row < width / inner; row++) total += product[row];
+        return total;
+    }
+
+    // Row by row, where its norm is finite and more than `above`.
+    template <class Move>
+    void move(const float *norms, float above, Move move_element) const {
+        float of_element[kPanel];
+        bool moves[kPanel];
+        for (int64_t i = 0; i < width; i++) {
+            of_element[i] = norms[i / inner];
+            moves[i] = std::isfinite(of_element[i]) && of_element[i] > above;
+        }
+        for (int64_t place = 0; place < outer; place++) {
+            int64_t first = place * step;
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++)
+                if (moves[i]) move_element(first + i, of_element[i]);
+        }
+    }
+
+    void project(const float *norms, float radius) const {
+        float *__restrict weights = weight;
+        Held *__restrict helds = held;
+        if (radius <= kFloor)
+            move(norms, 0, [=](int64_t i, float norm) {
+                float anchor = helds[i];
+                helds[i] = Held::of((weights[i] - anchor) / norm);
+                weights[i] = anchor;
+            });
+        else
+            move(norms, radius, [=](int64_t i, float norm) {
+                float anchor = helds[i];
+                weights[i] = anchor + (weights[i] - anchor) * (radius / norm);
+            });
+    }
+};
+
+// The rows of a block in panels; a panel ends with its matrix.
+template <class Held, class Work>
+void for_each_panel(const Tensor &tensor, const Block &block, Work work) {
+    for (int64_t row = block.first_row, count; row < block.end_row; row += count) {
+        int64_t left = tensor.rows - row % tensor.rows, room = kPanel / tensor.inner;
+        count = block.end_row - row < left ? block.end_row - row : left;
+        count = count < room ? count : room;
+        work(Panel<Held>(tensor, row, count), count);
+    }
+}
+
 template <class Held>
 double radius_gradient(const Tensor &tensor, const Block &block, float radius, bool at_floor) {
     double sum = 0;
+    if (tensor.outer > 1) {
+        for_each_panel<Held>(tensor, block, [&](const Panel<Held> &panel, int64_t) {
+            sum += at_floor ? panel.radius_gradient_at_floor() : panel.radius_gradient(radius, tensor.is_fragment);
+        });
+        return sum;
+    }
     for (int64_t row = block.first_row; row < block.end_row; row++) {
-        int64_t start = row * tensor.columns;
+        int64_t start = tensor.start_of(row);
         const float *weight = tensor.weight + start, *gradient = tensor.gradient + start;
         Held *held = static_cast<Held *>(tensor.held) + start;
-        sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.columns)
-                        : radius_gradient_of_row(weight, held, gradient, tensor.columns, radius, tensor.is_fragment);
+        sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.inner)
+                        : radius_gradient_of_row(weight, held, gradient, tensor.inner, radius, tensor.is_fragment);
     }
     return sum;
 }
 
+// What the norm of a row counts for in the results of a block; false where it is not finite, and the row stays.
+bool counts(float norm, float radius, float &largest, float &projected) {
+    if (!std::isfinite(norm)) {
+        largest = INFINITY;
+        return false;
+    }
+    if (norm > largest) largest = norm;
+    if (norm > radius) projected++;
+    return true;
+}
+
 template <class Held>
 void project(const Tensor &tensor, const Block &block, float radius, float row_norm, float &largest, float &projected) {
+    if (tensor.outer > 1) {
+        for_each_panel<Held>(tensor, block, [&](const Panel<Held> &panel, int64_t count) {
+            double sums[kPanel];
+            float norms[kPanel];
+            if (!tensor.is_fragment) panel.norms(sums);
+            for (int64_t row = 0; row < count; row++) {
+                norms[row] = tensor.is_fragment ? row_norm : static_cast<float>(sums[row]);
+                counts(norms[row], radius, largest, projected);
+            }
+            panel.project(norms, radius);
+        });
+        return;
+    }
     for (int64_t row = block.first_row; row < block.end_row; row++) {
-        int64_t start = row * tensor.columns;
+        int64_t start = tensor.start_of(row);
         float *weight = tensor.weight + start;
         Held *held = static_cast<Held *>(tensor.held) + start;
-        float norm = tensor.is_fragment ? row_norm : norm_of_row(weight, held, tensor.columns);
-        if (!std::isfinite(norm)) {
-            largest = INFINITY;
-            continue;
-        }
-        if (norm > largest) largest = norm;
-        if (norm > radius) projected++;
+        float norm = tensor.is_fragment ? row_norm : norm_of_row(weight, held, tensor.inner);
+        if (!counts(norm, radius, largest, projected)) continue;
         if (radius <= kFloor)
-            rest_row_at_anchor(weight, held, tensor.columns, norm);
+            rest_row_at_anchor(weight, held, tensor.inner, norm);
         else if (norm > radius)
-            project_row(weight, held, tensor.columns, radius / norm);
+            project_row(weight, held, tensor.inner, radius / norm);
     }
+}
+
+float larger(float largest, float norm) {  // a norm that is not a number is the largest of them
+    return std::isnan(largest) || norm <= largest ? largest : norm;
 }
 
 template <class Held>
 float distance(const Tensor &tensor, const Block &block) {
     float largest = 0;
+    if (tensor.outer > 1) {
+        for_each_panel<Held>(tensor, block, [&](const Panel<Held> &panel, int64_t count) {
+            double sums[kPanel];
+            panel.norms(sums);
+            for (int64_t row = 0; row < count; row++) largest = larger(largest, static_cast<float>(sums[row]));
+        });
+        return largest;
+    }
     for (int64_t row = block.first_row; row < block.end_row; row++) {
-        int64_t start = row * tensor.columns;
-        float norm = norm_of_row(tensor.weight + start, static_cast<Held *>(tensor.held) + start, tensor.columns);
-        largest = norm <= largest ? largest : norm;  // a norm that is not a number is the largest of them
-        if (std::isnan(norm)) break;
+        int64_t start = tensor.start_of(row);
+        largest = larger(largest, norm_of_row(tensor.weight + start, static_cast<Held *>(tensor.held) + start, tensor.inner));
     }
     return largest;
 }

@@ -19,7 +19,7 @@ from torch import Tensor
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
-from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import HELD_DTYPES, Block, Grid, ProjectedTensor, blocks_of_rows
 
 from .driver import project_at_radii
 
@@ -28,24 +28,27 @@ __all__ = ["distances", "project", "radius_gradients", "takes"]
 logger = logging.getLogger(__name__)
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
+_PANEL = 512
+"""Elements that lie side by side in rows which are worked on together, where a row is spread over many places."""
 # Not linked to an OpenMP of its own: the symbols are those of the one that torch has loaded, so that the kernels run in
 # torch's threads, as many as torch.set_num_threads() says.
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
-    *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f"),
+    *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f", f"-DPANEL={_PANEL}"),
 )
 _BLOCK_ELEMENTS = 2**17
+_LEAST_ROWS = 128
+"""In a block of rows that are spread over many places."""
 
 
 def takes(tensor: ProjectedTensor) -> bool:
-    """Whether these kernels serve a tensor: float32, on the CPU, its rows one after another in memory, a compiler."""
-    layout = tensor.layout
+    """Whether these kernels serve a tensor: float32, on the CPU, without gaps in memory, a compiler."""
     return (
         tensor.weight.dtype == torch.float32
         and tensor.weight.device.type == "cpu"
         and tensor.held.dtype in HELD_DTYPES
-        and layout is not None
-        and layout.is_contiguous
+        and (grid := tensor.grid) is not None
+        and (grid.outer == 1 or grid.inner <= _PANEL)
         and _library() is not None
     )
 
@@ -91,26 +94,33 @@ class _Tensor(NamedTuple):
     held: int
     gradient: int
     held_type: int
-    columns: int
+    outer: int
+    rows: int
+    inner: int
     is_fragment: int
 
 
 def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
     """One `Tensor` of cpu.cpp per row, the blocks, and the tensor that each of them belongs to."""
-    shapes = tuple(tensor.shape for tensor in batch)
-    fields = array("q")
-    for tensor, (_, columns) in zip(batch, shapes, strict=True):
+    shapes, fields = [], array("q")
+    for tensor in batch:
+        grid = tensor.grid or Grid(1, 1, 0, 1)  # of no elements
+        rows, columns = tensor.shape
+        # Of few rows that are spread, each place would be too short a read.
+        shapes.append((rows, columns if grid.outer == 1 else min(columns, _BLOCK_ELEMENTS // _LEAST_ROWS)))
         fields.extend(
             _Tensor(
                 weight=tensor.weight.data_ptr(),
                 held=tensor.held.data_ptr(),
                 gradient=0 if tensor.grad is None else tensor.grad.data_ptr(),
                 held_type=HELD_DTYPES.index(tensor.held.dtype),
-                columns=columns,
+                outer=grid.outer,
+                rows=grid.rows,
+                inner=grid.inner,
                 is_fragment=tensor.is_fragment,
             )
         )
-    return torch.frombuffer(fields, dtype=torch.int64), *_blocks(shapes)
+    return torch.frombuffer(fields, dtype=torch.int64), *_blocks(tuple(shapes))
 
 
 @functools.lru_cache(maxsize=16)

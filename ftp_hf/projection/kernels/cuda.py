@@ -39,7 +39,8 @@ _FIELDS = tl.constexpr(len(Row._fields))
 _BLOCK_FIELDS = tl.constexpr(len(Block._fields))
 _WEIGHT, _HELD, _GRADIENT, _RADIUS = _places(Row._fields, "weight", "held", "gradient", "radius")
 _HELD_TYPE, _COLUMNS, _IS_FRAGMENT = _places(Row._fields, "held_type", "columns", "is_fragment")
-_WEIGHT_ROW, _HELD_ROW, _GRADIENT_ROW = _places(Row._fields, "weight_row", "held_row", "gradient_row")
+_ROWS_TOGETHER, _COLUMNS_TOGETHER = _places(Row._fields, "rows_together", "columns_together")
+_WEIGHT_STRIDES, _HELD_STRIDES, _GRADIENT_STRIDES = _places(Row._fields, "weight_rows", "held_rows", "gradient_rows")
 _EXP_AVG, _EXP_AVG_SQ, _STEP, _AT_FLOOR, _ROWS_PROJECTED = _places(
     RadiusState._fields, "exp_avg", "exp_avg_sq", "step", "at_floor", "rows_projected"
 )
@@ -50,7 +51,7 @@ _ADAM_EPS = tl.constexpr(ADAM_EPS)
 
 
 def takes(tensor: ProjectedTensor) -> bool:
-    """Whether these kernels serve a tensor: float32, with evenly spaced rows."""
+    """Whether these kernels serve a tensor: float32, with rows that [`Layout`] can tell of."""
     return tensor.weight.dtype == torch.float32 and tensor.held.dtype in HELD_DTYPES and tensor.layout is not None
 
 
@@ -128,9 +129,17 @@ def _store_held(address, held_type, offsets, values, mask):
 
 
 @triton.jit
-def _strides(tensor, field):
-    """How far apart rows and columns are: two fields, one after the other."""
-    return tl.load(tensor + field), tl.load(tensor + field + 1)
+def _offsets_of(tensor, field, size, index):
+    """Where rows, or the elements of a row, begin: those together, and how far apart groups of them and they are."""
+    together = tl.load(tensor + size)
+    return (index // together) * tl.load(tensor + field) + (index % together) * tl.load(tensor + field + 1)
+
+
+@triton.jit
+def _offsets(tensor, field, row, column):
+    """Where the elements of a tile are; the strides are four fields, one after the other."""
+    rows = _offsets_of(tensor, field, _ROWS_TOGETHER, row)
+    return rows + _offsets_of(tensor, field + 2, _COLUMNS_TOGETHER, column)
 
 
 @triton.jit
@@ -188,9 +197,6 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
     radius_row = tl.load(tensor + _RADIUS).to(tl.pointer_type(tl.float32))
     held_type = tl.load(tensor + _HELD_TYPE)
     columns = tl.load(tensor + _COLUMNS)
-    weight_row, weight_column = _strides(tensor, _WEIGHT_ROW)
-    held_row, held_column = _strides(tensor, _HELD_ROW)
-    gradient_row, gradient_column = _strides(tensor, _GRADIENT_ROW)
     is_fragment = tl.load(tensor + _IS_FRAGMENT) > 0
     radius = tl.load(radius_row)
     at_floor = tl.load(radius_row + _AT_FLOOR) > 0
@@ -203,10 +209,10 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
         for start_column in range(0, columns, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns)
-            held_offsets = row * held_row + column * held_column
-            w = tl.load(weight + row * weight_row + column * weight_column, mask, other=0.0)
+            held_offsets = _offsets(tensor, _HELD_STRIDES, row, column)
+            w = tl.load(weight + _offsets(tensor, _WEIGHT_STRIDES, row, column), mask, other=0.0)
             h = _load_held(held, held_type, held_offsets, mask)
-            g = tl.load(gradient + row * gradient_row + column * gradient_column, mask, other=0.0)
+            g = tl.load(gradient + _offsets(tensor, _GRADIENT_STRIDES, row, column), mask, other=0.0)
             displacement = tl.where(at_floor, h, w - h)
             product += tl.sum(g * displacement, axis=1)
             norm += tl.sum(tl.abs(displacement), axis=1)
@@ -265,8 +271,6 @@ def _project_kernel(
     held = tl.load(tensor + _HELD)
     held_type = tl.load(tensor + _HELD_TYPE)
     columns = tl.load(tensor + _COLUMNS)
-    weight_row, weight_column = _strides(tensor, _WEIGHT_ROW)
-    held_row, held_column = _strides(tensor, _HELD_ROW)
     radius = tl.load(tl.load(tensor + _RADIUS).to(tl.pointer_type(tl.float32)))
     at_floor = radius <= _FLOOR
     is_fragment = PROJECT and tl.load(tensor + _IS_FRAGMENT) > 0
@@ -280,8 +284,8 @@ def _project_kernel(
         for start_column in range(0, columns, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns)
-            w = tl.load(weight + row * weight_row + column * weight_column, mask, other=0.0)
-            h = _load_held(held, held_type, row * held_row + column * held_column, mask)
+            w = tl.load(weight + _offsets(tensor, _WEIGHT_STRIDES, row, column), mask, other=0.0)
+            h = _load_held(held, held_type, _offsets(tensor, _HELD_STRIDES, row, column), mask)
             norm += tl.sum(tl.abs(w - h), axis=1)
         norm = tl.where(is_fragment, row_norm, norm + _FLOOR)
         finite = norm < float("inf")
@@ -291,8 +295,8 @@ def _project_kernel(
         for start_column in range(0, columns if PROJECT else 0, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns) & moves[:, None]
-            weight_offsets = row * weight_row + column * weight_column
-            held_offsets = row * held_row + column * held_column
+            weight_offsets = _offsets(tensor, _WEIGHT_STRIDES, row, column)
+            held_offsets = _offsets(tensor, _HELD_STRIDES, row, column)
             w = tl.load(weight + weight_offsets, mask, other=0.0)
             h = _load_held(held, held_type, held_offsets, mask)
             displacement = w - h

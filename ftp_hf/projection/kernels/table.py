@@ -17,7 +17,7 @@ _CAPTURED: list[tuple[Tensor, Tensor]] = []
 
 
 class Row(NamedTuple):
-    """A row of the table: where a tensor is, and how far apart its rows and columns are."""
+    """A row of the table: where a tensor is, and its [`Layout`]."""
 
     weight: int
     held: int
@@ -25,11 +25,19 @@ class Row(NamedTuple):
     radius: int
     held_type: int
     columns: int
+    rows_together: int
+    columns_together: int
+    weight_rows: int
     weight_row: int
+    weight_columns: int
     weight_column: int
+    held_rows: int
     held_row: int
+    held_columns: int
     held_column: int
+    gradient_rows: int
     gradient_row: int
+    gradient_columns: int
     gradient_column: int
     is_fragment: int
 
@@ -59,7 +67,7 @@ def plan(batch: Sequence[ProjectedTensor], elements: int) -> tuple[Tensor, Tenso
 def _row(tensor: ProjectedTensor) -> Row:
     layout = tensor.layout
     if layout is None:
-        raise ValueError(f"the rows of {tensor.name} are not evenly spaced in memory")
+        raise ValueError(f"the rows of {tensor.name} are spaced in too many ways")
     return Row(
         tensor.weight.data_ptr(),
         tensor.held.data_ptr(),
@@ -67,6 +75,8 @@ def _row(tensor: ProjectedTensor) -> Row:
         tensor.radius_row.data_ptr(),
         HELD_DTYPES.index(tensor.held.dtype),
         tensor.shape[1],
+        layout.rows_together,
+        layout.columns_together,
         *layout.weight,
         *layout.held,
         *layout.gradient,
