@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ftp_hf.common.modes import evaluation_mode
 
-__all__ = ["answers_kl", "function_distance", "hidden_change"]
+__all__ = ["answers_kl", "counted_answers", "distance_from", "function_distance", "hidden_change"]
 
 Answers = Callable[[nn.Module, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """A model and a batch → what it answers, (…, width), and which of the answers count, (…)."""
@@ -75,13 +75,49 @@ def function_distance(
         distance = function_distance(model, pretrained, batches, lambda m, b: (m(**b).logits, b["labels"] != -100))
         ```
     """
+    return distance_from(
+        ((counted_answers(pretrained, batch, answers), batch) for batch in batches), model, answers, compare
+    )
+
+
+@torch.no_grad()
+def counted_answers(model: nn.Module, batch: Mapping[str, Tensor], answers: Answers) -> Tensor:
+    """
+    Those answers of a model that count, (answers, width).
+
+    Args:
+        model (`nn.Module`): any.
+        batch (mapping from `str` to `Tensor`): inputs.
+        answers (callable): as for [`function_distance`].
+    """
+    with evaluation_mode(model):
+        given, counted = answers(model, batch)
+    return given[counted]
+
+
+@torch.no_grad()
+def distance_from(
+    pretrained: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+    model: nn.Module,
+    answers: Answers,
+    compare: Callable[[Tensor, Tensor], Tensor] = answers_kl,
+) -> float:
+    """
+    As [`function_distance`], from answers that are known.
+
+    Args:
+        pretrained (iterable of pairs): what [`counted_answers`] of the pre-trained model are to a batch, and the batch.
+        model (`nn.Module`): fine-tuned.
+        answers (callable): as for [`function_distance`].
+        compare (callable, *optional*): likewise.
+
+    Raises:
+        ValueError: there is no answer that counts.
+    """
     total, count = 0.0, 0
-    with evaluation_mode(model), evaluation_mode(pretrained):
-        for batch in batches:
-            before, counted = answers(pretrained, batch)
-            after, _ = answers(model, batch)
-            found = compare(before[counted], after[counted])
-            total, count = total + found.double().sum().item(), count + found.numel()
+    for before, batch in pretrained:
+        found = compare(before, counted_answers(model, batch, answers))
+        total, count = total + found.double().sum().item(), count + found.numel()
     if not count:
         raise ValueError(
             "batches hold no answer that counts: pass inputs, with labels other than -100 where there are labels"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,11 +36,15 @@ def processor(threads: int) -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that a run depends on, where they are installed."""
-    found = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
+    found = {library: number for library in _LIBRARIES if (number := _version(library))}
+    return {"python": platform.python_version(), **found}
+
+
+@cache
+def _version(library: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(library)
+    return None
 
 
 def commands() -> list[str]:

@@ -146,7 +146,8 @@ class Task(Generic[Options]):
 
     def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
         """
-        A data set as inputs of the model.
+        A data set as inputs of the model; where there is more than one row to a batch, texts of like length together, the
+        longest first.
 
         Args:
             dataset (`Dataset`): as it was loaded.
@@ -154,6 +155,8 @@ class Task(Generic[Options]):
         """
         prepared = self.prepare(dataset)
         rows = [prepared[row] for row in range(len(prepared))]
+        if size > 1:
+            rows.sort(key=lambda row: -len(row.get("input_ids", ())))
         return [self.collator(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.progress import make_progress, quiet
@@ -61,8 +62,9 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
         ImportError: matplotlib, which draws the charts, is missing.
     """
     check_charts_can_be_drawn()
+    keep_freed_memory()
     main = _join_processes(config).is_main_process
-    with run_lock(folder) if main else nullcontext():
+    with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=output or sys.stderr, quiet=not main)
         with quiet(), make_progress(console) as progress:
             runner = Runner(config, folder / "runs")

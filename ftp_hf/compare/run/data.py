@@ -19,9 +19,12 @@ from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.data import naming, sample
 
 from .config import ComparisonConfig
+from .drift import DISTANT
+from .kept import Room, preparing_once
 
 __all__ = ["Evaluated", "RunData"]
 
+_DISTANCE_ROWS = 64
 _SENSITIVITY_ROWS = 16
 _CALIBRATION_ROWS = 256
 
@@ -32,6 +35,7 @@ class RunData:
         config ([`ComparisonConfig`]): of the comparison.
 
     Attributes:
+        room ([`Room`]): in memory, for what all runs need alike.
         task ([`Task`]): the model and what it reads.
         train, validation (`Dataset`): prepared for the model.
         train_facts ([`DataFacts`]): where the training data come from.
@@ -49,9 +53,9 @@ class RunData:
         with problems.gathered(), _reading_model(config.model):
             check_model_folder(config.model)
         problems.raise_all()
-        self._config, self._raw = config, raw
+        self._config, self._raw, self.room = config, raw, Room()
         with _reading_model(config.model):
-            self.task: Task[Any] = kind(
+            self.task: Task[Any] = preparing_once(kind, self.room)(
                 config.model, config.reading, labels=raw.labels, label_column=config.label_column
             )
         for key, name, dataset in raw.named():
@@ -69,6 +73,7 @@ class RunData:
         """ID validation and test data, the OOD and retained sets, and the test data in each kind and severity of corruption."""
         return [*self._given(), *self._corrupted()]
 
+    @cached_property
     def sensitivity_rows(self) -> list[dict[str, Any]]:
         """Test data to measure sensitivities with."""
         test = self.task.prepare(self._raw.test.select(range(min(_SENSITIVITY_ROWS, len(self._raw.test)))))
@@ -91,7 +96,8 @@ class RunData:
 
     def _given(self) -> Iterator["Evaluated"]:
         for facts, rows in self._raw.evaluations(self._config.max_eval_samples):
-            yield Evaluated(facts, rows)
+            first = rows.select(range(_DISTANCE_ROWS)) if facts.kind in DISTANT and len(rows) > _DISTANCE_ROWS else rows
+            yield Evaluated(facts, rows, first)
 
     def _corrupted(self) -> Iterator["Evaluated"]:
         if (options := self._config.corruptions) is None:
@@ -101,7 +107,7 @@ class RunData:
         for kind in options.kinds:
             for severity in options.severities:
                 facts = dataclasses.replace(test, name=f"{kind}/{severity}", kind="corrupted", size=len(rows))
-                yield Evaluated(facts, rows, corruption(kind, severity, options.seed))
+                yield Evaluated(facts, rows, rows, corruption(kind, severity, options.seed))
 
 
 class Evaluated(NamedTuple):
@@ -110,6 +116,8 @@ class Evaluated(NamedTuple):
     facts: DataFacts
     rows: Dataset
     """As they were loaded."""
+    first: Dataset
+    """Those on which it is measured how differently two models answer."""
     corrupt: Callable[[Any], Any] | None = None
     """What changes each of them first."""
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -9,18 +10,19 @@ from torch import Tensor, nn
 
 from ftp_hf.compare.evidence.results import Drift, ParameterDrift
 from ftp_hf.distance import model_distance
-from ftp_hf.function_distance import function_distance, hidden_change
+from ftp_hf.function_distance import answers_kl, counted_answers, distance_from, hidden_change
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.windows import hearing
+
+from .kept import KeptAnswers, Room
 
 __all__ = ["DISTANT", "FunctionDistance", "measure_drift"]
 
 DISTANT = ("id", "ood", "retained")
 """The kinds of data on whose inputs it is measured how differently the models answer."""
 
-_ROWS = 64
 _BATCH = 16
 
 logger = logging.getLogger(__name__)
@@ -34,15 +36,17 @@ class FunctionDistance:
     Args:
         task ([`Task`]): of the model.
         pretrained (`nn.Module`): as fine-tuning started from it.
+        known ([`KeptAnswers`], *optional*): what it answers, if it was asked before. By default it is asked once by this one.
     """
 
-    def __init__(self, task: Task[Any], pretrained: nn.Module) -> None:
+    def __init__(self, task: Task[Any], pretrained: nn.Module, known: KeptAnswers | None = None) -> None:
         self._task, self._pretrained = task, pretrained
+        self._known = KeptAnswers(Room()) if known is None else known
         self._by_states = not task.has_logits or bool(new_parameters(pretrained))
 
     def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """
-        On the first rows of a data set.
+        On all rows of a data set.
 
         Args:
             model (`nn.Module`): fine-tuned.
@@ -52,16 +56,20 @@ class FunctionDistance:
             `dict[str, float]`: `eval_kl` or `eval_hidden_change`.
         """
         device = next(model.parameters()).device
+        answers = self._task.hidden if self._by_states else self._task.logits
+
+        def before(index: int, batch: Mapping[str, Tensor]) -> Tensor:
+            make = partial(counted_answers, self._pretrained.to(device), batch, answers)
+            return self._known.get((dataset, index), make).to(device)
+
         batches = [
             {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
-            for batch in self._task.batches(dataset.select(range(min(_ROWS, len(dataset)))), _BATCH)
+            for batch in self._task.batches(dataset, _BATCH)
         ]
-        pretrained = self._pretrained.to(device)
+        pairs = ((before(index, batch), batch) for index, batch in enumerate(batches))
         if self._by_states:
-            return {
-                "eval_hidden_change": function_distance(model, pretrained, batches, self._task.hidden, hidden_change)
-            }
-        return {"eval_kl": function_distance(model, pretrained, batches, self._task.logits)}
+            return {"eval_hidden_change": distance_from(pairs, model, answers, hidden_change)}
+        return {"eval_kl": distance_from(pairs, model, answers, answers_kl)}
 
 
 def measure_drift(

