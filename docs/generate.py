@@ -163,7 +163,7 @@ def _summary(docstring: str) -> str:
     if docstring.startswith("Args:"):
         return "Options, a dataclass."
     paragraph = " ".join(docstring.partition("\n\n")[0].split())
-    return re.sub(r"\[(`[^`]+`)\](?!\()", r"\1", paragraph)
+    return re.sub(r"\[`~?([^`]+)`\](?!\()", r"`\1`", paragraph)
 
 
 def _cell(text: str) -> str:
