@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf import RunSummary
-from ftp_hf.common.figures import mean_and_sd, show
+from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds
@@ -25,7 +25,12 @@ STUDIES = {
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
 }
-"""Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there."""
+"""
+Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
+is not named here has a row all the same, of the first of `_OURS` that it has.
+"""
+
+_OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
 _COLUMNS = {
     "digits ID": ("digits", "id"),
@@ -43,15 +48,18 @@ def studies() -> str:
     names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
     for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
         results = ComparisonResults.load(COMPARISONS / name)
-        about, method = STUDIES.get(name, ("", "ftp"))
-        judged = {verdict.method: verdict for verdict in verdicts(results)}[method]
+        judged = {verdict.method: verdict for verdict in verdicts(results)}
+        about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
+        if results.metric != "accuracy":
+            about = f"{about} ({results.metric}{', less is better' * metric_named(results.metric).less_is_better})"
+        found = judged[method].differences.get("ood")
         rows.append(
             [
-                f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about}'}",
+                f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
                 *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
-                difference(judged.differences.get("ood"), results.metric),
-                {1: "**win**", 0: "tie", -1: "**loss**"}[judged.sign("ood")],
+                difference(found, results.metric),
+                "" if found is None else {1: "**win**", 0: "tie", -1: "**loss**"}[judged[method].sign("ood")],
             ]
         )
     return _table(["study", "seeds", "ID", "OOD", "difference OOD", ""], rows, left=(0, 5))

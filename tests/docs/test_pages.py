@@ -60,6 +60,28 @@ def test_links_lead_somewhere(page):
         assert (page.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("name", ["results.md", "performance.md", "distributed.md"])
+def test_a_table_of_figures_is_made_of_a_file_or_says_that_there_is_none(name):
+    text = re.sub(r"<!-- generated: .*?<!-- end of ", "", (ROOT / "docs" / name).read_text(), flags=re.DOTALL)
+    for section in text.split("\n## "):
+        if re.search(r"^\|.*\d\.\d", section, re.MULTILINE):
+            assert "No file in the repository holds" in section, section.splitlines()[0]
+
+
+def test_what_is_said_of_single_runs_is_in_their_cards():
+    said = (ROOT / "docs" / "results.md").read_text().partition("## Models that can")[2].partition("\n## ")[0]
+    cards = (ROOT / "model_cards" / "README.md").read_text()
+    figures = {
+        "spoken-digits-whisper-ftp": ["6.5", "13.6", "20.2"],
+        "gsm8k-smollm2-ftp": ["1.152"],
+        "camvid-mobilenet-ftp": ["21.4"],
+        "sts-regression-minilm-ftp": ["1.319"],
+    }
+    for card, expected in figures.items():
+        row = next(line for line in cards.splitlines() if line.startswith(f"| [{card}]"))
+        assert [figure for figure in expected if figure not in said or figure not in row] == []
+
+
 @pytest.mark.slow
 def test_what_is_said_of_a_study_is_in_its_results():
     page = " ".join((ROOT / "docs" / "results.md").read_text().split())
