@@ -1,6 +1,6 @@
 """
-Write what the pages take from the package: the keys of a config and its schema, the command's options, the public names,
-and the table of studies in the README.
+Write what the pages take from elsewhere: from the package the keys of a config and its schema, the command's options and the
+public names; from the files of what was measured, tables (`measured.py`).
 
     python docs/generate.py
 """
@@ -10,18 +10,15 @@ import importlib
 import inspect
 import json
 import re
-import statistics
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+from measured import adapters, demo, methods, sharding, studies, training
+
 from ftp_hf.cli import make_parser
-from ftp_hf.common.figures import SPACE, mean_and_sd, show
-from ftp_hf.compare import ComparisonResults
-from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds
-from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.common.figures import SPACE
 from ftp_hf.compare.run.keys import Key, comparison_keys, corruption_keys, keys_of
 from ftp_hf.compare.run.kinds import Trained
 from ftp_hf.compare.run.methods import METHODS
@@ -30,7 +27,6 @@ from ftp_hf.compare.run.training import DECIDED
 from ftp_hf.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
-COMPARISONS = ROOT / "model_cards" / "comparisons"
 
 PACKAGES = {
     "ftp_hf": "what most scripts need",
@@ -57,57 +53,6 @@ _TRAINING = """\
 Any field of the task's training arguments (`TrainingArguments`, `Seq2SeqTrainingArguments` for speech recognition, TRL's \
 `SFTConfig` for language models), but those that the comparison decides for all methods:"""
 _FORM = re.compile(r"(?<!`)(\[NAME=\]\S+\])(?!`)")  # of a data set, which is no link
-
-STUDIES = {
-    "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
-    "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
-    "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
-    "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
-}
-"""Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there."""
-
-
-def studies() -> str:
-    """A row for each study: those of `STUDIES`, and then the others, with FTP's figures."""
-    lines = ["| study | seeds | ID | OOD | difference OOD | |", "| --- | ---: | ---: | ---: | ---: | --- |"]
-    names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
-    for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
-        results = ComparisonResults.load(COMPARISONS / name)
-        about, method = STUDIES.get(name, ("", "ftp"))
-        judged = {verdict.method: verdict for verdict in verdicts(results)}[method]
-        cells = [
-            f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about}'}",
-            str(len(finished_seeds(results, method))),
-            *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
-            difference(judged.differences.get("ood"), results.metric),
-            {1: "**win**", 0: "tie", -1: "**loss**"}[judged.sign("ood")],
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _mean(results: ComparisonResults, method: str, kind: str) -> str:
-    figures = list(by_seed(results, method, kind).values())
-    return show(statistics.fmean(figures), results.metric) if figures else "–"
-
-
-def comparison_table(columns: Mapping[str, tuple[str, str]], methods: Sequence[str]) -> str:
-    """
-    Figures of several studies side by side.
-
-    Args:
-        columns (mapping): title → name of the study and kind of data.
-        methods (sequence of `str`): a row each.
-    """
-    loaded = {name: ComparisonResults.load(COMPARISONS / name) for name, _ in columns.values()}
-    lines = [f"| method | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-    for method in methods:
-        cells = [
-            mean_and_sd(list(by_seed(loaded[name], method, kind).values()), loaded[name].metric)
-            for name, kind in columns.values()
-        ]
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def config_keys() -> str:
@@ -218,7 +163,7 @@ def _summary(docstring: str) -> str:
     if docstring.startswith("Args:"):
         return "Options, a dataclass."
     paragraph = " ".join(docstring.partition("\n\n")[0].split())
-    return re.sub(r"\[(`[^`]+`)\](?!\()", r"\1", paragraph)
+    return re.sub(r"\[`~?([^`]+)`\](?!\()", r"`\1`", paragraph)
 
 
 def _cell(text: str) -> str:
@@ -236,18 +181,11 @@ def between(page: str, name: str, content: str) -> str:
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
-RESULTS = {
-    "digits ID": ("digits", "id"),
-    "digits OOD": ("digits", "ood"),
-    "PACS ID": ("pacs_vit", "id"),
-    "PACS corrupted": ("pacs_vit", "corrupted"),
-    "SST-2 ID": ("sst2_minilm", "id"),
-    "SST-2 OOD": ("sst2_minilm", "ood"),
-}
-COMPARED = ("plain", "linear-probe", "lp-ft", "l2-sp", "wise-ft", "tpgm", "spd", "lora", "ftp", "lora+ftp")
 MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"studies": studies},
-    "docs/results.md": {"methods": lambda: comparison_table(RESULTS, COMPARED)},
+    "docs/results.md": {"methods": methods, "adapters": adapters, "demo": demo},
+    "docs/performance.md": {"training": training},
+    "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},
     "docs/command.md": {"options": command_options},
 }

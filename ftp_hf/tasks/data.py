@@ -1,6 +1,6 @@
 """The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
+from .classes import with_class_indices
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
@@ -31,7 +32,7 @@ class DataOptions:
         ood (`list[str]`, *optional*, defaults to `[]`): OOD test data, each evaluated on its own.
         retained (`list[str]`, *optional*, defaults to `[]`): data of what the pre-trained model can do already, and should
             not forget, each evaluated on its own.
-        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of class indices, or of the names of classes.
         label_aliases (`list[str]`, *optional*, defaults to `[]`): `OTHER=LABEL` for each label that a data set calls
             otherwise than the training data does.
         max_train_samples (`int`, *optional*): train on the first rows only.
@@ -63,7 +64,9 @@ class DataOptions:
             "help": "Data of what the pre-trained model can do already, and should not forget, each evaluated on its own."
         },
     )
-    label_column: str = field(default="label", metadata={"help": "The column of class indices."})
+    label_column: str = field(
+        default="label", metadata={"help": "The column of class indices, or of the names of classes."}
+    )
     label_aliases: list[str] = field(
         default_factory=list,
         metadata={"help": "OTHER=LABEL for each label that a data set calls otherwise than the training data does."},
@@ -128,9 +131,11 @@ class TaskData:
         loaded = dict(
             zip(given, _load_all([(kind or name, text) for (kind, name), text in given.items()]), strict=True)
         )
+        column = options.label_column if has_labels else None
+        if column is not None:
+            loaded = _with_class_indices(loaded, column, aliases)
         train, validation, test = loaded["", "train"], loaded.get(("", "validation")), loaded["", "test"]
         labels: list[str] = []
-        column = options.label_column if has_labels else None
         if column is not None:
             with naming("train"):
                 labels = label_names(train, column)
@@ -266,6 +271,17 @@ def _load_all(given: Sequence[tuple[str, str]]) -> list[Dataset]:
             break  # it takes half a minute to find out, and would for each of the others
     problems.raise_all()
     return loaded
+
+
+def _with_class_indices(
+    loaded: dict[tuple[str, str], Dataset], column: str, aliases: Mapping[str, str]
+) -> dict[tuple[str, str], Dataset]:
+    problems, train, ready = Problems(), loaded["", "train"], {}
+    for (kind, name), dataset in loaded.items():
+        with problems.gathered(), naming(kind or name):
+            ready[kind, name] = with_class_indices(train, dataset, name, column, aliases)
+    problems.raise_all()
+    return ready
 
 
 def _aliases(texts: list[str]) -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""The tables of pages that are made of files of results: the studies and runs in model_cards/, and benchmarks/results/."""
+
+import json
+import statistics
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftp_hf import RunSummary
+from ftp_hf.common.figures import mean_and_sd, metric_named, show
+from ftp_hf.compare import ComparisonResults
+from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds
+from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.summary import mean_by_seed
+
+ROOT = Path(__file__).parents[1]
+COMPARISONS = ROOT / "model_cards" / "comparisons"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
+STUDIES = {
+    "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
+    "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
+    "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
+    "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
+}
+"""
+Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
+is not named here has a row all the same, of the first of `_OURS` that it has.
+"""
+
+_OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
+
+_COLUMNS = {
+    "digits ID": ("digits", "id"),
+    "digits OOD": ("digits", "ood"),
+    "PACS ID": ("pacs_vit", "id"),
+    "PACS corrupted": ("pacs_vit", "corrupted"),
+    "SST-2 ID": ("sst2_minilm", "id"),
+    "SST-2 OOD": ("sst2_minilm", "ood"),
+}
+
+
+def studies() -> str:
+    """A row for each study: those of `STUDIES`, and then the others, with FTP's figures."""
+    rows = []
+    names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
+    for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
+        results = ComparisonResults.load(COMPARISONS / name)
+        judged = {verdict.method: verdict for verdict in verdicts(results)}
+        about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
+        if results.metric != "accuracy":
+            about = f"{about} ({results.metric}{', less is better' * metric_named(results.metric).less_is_better})"
+        found = judged[method].differences.get("ood")
+        rows.append(
+            [
+                f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
+                str(len(finished_seeds(results, method))),
+                *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
+                difference(found, results.metric),
+                "" if found is None else {1: "**win**", 0: "tie", -1: "**loss**"}[judged[method].sign("ood")],
+            ]
+        )
+    return _table(["study", "seeds", "ID", "OOD", "difference OOD", ""], rows, left=(0, 5))
+
+
+def methods() -> str:
+    """The ten methods of the first three studies side by side."""
+    loaded = {name: ComparisonResults.load(COMPARISONS / name) for name, _ in _COLUMNS.values()}
+    rows = [
+        [f"`{method.name}`", *(_mean_and_sd(loaded[name], method.name, kind) for name, kind in _COLUMNS.values())]
+        for method in loaded["digits"].methods
+    ]
+    return _table(["method", *_COLUMNS], rows)
+
+
+def adapters() -> str:
+    """LoRA with and without FTP: what a study says of accuracy, and a benchmark of time and state."""
+    results = ComparisonResults.load(COMPARISONS / "sst2_lora")
+    contestants = {
+        "full": "plain",
+        "full_ftp": "ftp",
+        "lora": "lora",
+        "lora_ftp": "lora+ftp",
+        "lora_factors": "lora+factors",
+    }
+    rows = []
+    for row in _measured("adapters"):
+        method, size = contestants[row["contestant"]], row["optimizer_bytes"] / 1e6
+        step = f"{row['ms']:,.0f}"
+        if row["ratio"] != 1:
+            step += f" (× {row['ratio']:.3f})"
+        figures = [_mean_and_sd(results, method, kind) for kind in ("id", "ood")]
+        parameters = f"{row['trainable_parameters']:,}"
+        rows.append([f"`{method}`", *figures, parameters, f"{size:.1f} MB" if size >= 1 else f"{size:.3f} MB", step])
+    return _table(["method", "ID test", "OOD mean", "trained parameters", "optimizer state", "step, ms"], rows)
+
+
+def demo() -> str:
+    """What `make demo` came to, as the cards have it."""
+    run = RunSummary.load(ROOT / "model_cards" / "digits-vit-ftp")
+    plain = run.comparisons[0].results
+    rows = [
+        [f"{'OOD' if result.kind == 'ood' else 'ID'} {result.data}", *(_of_run([each]) for each in (beside, result))]
+        for beside, result in zip(plain, run.results, strict=True)
+    ]
+    shifted = [[each for each in results if each.kind == "ood"] for results in (plain, run.results)]
+    rows.append(["OOD mean", *map(_of_run, shifted)])
+    seeds = len(run.results[0].metrics["accuracy"])
+    return _table(["data", f"plain ({seeds} seeds)", f"ftp ({seeds} seeds)"], rows)
+
+
+def training() -> str:
+    """A training step under the Trainer."""
+    about = {"text": "MiniLM ({:.1f} M), 64 tokens", "vision": "MobileNetV2 ({:.1f} M), 128 pixels"}
+    rows = []
+    for task, words in about.items():
+        by_name = {row["contestant"]: row for row in _measured("training") if row["task"] == task}
+        plain, ftp, tpgm = (by_name[name] for name in ("plain", "ftp", "tpgm"))
+        added = ftp["optimizer_ms"] - plain["optimizer_ms"]
+        steps = [f"{row['ms']:,.0f} ms" for row in (plain, ftp, tpgm)]
+        rows.append(
+            [words.format(plain["parameters"] / 1e6), *steps, f"{added:.0f} ms ({100 * added / plain['ms']:.1f} %)"]
+        )
+    return _table(["under the Trainer, batch 32", "plain AdamW", "FTP", "TPGM", "FTP's optimizer step adds"], rows)
+
+
+def sharding() -> str:
+    """What FTP adds to the traffic of FSDP2, on paper."""
+    about = {"vit_b": "ViT-B (86.6 M, 200 tensors)", "llama_1b": "Llama (1.1 B, 201 tensors)"}
+    rows = [
+        [
+            about[row["model"]] if row["processes"] == 8 else "",
+            f"{row['processes']:,}",
+            _bytes(row["fsdp_mb"]),
+            f"{_bytes(row['received_kb'] / 1e3)} ({row['received_percent']:.2g} %)",
+            _bytes(row["adamw_state_mb"]),
+            _bytes(row["ftp_adds_mb"]),
+        ]
+        for row in _measured("sharding")
+    ]
+    head = ["per process and step", "GPUs", "FSDP2 moves", "FTP receives", "AdamW's state", "FTP adds"]
+    return _table(head, rows)
+
+
+def _bytes(megabytes: float) -> str:
+    if megabytes < 1:
+        return f"{1e3 * megabytes:.0f} kB"
+    size, unit = (megabytes, "MB") if megabytes < 1e3 else (megabytes / 1e3, "GB")
+    return f"{size:.2g} {unit}" if size < 10 else f"{size:.0f} {unit}"
+
+
+def _measured(name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def _mean(results: ComparisonResults, method: str, kind: str) -> str:
+    figures = list(by_seed(results, method, kind).values())
+    return show(statistics.fmean(figures), results.metric) if figures else "–"
+
+
+def _mean_and_sd(results: ComparisonResults, method: str, kind: str) -> str:
+    return mean_and_sd(list(by_seed(results, method, kind).values()), results.metric)
+
+
+def _of_run(results: Sequence[Evaluation]) -> str:
+    return mean_and_sd(list(mean_by_seed(results, "accuracy").values()), "accuracy")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    line = ["---" if column in left else "---:" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, line, *rows))
