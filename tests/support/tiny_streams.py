@@ -13,7 +13,17 @@ _LABELS = [f"{stage}_{word}" for stage in STAGES for word in _WORDS[stage]]
 
 def make_stream(folder):
     """A BERT with its tokenizer, and sentences of all stages in one file each for training, validation and tests."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "is", *STAGES, *(w for two in _WORDS.values() for w in two)]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "the",
+        "is",
+        *STAGES,
+        *(w for two in _WORDS.values() for w in two),
+    ]
     save_bert(folder / "model", words=words, num_hidden_layers=1, initializer_range=0.3)
     features = Features({"text": Value("string"), "label": ClassLabel(names=_LABELS), "domain": Value("string")})
     for name, rows in [("train", 16), ("validation", 8), ("test", 8)]:

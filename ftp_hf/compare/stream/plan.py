@@ -1,6 +1,9 @@
 """Which runs a stream needs: a chain of stages for each method, order and seed."""
 
 import dataclasses
+from pathlib import Path
+
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ftp_hf.compare.run.plan import Run
 
@@ -48,8 +51,14 @@ def _at_place(config: StreamConfig, method: str, stage: str, *, first: bool) -> 
         if "rows" in kind.settings:
             changes["replayed"] = int(config.methods[method]["rows"])
         if kind.around_first:
-            changes["anchors"] = plain.model
+            changes["anchors"] = _weights(plain.model)
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def _weights(model: str) -> str:
+    """The file of a model, if it is one: a folder of sentence-transformers is read by the names of its modules."""
+    file = Path(model, SAFE_WEIGHTS_NAME)
+    return str(file) if file.is_file() else model
 
 
 def stage_of(run: Run) -> StageConfig:
