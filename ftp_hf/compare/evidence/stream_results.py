@@ -97,6 +97,11 @@ class StreamResults:
         """1 where more of the metric is better, −1 where less is."""
         return metric_named(self.metric).sign
 
+    @property
+    def sequential(self) -> list[str]:
+        """The names of the methods that train one stage after the other."""
+        return [method.name for method in self.methods if all(run.is_sequential for run in self.of(method.name))]
+
     def of(self, method: str) -> list[StreamRun]:
         """The runs of a method."""
         return [run for run in self.runs if run.method == method]

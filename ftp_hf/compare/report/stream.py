@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from ftp_hf.common.figures import duration, mean_and_sd, metric_named, show, signed, size
+from ftp_hf.common.figures import MINUS, duration, mean_and_sd, metric_named, show, signed, size
 from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.formats import difference, interval, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
@@ -64,7 +64,7 @@ def stream_headline(results: StreamResults) -> str:
         results ([`StreamResults`]): finished.
     """
     finals = {method.name: results.measured(method.name, _FINAL) for method in results.methods}
-    sequential = [name for name in finals if all(run.is_sequential for run in results.of(name))]
+    sequential = results.sequential
     best = max(sequential or finals, key=lambda name: results.sign * statistics.fmean(finals[name].values()))
     titles = {method.name: method.title for method in results.methods}
     text = f"Best final average {_metric(results)}: {titles[best]}, {show(statistics.fmean(finals[best].values()), results.metric)}"
@@ -88,7 +88,10 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
         "What is left in the end",
         [
             _measures_table(results),
-            Text(f"Mean ± standard deviation over orders and seeds, {_metric(results)} of the test sets.{less}"),
+            Text(
+                f"Mean ± standard deviation over orders and seeds, {_metric(results)} of the test sets.{less} In bold the best that "
+                "trains stage after stage."
+            ),
             measures,
         ],
     )
@@ -108,8 +111,13 @@ def _measures_table(results: StreamResults) -> Table:
         (each.name, name): results.measured(each.name, name).values() for each in results.methods for name in MEASURES
     }
     means = {key: statistics.fmean(found) for key, found in values.items() if found}
+    sequential = results.sequential
     best = {
-        name: max((means[key] for key in means if key[1] == name), key=lambda mean: results.sign * mean, default=None)
+        name: max(
+            (mean for (method, measure), mean in means.items() if measure == name and method in sequential),
+            key=lambda mean: results.sign * mean,
+            default=None,
+        )
         for name in _LEVELS
     }
     rows = []
@@ -117,8 +125,8 @@ def _measures_table(results: StreamResults) -> Table:
         cells = []
         for name in MEASURES:
             text = mean_and_sd(values[method.name, name], results.metric)
-            is_best = name in best and means.get((method.name, name)) == best[name]
-            cells.append(Strong(text) if is_best else text)
+            is_best = method.name in sequential and name in best and means[method.name, name] == best[name]
+            cells.append(Strong(text) if is_best else text.replace("-", MINUS))
         rows.append([method.title, *cells, str(len(results.of(method.name)))])
     return Table(["method", *MEASURES, "runs"], rows)
 

@@ -28,9 +28,7 @@ def drawn(results: StreamResults) -> Iterator[Drawn]:
     Args:
         results ([`StreamResults`]): finished.
     """
-    sequential = [
-        method.name for method in results.methods if all(run.is_sequential for run in results.of(method.name))
-    ]
+    sequential = results.sequential
     if not sequential:
         return
     spread = "mean over orders and seeds, with a band of one standard deviation"

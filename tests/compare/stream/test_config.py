@@ -2,6 +2,7 @@
 
 import pytest
 
+from ftp_hf.cli import main
 from ftp_hf.compare.stream.config import StreamConfig
 from ftp_hf.compare.stream.plan import chain, stages_before
 from tests.support.tiny_data import write_config
@@ -36,7 +37,15 @@ def runs(config, method, order, tmp_path):
 
 
 def test_what_streams_begin_with_in_common_is_the_same_run(tmp_path):
-    methods = {"plain": {}, "kl": {"lambda_": 1}, "replay": {}, "ftp": {}, "ftp-first": {}, "lora": {}, "lora-merged": {}}
+    methods = {
+        "plain": {},
+        "kl": {"lambda_": 1},
+        "replay": {},
+        "ftp": {},
+        "ftp-first": {},
+        "lora": {},
+        "lora-merged": {},
+    }
     config = load(tmp_path, methods={**methods, "joint": {}})
     other = ["films", "meals", "songs"]
     found = {name: runs(config, name, STAGES, tmp_path) for name in config.methods}
@@ -80,3 +89,11 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, changes, problem):
     with pytest.raises(ValueError, match=problem) as error:
         load(tmp_path, **changes)
     assert str(error.value).startswith(str(tmp_path / "trial.yaml"))
+
+
+def test_the_command_says_what_is_wrong_in_a_line(tmp_path, capsys):
+    assert main(["stream", str(tmp_path / "missing.yaml")]) == 1
+    assert (
+        capsys.readouterr().err
+        == f"ftp-hf stream: {tmp_path / 'missing.yaml'} does not exist: name the YAML file of the stream\n"
+    )
