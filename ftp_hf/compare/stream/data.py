@@ -25,9 +25,11 @@ class StageData(RunData):
 
     Attributes:
         earlier (`Dataset`, *optional*): the training data of the stage before, prepared for the model.
+        brings_classes (`bool`): whether there are classes that no earlier stage had.
     """
 
     earlier: Dataset | None = None
+    brings_classes: bool = False
 
     def __init__(self, config: StageConfig) -> None:
         super().__init__(config)
@@ -55,6 +57,7 @@ class StageData(RunData):
         """
         placed = copy.copy(self)
         placed.earlier = stages[-1].train if stages else None
+        placed.brings_classes = bool(self.classes.difference(*(stage.classes for stage in stages)))
         if stages and replayed:
             more = [some_rows(stage._raw.train, replayed, stage._column) for stage in stages]
             placed._train_on(concatenate_datasets([self._raw.train, *more]))

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import set_seed
 
+from ftp_hf.compare.run.kinds import Projected
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.trained import TrainedRuns
@@ -37,11 +38,15 @@ class StageRuns(TrainedRuns):
         super().__init__(config, runs, data)
 
     def start(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
-        """As of [`TrainedRuns`]; all that an earlier stage has trained is known, unless anchors are those of the first model."""
+        """
+        As of [`TrainedRuns`]. All that an earlier stage has trained is known, unless anchors are those of the first model; but a
+        projection would hold the rows of classes that are new now, and leaves their head alone.
+        """
         if METHODS[run.method].adapter:
             return self._start_adapted(run, calibrate)
         model, new = super().start(run, calibrate)
-        if run.base is None or self.config.anchors is not None:
+        is_new = isinstance(METHODS[run.method], Projected) and self.data.brings_classes
+        if run.base is None or self.config.anchors is not None or is_new:
             return model, new
         mark_loaded(model)
         return model, set()

@@ -233,11 +233,10 @@ class _Stream:
 
     def _train(self, run: Run) -> None:
         """A run, and before it all that it starts from, where that is needed and is not there any more."""
-        runs, finished = self._runs_of(run), self._finished(run)
-        if run.base is not None and not finished and not from_first_process(has_weights(self._folder(run.base))):
-            self._restore(run.base)
-        if not finished:
-            runs.train(run, self._show)
+        base = None if self._finished(run) else run.base
+        if base is not None and not from_first_process(has_weights(self._folder(base))):
+            self._restore(base)
+        self._runs_of(run).train(run, self._show)
         if not from_first_process(has_weights(self._folder(run)) or self._evaluation_file(run).is_file()):
             self._restore(run)
 
