@@ -4,15 +4,14 @@ The command `ftp-hf`: one function per subcommand, each with the parser of its a
 Each imports what it needs when it runs, so that help, the version and a misspelt word are answered at once.
 """
 
-import importlib.metadata
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace, _SubParsersAction
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from argparse import Namespace, _SubParsersAction
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ftp_hf.common.launched import let_the_first_speak
+from ftp_hf.parsing import Parser, ShowVersion, loading
 
 if TYPE_CHECKING:
     from ftp_hf.hub.versions import Version
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["main", "make_parser"]
-
-Loaded = TypeVar("Loaded")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,56 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-class _Parser(ArgumentParser):
-    """Adds to an error what a misspelt command or option may have meant; argparse does so from Python 3.14 on, for commands."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.words: Sequence[str] = ()
-        self.commands: Mapping[str, ArgumentParser] = {}
-        self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
-
-    def error(self, message: str) -> NoReturn:
-        let_the_first_speak()
-        super().error(f"{message}{self._suggestion()}")
-
-    def _suggestion(self) -> str:
-        command = self.words[0] if self.words else ""
-        if self.commands and command not in self.commands and not command.startswith("-"):
-            return _did_you_mean(command, self.commands)
-        parser = self.commands.get(command, self)
-        return "".join(
-            _did_you_mean(name, parser._option_string_actions)
-            for name in (word.partition("=")[0] for word in self.words)
-            if name.startswith("--") and not any(option.startswith(name) for option in parser._option_string_actions)
-        )
-
-
-class _ShowVersion(Action):
-    """Looks it up when it is asked for: a checkout that is not installed has none."""
-
-    def __call__(self, parser: ArgumentParser, *_: Any) -> NoReturn:
-        print(f"ftp-hf {importlib.metadata.version('ftp-hf')}")
-        parser.exit()
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def make_parser(words: Sequence[str]) -> _Parser:
+def make_parser(words: Sequence[str]) -> Parser:
     """
     The parser of the command and of all its subcommands.
 
     Args:
         words (`Sequence[str]`): what it will parse, in which an error looks for misspelt words.
     """
-    parser = _Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
+    parser = Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_compare,
+        _add_stream,
         _add_tasks,
         _add_report,
         _add_trial,
@@ -118,7 +78,7 @@ def make_parser(words: Sequence[str]) -> _Parser:
     return parser
 
 
-def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "compare",
         help="train and evaluate several methods alike",
@@ -126,16 +86,36 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
         "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
         "Progress goes to stderr, the verdict, the place of the report and of the recommended run to stdout.",
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see examples/compare/")
-    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
-    parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
-    parser.add_argument("--methods", metavar="A,B", help="compare these, with the config's settings for them")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
+    _add_config(parser, "compare")
     parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
     parser.set_defaults(run=_compare)
 
 
-def _add_tasks(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
+    parser = commands.add_parser(
+        "stream",
+        help="train stage after stage, and see what is forgotten",
+        description="Train the methods of a config on the stages of a stream, one after the other, in several orders; evaluate "
+        "all stages after each of them, and write a report. What is finished is not repeated. Progress goes to stderr, the "
+        "place of the report to stdout.",
+    )
+    _add_config(parser, "stream")
+    parser.set_defaults(run=_stream)
+
+
+def _add_config(parser: Parser, command: str) -> None:
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help=f"YAML file; see examples/{command}{'s' * (command == 'stream')}/"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR", help=f"by default runs/{command}/ and the config's name"
+    )
+    parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
+    parser.add_argument("--methods", metavar="A,B", help=f"{command} these, with the config's settings for them")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
+
+
+def _add_tasks(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "tasks",
         help="list what models can be compared on",
@@ -145,17 +125,17 @@ def _add_tasks(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_tasks)
 
 
-def _add_report(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_report(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "report",
-        help="write the report of a comparison again",
-        description="Write report.html, report.md and the charts of a comparison from its results.json alone.",
+        help="write the report of a comparison or a stream again",
+        description="Write report.html, report.md and the charts of a comparison, or of a stream, from its results.json alone.",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the comparison's output_dir")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="its output_dir")
     parser.set_defaults(run=_report)
 
 
-def _add_trial(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_trial(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "trial",
         help="begin a trial, or fill in its page for the decision",
@@ -169,7 +149,7 @@ def _add_trial(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_trial)
 
 
-def _add_check(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_check(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "check",
         help="check a finished run against rules",
@@ -177,12 +157,12 @@ def _add_check(commands: "_SubParsersAction[_Parser]") -> None:
         "anew: whoever replaces the model's weights has to evaluate them too. Exits with 1 if a rule is broken or cannot be "
         "checked, and with 2 if the rules or the results cannot be read.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=_loading(_load_run), help="the run's output_dir")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=loading(_load_run), help="the run's output_dir")
     _add_rules(parser, required=True)
     parser.set_defaults(run=_check)
 
 
-def _add_push(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_push(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "push",
         help="push a finished run to the Hub, as its next version",
@@ -201,7 +181,7 @@ def _add_push(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_push)
 
 
-def _add_rollback(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_rollback(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "rollback",
         help="restore an earlier version",
@@ -213,7 +193,7 @@ def _add_rollback(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_rollback)
 
 
-def _add_history(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_history(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "history",
         help="list the versions and their figures",
@@ -223,7 +203,7 @@ def _add_history(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_history)
 
 
-def _add_completion(commands: "_SubParsersAction[_Parser]") -> None:
+def _add_completion(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "completion",
         help="print what completes this command in a shell",
@@ -234,33 +214,51 @@ def _add_completion(commands: "_SubParsersAction[_Parser]") -> None:
     parser.set_defaults(run=_completion)
 
 
-def _add_repository(parser: ArgumentParser) -> None:
+def _add_repository(parser: Parser) -> None:
     parser.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub")
 
 
 def _compare(options: Namespace) -> None:
-    _quietly()
     try:
         from ftp_hf.compare.run.begin import first_config
         from ftp_hf.compare.run.comparison import compare, rehearse
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
-        raise ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"') from error
-    from ftp_hf.hub.retries import silence_retries
-
-    silence_retries()
+        raise _needs_more(error) from error
     if options.init:
         with options.config.open("x", encoding="utf-8") as file:
             file.write(first_config(options.init))
         print(options.config)
         return
+    _run_config(options, ComparisonConfig, compare, rehearse)
+
+
+def _stream(options: Namespace) -> None:
+    try:
+        from ftp_hf.compare.stream.config import StreamConfig
+        from ftp_hf.compare.stream.stream import rehearse_stream, stream
+    except ModuleNotFoundError as error:
+        raise _needs_more(error) from error
+    _run_config(options, StreamConfig, stream, rehearse_stream)
+
+
+def _needs_more(error: ModuleNotFoundError) -> ValueError:
+    return ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"')
+
+
+def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse: Callable[..., Any]) -> None:
+    """What the config of a comparison or a stream asks for."""
+    from ftp_hf.hub.retries import silence_retries
+
+    _quietly()
+    silence_retries()
     methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
-    config = ComparisonConfig.load(options.config, options.model, methods=methods)
+    config = kind.load(options.config, options.model, methods=methods)
     try:
         if options.dry_run:
             rehearse(config)
         else:
-            compare(config, options.output_dir or Path("runs", "compare", config.name))
+            run(config, options.output_dir or Path("runs", options.command, config.name))
     except (ImportError, OSError, ValueError) as error:
         located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
@@ -288,9 +286,14 @@ def _tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
 
 def _report(options: Namespace) -> None:
     from ftp_hf.compare import ComparisonResults, write_report
+    from ftp_hf.compare.evidence.stream_results import StreamResults, is_stream
+    from ftp_hf.compare.report.stream import write_stream_report
 
-    for file in write_report(ComparisonResults.load(options.folder), options.folder):
-        print(file)
+    if is_stream(options.folder):
+        files = write_stream_report(StreamResults.load(options.folder), options.folder)
+    else:
+        files = write_report(ComparisonResults.load(options.folder), options.folder)
+    print(*files, sep="\n")
 
 
 def _completion(options: Namespace) -> None:
@@ -319,26 +322,14 @@ def _trial(options: Namespace) -> None:
     print(*start_trial(options.folder, options.task, options.language), sep="\n")
 
 
-def _add_rules(parser: ArgumentParser, *, required: bool) -> None:
+def _add_rules(parser: Parser, *, required: bool) -> None:
     parser.add_argument(
         "--rules",
         required=required,
         metavar="FILE",
-        type=_loading(_load_rules),
+        type=loading(_load_rules),
         help="a YAML file with rules that results.json has to meet: a list 'rules' such as '- ood/sketch >= 0.60'",
     )
-
-
-def _loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
-    """So that argparse reports what is wrong with the file as it reports any other argument."""
-
-    def checked(path: str) -> Loaded:
-        try:
-            return load(path)
-        except (OSError, ValueError) as error:
-            raise ArgumentTypeError(" ".join(str(error).split())) from error
-
-    return checked
 
 
 def _load_run(path: str) -> "RunSummary":

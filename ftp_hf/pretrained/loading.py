@@ -8,7 +8,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from .anchors import CheckpointAnchors
 
-__all__ = ["has_whole_weights", "load_weights"]
+__all__ = ["has_whole_weights", "load_weights", "mark_loaded"]
 
 
 @torch.no_grad()
@@ -43,6 +43,12 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         )
     for name, tensor in held.items():
         tensor.copy_(tensors[name])
+
+
+def mark_loaded(model: nn.Module) -> None:
+    """Have all parameters of a model count as loaded, as `from_pretrained` marks those that it loads: none of them is new."""
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = True  # type: ignore[attr-defined]
 
 
 def has_whole_weights(checkpoint: Path) -> bool:

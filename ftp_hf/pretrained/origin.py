@@ -17,6 +17,7 @@ from ftp_hf.common.folder import TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import MODULES, CheckpointAnchors
+from .growing import grown_rows
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
 __all__ = [
@@ -74,7 +75,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
 def pretrained_rows(model: nn.Module, anchors: Mapping[str, Tensor] | None = None) -> dict[str, int]:
     """
     Of which parameters only the first rows have a pre-trained value, as the option `pretrained_rows` of [`FTPAdamW`] takes
-    them: input and output embeddings that `resize_token_embeddings` changed.
+    them: input and output embeddings that `resize_token_embeddings` changed, and heads that [`grow_classifier`] did.
 
     Args:
         model (`nn.Module`): any model, with or without adapters of PEFT.
@@ -93,12 +94,13 @@ def pretrained_rows(model: nn.Module, anchors: Mapping[str, Tensor] | None = Non
         )
         ```
     """
+    grown = grown_rows(model)
+    heads = {name: parameter for name, parameter in model.named_parameters() if name in grown}
     embeddings = embedding_parameters(model)
-    if not embeddings:
-        return {}
     if anchors is not None:
-        return first_rows(embeddings, _names_in_checkpoint(model), anchors)
-    rows: dict[str, int] = {}
+        return first_rows(embeddings | heads, _names_in_checkpoint(model), anchors)
+    # A head that was new before it grew has no old rows.
+    rows = {name: grown[name] for name, head in heads.items() if getattr(head, "_is_hf_initialized", False)}
     for prefix, part in _with_origin(model):
         if has_other_vocabulary(part):
             name_of = {f"{prefix}{name}": inner for name, inner in _names_in_checkpoint(part).items()}

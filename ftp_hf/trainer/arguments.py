@@ -7,7 +7,10 @@ from transformers import TrainingArguments
 
 from ftp_hf.optim.options import DEFAULTS
 
-__all__ = ["FTPArguments", "FTPTrainingArguments", "with_ftp_options"]
+__all__ = ["PRETRAINED", "PREVIOUS", "FTPArguments", "FTPTrainingArguments", "named_anchors", "with_ftp_options"]
+
+PRETRAINED, PREVIOUS = "pretrained", "previous"
+"""What `ftp_anchors` can be besides the name of a model: where the anchors of the stages of a stream come from."""
 
 
 @dataclass
@@ -32,7 +35,12 @@ class FTPArguments:
         ftp_exclude_new (`bool`, *optional*, defaults to `True`): leave the parameters that the model's checkpoint does
             not hold, such as a new classification head, unprojected.
         ftp_anchors (`str`, *optional*): the pre-trained model whose weights are the anchors: a local folder, a
-            safetensors file or a name on the Hub. By default the weights that training starts from.
+            safetensors file or a name on the Hub. By default the weights that training starts from. For trainings one
+            after the other, `"pretrained"` or `"previous"`: all around the weights that the first one started from, which
+            are found in the checkpoint that the model was loaded from, or each around those that it starts from
+            (docs/streams.md). A folder of such a name is `"./pretrained"`.
+        ftp_restart_radii (`bool`, *optional*, defaults to `False`): with each further training around the same anchors, the
+            radii start anew, at the distances that the weights have by then. By default they go on.
         ftp_anchor_device (`"cpu"`, *optional*): keep the anchors in host memory, for a model that fits the GPU only
             just. By default they are beside the weights.
         ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
@@ -84,7 +92,15 @@ class FTPArguments:
         default=None,
         metadata={
             "help": "The pre-trained model whose weights are the anchors: a local folder, a safetensors file or a name "
-            "on the Hub. By default the weights that training starts from."
+            "on the Hub. By default the weights that training starts from. For trainings one after the other, 'pretrained' or "
+            "'previous': all around the weights that the first one started from, or each around those that it starts from."
+        },
+    )
+    ftp_restart_radii: bool = field(
+        default=False,
+        metadata={
+            "help": "With each further training around the same anchors, the radii start anew, at the distances that the "
+            "weights have by then. By default they go on."
         },
     )
     ftp_anchor_device: str | None = field(
@@ -135,6 +151,16 @@ class FTPArguments:
         return FTPArguments(
             **{option.name: getattr(args, option.name) for option in fields(FTPArguments) if hasattr(args, option.name)}
         )
+
+
+def named_anchors(value: str | None) -> str | None:
+    """
+    The model that `ftp_anchors` names, if it is not left out and no policy.
+
+    Args:
+        value (`str`, *optional*): of `ftp_anchors`.
+    """
+    return None if value in (PRETRAINED, PREVIOUS) else value
 
 
 @dataclass

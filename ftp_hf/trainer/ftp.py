@@ -21,23 +21,25 @@ from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.optim.wrapper import FTP
 from ftp_hf.pretrained.anchors import CheckpointAnchors
+from ftp_hf.pretrained.growing import forget_growth, grown_rows
 from ftp_hf.pretrained.origin import (
     UnknownOriginError,
-    has_origin,
     is_fine_tuned,
     local_checkpoint,
     new_parameters,
     pretrained_rows,
 )
 
-from .arguments import FTPArguments
+from .arguments import PREVIOUS, FTPArguments, named_anchors
 from .card import ModelCardMixin
 from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
 from .loading import CompleteLoadingMixin
+from .origin import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
 from .outside import parameters_outside
 from .probe import ProbeFirstMixin
 from .radius_log import check_finite, check_weights, summarize
 from .saving import CompleteSavingMixin
+from .stages import go_on, load_last_stage, saved_stage
 from .statistics import FrozenStatisticsMixin, warn_of_drift
 from .strategy import check_agreement, check_loaded, check_strategy
 
@@ -64,15 +66,18 @@ class FTPTrainerMixin(
     to the plain optimizer, and so are the new rows of resized embeddings. The anchors are the weights that training
     starts from. A resumed run takes them from the checkpoint's optimizer state; where it has none
     (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
-    `train()` of the same trainer goes on with its anchors and radii; κ and the radii's learning rate or share and
-    betas may change in between, what is projected may not. `create_model_card` and `push_to_hub` tell what happened
-    ([`ModelCardMixin`]).
+    `train()` of the same trainer goes on with its anchors and radii, unless `ftp_anchors` and `ftp_restart_radii` say
+    otherwise; κ and the radii's learning rate or share and betas may change in between, what is projected may not.
+    `create_model_card` and `push_to_hub` tell what happened ([`ModelCardMixin`]).
     """
 
     _resume_anchors: Path | None = None
     _resume_rows: Mapping[str, int] = MappingProxyType({})
     _projecting: ProjectedOptimizer | None = None
     _options: FTPArguments | None = None
+    _given_optimizer: bool = False
+    _left_by_stage: bool = False
+    _resumes: bool = False
     options_in_force: OptionsInForce | None = None
     """What was asked of the optimizer, and what was in force before the run was resumed with other options."""
 
@@ -94,6 +99,7 @@ class FTPTrainerMixin(
         if projected is None:
             self.optimizer = projected = self._with_projection(optimizer, model)
             self.options_in_force = OptionsInForce.of(projected, options)
+            self._go_on_with_saved(projected, options)
         elif projected is own:
             self._go_on_with(own, options)
         else:
@@ -112,6 +118,7 @@ class FTPTrainerMixin(
     def _create_optimizer(self, model: Any) -> tuple[Optimizer, dict[str, Any]]:
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
+        self._given_optimizer |= made is not None and self._projecting is None
         given: Any = self.optimizer_cls_and_kwargs
         kind = None if given is None else given[0]
         arguments: dict[str, Any] = {} if given is None else given[1]
@@ -136,6 +143,32 @@ class FTPTrainerMixin(
             self.options_in_force.change(projected, self._options, options)
         if self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
             self._tell(projected, self.model, {})
+
+    def _go_on_with_saved(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
+        """The model is that of an earlier stage, whose anchors and radii this one goes on with."""
+        stage = None if self._resumes else saved_stage(self.model, options)
+        if stage is not None and self.options_in_force is not None:
+            excluded = excluded_names(projected)
+            load_last_stage(projected, stage)
+            self.options_in_force.resume(projected, stage, 0, excluded)
+            go_on(projected, self.model, options)
+        forget_growth(self.model)
+
+    def _begin_stage(self) -> None:
+        """A training that does not resume, after another one of this trainer."""
+        own, options = self._projecting, FTPArguments.of(self.args)
+        if own is None or not own.radii():
+            return
+        if options.ftp_anchors != PREVIOUS:
+            go_on(own, self.model, options)
+            forget_growth(self.model)
+        elif self._given_optimizer:
+            raise ValueError(
+                f"ftp_anchors={PREVIOUS!r}: each stage has an optimizer of its own, and this trainer was given one: pass its "
+                "class in optimizer_cls_and_kwargs, or take a new trainer for each stage"
+            )
+        else:
+            self.optimizer, self._projecting, self._left_by_stage = None, None, True  # type: ignore[assignment]
 
     def _check_given(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
         usual = FTPArguments()
@@ -173,25 +206,27 @@ class FTPTrainerMixin(
             anchors=told.get("anchors", of_model["anchors"]),
             low_rank=told.get("low_rank", of_model["low_rank"]),
         )
-        _check_something_is_left(projected)
+        check_something_is_left(projected)
 
     def _model_options(
         self, optimizer: Optimizer, model: nn.Module, options: FTPArguments
     ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """What the model tells of the optimizer's parameters, and these by name."""
-        source = self._resume_anchors if options.ftp_anchors is None else local_checkpoint(options.ftp_anchors)
+        named = named_anchors(options.ftp_anchors)
+        source = self._resume_anchors if named is None else local_checkpoint(named)
         checkpoint = None if source is None else CheckpointAnchors(source, model)
         if checkpoint is None:
-            _warn_of_fine_tuned(model)
+            if options.ftp_anchors is None:
+                warn_of_fine_tuned(model)
             if options.ftp_exclude_new and not options.ftp_exclude and not _excluded(optimizer):
-                _warn_of_unknown(model)
+                warn_of_unknown(model)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
         new = new_parameters(model, checkpoint) if options.ftp_exclude_new else set()
         # Of new rows a checkpoint has no anchors.
         resized = pretrained_rows(model, checkpoint) if options.ftp_exclude_new or checkpoint is not None else {}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
-        new, resized = from_first_process((new, resized))
+        new, resized = (set(), grown_rows(model)) if self._left_by_stage else from_first_process((new, resized))
         outside = {name: p for name, p in parameters_outside(self, model).items() if p in given}
         trained |= outside
         new |= outside.keys()
@@ -210,23 +245,28 @@ class FTPTrainerMixin(
             anchor_device=options.ftp_anchor_device,
             **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},
         )
-        _check_something_is_left(projected)
+        check_something_is_left(projected)
         return projected
 
     def _prepare_resume(self, checkpoint: Path | None) -> None:
         super()._prepare_resume(checkpoint)
         if checkpoint is not None and self._projecting is not None:
             self._projecting.release_weights()
+        elif checkpoint is None:
+            self._begin_stage()
+        self._resumes = checkpoint is not None
         self._resume_anchors = self._find_resume_anchors(checkpoint)
-        self._resume_rows = {} if checkpoint is None else saved_pretrained_rows(checkpoint)
+        known = checkpoint or saved_stage(self.model, FTPArguments.of(self.args))
+        self._resume_rows = {} if known is None else saved_pretrained_rows(known)
 
     def _find_resume_anchors(self, checkpoint: Path | None) -> Path | None:
         if checkpoint is None or has_optimizer_state(checkpoint):
             return None
-        source = FTPArguments.of(self.args).ftp_anchors
+        asked = FTPArguments.of(self.args).ftp_anchors
+        source = named_anchors(asked)
         if source is None:
             source = getattr(self.model, "name_or_path", "")
-            if not source or is_fine_tuned(Path(source)):
+            if not source or (asked != PREVIOUS and is_fine_tuned(Path(source))):
                 raise ValueError(
                     f"resume_from_checkpoint={str(checkpoint)!r} holds no optimizer state, so the anchors have to come "
                     f"from the pre-trained checkpoint, but the model was loaded from {source!r}. Name the pre-trained "
@@ -286,35 +326,6 @@ class FTPTrainerMixin(
 
 def _excluded(optimizer: Optimizer) -> list[str]:
     return list(dict.fromkeys(pattern for group in optimizer.param_groups for pattern in group.get("exclude", ())))
-
-
-def _check_something_is_left(projected: ProjectedOptimizer) -> None:
-    if not projected.projected_parameters() and not projected.low_rank_updates:
-        raise ValueError(
-            "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
-            "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
-            "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
-            "plain Trainer"
-        )
-
-
-def _warn_of_unknown(model: nn.Module) -> None:
-    if not has_origin(model):
-        logger.warning(
-            "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all are projected "
-            "around their present values. Name the new ones in ftp_exclude (ftp_exclude_new=False if there are none).",
-            type(model).__name__,
-        )
-
-
-def _warn_of_fine_tuned(model: nn.Module) -> None:
-    origin = getattr(model, "name_or_path", "")
-    if origin and is_fine_tuned(Path(origin)):
-        logger.warning(
-            "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
-            "Name the pre-trained model in ftp_anchors if that is not what you mean.",
-            origin,
-        )
 
 
 class FTPTrainer(FTPTrainerMixin, Trainer):

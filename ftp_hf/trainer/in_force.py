@@ -17,7 +17,7 @@ from ftp_hf.common.records import build, plain
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.runs.facts import EarlierOptions
 
-from .arguments import FTPArguments
+from .arguments import FTPArguments, named_anchors
 
 __all__ = ["OptionsInForce", "adjustable_options", "excluded_names", "saved_pretrained_rows"]
 
@@ -123,7 +123,7 @@ class OptionsInForce:
             raise _changed("what ftp_exclude and ftp_exclude_new leave unprojected", sorted(held), sorted(now))
 
     def _check_anchors(self, optimizer: ProjectedOptimizer, before: str | None) -> None:
-        now = self.fixed["ftp_anchors"]
+        before, now = named_anchors(before), named_anchors(self.fixed["ftp_anchors"])
         if now is None and before is not None:
             raise _changed("ftp_anchors", before, now)
         # By value, because the folder may have been moved.
@@ -204,9 +204,15 @@ def _matching(names: Sequence[str], patterns: Sequence[str] | None) -> set[str]:
 
 def _check_same(option: str, before: Any, now: Any, names: Sequence[str]) -> None:
     # Patterns that come to the same are the same.
-    both = [_matching(names, value) if option.endswith("exclude") else value for value in (before, now)]
+    both = [_comparable(option, value, names) for value in (before, now)]
     if both[0] != both[1]:
         raise _changed(option, before, now)
+
+
+def _comparable(option: str, value: Any, names: Sequence[str]) -> Any:
+    if option.endswith("exclude"):
+        return _matching(names, value)
+    return named_anchors(value) if option == "ftp_anchors" else value
 
 
 def _changed(option: str, before: Any, now: Any) -> ValueError:

@@ -21,7 +21,7 @@ from ftp_hf.runs.facts import BaseModel, Hardware, ProjectionFacts, RadiusFacts
 from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import RunSummary
 
-from .arguments import FTPArguments
+from .arguments import FTPArguments, named_anchors
 from .model_task import task_of
 from .watch import peak_memory
 
@@ -124,7 +124,7 @@ def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str,
     dense, updates = projected.projected_parameters(), projected.low_rank_updates
     taking_part = dense.keys() | {factor for update in updates for factor in update.factors}
     trained = [canonical_name(name) for group in projected.param_groups for name in group.get("param_names", [])]
-    anchors = FTPArguments.of(trainer.args).ftp_anchors
+    anchors = named_anchors(FTPArguments.of(trainer.args).ftp_anchors)
     return ProjectionFacts(
         kappa=group["kappa"],
         radius_lr=group["radius_lr"],

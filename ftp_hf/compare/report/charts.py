@@ -1,6 +1,5 @@
 """The charts of a report, and what is said below each."""
 
-import re
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import duration, metric_named, size
-from ftp_hf.common.files import replacing
 from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
@@ -28,10 +26,11 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
 
 from .blocks import Picture
+from .pictures import save_charts
 from .radii import draw_radius_map
 from .rates import draw_rates
 from .retained import draw_retained
-from .scatter import draw_scatter, spots
+from .scatter import draw_scatter
 from .style import (
     LARGE,
     MEDIUM,
@@ -47,9 +46,8 @@ from .style import (
     titles,
 )
 
-__all__ = ["CHARTS", "draw_charts"]
+__all__ = ["draw_charts"]
 
-CHARTS = "charts"
 # Between the marks of neighbouring methods, in steps of severity.
 _BESIDE = 0.05
 
@@ -66,18 +64,7 @@ def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
         `dict[str, Picture]`: by name: `"scatter"`, `"retained"`, `"rates"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`,
         `"memory"`, `"radii-METHOD"`.
     """
-    (folder / CHARTS).mkdir(parents=True, exist_ok=True)
-    charts = {}
-    for name, title, note, figure in _drawn(results):
-        file = folder / CHARTS / f"{re.sub(r'[^a-z0-9-]', '-', name)}.png"
-        with replacing(file) as part:
-            figure.savefig(part, format="png", dpi=170, metadata={"Software": None})
-        charts[name] = Picture(file, title, note, spots(figure))
-    kept = {chart.file for chart in charts.values()}
-    for file in (folder / CHARTS).glob("*.png"):
-        if file not in kept:
-            file.unlink()  # an earlier comparison's picture would be a wrong one
-    return charts
+    return save_charts(_drawn(results), folder)
 
 
 def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:

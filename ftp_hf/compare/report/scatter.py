@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -13,11 +12,10 @@ from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_ki
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
-from .blocks import Spot
 from .labels import Box, place
 from .style import GREY, LARGE, MEDIUM, bare, colour, deviation, draw_chance, mark, metric_title, new_figure, titles
 
-__all__ = ["draw_scatter", "mean_curve", "spots"]
+__all__ = ["draw_scatter", "mean_curve"]
 
 _MARGIN = 0.12
 _LEAST_SPAN = 0.01
@@ -93,23 +91,6 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
         axes.set_title(f"outside the frame (ID, {robust}):\n{names}", fontsize=MEDIUM, color=GREY, loc="left")
     return figure
-
-
-def spots(figure: Figure) -> list[Spot]:
-    """
-    The points of a chart that have a name (a `gid`), with their figures.
-
-    Args:
-        figure (`Figure`): drawn, so that everything is in its place.
-    """
-    found = []
-    for axes in figure.axes:
-        for line in axes.lines:
-            for x, y in np.asarray(line.get_xydata(), float) if line.get_gid() else ():
-                across, up = figure.transFigure.inverted().transform(axes.transData.transform((x, y)))
-                if 0 < across < 1 and 0 < up < 1:
-                    found.append(Spot(float(across), float(1 - up), f"{line.get_gid()}: {x:.4g}, {y:.4g}"))
-    return found
 
 
 def mean_curve(results: ComparisonResults) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 from ftp_hf.common.figures import is_share
 from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.results import ComparisonResults
+
+from .blocks import Spot
 
 __all__ = [
     "GREY",
@@ -27,6 +30,7 @@ __all__ = [
     "mark",
     "metric_title",
     "new_figure",
+    "spots",
     "titles",
 ]
 
@@ -54,10 +58,14 @@ _STYLES = {
     "flow": ("#4b0082", "8"),
     "lp-flow": ("#b07aa1", "H"),
     "lora": ("#cc79a7", "h"),
+    "lora-merged": ("#9e5a86", "d"),
     "corda": ("#aa4499", "H"),
     "osf": ("#117733", "8"),
     "kappatune": ("#882255", "v"),
     "ftp": ("#1f6f8b", "o"),
+    "ftp-first": ("#0b3c49", "<"),
+    "replay": ("#009e73", "P"),
+    "joint": ("#333333", "^"),
     "ftp-share": ("#0b3c49", "<"),
     "lora+ftp": ("#56b4e9", "*"),
     "lora+ftp-share": ("#2f4b9c", ">"),
@@ -147,3 +155,20 @@ def bare(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
 def _plain(text: str) -> str:
     """Text in which matplotlib sees no formula."""
     return text.replace("$", r"\$")
+
+
+def spots(figure: Figure) -> list[Spot]:
+    """
+    The points of a chart that have a name (a `gid`), with their figures.
+
+    Args:
+        figure (`Figure`): drawn, so that everything is in its place.
+    """
+    found = []
+    for axes in figure.axes:
+        for line in axes.lines:
+            for x, y in np.asarray(line.get_xydata(), float) if line.get_gid() else ():
+                across, up = figure.transFigure.inverted().transform(axes.transData.transform((x, y)))
+                if 0 < across < 1 and 0 < up < 1:
+                    found.append(Spot(float(across), float(1 - up), f"{line.get_gid()}: {x:.4g}, {y:.4g}"))
+    return found

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from ftp_hf.compare.evidence.measures import check_same_data
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 
-from .blocks import Picture, Strong, Table
+from .blocks import Picture, Section, Strong, Table
 from .sections import sections, unfinished
 
-__all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "report_texts", "write_report"]
+__all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "pages", "report_texts", "write_pages", "write_report"]
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -56,10 +56,7 @@ def write_report(results: ComparisonResults, folder: str | Path) -> list[Path]:
 
     folder = Path(folder)
     pictures = draw_charts(results, folder)
-    for name, text in report_texts(results, pictures).items():
-        with replacing(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
-    return [folder / HTML, folder / MARKDOWN, *(picture.file for picture in pictures.values())]
+    return write_pages(report_texts(results, pictures), pictures, folder)
 
 
 def report_texts(results: ComparisonResults, pictures: Mapping[str, Picture]) -> dict[str, str]:
@@ -73,14 +70,43 @@ def report_texts(results: ComparisonResults, pictures: Mapping[str, Picture]) ->
     Returns:
         `dict[str, str]`: by the name of the file.
     """
-    facts = {
-        "name": results.name,
-        "headline": headline(results),
-        "unfinished": unfinished(results),
-        "sections": sections(results, pictures),
-    }
+    return pages(results.name, headline(results), sections(results, pictures), unfinished=unfinished(results))
+
+
+def pages(name: str, headline: str, sections: Sequence[Section], *, unfinished: str = "") -> dict[str, str]:
+    """
+    A report in both forms.
+
+    Args:
+        name (`str`): of what it reports.
+        headline (`str`): what came out, in a line.
+        sections (sequence of [`Section`]): the rest.
+        unfinished (`str`, *optional*): what is missing.
+
+    Returns:
+        `dict[str, str]`: by the name of the file.
+    """
+    facts = {"name": name, "headline": headline, "unfinished": unfinished, "sections": sections}
     forms = {HTML: _html(), MARKDOWN: _markdown()}
     return {name: environment.get_template(name).render(facts) for name, environment in forms.items()}
+
+
+def write_pages(texts: Mapping[str, str], pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
+    """
+    Write a report, in place of an earlier one.
+
+    Args:
+        texts (mapping from `str` to `str`): as [`pages`] returns them.
+        pictures (mapping from `str` to [`Picture`]): its charts, which are there already.
+        folder (`Path`): where it goes.
+
+    Returns:
+        `list[Path]`: all of its files.
+    """
+    for name, text in texts.items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    return [folder / HTML, folder / MARKDOWN, *(picture.file for picture in pictures.values())]
 
 
 def check_charts_can_be_drawn() -> None:

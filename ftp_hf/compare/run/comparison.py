@@ -34,7 +34,7 @@ from .methods import METHODS
 from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
 from .runner import Runner
 
-__all__ = ["compare", "rehearse"]
+__all__ = ["compare", "join_processes", "rehearse"]
 
 _RATE = "learning_rate"
 _STEPS = 1000
@@ -63,7 +63,7 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
     """
     check_charts_can_be_drawn()
     keep_freed_memory()
-    main = _join_processes(config).is_main_process
+    main = join_processes(config).is_main_process
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=output or sys.stderr, quiet=not main)
         with quiet(), make_progress(console) as progress:
@@ -91,7 +91,7 @@ def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
         ValueError, ImportError: as [`compare`].
     """
     check_charts_can_be_drawn()
-    main = _join_processes(config).is_main_process
+    main = join_processes(config).is_main_process
     with tempfile.TemporaryDirectory() as folder, quiet():
         Runner(config, Path(folder)).check()
     if main:
@@ -270,8 +270,16 @@ def _bases(config: ComparisonConfig, name: str) -> int:
     return 1 + _bases(config, base) if base else 0
 
 
-def _join_processes(config: ComparisonConfig) -> PartialState:
-    """The processes of a launcher, as the Trainers will join them."""
+def join_processes(config: ComparisonConfig) -> PartialState:
+    """
+    The processes of a launcher, as the Trainers will join them.
+
+    Args:
+        config ([`ComparisonConfig`]): says whether they use the CPU.
+
+    Raises:
+        ValueError: they would not know of each other.
+    """
     state = PartialState(cpu=bool(config.training.get("use_cpu", False)))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != state.num_processes:

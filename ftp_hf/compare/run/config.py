@@ -135,10 +135,20 @@ class ComparisonConfig(DataOptions):
         with prefixed(f"{file}: "):
             if isinstance(rules := content.get("rules"), str):
                 content["rules"] = _rules_of(file.parent / rules)
-            return cls._build(content, file.stem)
+            return cls.build(content, file.stem)
 
     @classmethod
-    def _build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
+    def build(cls, content: dict[str, Any], name: str) -> "ComparisonConfig":
+        """
+        Check what a YAML file has.
+
+        Args:
+            content (`dict`): keys and values.
+            name (`str`): of the comparison, unless there is one among them.
+
+        Raises:
+            ValueError: as [`load`], without the name of the file.
+        """
         content = {key: value for key, value in content.items() if value is not None}
         task = task_class(content.get("task"))
         reading = task.options_class

@@ -33,12 +33,14 @@ class Run:
         setting (mapping from `str` to `float`): what was tried.
         seed (`int`): of the run.
         base (`Run`, *optional*): the run that it starts from, or is computed from.
+        config ([`ComparisonConfig`], *optional*): its own, where it is not that of a comparison but of a stage of a stream.
     """
 
     method: str
     setting: Setting
     seed: int
     base: "Run | None" = None
+    config: ComparisonConfig | None = None
 
     def folder(self, runs: Path, config: ComparisonConfig) -> Path:
         """
@@ -59,12 +61,13 @@ class Run:
             runs (`Path`): the folder of all runs.
             config ([`ComparisonConfig`]): names the data.
         """
-        data = {key: value for key, value in asdict(config).items() if key in _EVALUATED_ON}
-        if not config.retained:
+        data = {key: value for key, value in asdict(self.config or config).items() if key in _EVALUATED_ON}
+        if not (self.config or config).retained:
             del data["retained"]  # which there was not in files of before
         return self.folder(runs, config) / f"evaluated-{_digest(data)}.json"
 
     def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
+        config = self.config or config
         common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
         if self.method == PRETRAINED or not METHODS[self.method].adapter:
             del common["lora"]

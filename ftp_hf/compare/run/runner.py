@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import PrinterCallback
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.common.processes import from_first_process
@@ -17,16 +16,16 @@ from ftp_hf.runs.facts import PRETRAINED, Evaluation, OtherModel
 from ftp_hf.runs.rules import parse_rules
 from ftp_hf.runs.summary import RunSummary
 from ftp_hf.tasks import Task
-from ftp_hf.trainer.plain import plain_trainer
 
 from .averaged import AveragedRuns
 from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
-from .drift import DISTANT, FunctionDistance, measure_drift
+from .drift import FunctionDistance, measure_drift
 from .folder import forget_weights, has_weights, read_run, write_run
 from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
+from .measuring import evaluator, measure
 from .methods import METHODS
 from .plan import Run
 from .trained import Progress, TrainedRuns, free_memory
@@ -120,7 +119,9 @@ class Runner:
         # Asked once, as nothing else has the processes wait for each other where there is nothing to measure.
         if not from_first_process(file.is_file()):
             model = self.data.task.load_model()
-            results = [] if new_parameters(model) else self._measure(run, self._trainer(run, model)).results
+            results = (
+                [] if new_parameters(model) else measure(self.data, run, evaluator(self.trained, run, model)).results
+            )
             if PartialState().is_main_process:
                 RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
             PartialState().wait_for_everyone()
@@ -141,7 +142,7 @@ class Runner:
         folder = run.folder(self.runs, self.config)
         kind = self._kind(run)
         if isinstance(kind, DerivedRuns) and not from_first_process(has_weights(folder)) and kind.has_source(run):
-            self._trainer(run, kind.load(run)).save_model()
+            evaluator(self.trained, run, kind.load(run)).save_model()
             free_memory()
         return folder if from_first_process(has_weights(folder)) else None
 
@@ -167,8 +168,9 @@ class Runner:
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
         kind.keep_weights(run)
-        trainer, pretrained = self._trainer(run, kind.load(run)), self.data.task.load_model()
-        measured = self._measure(run, trainer, FunctionDistance(self.data.task, pretrained, self.answers))
+        trainer, pretrained = evaluator(self.trained, run, kind.load(run)), self.data.task.load_model()
+        distance = FunctionDistance(self.data.task, pretrained, self.answers)
+        measured = measure(self.data, run, trainer, distance, self._known(run))
         drift = self._measure_drift(run, trainer.model, pretrained)
         record = kind.record(run)
         before = self.pretrained()
@@ -180,30 +182,6 @@ class Runner:
             comparisons=[OtherModel(PRETRAINED, before)] if before else [],
         )
         return dataclasses.replace(record, summary=summary, drift=drift)
-
-    def _trainer(self, run: Run, model: Any) -> Any:
-        """A Trainer of a model, for all but training."""
-        task = self.data.task
-        arguments = self.trained.common_arguments(run, run.folder(self.runs, self.config))
-        trainer: Any = plain_trainer(task.trainer_class)(
-            args=task.arguments_class(**arguments), **self.trained.common_options(model)
-        )
-        trainer.remove_callback(PrinterCallback)
-        return trainer
-
-    def _measure(self, run: Run, trainer: Any, distance: FunctionDistance | None = None) -> RunSummary:
-        """Its model on all data, but for what the training has measured."""
-        known = self._known(run)
-        for facts, rows, first, corrupt in self.data.evaluations:
-            if known and facts.kind == "validation":
-                trainer.note_data(facts)
-                continue
-            metrics = self.data.task.measure(trainer, rows, corrupt=corrupt)
-            if distance is not None and facts.kind in DISTANT:
-                metrics = {**metrics, **distance.measure(trainer.model, first)}
-            trainer.note_evaluation(metrics, facts)
-        summary: RunSummary = trainer.run_summary(run.describe())
-        return dataclasses.replace(summary, results=[*known, *summary.results])
 
     def _known(self, run: Run) -> list[Evaluation]:
         """ID validation of the weights that a training kept, where they are what it left and the task has no measure of its own."""

@@ -106,6 +106,43 @@ class TrainedRuns:
         """Where a run is kept."""
         return run.folder(self.runs, self.config)
 
+    def start(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
+        """
+        The model that the training of a run starts from, and the names of the parameters that are new in it.
+
+        Args:
+            run ([`Run`]): of a method that trains.
+            calibrate (callable): runs a model on a sample of the training inputs.
+        """
+        set_seed(run.seed)
+        model, method = self.task.load_model(), METHODS[run.method]
+        new = new_parameters(model)
+        if run.base is not None:
+            load_weights(model, self.folder(run.base))
+        if isinstance(method, Trained) and method.adapter:
+            model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
+        return model, new
+
+    def own_arguments(self, run: Run) -> dict[str, Any]:  # noqa: ARG002
+        """Arguments of the training that only this run has."""
+        return {}
+
+    def own_options(self, run: Run) -> dict[str, Any]:  # noqa: ARG002
+        """Options of the Trainer that only this run has."""
+        return {}
+
+    def save_besides(self, run: Run, model: Any) -> None:
+        """
+        Write what a run leaves in its folder besides what its Trainer has saved there.
+
+        Args:
+            run ([`Run`]): trained.
+            model (`nn.Module`): that it came to.
+        """
+        method = METHODS[run.method]
+        if isinstance(method, Trained) and method.save is not None:
+            method.save(model, self.folder(run))
+
     def common_arguments(self, run: Run, folder: Path) -> dict[str, Any]:
         """The arguments of a training or an evaluation that all methods have in common."""
         return {
@@ -133,7 +170,7 @@ class TrainedRuns:
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
             self.keep_weights(run.base)
-        folder, method = self.folder(run), METHODS[run.method]
+        folder = self.folder(run)
         trainer = self._make_trainer(run, folder)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
@@ -142,8 +179,8 @@ class TrainedRuns:
         checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
-        if isinstance(method, Trained) and method.save is not None and PartialState().is_main_process:
-            method.save(trainer.model, folder)
+        if PartialState().is_main_process:
+            self.save_besides(run, trainer.model)
         summary = trainer.run_summary(run.describe())
         if checkpoint and summary.hardware:
             summary.hardware.total_seconds = None  # of the part after the interruption it would be
@@ -163,22 +200,17 @@ class TrainedRuns:
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
-        set_seed(run.seed)
-        model = self.task.load_model()
-        new = new_parameters(model)
-        if run.base is not None:
-            load_weights(model, self.folder(run.base))
-        if method.adapter:
-            options = self._adapter_options(new)
-            model = method.with_adapter(model, run.setting, options, calibrate or self.data.calibrate)
+        model, new = self.start(run, calibrate or self.data.calibrate)
+        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run)}
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
             self.task.trainer_class,
-            args=method.arguments(run.setting, self.common_arguments(run, folder), self.task.arguments_class),
+            args=method.arguments(run.setting, arguments, self.task.arguments_class),
             train_dataset=self.data.train,
             freeze_statistics=self.config.freeze_statistics,
             **self.common_options(model),
+            **self.own_options(run),
         )
         if self.config.probe_first and run.base is not None:
             trainer.note_settings(probe_first=True)

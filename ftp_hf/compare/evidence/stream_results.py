@@ -1,0 +1,172 @@
+"""What a stream measured, as plain data: `results.json`, from which its report is made."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftp_hf.common.figures import Metric, declare_metrics, metric_named
+from ftp_hf.common.files import replacing
+from ftp_hf.common.folder import RESULTS
+from ftp_hf.common.records import build, plain
+
+from .stream_measures import (
+    average_forgetting,
+    backward_transfer,
+    final_average,
+    forward_transfer,
+    learning_accuracy,
+    worst_stage,
+)
+
+__all__ = ["MEASURES", "StreamMethodFacts", "StreamResults", "StreamRun", "is_stream"]
+
+
+@dataclass
+class StreamMethodFacts:
+    """A method, and what it was trained with."""
+
+    name: str
+    """As in the config."""
+    title: str
+    source: str
+    """The paper, or what the method is, in a line."""
+    setting: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class StreamRun:
+    """One stream: a method with an order of the stages and a seed."""
+
+    method: str
+    order: list[str]
+    seed: int
+    matrix: list[list[float]]
+    """After each stage (rows), the figure on the test set of each (columns), in the order of the stream; a single row, after
+    all of them at once, of joint training."""
+    before: list[float]
+    """The figures of the model before any stage, in the same order."""
+    retained: dict[str, list[float]] = field(default_factory=dict)
+    """By retained set, the figure before any stage, and after each."""
+    seconds: float | None = None
+    """Of training, all stages together; `None` where one was interrupted."""
+    peak_memory_bytes: int | None = None
+    folders: list[str] = field(default_factory=list)
+    """Of the runs of the stages, from the folder of the stream on."""
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the stages were trained one after the other."""
+        return len(self.matrix) == len(self.order)
+
+
+@dataclass
+class StreamResults:
+    """
+    A stream, finished.
+
+    Args:
+        name (`str`): of the config.
+        metric (`str`): of the matrices, such as `"accuracy"`.
+        stages (list of `str`): in the order of the config.
+        orders (list of lists of `str`): that each method was trained in.
+        seeds (list of `int`): that each method ran with.
+        methods (list of [`StreamMethodFacts`]): in the order of the config.
+        runs (list of [`StreamRun`]): of all methods, orders and seeds.
+        retained_metrics (`dict[str, str]`): by retained set, what its figures are of.
+        config (`dict`): as the stream was asked for.
+        command (`str`, *optional*): that made it.
+        metrics (list of [`Metric`], *optional*): of the task.
+    """
+
+    name: str
+    metric: str
+    stages: list[str]
+    orders: list[list[str]]
+    seeds: list[int]
+    methods: list[StreamMethodFacts]
+    runs: list[StreamRun]
+    retained_metrics: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    metrics: list[Metric] = field(default_factory=list)
+
+    @property
+    def sign(self) -> int:
+        """1 where more of the metric is better, −1 where less is."""
+        return metric_named(self.metric).sign
+
+    @property
+    def sequential(self) -> list[str]:
+        """The names of the methods that train one stage after the other."""
+        return [method.name for method in self.methods if all(run.is_sequential for run in self.of(method.name))]
+
+    def of(self, method: str) -> list[StreamRun]:
+        """The runs of a method."""
+        return [run for run in self.runs if run.method == method]
+
+    def measured(self, method: str, measure: str) -> dict[int, float]:
+        """
+        One of `MEASURES` for each order and seed of a method. Joint training is the same in all orders.
+
+        Args:
+            method (`str`): its name.
+            measure (`str`): such as `"final average"`; only sequential training has some of them.
+
+        Returns:
+            `dict[int, float]`: by the number of order and seed, which counts all seeds of the first order first.
+        """
+        found = {}
+        for run in self.of(method):
+            value = MEASURES[measure](run, self.sign)
+            for number, order in enumerate(self.orders):
+                if value is not None and (run.order == order or not run.is_sequential):
+                    found[number * len(self.seeds) + self.seeds.index(run.seed)] = value
+        return found
+
+    def save(self, folder: Path) -> Path:
+        """Write `results.json` in a folder."""
+        with replacing(folder / RESULTS) as part:
+            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return folder / RESULTS
+
+    @classmethod
+    def load(cls, folder: Path) -> "StreamResults":
+        """
+        Read `results.json` from a folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not a stream of this version.
+        """
+        file = folder / RESULTS
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: name the output_dir of a stream that has finished")
+        try:
+            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
+            declare_metrics(results.metrics)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file} is not a stream: {error}") from error
+        return results
+
+
+def is_stream(folder: Path) -> bool:
+    """Whether the `results.json` in a folder is that of a stream."""
+    file = folder / RESULTS
+    return file.is_file() and '"orders"' in file.read_text(encoding="utf-8")
+
+
+def _of_stages(measure: Callable[[StreamRun, int], float | None]) -> Callable[[StreamRun, int], float | None]:
+    return lambda run, sign: measure(run, sign) if run.is_sequential else None
+
+
+MEASURES: dict[str, Callable[[StreamRun, int], float | None]] = {
+    "final average": lambda run, _: final_average(run.matrix),
+    "worst stage": lambda run, sign: worst_stage(run.matrix, sign),
+    "learning accuracy": _of_stages(lambda run, _: learning_accuracy(run.matrix)),
+    "backward transfer": _of_stages(lambda run, sign: backward_transfer(run.matrix, sign)),
+    "forgetting": _of_stages(lambda run, sign: average_forgetting(run.matrix, sign)),
+    "forward transfer": _of_stages(lambda run, sign: forward_transfer(run.matrix, run.before, sign)),
+}
+"""By the names of the field: what a stream with this sign of the metric came to; `None` where it is not defined."""

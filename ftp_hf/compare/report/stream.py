@@ -1,0 +1,226 @@
+"""A stream as a report: what is left of each stage, what was forgotten on the way, and what it cost."""
+
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from ftp_hf.common.figures import MINUS, duration, mean_and_sd, metric_named, show, signed, size
+from ftp_hf.common.privacy import public_value
+from ftp_hf.compare.evidence.formats import difference, interval, points
+from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
+from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
+
+from .blocks import Block, Code, Picture, Points, Section, Strong, Table, Text
+from .write import check_charts_can_be_drawn, pages, write_pages
+
+__all__ = ["stream_headline", "write_stream_report"]
+
+_REFERENCE = "plain"
+_FINAL = "final average"
+_LEVELS = ("final average", "worst stage", "learning accuracy")
+"""Figures; the others are differences of figures."""
+_MEANING = {
+    "final average": "the mean over all stages after the last one",
+    "worst stage": "of these, the worst",
+    "learning accuracy": "the mean over the stages, each right after it was trained: what a method is able to learn",
+    "backward transfer": "after the last stage minus right after its own, the mean over all stages but the last",
+    "forgetting": "the best that a stage ever was before the last one, minus what it is in the end; less is better",
+    "forward transfer": "right before a stage was trained minus before any was",
+}
+
+
+def write_stream_report(results: StreamResults, folder: str | Path) -> list[Path]:
+    """
+    Write the report of a stream, in place of an earlier one.
+
+    Args:
+        results ([`StreamResults`]): finished.
+        folder (`str` or `Path`): where it goes, created if need be.
+
+    Returns:
+        `list[Path]`: `report.html`, which needs no other file, `report.md` and the charts.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    check_charts_can_be_drawn()
+    from .pictures import save_charts  # noqa: PLC0415 (matplotlib is optional)
+    from .stream_charts import drawn  # noqa: PLC0415
+
+    folder = Path(folder)
+    pictures = save_charts(drawn(results), folder)
+    return write_pages(
+        pages(results.name, stream_headline(results), list(_sections(results, pictures))), pictures, folder
+    )
+
+
+def stream_headline(results: StreamResults) -> str:
+    """
+    Which method that trains one stage after the other has the best final average, in a line.
+
+    Args:
+        results ([`StreamResults`]): finished.
+    """
+    finals = {method.name: results.measured(method.name, _FINAL) for method in results.methods}
+    sequential = results.sequential
+    best = max(sequential or finals, key=lambda name: results.sign * statistics.fmean(finals[name].values()))
+    titles = {method.name: method.title for method in results.methods}
+    text = f"Best final average {_metric(results)}: {titles[best]}, {show(statistics.fmean(finals[best].values()), results.metric)}"
+    paired = _against_plain(results, _FINAL).get(best)
+    if paired is not None:
+        clear = "" if paired.is_clear else ", which these runs do not tell from none"
+        text += f"; {signed(paired.mean, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
+        text += f" against sequential training{clear}"
+    joint = [
+        f"{titles[name]} training: {show(statistics.fmean(finals[name].values()), results.metric)}"
+        for name in finals
+        if name not in sequential
+    ]
+    return "; ".join([text, *joint]) + "."
+
+
+def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterator[Section]:
+    less = " Less is better." if results.sign < 0 else ""
+    measures = Points(list(_MEANING.items()))
+    yield Section(
+        "What is left in the end",
+        [
+            _measures_table(results),
+            Text(
+                f"Mean ± standard deviation over orders and seeds, {_metric(results)} of the test sets.{less} In bold the best that "
+                "trains stage after stage."
+            ),
+            measures,
+        ],
+    )
+    yield Section("Against sequential training", [*_paired(results)])
+    heat = [picture for name, picture in pictures.items() if name.startswith("matrix")]
+    others = [picture for name, picture in pictures.items() if not name.startswith("matrix")]
+    yield Section("From stage to stage", [*others, *heat])
+    if results.retained_metrics:
+        yield Section("What the model could do before", [_retained_table(results)])
+    yield Section("What it took", [_cost_table(results)])
+    yield Section("Setup", [Points(list(_setup(results)))], folded=True)
+    yield Section("Repeat it", list(_repeat(results)), folded=True)
+
+
+def _measures_table(results: StreamResults) -> Table:
+    values = {
+        (each.name, name): results.measured(each.name, name).values() for each in results.methods for name in MEASURES
+    }
+    means = {key: statistics.fmean(found) for key, found in values.items() if found}
+    sequential = results.sequential
+    best = {
+        name: max(
+            (mean for (method, measure), mean in means.items() if measure == name and method in sequential),
+            key=lambda mean: results.sign * mean,
+            default=None,
+        )
+        for name in _LEVELS
+    }
+    rows = []
+    for method in results.methods:
+        cells = []
+        for name in MEASURES:
+            text = mean_and_sd(values[method.name, name], results.metric)
+            is_best = method.name in sequential and name in best and means[method.name, name] == best[name]
+            cells.append(Strong(text) if is_best else text.replace("-", MINUS))
+        rows.append([method.title, *cells, str(len(results.of(method.name)))])
+    return Table(["method", *MEASURES, "runs"], rows)
+
+
+def _against_plain(results: StreamResults, measure: str) -> dict[str, PairedDifference]:
+    """Each method minus sequential training over the same orders and seeds, corrected for how many there are."""
+    plain = results.measured(_REFERENCE, measure)
+    possible = metric_named(results.metric).possible if measure in _LEVELS else (-float("inf"), float("inf"))
+    found = {
+        method.name: paired_difference(results.measured(method.name, measure), plain, possible)
+        for method in results.methods
+        if method.name != _REFERENCE and plain
+    }
+    return holm({name: paired for name, paired in found.items() if paired is not None})
+
+
+def _paired(results: StreamResults) -> Iterator[Block]:
+    found = {measure: _against_plain(results, measure) for measure in MEASURES}
+    rows = [
+        [method.title, *(_marked(found[measure].get(method.name), results.metric) for measure in MEASURES)]
+        for method in results.methods
+        if method.name in found[_FINAL]
+    ]
+    if not rows:
+        yield Text("Sequential training (plain) is not among the methods.")
+        return
+    yield Table(["method", *MEASURES], rows)
+    yield Text(
+        "The method minus sequential training over the same orders and seeds, with 95 % intervals (Student's t over the pairs, "
+        "as if orders were drawn like seeds). In bold what is told from none with a p value of 0.05 that holds for all methods "
+        "of a column together (Holm)."
+    )
+
+
+def _marked(paired: PairedDifference | None, metric: str) -> str:
+    text = difference(paired, metric)
+    return Strong(text) if paired is not None and paired.is_clear else text
+
+
+def _retained_table(results: StreamResults) -> Table:
+    rows = []
+    before = {
+        name: [run.retained[name][0] for run in results.runs if name in run.retained]
+        for name in results.retained_metrics
+    }
+    rows.append(
+        ["before", *(mean_and_sd(before[name][:1], metric) for name, metric in results.retained_metrics.items())]
+    )
+    for method in results.methods:
+        finals = {
+            name: [run.retained[name][-1] for run in results.of(method.name)] for name in results.retained_metrics
+        }
+        rows.append(
+            [method.title, *(mean_and_sd(finals[name], metric) for name, metric in results.retained_metrics.items())]
+        )
+    titles = [
+        f"{name} ({metric.replace('_', ' ')}, {'less' if metric_named(metric).less_is_better else 'more'} is better)"
+        for name, metric in results.retained_metrics.items()
+    ]
+    return Table(["method", *titles], rows)
+
+
+def _cost_table(results: StreamResults) -> Table:
+    rows = []
+    for method in results.methods:
+        runs = results.of(method.name)
+        seconds = [run.seconds for run in runs if run.seconds is not None]
+        memory = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+        rows.append(
+            [
+                method.title,
+                duration(statistics.fmean(seconds)) if seconds else "",
+                size(max(memory)) if memory else "",
+            ]
+        )
+    return Table(["method", "training time of a stream", "peak memory"], rows)
+
+
+def _setup(results: StreamResults) -> Iterator[tuple[str, str]]:
+    yield "Stages", ", ".join(results.stages)
+    for number, order in enumerate(results.orders, 1):
+        yield f"Order {number}", " → ".join(order)
+    yield "Seeds", ", ".join(map(str, results.seeds))
+    for method in results.methods:
+        setting = ", ".join(f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in method.setting.items())
+        yield method.title, f"{method.source} ({setting})"
+
+
+def _repeat(results: StreamResults) -> Iterator[Block]:
+    if results.command:
+        yield Code(public_value(results.command))
+    yield Text("The configuration:")
+    yield Code(yaml.safe_dump(public_value(results.config), sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _metric(results: StreamResults) -> str:
+    return results.metric.replace("_", " ")

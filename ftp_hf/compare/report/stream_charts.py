@@ -1,0 +1,192 @@
+"""The charts of a stream: its matrices as heat maps, and curves over its stages."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ftp_hf.common.figures import is_share, metric_named
+from ftp_hf.compare.evidence.stream_measures import Matrix, average_after_stages, first_stage
+from ftp_hf.compare.evidence.stream_results import StreamResults
+
+from .pictures import Drawn
+from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure
+
+__all__ = ["drawn"]
+
+_MATRIX = "mean over orders and seeds. Above the diagonal are stages that were not trained yet."
+_COLUMNS = 2
+_MOST_NUMBERS = 10
+"""Stages of a matrix whose figures are written into it."""
+
+
+def drawn(results: StreamResults) -> Iterator[Drawn]:
+    """
+    The charts that there are figures for.
+
+    Args:
+        results ([`StreamResults`]): finished.
+    """
+    sequential = results.sequential
+    if not sequential:
+        return
+    spread = "mean over orders and seeds, with a band of one standard deviation"
+    yield (
+        "first-stage",
+        "What is left of the first stage",
+        f"Its test set after each stage: {spread}.",
+        _draw_curves(results, sequential, first_stage),
+    )
+    yield (
+        "average",
+        "What the model can do of what it was taught",
+        f"After each stage, the mean over the test sets of all stages until then: {spread}. Dashed: all stages at once.",
+        _draw_curves(results, sequential, average_after_stages, joint=True),
+    )
+    for name, metric in results.retained_metrics.items():
+        yield (
+            f"retained-{name.lower()}",
+            f"What the model could do before: {name}",
+            f"Before any stage (0) and after each: {spread}.",
+            _draw_retained(results, name, metric),
+        )
+    for start in range(0, len(sequential), _COLUMNS * 2):
+        methods = sequential[start : start + _COLUMNS * 2]
+        titles = ", ".join(_title(results, method) for method in methods)
+        yield (
+            f"matrix-{start // (_COLUMNS * 2) + 1}",
+            f"Every stage after every stage: {titles}",
+            f"A row after each stage, a column for each test set, in the order of the stream: {_unit(results.metric)}, {_MATRIX}",
+            _draw_matrices(results, methods),
+        )  # fmt: skip
+
+
+def _draw_curves(
+    results: StreamResults, methods: Sequence[str], curve: Callable[[Matrix], list[float]], *, joint: bool = False
+) -> Figure:
+    figure = new_figure(3.6)
+    axes = figure.subplots()
+    for method in methods:
+        _draw_line(axes, results, method, [curve(run.matrix) for run in results.of(method)], results.metric, 1)
+    if joint:
+        for method in (each.name for each in results.methods if each.name not in methods):
+            level = _scaled(statistics.fmean(results.measured(method, "final average").values()), results.metric)
+            axes.axhline(level, color=GREY, linewidth=1.2, linestyle="--", label=_title(results, method), zorder=1)
+    _finish(figure, axes, results.metric, len(results.stages), 1)
+    return figure
+
+
+def _draw_retained(results: StreamResults, name: str, metric: str) -> Figure:
+    figure = new_figure(3.6)
+    axes = figure.subplots()
+    for method in (each.name for each in results.methods):
+        runs = [run for run in results.of(method) if run.is_sequential and name in run.retained]
+        if runs:
+            _draw_line(axes, results, method, [run.retained[name] for run in runs], metric, 0)
+    _finish(figure, axes, metric, len(results.stages), 0)
+    return figure
+
+
+def _draw_line(
+    axes: Axes, results: StreamResults, method: str, curves: Sequence[Sequence[float]], metric: str, start: int
+) -> None:
+    places = range(start, start + len(curves[0]))
+    possible = metric_named(metric).possible
+    columns = list(zip(*curves, strict=True))
+    means = [statistics.fmean(column) for column in columns]
+    ends = [deviation(column, possible) for column in columns]
+    axes.plot(
+        places, [_scaled(mean, metric) for mean in means], "-", marker=mark(method), color=colour(method), markersize=6,
+        label=_title(results, method),
+    )  # fmt: skip
+    axes.fill_between(
+        places,
+        [_scaled(mean - low, metric) for mean, (low, _) in zip(means, ends, strict=True)],
+        [_scaled(mean + high, metric) for mean, (_, high) in zip(means, ends, strict=True)],
+        color=colour(method),
+        alpha=0.15,
+        linewidth=0,
+    )
+
+
+def _finish(figure: Figure, axes: Axes, metric: str, stages: int, start: int) -> None:
+    axes.set_xticks(range(start, stages + 1))
+    axes.set_xlabel("after stage", fontsize=MEDIUM)
+    axes.set_ylabel(_unit(metric), fontsize=MEDIUM)
+    if metric_named(metric).less_is_better:
+        axes.invert_yaxis()
+    bare(axes)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=SMALL, handlelength=1.4, columnspacing=1)
+
+
+def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
+    rows = -(-len(methods) // _COLUMNS)
+    figure = new_figure(0.5 + 2.5 * rows)
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    means = {method: _mean([run.matrix for run in results.of(method)]) for method in methods}
+    every = [
+        _scaled(value, results.metric)
+        for method in results.methods
+        for run in results.of(method.name)
+        for row in run.matrix
+        for value in row
+    ]
+    least, most = min(every), max(every)
+    ends = least, most if most > least else least + 1.0
+    image = None
+    for axes, method in zip(grid.flat, methods, strict=False):
+        scaled = [[_scaled(value, results.metric) for value in row] for row in means[method]]
+        palette = "YlGnBu" if results.sign > 0 else "YlGnBu_r"
+        image = axes.imshow(scaled, cmap=palette, vmin=ends[0], vmax=ends[1])
+        _label(axes, results, scaled, ends)
+        axes.set_title(_title(results, method), fontsize=MEDIUM, loc="left", pad=4)
+    for axes in list(grid.flat)[len(methods) :]:
+        axes.remove()
+    if image is not None:
+        bar = figure.colorbar(image, ax=list(grid.flat)[: len(methods)], shrink=0.7, aspect=30)
+        bar.set_label(_unit(results.metric), fontsize=SMALL)
+        bar.ax.tick_params(labelsize=SMALL)
+    return figure
+
+
+def _label(axes: Axes, results: StreamResults, scaled: Matrix, ends: tuple[float, float]) -> None:
+    count = len(scaled)
+    names = results.orders[0] if len(results.orders) == 1 and count <= 5 else [str(place + 1) for place in range(count)]
+    short = [name if len(name) <= 8 else f"{name[:7]}…" for name in names]
+    axes.set_xticks(range(count), [_plain(name) for name in short], fontsize=SMALL - 2)
+    axes.set_yticks(range(count), [_plain(name) for name in short], fontsize=SMALL - 2)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if count > _MOST_NUMBERS:
+        return
+    for row, values in enumerate(scaled):
+        for column, value in enumerate(values):
+            share = (value - ends[0]) / (ends[1] - ends[0])
+            dark = share > 0.55 if results.sign > 0 else share < 0.45
+            text = f"{value:.0f}" if is_share(results.metric) else f"{value:.2g}"
+            axes.text(
+                column, row, text, ha="center", va="center", fontsize=SMALL if count <= 5 else 5.5,
+                color="white" if dark else "black",
+            )  # fmt: skip
+
+
+def _mean(matrices: Sequence[Matrix]) -> list[list[float]]:
+    return [[statistics.fmean(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
+
+
+def _scaled(value: float, metric: str) -> float:
+    return 100 * value if is_share(metric) else value
+
+
+def _unit(metric: str) -> str:
+    return f"{metric.replace('_', ' ')}{' (%)' if is_share(metric) else ''}"
+
+
+def _title(results: StreamResults, method: str) -> str:
+    return _plain(next(each.title for each in results.methods if each.name == method))
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")

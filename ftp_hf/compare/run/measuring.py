@@ -1,0 +1,61 @@
+"""What a model comes to on all data of a comparison."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PrinterCallback
+
+from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.summary import RunSummary
+from ftp_hf.trainer.plain import plain_trainer
+
+from .data import RunData
+from .drift import DISTANT, FunctionDistance
+from .plan import Run
+from .trained import TrainedRuns
+
+__all__ = ["evaluator", "measure"]
+
+
+def evaluator(runs: TrainedRuns, run: Run, model: Any) -> Any:
+    """
+    A Trainer of a model, for all but training.
+
+    Args:
+        runs ([`TrainedRuns`]): which the run is one of, or was computed from.
+        run ([`Run`]): whose folder and seed it has.
+        model (`nn.Module`): that the run came to.
+    """
+    task = runs.task
+    arguments = runs.common_arguments(run, runs.folder(run))
+    trainer: Any = plain_trainer(task.trainer_class)(
+        args=task.arguments_class(**arguments), **runs.common_options(model)
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def measure(
+    data: RunData, run: Run, trainer: Any, distance: FunctionDistance | None = None, known: Sequence[Evaluation] = ()
+) -> RunSummary:
+    """
+    The figures of a Trainer's model on all data.
+
+    Args:
+        data ([`RunData`]): which.
+        run ([`Run`]): gives the summary its name.
+        trainer (`Trainer`): as [`evaluator`] makes it.
+        distance ([`FunctionDistance`], *optional*): is measured besides, on what it can be.
+        known (sequence of [`Evaluation`], *optional*): on the ID validation data, which are not measured again then.
+    """
+    for facts, rows, first, corrupt in data.evaluations:
+        if known and facts.kind == "validation":
+            trainer.note_data(facts)
+            continue
+        metrics = data.task.measure(trainer, rows, corrupt=corrupt)
+        if distance is not None and facts.kind in DISTANT:
+            metrics = {**metrics, **distance.measure(trainer.model, first)}
+        trainer.note_evaluation(metrics, facts)
+    summary: RunSummary = trainer.run_summary(run.describe())
+    return dataclasses.replace(summary, results=[*known, *summary.results])

@@ -1,0 +1,228 @@
+"""The config of a stream: a YAML file as of a comparison, whose data sets are those of each stage in turn."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftp_hf.common.problems import Problems
+from ftp_hf.compare.run.config import ComparisonConfig
+from ftp_hf.compare.run.values import is_list_of, prefixed, read_numbers
+from ftp_hf.tasks import Task
+from ftp_hf.tasks.specs import DatasetSpec
+
+from .heads import head_per_stage
+from .methods import STREAM_METHODS
+
+__all__ = ["ONE_HEAD", "PER_STAGE", "StageConfig", "StreamConfig"]
+
+ONE_HEAD, PER_STAGE = "one", "per-stage"
+_PLACE = "{stage}"
+_NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "rules", "probe_first")
+_OWN = ("stages", "orders", "heads")
+
+
+@dataclass(kw_only=True)
+class StageConfig(ComparisonConfig):
+    """
+    A stage: a comparison whose test set is its own, and whose OOD sets are those of the other stages.
+
+    Args:
+        stage (`str`): its name.
+        heads (`str`, *optional*): as of [`StreamConfig`].
+        replayed (`int`, *optional*, defaults to 0): so many rows of each class of the earlier stages are trained besides.
+        joined (`list[str]`, *optional*): the other stages, where all are trained at once.
+        anchors (`str`, *optional*): the model whose weights are the anchors; by default that of the stage before.
+        merged (`bool`, *optional*, defaults to `False`): the adapter becomes part of the weights.
+    """
+
+    stage: str
+    heads: str = ONE_HEAD
+    replayed: int = 0
+    joined: list[str] = field(default_factory=list)
+    anchors: str | None = None
+    merged: bool = False
+
+    @property
+    def task_class(self) -> type[Task[Any]]:
+        """What `task` names, with a head for each stage if there are such."""
+        kind = super().task_class
+        return head_per_stage(kind) if self.heads == PER_STAGE else kind
+
+
+@dataclass
+class StreamConfig:
+    """
+    A stream, as asked for. In YAML it has the keys of a [`ComparisonConfig`] but for `ood`, `corruptions`, `every_setting`,
+    `rules` and `probe_first`; each method has one value of each setting; in `train`, `validation` and `test`, `{stage}` is
+    the stage; and:
+
+    Args:
+        name (`str`): what the stream is called; by default the name of the file.
+        stages (`dict[str, StageConfig]`): by name. In YAML a list of names, or a mapping from names to what `{stage}` stands
+            for.
+        orders (`list[list[str]]`): of the stages. In YAML also how many there are (by default 1): the first is that of the
+            stages, and the others are drawn, always the same ones.
+        seeds (`list[int]`): each method runs in each order with each.
+        methods (`dict[str, dict[str, float]]`): of `STREAM_METHODS`, with their settings.
+        heads (`str`): `"one"` for all classes of all stages (domain- and class-incremental streams), or `"per-stage"`: a row
+            competes with the classes of its own stage alone, in training and in tests (task-incremental streams).
+    """
+
+    name: str
+    stages: dict[str, StageConfig]
+    orders: list[list[str]]
+    seeds: list[int]
+    methods: dict[str, dict[str, float]]
+    heads: str = ONE_HEAD
+    content: dict[str, Any] = field(default_factory=dict)
+    """As it was asked for."""
+
+    @classmethod
+    def load(cls, file: Path, model: str | None = None, methods: Sequence[str] | None = None) -> "StreamConfig":
+        """
+        Read and check a config.
+
+        Args:
+            file (`Path`): the YAML file.
+            model (`str`, *optional*): takes the place of its `model`.
+            methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            ValueError: as [`ComparisonConfig.load`].
+        """
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: name the YAML file of the stream")
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{file} is not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
+        if model is not None:
+            content["model"] = model
+        if methods is not None:
+            given = content.get("methods")
+            content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
+        with prefixed(f"{file}: "):
+            return cls._build(content, file.stem)
+
+    @classmethod
+    def _build(cls, content: dict[str, Any], name: str) -> "StreamConfig":
+        if unfit := [key for key in _NOT_OF_STREAMS if key in content]:
+            raise ValueError(f"{', '.join(unfit)} is not of streams, which have the sets of all stages and `retained`")
+        places = _stages(content.get("stages"))
+        heads = content.get("heads", ONE_HEAD)
+        if heads not in (ONE_HEAD, PER_STAGE):
+            raise ValueError(f"heads must be {ONE_HEAD!r} or {PER_STAGE!r}, got {heads!r}")
+        rest = {key: value for key, value in content.items() if key not in _OWN}
+        stages = {stage: _stage(rest, places, stage, name, heads) for stage in places}
+        if heads == PER_STAGE and not next(iter(stages.values())).task_class.has_labels:
+            raise ValueError(f"heads: {PER_STAGE} needs a task of classes")
+        first = next(iter(stages.values()))
+        return cls(
+            first.name,
+            stages,
+            _orders(content.get("orders", 1), list(places)),
+            first.seeds,
+            _methods(content.get("methods"), _of_stage(rest, places, first.stage), name),
+            heads,
+            content,
+        )
+
+    @property
+    def first(self) -> StageConfig:
+        """The first stage, which has what all have in common."""
+        return next(iter(self.stages.values()))
+
+
+def _stages(value: Any) -> dict[str, str]:
+    named = {name: name for name in value} if is_list_of(str, value) else value
+    if not isinstance(named, dict) or len(named) < 2 or not all(isinstance(text, str) for text in named.values()):
+        raise ValueError(
+            f"stages must be a list of at least two names, or a mapping from names to what {_PLACE} stands for, got {value!r}"
+        )
+    return named
+
+
+def _of_stage(content: Mapping[str, Any], places: Mapping[str, str], stage: str) -> dict[str, Any]:
+    """The config of a comparison on one stage, with the test sets of the others as OOD sets."""
+
+    def put(text: Any, name: str) -> Any:
+        return text.replace(_PLACE, places[name]) if isinstance(text, str) else text
+
+    data = {key: put(content[key], stage) for key in ("train", "validation", "test") if key in content}
+    others = []
+    if isinstance(content.get("test"), str):
+        if _PLACE not in content["test"]:
+            raise ValueError(f"test must have {_PLACE}, got {content['test']!r}: each stage has a test set of its own")
+        others = [f"{name}={_without_name(put(content['test'], name))}" for name in places if name != stage]
+    return {**content, **data, "ood": others}
+
+
+def _without_name(text: str) -> str:
+    named = DatasetSpec.parse(text)
+    return text.removeprefix(f"{named.name}=")
+
+
+def _stage(content: Mapping[str, Any], places: Mapping[str, str], stage: str, name: str, heads: str) -> StageConfig:
+    config = ComparisonConfig.build({**_of_stage(content, places, stage), "methods": ["plain"]}, name)
+    return StageConfig(
+        **{option.name: getattr(config, option.name) for option in dataclasses.fields(config)}, stage=stage, heads=heads
+    )
+
+
+def _orders(value: Any, stages: list[str]) -> list[list[str]]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= math.factorial(len(stages)):
+            raise ValueError(f"orders must be between 1 and {math.factorial(len(stages))}, got {value}")
+        orders, generator = [stages], random.Random(0)  # noqa: S311
+        while len(orders) < value:
+            drawn = generator.sample(stages, len(stages))
+            orders += [drawn] if drawn not in orders else []
+        return orders
+    if not isinstance(value, list) or not value or any(sorted(map(str, order)) != sorted(stages) for order in value):
+        raise ValueError(f"orders must be how many there are, or a list of lists of all stages, got {value!r}")
+    return [list(order) for order in value]
+
+
+def _methods(value: Any, content: dict[str, Any], name: str) -> dict[str, dict[str, float]]:
+    named = dict.fromkeys(value) if is_list_of(str, value) else value
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
+    problems, methods = Problems(), {}
+    for method, settings in named.items():
+        if method not in STREAM_METHODS:
+            close = get_close_matches(str(method), STREAM_METHODS, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
+            problems.append(f"unknown method {method!r}{meant} Allowed: {', '.join(STREAM_METHODS)}")
+            continue
+        with problems.gathered(f"methods: {method}: "):
+            methods[method] = _setting(method, settings or {}, content, name)
+    problems.raise_all()
+    return methods
+
+
+def _setting(name: str, given: Mapping[str, Any], content: dict[str, Any], of: str) -> dict[str, float]:
+    """One value of each setting, those of the method that trains as a comparison reads them."""
+    method = STREAM_METHODS[name]
+    if not isinstance(given, dict):
+        raise ValueError(f"must be a mapping of settings to values, got {given!r}")
+    own = {key: read_numbers(key, given.get(key, default)) for key, default in method.settings.items()}
+    others = {key: value for key, value in given.items() if key not in own}
+    read = ComparisonConfig.build({**content, "methods": {method.trains: others}}, of).methods[method.trains]
+    several = {key: values for key, values in {**read, **own}.items() if len(values) != 1}
+    for key, values in several.items():
+        raise ValueError(f"a stream is trained with one value of {key}: give one, such as one of {values}")
+    for key, (number,) in own.items():
+        if number != int(number) or number < 1:
+            raise ValueError(f"{key} must be a whole number above 0, got {number:g}")
+    return {key: values[0] for key, values in itertools.chain(read.items(), own.items())}

@@ -1,0 +1,89 @@
+"""Which runs a stream needs: a chain of stages for each method, order and seed."""
+
+import dataclasses
+from pathlib import Path
+
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ftp_hf.compare.run.plan import Run
+
+from .config import StageConfig, StreamConfig
+from .methods import STREAM_METHODS
+
+__all__ = ["chain", "describe_stream", "stage_of", "stages_before"]
+
+_RATE = "learning_rate"
+
+
+def chain(config: StreamConfig, method: str, order: list[str], seed: int) -> list[Run]:
+    """
+    The runs of a method, each of which starts from the one before. Runs of several chains that are alike are the same.
+
+    Args:
+        config ([`StreamConfig`]): of the stream.
+        method (`str`): of `STREAM_METHODS`.
+        order (list of `str`): of the stages.
+        seed (`int`): of all of the runs.
+
+    Returns:
+        list of [`Run`]: one for each stage; a single one of a method that trains all of them at once.
+    """
+    kind, setting = STREAM_METHODS[method], config.methods[method]
+    trained = {key: value for key, value in setting.items() if key not in kind.settings}
+    if kind.joint:
+        first, *others = config.stages
+        return [Run(kind.trains, trained, seed, config=dataclasses.replace(config.stages[first], joined=others))]
+    runs: list[Run] = []
+    for stage in order:
+        base = runs[-1] if runs else None
+        if base is None and kind.first:
+            runs.append(Run(kind.first, {_RATE: setting[_RATE]}, seed, config=config.stages[stage]))
+        else:
+            runs.append(Run(kind.trains, trained, seed, base, _at_place(config, method, stage, first=base is None)))
+    return runs
+
+
+def _at_place(config: StreamConfig, method: str, stage: str, *, first: bool) -> StageConfig:
+    """What is special about the stages of a method, which the first one needs not know in part."""
+    kind, plain = STREAM_METHODS[method], config.stages[stage]
+    changes: dict[str, object] = {"merged": True} if kind.merged else {}
+    if not first:
+        if "rows" in kind.settings:
+            changes["replayed"] = int(config.methods[method]["rows"])
+        if kind.around_first:
+            changes["anchors"] = _weights(plain.model)
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def _weights(model: str) -> str:
+    """The file of a model, if it is one: a folder of sentence-transformers is read by the names of its modules."""
+    file = Path(model, SAFE_WEIGHTS_NAME)
+    return str(file) if file.is_file() else model
+
+
+def stage_of(run: Run) -> StageConfig:
+    """The stage of a run of a stream."""
+    if not isinstance(run.config, StageConfig):
+        raise TypeError(f"{run.describe()} is not of a stage")
+    return run.config
+
+
+def stages_before(run: Run) -> list[str]:
+    """The names of the stages that a run comes after, in their order."""
+    return [] if run.base is None else [*stages_before(run.base), stage_of(run.base).stage]
+
+
+def describe_stream(config: StreamConfig, count: int) -> str:
+    """
+    What a stream is going to train, in a line.
+
+    Args:
+        config ([`StreamConfig`]): of the stream.
+        count (`int`): of the runs of stages.
+    """
+    titles = ", ".join(STREAM_METHODS[method].title for method in config.methods)
+    counts = f"{len(config.orders)} order{'s' * (len(config.orders) > 1)}, {len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+    return (
+        f"{count} runs of stages ({titles}; {len(config.stages)} stages in {counts}; what streams begin with in common is "
+        "trained once); what is finished is not repeated"
+    )

@@ -1,0 +1,52 @@
+"""What an optimizer that goes on takes to its next stage: radii that start anew, and parameters that got more rows."""
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ftp_hf.common.names import canonical_name
+from ftp_hf.projection.equations import RADIUS_FLOOR
+from ftp_hf.projection.radius import RadiusState
+
+from .base import ProjectedOptimizer
+
+__all__ = ["lengthen_states", "restart_radii"]
+
+
+@torch.no_grad()
+def restart_radii(optimizer: ProjectedOptimizer) -> None:
+    """
+    Have the radii forget what they learnt: each is again as far as its tensor is from its anchor, and its moments are zero,
+    as those of an optimizer that was built just now on these weights, around the same anchors.
+
+    Args:
+        optimizer (`ProjectedOptimizer`): between two steps.
+    """
+    state_of = {
+        canonical_name(name): optimizer.state.get(parameter, {})
+        for group in optimizer.param_groups
+        for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
+    }
+    first = {update.name: update.products[0].rows for update in optimizer.low_rank_updates}
+    for name, told in optimizer.radii().items():
+        row: Tensor = state_of[first.get(name, name)]["radius"]
+        before = RadiusState(*row)
+        radius = before.radius if before.at_floor else row.new_tensor(told.deviation + RADIUS_FLOOR)
+        start = RadiusState.first(radius)._replace(at_floor=before.at_floor, rows_projected=before.rows_projected)
+        row.copy_(torch.stack(start))
+
+
+@torch.no_grad()
+def lengthen_states(optimizer: Optimizer) -> None:
+    """
+    Give the state of parameters that got more rows zeros for them.
+
+    Args:
+        optimizer (`Optimizer`): whose parameters were made longer in place, or whose state was saved before they were.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.ndim == parameter.ndim > 0 and key != "radius":
+                missing = parameter.shape[0] - value.shape[0]
+                if missing > 0 and value.shape[1:] == parameter.shape[1:]:
+                    state[key] = torch.cat([value, value.new_zeros(missing, *value.shape[1:])])

@@ -1,0 +1,70 @@
+"""Arguments of a command: what argparse leaves to be said of those that are misspelt, or files that cannot be read."""
+
+import importlib.metadata
+from argparse import Action, ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+from ftp_hf.common.launched import let_the_first_speak
+
+__all__ = ["Parser", "ShowVersion", "loading"]
+
+Loaded = TypeVar("Loaded")
+
+
+class Parser(ArgumentParser):
+    """Adds to an error what a misspelt command or option may have meant; argparse does so from Python 3.14 on, for commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.words: Sequence[str] = ()
+        self.commands: Mapping[str, ArgumentParser] = {}
+        self.suggest_on_error = False  # on by default from Python 3.15 on: once is enough
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, by the first process of each machine alone."""
+        let_the_first_speak()
+        super().error(f"{message}{self._suggestion()}")
+
+    def _suggestion(self) -> str:
+        command = self.words[0] if self.words else ""
+        if self.commands and command not in self.commands and not command.startswith("-"):
+            return did_you_mean(command, self.commands)
+        parser = self.commands.get(command, self)
+        return "".join(
+            did_you_mean(name, parser._option_string_actions)
+            for name in (word.partition("=")[0] for word in self.words)
+            if name.startswith("--") and not any(option.startswith(name) for option in parser._option_string_actions)
+        )
+
+
+class ShowVersion(Action):
+    """Looks it up when it is asked for: a checkout that is not installed has none."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> NoReturn:
+        """Print it, and stop."""
+        print(f"ftp-hf {importlib.metadata.version('ftp-hf')}")
+        parser.exit()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
+    """
+    What reads a file that is an argument, so that argparse reports what is wrong with it as it reports any other argument.
+
+    Args:
+        load (callable): raises `OSError` or `ValueError`.
+    """
+
+    def checked(path: str) -> Loaded:
+        try:
+            return load(path)
+        except (OSError, ValueError) as error:
+            raise ArgumentTypeError(" ".join(str(error).split())) from error
+
+    return checked

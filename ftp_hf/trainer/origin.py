@@ -1,0 +1,45 @@
+"""What an optimizer is told of the origin of a model, and what a user has to be told of it."""
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from ftp_hf.optim.base import ProjectedOptimizer
+from ftp_hf.pretrained.origin import has_origin, is_fine_tuned
+
+__all__ = ["check_something_is_left", "warn_of_fine_tuned", "warn_of_unknown"]
+
+logger = logging.getLogger(__name__)
+
+
+def check_something_is_left(projected: ProjectedOptimizer) -> None:
+    """Raise `ValueError` if an optimizer projects nothing."""
+    if not projected.projected_parameters() and not projected.low_rank_updates:
+        raise ValueError(
+            "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
+            "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
+            "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
+            "plain Trainer"
+        )
+
+
+def warn_of_unknown(model: nn.Module) -> None:
+    """Say that nothing tells what is new in a model."""
+    if not has_origin(model):
+        logger.warning(
+            "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all are projected "
+            "around their present values. Name the new ones in ftp_exclude (ftp_exclude_new=False if there are none).",
+            type(model).__name__,
+        )
+
+
+def warn_of_fine_tuned(model: nn.Module) -> None:
+    """Say that the anchors are those of a model that was fine-tuned already."""
+    origin = getattr(model, "name_or_path", "")
+    if origin and is_fine_tuned(Path(origin)):
+        logger.warning(
+            "The anchors are the weights of %s, which a Trainer wrote: they are fine-tuned, not pre-trained ones. "
+            "Name the pre-trained model in ftp_anchors if that is not what you mean.",
+            origin,
+        )

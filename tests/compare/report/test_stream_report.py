@@ -1,0 +1,97 @@
+"""The report of a stream with known figures."""
+
+import pytest
+
+from ftp_hf.common.records import plain
+from ftp_hf.compare.evidence.stream_results import StreamMethodFacts, StreamResults, StreamRun, is_stream
+from ftp_hf.compare.report.stream import stream_headline, write_stream_report
+
+ORDERS = [["photo", "art", "sketch"], ["sketch", "photo", "art"]]
+BEFORE = [0.1, 0.2, 0.15]
+
+
+def matrix(forgetting, seed):
+    """Each stage is learnt to 0.9, and loses so much with each that follows."""
+    return [
+        [
+            0.9 - forgetting * (after - stage) - 0.01 * seed if after >= stage else BEFORE[stage] + 0.05
+            for stage in range(3)
+        ]
+        for after in range(3)
+    ]
+
+
+@pytest.fixture
+def results():
+    forgetting = {"plain": 0.2, "ftp": 0.05}
+    runs = [
+        StreamRun(name, order, seed, matrix(lost, seed), BEFORE, {"speech": [0.1, 0.2, 0.3, 0.1 + lost]}, 60.0, 2**30)
+        for name, lost in forgetting.items()
+        for order in ORDERS
+        for seed in (0, 1)
+    ]
+    joint = [
+        StreamRun(
+            "joint", ORDERS[0], seed, [[0.9, 0.9, 0.9 - 0.03 * seed]], BEFORE, {"speech": [0.1, 0.2]}, 30.0, 2**30
+        )
+        for seed in (0, 1)
+    ]
+    titles = {"plain": "sequential", "joint": "joint", "ftp": "FTP, previous"}
+    return StreamResults(
+        "trial",
+        "accuracy",
+        ORDERS[0],
+        ORDERS,
+        [0, 1],
+        [StreamMethodFacts(name, title, "source", {"learning_rate": 1e-3}) for name, title in titles.items()],
+        [*runs, *joint],
+        {"speech": "wer"},
+        {"stages": ORDERS[0]},
+    )
+
+
+def test_each_measure_is_one_figure_an_order_and_seed(results):
+    assert results.measured("plain", "final average") == pytest.approx({0: 0.7, 1: 0.69, 2: 0.7, 3: 0.69})
+    assert results.measured("plain", "forgetting") == pytest.approx(dict.fromkeys(range(4), 0.3))
+    assert results.measured("ftp", "backward transfer") == pytest.approx(dict.fromkeys(range(4), -0.075))
+    assert results.measured("ftp", "forward transfer") == pytest.approx(dict.fromkeys(range(4), 0.05))
+    assert results.measured("joint", "final average") == pytest.approx({0: 0.9, 1: 0.89, 2: 0.9, 3: 0.89})
+    assert results.measured("joint", "forgetting") == {}
+
+
+def test_the_best_that_trains_stage_after_stage_is_the_headline(results):
+    assert stream_headline(results) == (
+        "Best final average accuracy: FTP, previous, 84.5; +15.0\N{NO-BREAK SPACE}points [+15.0,\N{NO-BREAK SPACE}+15.0] against "
+        "sequential training, which these runs do not tell from none; joint training: 89.5."
+    )
+
+
+def test_the_report_has_all_of_it(results, tmp_path):
+    results.save(tmp_path)
+    assert is_stream(tmp_path)
+    loaded = StreamResults.load(tmp_path)
+    assert plain(loaded) == plain(results)
+    files = write_stream_report(loaded, tmp_path)
+    names = {file.name for file in files}
+    assert {
+        "report.html",
+        "report.md",
+        "first-stage.png",
+        "average.png",
+        "retained-speech.png",
+        "matrix-1.png",
+    } == names
+    report = (tmp_path / "report.md").read_text()
+    assert "| FTP, previous | **84.5" in report
+    assert "photo → art → sketch" in report
+    assert "speech (wer, less is better)" in report
+    assert "1.00\N{NO-BREAK SPACE}min" in report or "60\N{NO-BREAK SPACE}s" in report
+
+
+def test_of_errors_the_least_is_the_best(results):
+    for run in results.runs:
+        run.matrix = [[1 - value for value in row] for row in run.matrix]
+        run.before = [1 - value for value in run.before]
+    results.metric = "wer"
+    assert stream_headline(results).startswith("Best final average wer: FTP, previous, 15.5")
+    assert results.measured("plain", "forgetting") == pytest.approx(dict.fromkeys(range(4), 0.3))

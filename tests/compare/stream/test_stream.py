@@ -1,0 +1,94 @@
+"""Streams as the command runs them: on a tiny model, whole and interrupted."""
+
+import shutil
+
+import pytest
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from ftp_hf.cli import main
+from ftp_hf.common.records import plain
+from ftp_hf.compare.evidence.stream_results import StreamResults
+from ftp_hf.compare.run import trained
+from ftp_hf.compare.stream.config import StreamConfig
+from ftp_hf.compare.stream.stream import stream
+from tests.support.tiny_data import write_config
+from tests.support.tiny_streams import STAGES, make_stream, stream_config
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return make_stream(tmp_path_factory.mktemp("stream"))
+
+
+def load(texts, folder, **changes):
+    return StreamConfig.load(write_config(folder, stream_config(texts, **changes)))
+
+
+def figures(results):
+    """What came out, but for the time it took."""
+    return [(run.method, run.order, run.seed, run.matrix, run.before, run.retained) for run in results.runs]
+
+
+class Killed(BaseException):
+    """As a process that ends: nothing cleans up after it."""
+
+
+def kill_in_the_second_stage(monkeypatch):
+    """From now on the run of the second stage ends in its second epoch."""
+    started = []
+
+    class Kill(TrainerCallback):
+        def __init__(self, _):
+            started.append(self)
+
+        def on_step_end(self, _, state, *__, **___):
+            if len(started) == 2 and state.epoch > 1.3:
+                raise Killed
+
+    monkeypatch.setattr(trained, "_Report", Kill)
+
+
+def test_a_stream_that_is_killed_comes_to_the_same_matrix(texts, tmp_path, monkeypatch):
+    retained = [f"old={texts / 'validation'}.parquet"]
+    config = load(texts, tmp_path, retained=retained, methods={"replay": {"rows": 2}})
+    whole = stream(config, tmp_path / "whole")
+    for run in whole.runs:
+        assert (len(run.matrix), len(run.matrix[0]), len(run.before), len(run.retained["old"])) == (3, 3, 3, 4)
+    with monkeypatch.context() as patched:
+        kill_in_the_second_stage(patched)
+        with pytest.raises(Killed):
+            stream(config, tmp_path / "killed")
+    assert list((tmp_path / "killed").glob("runs/*/checkpoint-*"))
+    resumed = stream(config, tmp_path / "killed")
+    assert figures(resumed) == figures(whole)
+    assert plain(StreamResults.load(tmp_path / "killed")) == plain(resumed)
+    for run in whole.runs:  # and the last model of the first order and seed is there, bit for bit the same
+        models = [load_file(tmp_path / name / run.folders[-1] / "model.safetensors") for name in ("whole", "killed")]
+        assert all((models[0][name] == models[1][name]).all() for name in models[0])
+        assert not list((tmp_path / "whole" / run.folders[0]).glob("*.safetensors"))
+
+    # What was deleted because nothing needed it is trained again when it is needed.
+    last = tmp_path / "killed" / resumed.runs[0].folders[-1]
+    shutil.rmtree(last)
+    assert figures(stream(config, tmp_path / "killed")) == figures(whole)
+
+    report = (tmp_path / "whole" / "report.md").read_text()
+    assert all(method.title in report for method in whole.methods)
+    assert main(["report", str(tmp_path / "whole")]) == 0
+    assert (tmp_path / "whole" / "report.md").read_text() == report
+
+
+def test_every_method_trains(texts, tmp_path):
+    methods = {"plain": {}, "joint": {}, "l2-sp": {"alpha": 0.01}, "ewc": {"lambda_": 10}, "kl": {"lambda_": 1.0}}
+    methods |= {"lora": {}, "lora-merged": {}, "ftp": {}, "ftp-first": {}}
+    training = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "use_cpu": True, "weight_decay": 0.0}
+    config = load(texts, tmp_path, methods=methods, stages=STAGES[:2], heads="per-stage", training=training)
+    results = stream(config, tmp_path / "out")
+    shapes = {run.method: (len(run.matrix), len(run.matrix[0])) for run in results.runs}
+    assert shapes == {**dict.fromkeys(methods, (2, 2)), "joint": (1, 2)}
+    merged = next(run for run in results.runs if run.method == "lora-merged")
+    assert (tmp_path / "out" / merged.folders[-1] / "model.safetensors").is_file()
+    assert not list((tmp_path / "out" / merged.folders[-1]).glob("adapter*"))
