@@ -1,5 +1,6 @@
 """What the pages say of the package is what it has, and what they are made of is what they show."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -8,9 +9,11 @@ import generate
 import pytest
 import yaml
 
+from ftp_hf import FTPArguments
 from ftp_hf.cli import make_parser
 from ftp_hf.compare import ComparisonConfig, ComparisonResults
 from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.optim.options import ProjectionOptions
 from tests.support.pages import PAGES, ROOT, blocks
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -36,6 +39,14 @@ def test_every_public_name_is_in_the_reference(package):
     page = (REFERENCE / f"{package}.md").read_text()
     for name in importlib.import_module(package).__all__:
         assert f"| `{name}` |" in page, "make pages"
+
+
+def test_every_option_of_the_projection_is_on_the_page_of_the_optimizers():
+    page = (ROOT / "docs" / "optimizers.md").read_text()
+    options = [option.name for option in dataclasses.fields(FTPArguments)] + list(ProjectionOptions.__annotations__)
+    assert "ftp_kappa" in options
+    assert "kappa" in options
+    assert [name for name in options if f"`{name}`" not in page] == []
 
 
 def test_every_page_is_in_the_navigation():
