@@ -4,6 +4,7 @@ The command `ftp-hf`: one function per subcommand, each with the parser of its a
 Each imports what it needs when it runs, so that help, the version and a misspelt word are answered at once.
 """
 
+import functools
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Callable, Sequence
@@ -88,6 +89,7 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
     )
     _add_config(parser, "compare")
     parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train so many runs at once, on a GPU each")
     parser.set_defaults(run=_compare)
 
 
@@ -230,7 +232,7 @@ def _compare(options: Namespace) -> None:
             file.write(first_config(options.init))
         print(options.config)
         return
-    _run_config(options, ComparisonConfig, compare, rehearse)
+    _run_config(options, ComparisonConfig, functools.partial(compare, jobs=options.jobs), rehearse)
 
 
 def _stream(options: Namespace) -> None:

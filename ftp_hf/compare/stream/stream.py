@@ -25,11 +25,11 @@ from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StreamMethodFacts, StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
-from ftp_hf.compare.run.comparison import join_processes
 from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
 from ftp_hf.compare.run.measuring import evaluator, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
+from ftp_hf.compare.run.processes import join_processes
 from ftp_hf.compare.run.trained import free_memory
 from ftp_hf.runs.facts import PRETRAINED
 
