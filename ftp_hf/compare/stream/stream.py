@@ -244,7 +244,7 @@ class _Stream:
         """Train a run again whose weights were deleted when nothing needed them."""
         if run.base is not None and not from_first_process(has_weights(self._folder(run.base))):
             self._restore(run.base)
-        self._runs_of(run).train_again(run)
+        self._runs_of(run).train_again_unless(lambda: has_weights(self._folder(run)), run)
 
     def _evaluate(self, run: Run) -> ComparedRun:
         file = self._evaluation_file(run)

@@ -33,7 +33,7 @@ def figures(results):
 
 
 @pytest.mark.slow
-def test_they_come_to_the_same_and_one_that_fails_keeps_no_other(images, tmp_path, capsys):
+def test_they_come_to_the_same_and_one_that_fails_keeps_no_other(images, tmp_path):
     content = config(images, tmp_path)
     one_by_one = compare(content, tmp_path / "one")
     runs = tmp_path / "two" / "runs"
