@@ -126,7 +126,7 @@ def test_snippets_compile():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_is_run_or_has_a_reason(page, monkeypatch):
-    monkeypatch.setattr(cli, "_loading", lambda _: str)
+    monkeypatch.setattr(cli, "loading", lambda _: str)
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for words in commands(page):
         command = " ".join(words)

@@ -40,7 +40,7 @@ def test_a_task_is_needed_that_there_is(tmp_path, capsys, options, said):
 def test_rules_in_a_file_are_read_with_the_config(tmp_path):
     start_trial(tmp_path, "text-classification")
     (tmp_path / "rules.yaml").unlink()
-    with pytest.raises(ValueError, match=r"rules: .*rules\.yaml does not exist"):
+    with pytest.raises(ValueError, match="or the name of a file of them in"):
         ComparisonConfig.load(tmp_path / "config.yaml")
     (tmp_path / "rules.yaml").write_text("metric: f1\nrules: [id/test >= 0.8]")
     with pytest.raises(ValueError, match="names a metric"):

@@ -134,7 +134,7 @@ class ComparisonConfig(DataOptions):
             content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
         with prefixed(f"{file}: "):
             if isinstance(rules := content.get("rules"), str):
-                content["rules"] = _rules_of(file.parent / rules)
+                content["rules"] = _rules_of(file.parent, rules)
             return cls.build(content, file.stem)
 
     @classmethod
@@ -325,13 +325,13 @@ def _check_rules(value: Any, content: Mapping[str, Any]) -> None:
     problems.raise_all()
 
 
-def _rules_of(file: Path) -> list[str]:
-    if not file.is_file():
-        raise ValueError(f"rules: {file} does not exist: name a file of rules, or list them")
-    rules = load_rules(file)
+def _rules_of(folder: Path, name: str) -> list[str]:
+    if not (folder / name).is_file():
+        raise ValueError(f"rules must be a list of texts, or the name of a file of them in {folder}, got {name!r}")
+    rules = load_rules(folder / name)
     if any(rule.metric and f":{rule.metric}" not in rule.text.replace(" ", "") for rule in rules):
         raise ValueError(
-            f"rules: {file} names a metric, but the comparison has its own: write it into the rules, as id/test:f1 >= 0.8"
+            f"rules: {name} names a metric, but the comparison has its own: write it into the rules, as id/test:f1 >= 0.8"
         )
     return [rule.text for rule in rules]
 

@@ -64,7 +64,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
         ({"corruptions": {"severities": [6]}}, "corruptions: severities must be a list of"),
         ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind'; did you mean 'kinds'?"),
-        ({"rules": "ood_mean >= 0.5"}, "rules must be a list of texts, got"),
+        ({"rules": "ood_mean >= 0.5"}, "rules must be a list of texts, or the name of a file of them in"),
         ({"rules": ["ood mean >= 0.5"]}, "rules: the rule 'ood mean >= 0.5' is about 'ood mean', which is no quantity"),
         ({"rules": ["ood/dark >= 0.5"]}, "rules: 'ood/dark >= 0.5' cannot be checked: there is no set ood/dark, only"),
         ({"rules": ["kl/retained <= 0.1"]}, "cannot be checked: there is no retained set, only"),
