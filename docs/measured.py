@@ -24,6 +24,8 @@ STUDIES = {
     "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
+    "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
+    "tagging_minilm": ("MiniLM-L6 tags requests, other names and phrasing", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that

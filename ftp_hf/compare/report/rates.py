@@ -17,6 +17,8 @@ from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figur
 __all__ = ["draw_rates"]
 
 _TITLES = {"id": "ID", "ood": "OOD mean", "corrupted": "corrupted mean"}
+_FEW = 4
+"""Rates that have room beside each other."""
 
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
@@ -81,6 +83,10 @@ def _draw_kind(
     title = _TITLES.get(kind, kind.removeprefix("retained/")).replace("$", r"\$")
     axes.set_title(f"{title}: {unit}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
+    axes.set_xticks(
+        list(rates), [f"{rate:.2g}".replace("e-0", "e-") for rate in rates], rotation=45 * (len(rates) > _FEW)
+    )
+    axes.minorticks_off()
     if metric.less_is_better:
         axes.invert_yaxis()
     bare(axes)
