@@ -84,7 +84,9 @@ def _draw_kind(
     axes.set_title(f"{title}: {unit}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
     axes.set_xticks(
-        list(rates), [f"{rate:.2g}".replace("e-0", "e-") for rate in rates], rotation=45 * (len(rates) > _FEW)
+        list(rates),
+        [f"{rate:.1e}".replace(".0e", "e").replace("e-0", "e-") for rate in rates],
+        rotation=45 * (len(rates) > _FEW),
     )
     axes.minorticks_off()
     if metric.less_is_better:
