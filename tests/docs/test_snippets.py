@@ -125,15 +125,17 @@ def test_snippets_compile():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_is_run_or_has_a_reason(page, monkeypatch):
-    monkeypatch.setattr(cli, "loading", lambda _: str)
+def test_every_command_is_run_or_has_a_reason(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for words in commands(page):
         command = " ".join(words)
         reason = [why for start, why in NOT_RUN.items() if re.match(start, command)]
         assert command.startswith(RUN) or reason, command
         if words[0].endswith("ftp-hf"):
-            cli.make_parser(words[1:]).parse_args(words[1:])
+            parser = cli.make_parser(words[1:])
+            for action in (action for command in parser.commands.values() for action in command._actions):
+                action.type = None  # no file is read
+            parser.parse_args(words[1:])
         if words[0] == "make":
             assert words[1] in targets
         for word in words:
