@@ -114,6 +114,7 @@ def _add_compare(commands: "_SubParsersAction[_Parser]") -> None:
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="by default runs/compare/ and the config's name")
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
     parser.add_argument("--methods", metavar="A,B", help="compare these, with the config's settings for them")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train so many runs at once, on a GPU each")
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be trained, and stop")
     parser.set_defaults(run=_compare)
 
@@ -212,7 +213,7 @@ def _compare(options: Namespace) -> None:
         if options.dry_run:
             rehearse(config)
         else:
-            compare(config, options.output_dir or Path("runs", "compare", config.name))
+            compare(config, options.output_dir or Path("runs", "compare", config.name), jobs=options.jobs)
     except (ImportError, OSError, ValueError) as error:
         located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]

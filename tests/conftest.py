@@ -16,6 +16,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    gc.unfreeze()  # or some libraries take all of it for leaks
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

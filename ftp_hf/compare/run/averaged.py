@@ -34,12 +34,11 @@ class AveragedRuns(DerivedRuns):
 
     def keep_weights(self, run: Run) -> None:
         """See to the weights of the epochs: train the base again if it was trained before they were needed."""
-        if not self.has_source(run):
-            self.trained.train_again(source_of(run))
+        self.trained.train_again_unless(lambda: self._has_epochs(run), source_of(run))
 
     def has_source(self, run: Run) -> bool:
         """Whether there is what a run is computed from."""
-        return from_first_process(len(self._epochs(run)) >= _method(run).last(run.setting))
+        return from_first_process(self._has_epochs(run))
 
     def load(self, run: Run) -> nn.Module:
         """The model with the weights of a run."""
@@ -47,6 +46,9 @@ class AveragedRuns(DerivedRuns):
         model = self.trained.task.load_model()
         average_checkpoints(model, self._epochs(run)[-_method(run).last(run.setting) :])
         return model
+
+    def _has_epochs(self, run: Run) -> bool:
+        return len(self._epochs(run)) >= _method(run).last(run.setting)
 
     def _epochs(self, run: Run) -> list[Path]:
         return kept_epochs(self.trained.folder(source_of(run)))

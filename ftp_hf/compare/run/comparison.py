@@ -1,16 +1,17 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
+import contextlib
 import dataclasses
 import itertools
-import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import Progress
 
@@ -18,6 +19,7 @@ from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
+from ftp_hf.common.problems import Problems
 from ftp_hf.common.progress import make_progress, quiet
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.measures import inert_among, mean_on
@@ -32,7 +34,9 @@ from .config import ComparisonConfig
 from .kinds import Continued, Trained
 from .methods import METHODS
 from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
+from .processes import join_processes
 from .runner import Runner
+from .workers import Workers
 
 __all__ = ["compare", "rehearse"]
 
@@ -41,7 +45,9 @@ _STEPS = 1000
 """Of the progress bar, for each run."""
 
 
-def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = None) -> ComparisonResults:
+def compare(
+    config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: TextIO | None = None
+) -> ComparisonResults:
     """
     Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
     their last checkpoint. Every chosen run is left with its weights, `results.json` and a model card, and `best` is a link to
@@ -53,24 +59,37 @@ def compare(config: ComparisonConfig, folder: Path, *, output: TextIO | None = N
     Args:
         config ([`ComparisonConfig`]): what is compared.
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
+        jobs (`int`, *optional*, defaults to 1): how many processes train and evaluate runs at the same time, each on a GPU
+            of its own where there are as many, on their share of the threads where there is none. A run that fails does
+            not keep others from being finished. A script that asks for more than one has its own start under
+            `if __name__ == "__main__":`, as for any `multiprocessing`.
         output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
             verdict, the place of the report and what to do next to the standard output.
 
     Raises:
-        ValueError: the data or a method does not fit; nothing has been trained then.
+        ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a run has failed,
+            which is named.
         OSError: another comparison is running in the folder.
         ImportError: matplotlib, which draws the charts, is missing.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     check_charts_can_be_drawn()
     keep_freed_memory()
-    main = _join_processes(config).is_main_process
+    state = join_processes(config)
+    main = state.is_main_process
+    if jobs > 1 and state.num_processes > 1:
+        raise ValueError(
+            f"{state.num_processes} processes were launched, which train each run together: leave out jobs"
+        )
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=output or sys.stderr, quiet=not main)
         with quiet(), make_progress(console) as progress:
             runner = Runner(config, folder / "runs")
             runner.check()
             console.print(describe_plan(config), soft_wrap=True, highlight=False)
-            results = _Comparison(config, runner, progress).run()
+            with contextlib.closing(Workers(config, folder / "runs", jobs)) if jobs > 1 else nullcontext() as workers:
+                results = _Comparison(config, runner, progress, workers).run()
         if main:
             hand_over(results, folder, runner.data.train_facts)
             results.save(folder)
@@ -91,7 +110,7 @@ def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
         ValueError, ImportError: as [`compare`].
     """
     check_charts_can_be_drawn()
-    main = _join_processes(config).is_main_process
+    main = join_processes(config).is_main_process
     with tempfile.TemporaryDirectory() as folder, quiet():
         Runner(config, Path(folder)).check()
     if main:
@@ -99,8 +118,9 @@ def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
 
 
 class _Comparison:
-    def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress) -> None:
-        self.config, self.runner, self.progress = config, runner, progress
+    def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress, workers: Workers | None) -> None:
+        self.config, self.runner, self.progress, self.workers = config, runner, progress, workers
+        self.lock = threading.RLock()
         self.total = sum(count_runs(config, name) for name in config.methods)
         self.bar = progress.add_task("", total=self.total * _STEPS)
         self.done = 0
@@ -113,7 +133,10 @@ class _Comparison:
         self.progress.update(self.bar, description=PRETRAINED)
         pretrained = self.runner.pretrained()
         ordered = sorted(self.config.methods, key=lambda name: _bases(self.config, name))
-        facts = {name: self._compare_method(name) for name in ordered}
+        if self.workers:
+            facts = self._compare_at_once(ordered, self.workers)
+        else:
+            facts = {name: self._compare_method(name) for name in ordered}
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         order = list(self.config.methods)
         results = ComparisonResults(
@@ -134,6 +157,30 @@ class _Comparison:
                 run.folder = None if kept is None else f"{kept.parent.name}/{kept.name}"
         return results
 
+    def _compare_at_once(self, ordered: Sequence[str], workers: Workers) -> dict[str, MethodFacts]:
+        """All methods, but each behind its base. One that fails does so when the others have finished."""
+        with ThreadPoolExecutor(len(ordered)) as threads:
+            comparing: dict[str, Future[MethodFacts]] = {}
+
+            def compare_after_base(name: str) -> MethodFacts:
+                if base := base_of(self.config, name):
+                    comparing[base].result()
+                return self._compare_method(name)
+
+            for name in ordered:
+                comparing[name] = threads.submit(compare_after_base, name)
+            try:
+                wait(comparing.values())
+            except KeyboardInterrupt:
+                workers.close()
+                raise
+        problems, facts = Problems(), {}
+        for name, compared in comparing.items():
+            with problems.gathered():
+                facts[name] = compared.result()
+        Problems(dict.fromkeys(problems)).raise_all()
+        return facts
+
     def _compare_method(self, name: str) -> MethodFacts:
         method, sweep = METHODS[name], self.config.methods[name]
         if isinstance(method, Continued):
@@ -149,6 +196,7 @@ class _Comparison:
     def _compare_trained(self, name: str) -> dict[str, float]:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
+        self._ask(Runner.train, planned)
         tried = [self._finish(run, self._train) for run in planned]
         return self._run_chosen(name, tried, self._choose(tried))
 
@@ -163,35 +211,39 @@ class _Comparison:
         while rates and not has_fallen(last, best, metric):
             last = self._finish(self._plan(name, {_RATE: rates.pop(0)}, seed), self._train)
             tried.append(last)
-        self.open.remove(name)
-        self.total -= len(rates) * (len(self.config.seeds) if self.config.every_setting else 1)
+        with self.lock:
+            self.open.remove(name)
+            self.total -= len(rates) * (len(self.config.seeds) if self.config.every_setting else 1)
         self.progress.update(self.bar, total=self.total * _STEPS)
         return self._run_chosen(name, tried, smallest_kept(tried, best, metric).setting)
 
     def _run_chosen(self, name: str, tried: Sequence[ComparedRun], chosen: dict[str, float]) -> dict[str, float]:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         wanted = [run.setting for run in tried] if self.config.every_setting else [chosen]
+        seeds = [tried[0].seed, *self.config.seeds[1:]]
+        self._ask(
+            Runner.finish, (self._plan(name, setting, seed) for seed, setting in itertools.product(seeds, wanted))
+        )
         for trained in tried:
             run = self._note(self._plan(name, trained.setting, trained.seed))
-            self._add(name, self.runner.evaluate(run) if run.setting in wanted else trained)
+            self._add(name, self._evaluate(run) if run.setting in wanted else trained)
         for seed, setting in itertools.product(self.config.seeds[1:], wanted):
             run = self._note(self._plan(name, setting, seed))
-            self._train(run)
-            self._add(name, self._finish(run, self.runner.evaluate))
+            self._add(name, self._finish(run, self._train_and_evaluate))
         return chosen
 
     def _compare_derived(self, name: str) -> dict[str, float]:
         """Nothing is trained, so all of the settings and seeds are evaluated: they are a curve."""
         settings = settings_of(self.config, name)
-        tried = [
-            self._finish(self._plan(name, setting, self.config.sweep_seed), self.runner.evaluate)
-            for setting in settings
-        ]
+        planned = [self._plan(name, setting, seed) for seed in self.config.seeds for setting in settings]
+        self._ask(Runner.finish, planned)
+        tried = [self._finish(run, self._evaluate) for run in planned[: len(settings)]]
         self.runs += tried
         for seed in self.config.seeds[1:]:
-            self.runs += [self.runner.evaluate(self._plan(name, setting, seed)) for setting in settings]
+            self.runs += [self._evaluate(self._plan(name, setting, seed)) for setting in settings]
             self._advance()
-        self.tried += [self._plan(name, setting, seed) for seed in self.config.seeds for setting in settings]
+        with self.lock:
+            self.tried += planned
         return self._choose(tried)
 
     def _add(self, name: str, run: ComparedRun) -> None:
@@ -200,12 +252,15 @@ class _Comparison:
 
     def _forget_unchosen(self) -> None:
         """Delete the weights that no method has chosen; those that a method still to come may choose are left to it."""
-        waiting = {_trained_as(name) for name in self.config.methods if name not in self.chosen}
-        kept = [self._plan(name, chosen, seed) for name, chosen in self.chosen.items() for seed in self.config.seeds]
-        for run in self.tried:
-            if run.method not in waiting and run not in kept:
-                self.runner.forget_weights(run)
-        self.tried = [run for run in self.tried if run.method in waiting]
+        with self.lock:
+            waiting = {_trained_as(name) for name in self.config.methods if name not in self.chosen}
+            kept = [
+                self._plan(name, chosen, seed) for name, chosen in self.chosen.items() for seed in self.config.seeds
+            ]
+            for run in self.tried:
+                if run.method not in waiting and run not in kept:
+                    self.runner.forget_weights(run)
+            self.tried = [run for run in self.tried if run.method in waiting]
 
     def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
         figures = [(run.setting, self._validation_figure(run)) for run in tried]
@@ -218,24 +273,45 @@ class _Comparison:
 
     def _note(self, run: Run) -> Run:
         """Whose weights there are, until it is known that no method has chosen them."""
-        self.tried += [] if run in self.tried else [run]
+        with self.lock:
+            self.tried += [] if run in self.tried else [run]
         return run
 
+    def _ask(self, do: Callable[[Runner, Run], ComparedRun], runs: Iterable[Run]) -> None:
+        """Let the workers, if there are any, begin with what will be needed."""
+        if self.workers:
+            self.workers.ask(do, runs)
+
     def _train(self, run: Run) -> ComparedRun:
+        if self.workers:
+            return self.workers.result(Runner.train, run)
         self.progress.update(self.bar, description=run.describe())
         return self.runner.train(run, self._show)
+
+    def _evaluate(self, run: Run) -> ComparedRun:
+        return self.workers.result(Runner.finish, run) if self.workers else self.runner.evaluate(run)
+
+    def _train_and_evaluate(self, run: Run) -> ComparedRun:
+        if not self.workers:
+            self._train(run)
+        return self._evaluate(run)
 
     def _finish(self, run: Run, do: Callable[[Run], ComparedRun]) -> ComparedRun:
         self.progress.update(self.bar, description=run.describe())
         finished = do(run)
+        with self.lock:
+            self._tell(run, finished)
+        return finished
+
+    def _tell(self, run: Run, finished: ComparedRun) -> None:
         self._advance()
         line = f"{self.done}/{'up to ' * bool(self.open)}{self.total} {run.describe()}: {self._figures(finished)}"
         self.progress.console.print(line, soft_wrap=True, highlight=False)
-        return finished
 
     def _advance(self) -> None:
-        self.done += 1
-        self._show(0.0)
+        with self.lock:
+            self.done += 1
+            self._show(0.0)
 
     def _show(self, share: float) -> None:
         self.progress.update(self.bar, completed=(self.done + share) * _STEPS)
@@ -268,16 +344,3 @@ def _bases(config: ComparisonConfig, name: str) -> int:
     """How many methods have to be compared before a method."""
     base = base_of(config, name)
     return 1 + _bases(config, base) if base else 0
-
-
-def _join_processes(config: ComparisonConfig) -> PartialState:
-    """The processes of a launcher, as the Trainers will join them."""
-    state = PartialState(cpu=bool(config.training.get("use_cpu", False)))
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != state.num_processes:
-        # Without an accelerator processes join each other only if they are told to use the CPU.
-        raise ValueError(
-            f"launched as {launched} processes that would each make the whole comparison: on CPUs, write use_cpu: true "
-            "under training"
-        )
-    return state

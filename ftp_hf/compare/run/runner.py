@@ -110,6 +110,17 @@ class Runner:
             free_memory()
         return read_run(file)
 
+    def finish(self, run: Run) -> ComparedRun:
+        """
+        Train a run, where its method trains, and evaluate it.
+
+        Args:
+            run ([`Run`]): whose base was trained.
+        """
+        if isinstance(METHODS[run.method], Trained):
+            self.train(run)
+        return self.evaluate(run)
+
     def pretrained(self) -> list[Evaluation]:
         """
         What the pre-trained model comes to, before any training; nothing where it cannot do the task, because a part of it

@@ -26,6 +26,7 @@ from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_r
 from .kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs
+from .processes import training_alone
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
 
@@ -55,7 +56,9 @@ class TrainedRuns:
         """As [`Runner.train`]."""
         folder = self.folder(run)
         if not (folder / TRAINED).is_file():
-            self._fit(run, progress)
+            with training_alone(folder):
+                if not (folder / TRAINED).is_file():
+                    self._fit(run, progress)
         forget_checkpoints(folder)
         trained = self.record(run)
         _check_processes(trained)
@@ -64,14 +67,24 @@ class TrainedRuns:
     def keep_weights(self, run: Run) -> None:
         """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
         folder = self.folder(run)
-        if from_first_process((folder / TRAINED).is_file() and not has_weights(folder)):
-            self.train_again(run)
+        self.train_again_unless(lambda: not (folder / TRAINED).is_file() or has_weights(folder), run)
 
-    def train_again(self, run: Run) -> None:
-        """Train a run that has finished from its beginning. If that is cut short, the run has not finished."""
-        forget_run(self.folder(run) / TRAINED)
-        self._fit(run)
-        forget_checkpoints(self.folder(run))
+    def train_again_unless(self, is_there: Callable[[], bool], run: Run) -> None:
+        """
+        Train a run that has finished from its beginning. If that is cut short, the run has not finished.
+
+        Args:
+            is_there (callable): whether there is what it would be trained for.
+            run ([`Run`]): which.
+        """
+        if from_first_process(is_there()):
+            return
+        with training_alone(self.folder(run)):
+            if from_first_process(is_there()):
+                return
+            forget_run(self.folder(run) / TRAINED)
+            self._fit(run)
+            forget_checkpoints(self.folder(run))
 
     def count_epochs(self, run: Run) -> int:
         """How many epochs a run is trained for, the last of them perhaps in part."""

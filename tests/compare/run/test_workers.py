@@ -1,0 +1,62 @@
+"""Comparisons of which several runs are trained at once."""
+
+import pytest
+
+from ftp_hf.cli import main
+from ftp_hf.common.records import plain
+from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.plan import Run
+from tests.support.tiny_data import image_config, write_config
+
+METHODS = {"plain": {}, "ftp": {}, "wise-ft": {"alpha": [0.5, 1.0]}, "small-lr": {"most": 1}}
+
+
+def config(images, folder, **changes):
+    content = image_config(images, methods=METHODS, **changes)
+    content["training"]["num_train_epochs"] = 1
+    return ComparisonConfig.load(write_config(folder, content))
+
+
+def figures(results):
+    """All but times."""
+    return [
+        (
+            run.method,
+            run.setting,
+            run.seed,
+            run.folder,
+            plain(run.drift),
+            [plain(result) for result in run.summary.results],
+        )
+        for run in results.runs
+    ]
+
+
+@pytest.mark.slow
+def test_they_come_to_the_same_and_one_that_fails_keeps_no_other(images, tmp_path):
+    content = config(images, tmp_path)
+    one_by_one = compare(content, tmp_path / "one")
+    runs = tmp_path / "two" / "runs"
+    runs.mkdir(parents=True)
+    in_the_way = Run("ftp", {"learning_rate": 1e-2, "kappa": 1.0, "radius_lr": 0.01}, 0).folder(runs, content)
+    in_the_way.write_text("a file where the run has its folder")
+    with pytest.raises(ValueError, match=r"FTP, learning rate 0.01, kappa 1, radius lr 0.01, seed 0: .*Error"):
+        compare(content, tmp_path / "two", jobs=2)
+    in_the_way.unlink()
+    before = {file: file.stat().st_mtime_ns for file in runs.rglob("trained.json")}
+    trained = [file.parent.name for file in before]
+    # All of plain fine-tuning, with what follows from it, and FTP's other rate.
+    assert {name for name in trained if "ftp" not in name} == {
+        file.parent.name for file in (tmp_path / "one" / "runs").glob("plain-*/trained.json")
+    }
+    assert len([name for name in trained if "ftp" in name]) == 1
+    results = compare(content, tmp_path / "two")
+    assert figures(results) == figures(one_by_one)
+    assert [method.chosen for method in results.methods] == [method.chosen for method in one_by_one.methods]
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_there_is_at_least_one(images, tmp_path, capsys):
+    file = write_config(tmp_path, image_config(images))
+    assert main(["compare", str(file), "--jobs", "0"]) == 1
+    assert "jobs must be at least 1, got 0" in capsys.readouterr().err
