@@ -154,7 +154,7 @@ class StreamResults:
 def is_stream(folder: Path) -> bool:
     """Whether the `results.json` in a folder is that of a stream."""
     file = folder / RESULTS
-    return file.is_file() and '"orders"' in file.read_text(encoding="utf-8")
+    return file.is_file() and "orders" in json.loads(file.read_text(encoding="utf-8"))
 
 
 def _of_stages(measure: Callable[[StreamRun, int], float | None]) -> Callable[[StreamRun, int], float | None]:

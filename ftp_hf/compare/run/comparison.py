@@ -196,7 +196,7 @@ class _Comparison:
     def _compare_trained(self, name: str) -> dict[str, float]:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
-        self._ask(Runner.train, planned)
+        self._ask("train", planned)
         tried = [self._finish(run, self._train) for run in planned]
         return self._run_chosen(name, tried, self._choose(tried))
 
@@ -221,9 +221,7 @@ class _Comparison:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
         wanted = [run.setting for run in tried] if self.config.every_setting else [chosen]
         seeds = [tried[0].seed, *self.config.seeds[1:]]
-        self._ask(
-            Runner.finish, (self._plan(name, setting, seed) for seed, setting in itertools.product(seeds, wanted))
-        )
+        self._ask("finish", (self._plan(name, setting, seed) for seed, setting in itertools.product(seeds, wanted)))
         for trained in tried:
             run = self._note(self._plan(name, trained.setting, trained.seed))
             self._add(name, self._evaluate(run) if run.setting in wanted else trained)
@@ -236,7 +234,7 @@ class _Comparison:
         """Nothing is trained, so all of the settings and seeds are evaluated: they are a curve."""
         settings = settings_of(self.config, name)
         planned = [self._plan(name, setting, seed) for seed in self.config.seeds for setting in settings]
-        self._ask(Runner.finish, planned)
+        self._ask("finish", planned)
         tried = [self._finish(run, self._evaluate) for run in planned[: len(settings)]]
         self.runs += tried
         for seed in self.config.seeds[1:]:
@@ -277,19 +275,19 @@ class _Comparison:
             self.tried += [] if run in self.tried else [run]
         return run
 
-    def _ask(self, do: Callable[[Runner, Run], ComparedRun], runs: Iterable[Run]) -> None:
+    def _ask(self, do: str, runs: Iterable[Run]) -> None:
         """Let the workers, if there are any, begin with what will be needed."""
         if self.workers:
             self.workers.ask(do, runs)
 
     def _train(self, run: Run) -> ComparedRun:
         if self.workers:
-            return self.workers.result(Runner.train, run)
+            return self.workers.result("train", run)
         self.progress.update(self.bar, description=run.describe())
         return self.runner.train(run, self._show)
 
     def _evaluate(self, run: Run) -> ComparedRun:
-        return self.workers.result(Runner.finish, run) if self.workers else self.runner.evaluate(run)
+        return self.workers.result("finish", run) if self.workers else self.runner.evaluate(run)
 
     def _train_and_evaluate(self, run: Run) -> ComparedRun:
         if not self.workers:

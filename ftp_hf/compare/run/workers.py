@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -47,23 +47,23 @@ class Workers:
         self._lock = threading.Lock()
         self._asked: dict[str, Future[ComparedRun]] = {}
 
-    def ask(self, do: Callable[[Runner, Run], ComparedRun], runs: Iterable[Run]) -> None:
+    def ask(self, do: str, runs: Iterable[Run]) -> None:
         """
         Have something done to runs, each once, as soon as a process is free.
 
         Args:
-            do (callable): a method of [`Runner`].
+            do (`str`): the method of [`Runner`] that does it.
             runs (iterable of [`Run`]): all that it needs is there.
         """
         for run in runs:
             self._future(do, run)
 
-    def result(self, do: Callable[[Runner, Run], ComparedRun], run: Run) -> ComparedRun:
+    def result(self, do: str, run: Run) -> ComparedRun:
         """
         What something that is done to a run comes to.
 
         Args:
-            do (callable): as for [`ask`].
+            do (`str`): as for [`ask`].
             run ([`Run`]): likewise.
 
         Raises:
@@ -77,14 +77,14 @@ class Workers:
         while not self._free.empty():
             self._free.get()[1].shutdown()
 
-    def _future(self, do: Callable[[Runner, Run], ComparedRun], run: Run) -> Future[ComparedRun]:
+    def _future(self, do: str, run: Run) -> Future[ComparedRun]:
         with self._lock:
-            key = f"{do.__name__} {run!r}"
+            key = f"{do} {run!r}"
             if key not in self._asked:
                 self._asked[key] = self._threads.submit(self._do, do, run)
             return self._asked[key]
 
-    def _do(self, do: Callable[[Runner, Run], ComparedRun], run: Run) -> ComparedRun:
+    def _do(self, do: str, run: Run) -> ComparedRun:
         number, process = self._free.get()
         try:
             return process.submit(_in_process, do, run).result()
@@ -137,5 +137,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _in_process(do: Callable[[Runner, Run], ComparedRun], run: Run) -> ComparedRun:
-    return do(_runner, run)
+def _in_process(do: str, run: Run) -> ComparedRun:
+    done: ComparedRun = getattr(_runner, do)(run)
+    return done
