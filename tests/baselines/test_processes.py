@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 def test_two_processes_train_what_one_trains(checkpoint, tmp_path):
     baselines.load(checkpoint).save_pretrained(tmp_path / "classifier")
-    launch.run("train_baseline.py", checkpoint, tmp_path, processes=2)
+    launch.fork("train_baseline.py", checkpoint, tmp_path, processes=2)
     for name in OPTIONS:
         train(name, checkpoint, tmp_path, processes=1)
         one, first, second = (torch.load(tmp_path / f"{name}-{run}.pt") for run in ("1-0", "2-0", "2-1"))

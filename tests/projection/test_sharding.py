@@ -18,7 +18,7 @@ def stepped(tmp_path_factory):
     @functools.cache
     def run(processes):
         folder = tmp_path_factory.mktemp(f"on{processes}")
-        launch.run("sharded_steps.py", folder, processes=processes, timeout=600)
+        launch.fork("sharded_steps.py", folder, processes=processes, timeout=600)
         return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
 
     return run

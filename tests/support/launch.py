@@ -1,9 +1,16 @@
 """Training scripts in processes of their own, as a user starts them: real process groups, on gloo."""
 
+import functools
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
+
+import torch
 
 WORKERS = Path(__file__).parent / "workers"
 
@@ -56,6 +63,45 @@ def run(script, *args, processes=1, config=None, check=True, timeout=300):
         timeout=timeout,
         check=False,
     )
-    if check and result.returncode:
+    return _checked(script, result) if check else result
+
+
+def fork(script, *args, processes=1, timeout=300):
+    """
+    Run one of tests/support/workers to its end as [`run`] does, in forks of a process that has imported everything: for
+    what is about the arithmetic of several processes, and not about how they are started.
+    """
+    if torch.cuda.is_available():  # which a fork could not use
+        return run(script, *args, processes=processes, timeout=timeout)
+    zygote = _zygote()
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        job = {"script": str(WORKERS / script), "args": [*map(str, args)], "processes": processes}
+        print(json.dumps({**job, "out": str(out), "err": str(err)}), file=zygote.stdin, flush=True)
+        timer = threading.Timer(timeout, os.killpg, [zygote.pid, signal.SIGKILL])
+        timer.start()
+        status = zygote.stdout.readline()
+        timer.cancel()
+        if not status:
+            _zygote.cache_clear()
+        printed = [file.read_text() if file.is_file() else "" for file in (out, err)]
+    return _checked(script, subprocess.CompletedProcess(job["args"], int(status or -signal.SIGKILL), *printed))
+
+
+def _checked(script, result):
+    if result.returncode:
         raise AssertionError(f"{script} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
     return result
+
+
+@functools.cache
+def _zygote():
+    """It ends with this process, which closes its standard input then."""
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )

@@ -40,7 +40,7 @@ def launch_runs(folder, processes, runs):
     for name, flags in runs.items():
         words += [*(["then"] if words else []), "--output", folder / name, "--global_batch", BATCH]
         words += [*([] if "--steps" in flags else ["--steps", STEPS]), *flags]
-    printed = launch.run("finetune.py", *words, processes=processes, timeout=900).stderr
+    printed = launch.fork("finetune.py", *words, processes=processes, timeout=900).stderr
     ended = {name: [torch.load(folder / name / f"rank{rank}.pt") for rank in range(processes)] for name in runs}
     assert {rank["processes"] for ranks in ended.values() for rank in ranks} == {processes}
     return ended, printed

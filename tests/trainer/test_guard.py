@@ -402,7 +402,7 @@ def test_stricter_rules_on_resuming_judge_the_earlier_checkpoint_anew(tmp_path):
 def on_two_processes(tmp_path_factory):
     """The folder of the runs by either Trainer."""
     folder = tmp_path_factory.mktemp("guarded")
-    launch.run("guarded.py", folder, "FTPTrainer", "Trainer", processes=2)
+    launch.fork("guarded.py", folder, "FTPTrainer", "Trainer", processes=2)
     return folder
 
 

@@ -17,7 +17,7 @@ def said(tmp_path_factory):
     folder = tmp_path_factory.mktemp("misfits")
     for seed, name in enumerate(("pretrained", "other")):
         save_bert(folder / name, seed=seed, num_hidden_layers=1)
-    launch.run("misfits.py", folder / "pretrained", folder / "other", folder, processes=2)
+    launch.fork("misfits.py", folder / "pretrained", folder / "other", folder, processes=2)
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second, "all processes are told the same"
     return first

@@ -263,12 +263,14 @@ def test_the_time_of_an_interrupted_run_is_not_that_of_its_end(images, tmp_path)
 
 @pytest.mark.slow
 def test_several_processes_make_one_comparison(images, tmp_path):
-    file = write_config(tmp_path, image_config(images, methods=["plain", "ftp", "tpgm"], learning_rate=[1e-3]))
+    file = write_config(
+        tmp_path, image_config(images, methods=["plain", "ftp", "tpgm"], learning_rate=[1e-3], seeds=[0])
+    )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command = [*launcher, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "out")]
     finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    assert finished.stderr.count("6/6") == 1
+    assert finished.stderr.count("3/3") == 1
     results = ComparisonResults.load(tmp_path / "out")
     assert {run.summary.hardware.processes for run in results.runs} == {2}
     assert {run.summary.steps for run in results.runs} == {4}, "32 rows in 2 epochs of 2 × 8 rows a step"
@@ -285,8 +287,9 @@ def test_processes_that_would_not_join_are_refused(images, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_comes_to_the_same(images, tmp_path):
-    content = image_config(images, methods={"plain": {}, "ftp": {"learning_rate": 1e-2}, "wise-ft": {"alpha": 0.5}})
-    content["training"] |= {"num_train_epochs": 8, "per_device_train_batch_size": 4}
+    methods = {"plain": {}, "ftp": {"learning_rate": 1e-2}, "wise-ft": {"alpha": 0.5}}
+    content = image_config(images, methods=methods, seeds=[0])
+    content["training"] |= {"num_train_epochs": 6, "per_device_train_batch_size": 4}
     file = write_config(tmp_path, content)
     expected = compare(ComparisonConfig.load(file), tmp_path / "whole")
     command = [sys.executable, "-m", "ftp_hf", "compare", str(file), "--output_dir", str(tmp_path / "killed")]
