@@ -8,8 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ftp_hf.common.figures import declare_metrics
 from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import SEVERITIES
@@ -21,7 +19,16 @@ from ftp_hf.tasks.specs import DatasetSpec
 from .kinds import Continued, Trained
 from .methods import METHODS, PROBE
 from .training import check_training
-from .values import check_keys, check_positive, check_types, is_list_of, prefixed, read_numbers, wrong_types
+from .values import (
+    check_keys,
+    check_positive,
+    check_types,
+    is_list_of,
+    prefixed,
+    read_content,
+    read_numbers,
+    wrong_types,
+)
 
 __all__ = ["ComparisonConfig", "CorruptionOptions"]
 
@@ -116,22 +123,9 @@ class ComparisonConfig(DataOptions):
             ValueError: it is not YAML, or a key is unknown, missing or has a value that is not allowed; names the file, the
                 key and what is allowed. What else is wrong are notes of the error.
         """
-        if not file.is_file():
-            fault = "is a folder" if file.is_dir() else "does not exist"
-            raise FileNotFoundError(f"{file} {fault}: name the YAML file of the comparison")
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{file} is not YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
-        if model is not None:
-            content["model"] = model
+        content = read_content(file, model, methods)
         if task is not None:
             content["task"] = task_name(task)
-        if methods is not None:
-            given = content.get("methods")
-            content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
         with prefixed(f"{file}: "):
             if isinstance(rules := content.get("rules"), str):
                 content["rules"] = _rules_of(file.parent, rules)

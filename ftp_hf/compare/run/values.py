@@ -3,9 +3,12 @@
 import difflib
 import math
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from ftp_hf.common.problems import Problems
 
@@ -15,9 +18,40 @@ __all__ = [
     "check_types",
     "is_list_of",
     "prefixed",
+    "read_content",
     "read_numbers",
     "wrong_types",
 ]
+
+
+def read_content(file: Path, model: str | None = None, methods: Sequence[str] | None = None) -> dict[str, Any]:
+    """
+    The keys and values of a config, unchecked.
+
+    Args:
+        file (`Path`): the YAML file.
+        model (`str`, *optional*): takes the place of its `model`.
+        methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
+
+    Raises:
+        FileNotFoundError: it does not exist, or is a folder.
+        ValueError: it is not YAML, or no mapping.
+    """
+    if not file.is_file():
+        fault = "is a folder" if file.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{file} {fault}: name the YAML file of the config")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
+    if model is not None:
+        content["model"] = model
+    if methods is not None:
+        given = content.get("methods")
+        content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
+    return content
 
 
 @contextmanager

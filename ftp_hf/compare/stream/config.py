@@ -10,11 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.run.config import ComparisonConfig
-from ftp_hf.compare.run.values import is_list_of, prefixed, read_numbers
+from ftp_hf.compare.run.values import is_list_of, prefixed, read_content, read_numbers
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.specs import DatasetSpec
 
@@ -99,19 +97,7 @@ class StreamConfig:
             FileNotFoundError: it does not exist.
             ValueError: as [`ComparisonConfig.load`].
         """
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: name the YAML file of the stream")
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{file} is not YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
-        if model is not None:
-            content["model"] = model
-        if methods is not None:
-            given = content.get("methods")
-            content["methods"] = {name: given.get(name) if isinstance(given, dict) else None for name in methods}
+        content = read_content(file, model, methods)
         with prefixed(f"{file}: "):
             return cls._build(content, file.stem)
 

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from transformers import set_seed
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.figures import main_metric, show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.problems import Problems
@@ -65,8 +66,9 @@ def stream(config: StreamConfig, folder: Path, *, output: TextIO | None = None) 
         ImportError: matplotlib, which draws the charts, is missing.
     """
     check_charts_can_be_drawn()
+    keep_freed_memory()
     main = join_processes(config.first).is_main_process
-    with run_lock(folder) if main else nullcontext():
+    with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=output or sys.stderr, quiet=not main)
         with quiet(), _of_few_classes(), make_progress(console) as progress:
             running = _Stream(config, folder / "runs", progress)

@@ -95,5 +95,5 @@ def test_the_command_says_what_is_wrong_in_a_line(tmp_path, capsys):
     assert main(["stream", str(tmp_path / "missing.yaml")]) == 1
     assert (
         capsys.readouterr().err
-        == f"ftp-hf stream: {tmp_path / 'missing.yaml'} does not exist: name the YAML file of the stream\n"
+        == f"ftp-hf stream: {tmp_path / 'missing.yaml'} does not exist: name the YAML file of the config\n"
     )
