@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         args: Any
         # `Trainer` declares that these may be `None`, which they are only before they are made.
         model: Any
+        model_init: Any
         optimizer: Optimizer
 
 else:
