@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from .values import (
     check_positive,
     check_types,
     is_list_of,
+    known_methods,
     prefixed,
     read_content,
     read_numbers,
@@ -230,20 +230,12 @@ def _seeds(value: Any) -> list[int]:
 
 
 def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, list[float]]]:
-    named = dict.fromkeys(value) if is_list_of(str, value) else value
-    if not isinstance(named, dict) or not named:
-        raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
     problems, methods = Problems(), {}
-    for name, settings in named.items():
-        if name not in METHODS:
-            close = get_close_matches(str(name), METHODS, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else "."
-            problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(METHODS)}")
-            continue
+    for name, settings in known_methods(value, METHODS, problems):
         with problems.gathered():
-            methods[name] = _sweep(name, settings or {}, learning_rates)
+            methods[name] = _sweep(name, settings, learning_rates)
         base = METHODS[name].base
-        if base and base not in named:
+        if base and base not in value:
             problems.append(f"method {name!r} builds on {base!r}: add it to methods")
     problems.raise_all()
     return methods

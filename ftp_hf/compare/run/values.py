@@ -3,7 +3,7 @@
 import difflib
 import math
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -17,6 +17,7 @@ __all__ = [
     "check_positive",
     "check_types",
     "is_list_of",
+    "known_methods",
     "prefixed",
     "read_content",
     "read_numbers",
@@ -77,6 +78,30 @@ def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -
             meant = f"; did you mean {close[0]!r}?" if close else ""
             problems.append(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
     problems.raise_all()
+
+
+def known_methods(value: Any, known: Collection[str], problems: Problems) -> Iterator[tuple[str, Any]]:
+    """
+    The methods of a config with their settings, as they were given.
+
+    Args:
+        value: of the key `methods`: names, or a mapping from names to settings.
+        known (collection of `str`): the methods that there are.
+        problems ([`Problems`]): are told of the names of others, which are passed over.
+
+    Raises:
+        ValueError: it is neither, or empty.
+    """
+    named = dict.fromkeys(value) if is_list_of(str, value) else value
+    if not isinstance(named, dict) or not named:
+        raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
+    for name, settings in named.items():
+        if name in known:
+            yield name, settings or {}
+            continue
+        close = difflib.get_close_matches(str(name), known, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(known)}")
 
 
 # By the hint of an option: how it is called, and what it may be.

@@ -6,13 +6,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.run.config import ComparisonConfig
-from ftp_hf.compare.run.values import is_list_of, prefixed, read_content, read_numbers
+from ftp_hf.compare.run.values import is_list_of, known_methods, prefixed, read_content, read_numbers
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.specs import DatasetSpec
 
@@ -181,18 +180,10 @@ def _orders(value: Any, stages: list[str]) -> list[list[str]]:
 
 
 def _methods(value: Any, content: dict[str, Any], name: str) -> dict[str, dict[str, float]]:
-    named = dict.fromkeys(value) if is_list_of(str, value) else value
-    if not isinstance(named, dict) or not named:
-        raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
     problems, methods = Problems(), {}
-    for method, settings in named.items():
-        if method not in STREAM_METHODS:
-            close = get_close_matches(str(method), STREAM_METHODS, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else "."
-            problems.append(f"unknown method {method!r}{meant} Allowed: {', '.join(STREAM_METHODS)}")
-            continue
+    for method, settings in known_methods(value, STREAM_METHODS, problems):
         with problems.gathered(f"methods: {method}: "):
-            methods[method] = _setting(method, settings or {}, content, name)
+            methods[method] = _setting(method, settings, content, name)
     problems.raise_all()
     return methods
 
