@@ -115,6 +115,8 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """
 
+    _moves_each_alone = True
+
     def __init__(
         self,
         params: Iterable[Any],

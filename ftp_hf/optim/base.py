@@ -27,7 +27,7 @@ from .checks import (
     check_pretrained_rows,
     check_rows,
 )
-from .masters import MASTER, masters_in_place
+from .masters import MASTER, masters_in_place, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
@@ -54,6 +54,8 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
+    _moves_each_alone = False
+    """Whether what the unconstrained step does to a parameter depends on its own gradient and state alone."""
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
@@ -186,14 +188,16 @@ class ProjectedOptimizer(Optimizer):
 
     def _projected_step(self) -> None:
         with masters_in_place(self) as parameter_of:
-            tensors = self._participants.with_gradient()
+            tensors = self._participants.with_gradient(parameter_of)
             new = [tensor for tensor in tensors if not tensor.has_state]
             states = self._first_states(new, parameter_of)
             learning = [
                 PendingProjection(kernels, batch, kernels.radius_gradients(batch))
                 for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state])
             ]
-            self._unconstrained_step()
+            step_in_pieces(
+                self.param_groups, parameter_of, self._unconstrained_step, moves_each_alone=self._moves_each_alone
+            )
             # torch's optimizers create their own state where they find none, so ours has to come after it.
             new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):

@@ -1,6 +1,6 @@
 """Training 16-bit weights: float32 masters stand in for them during the step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -12,10 +12,15 @@ from ftp_hf.projection.sharding import local
 
 from .nested import map_tensors
 
-__all__ = ["MASTER", "masters_in_place", "needs_master"]
+__all__ = ["MASTER", "masters_in_place", "needs_master", "step_in_pieces"]
 
 MASTER = "master"
 """The key of a parameter's master in the optimizer's state."""
+
+_PIECE_ELEMENTS = 2**22
+"""Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
+_MOST_PIECES = 32
+"""So that the calls do not count: the gradients of a piece are then an eighth of a byte a parameter."""
 
 
 def needs_master(parameter: Tensor) -> bool:
@@ -27,8 +32,8 @@ def needs_master(parameter: Tensor) -> bool:
 def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
     """
     While it is open, float32 masters take the places of the bfloat16 parameters that have a gradient: in the param
-    groups, with the gradient in float32, and as the keys of the optimizer's state. Whatever the step does to them is
-    training in float32. On leaving, the parameters are back, as their masters rounded to bfloat16.
+    groups, and as the keys of the optimizer's state. Whatever the step does to them is training in float32, with the
+    gradients that [`step_in_pieces`] lends them. On leaving, the parameters are back, as their masters rounded to bfloat16.
 
     A master is kept in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. Groups with `project=False` are left
@@ -60,11 +65,60 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
         for parameters, index, parameter in places:
             parameters[index] = parameter
         for parameter, master in masters.items():
-            master.grad = None
             _move_state(optimizer, master, parameter)
             optimizer.state[parameter][MASTER] = master
         if masters:
             torch._foreach_copy_([local(p.detach()) for p in masters], [local(master) for master in masters.values()])
+
+
+def step_in_pieces(
+    groups: Sequence[dict[str, Any]],
+    parameter_of: Mapping[Tensor, Tensor],
+    step: Callable[[], None],
+    *,
+    moves_each_alone: bool,
+) -> None:
+    """
+    Let an optimizer step over a few masters at a time, so that only their gradients are in memory in float32.
+
+    Args:
+        groups (sequence of `dict`): the optimizer's param groups, with the masters in place.
+        parameter_of (mapping from `Tensor` to `Tensor`): master → parameter, which has the gradient.
+        step (`Callable`): the optimizer's, over the parameters that are in its groups.
+        moves_each_alone (`bool`): whether what it does to a parameter depends on its own gradient and state alone. If not,
+            all are one piece.
+    """
+    everything = [group["params"] for group in groups]
+    for number, piece in enumerate(_pieces(parameter_of) if moves_each_alone else [{*parameter_of}]):
+        try:
+            for group, parameters in zip(groups, everything, strict=True):
+                group["params"] = [
+                    each for each in parameters if each in piece or (number == 0 and each not in parameter_of)
+                ]
+            for master in piece:
+                gradient = cast("Tensor", parameter_of[master].grad)
+                master.grad = gradient.float()
+            step()
+        finally:
+            for master in piece:
+                master.grad = None
+            for group, parameters in zip(groups, everything, strict=True):
+                group["params"] = parameters
+
+
+def _pieces(masters: Collection[Tensor]) -> list[set[Tensor]]:
+    """Masters of so many elements together, or a larger one alone; one piece at least."""
+    sizes = {master: local(master).numel() for master in masters}
+    room = max(_PIECE_ELEMENTS, sum(sizes.values()) // _MOST_PIECES)
+    pieces: list[set[Tensor]] = [set()]
+    left = room
+    for master, size in sizes.items():
+        if size > left and pieces[-1]:
+            pieces.append(set())
+            left = room
+        pieces[-1].add(master)
+        left -= size
+    return pieces
 
 
 def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
@@ -74,7 +128,6 @@ def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
         master = parameter.detach().float()
         if "radius" not in state:
             _widen(state, parameter.dtype)
-    master.grad = None if parameter.grad is None else parameter.grad.float()
     return cast("Tensor", master)
 
 

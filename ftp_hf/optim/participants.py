@@ -1,6 +1,7 @@
 """Which parameters take part in the projection."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from .masters import MASTER
 from .options import first_rows_of, row_dim_of
 
 __all__ = ["DenseParameter", "Participants"]
+
+_NO_MASTERS: Mapping[Tensor, Tensor] = MappingProxyType({})
 
 
 class DenseParameter(NamedTuple):
@@ -64,15 +67,19 @@ class Participants(NamedTuple):
         dense = [tensor for tensor in self._dense_tensors() if tensor.has_state]
         return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
 
-    def with_gradient(self) -> list[ProjectedTensor | LowRankTensor]:
+    def with_gradient(self, parameter_of: Mapping[Tensor, Tensor]) -> list[ProjectedTensor | LowRankTensor]:
         """
         The tensors that take part in this step.
+
+        Args:
+            parameter_of (mapping from `Tensor` to `Tensor`): the parameters that masters in the groups stand in for,
+                which have the gradients.
 
         Raises:
             ValueError: a gradient is sparse, or some factors of an update have a gradient and some do not.
         """
-        low_rank = [tensor for tensor in self._low_rank_tensors() if tensor.has_gradient]
-        dense = [tensor for tensor in self._dense_tensors() if tensor.grad is not None]
+        low_rank = [tensor for tensor in self._low_rank_tensors(parameter_of) if tensor.has_gradient]
+        dense = [tensor for tensor in self._dense_tensors(parameter_of) if tensor.grad is not None]
         for tensor in dense:
             if tensor.gradient.is_sparse:
                 raise ValueError(
@@ -81,21 +88,23 @@ class Participants(NamedTuple):
                 )
         return [*low_rank, *dense]
 
-    def _dense_tensors(self) -> Iterator[ProjectedTensor]:
+    def _dense_tensors(self, parameter_of: Mapping[Tensor, Tensor] = _NO_MASTERS) -> Iterator[ProjectedTensor]:
         for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
-            yield ProjectedTensor.of(name, state.get(MASTER, parameter), state, group, row_dim, first_rows)
+            trained, gradient = state.get(MASTER, parameter), parameter_of.get(parameter, parameter).grad
+            yield ProjectedTensor.of(name, trained, gradient, state, group, row_dim, first_rows)
 
-    def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
+    def _low_rank_tensors(self, parameter_of: Mapping[Tensor, Tensor] = _NO_MASTERS) -> Iterator[LowRankTensor]:
         if not self.low_rank:
             return
         named = self._named_parameters()
         trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
+        gradients = {name: parameter_of.get(parameter, parameter).grad for name, (parameter, _) in named.items()}
         for update in self.low_rank:
             if _takes_part(update, named):
                 parameter, group = named[update.products[0].rows]
-                yield LowRankTensor.of(update, trained, self.state.get(parameter, {}), group)
+                yield LowRankTensor.of(update, trained, gradients, self.state.get(parameter, {}), group)
 
     def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
         """Name → parameter and param group, of all parameters that have a name."""

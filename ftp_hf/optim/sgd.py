@@ -30,6 +30,8 @@ class FTPSGD(ProjectedOptimizer, SGD):
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.
     """
 
+    _moves_each_alone = True
+
     def __init__(
         self,
         params: Iterable[Any],

@@ -99,6 +99,8 @@ class LowRankTensor(NamedTuple):
     update: LowRankUpdate
     rows: tuple[Tensor, ...]
     """The row factor of each product, or the float32 master of a 16-bit one. The whole factor, if it is sharded."""
+    gradients: tuple[Tensor | None, ...]
+    """Those of [`rows`]; of a master, in the dtype of the parameter that it stands in for."""
     columns: tuple[Tensor, ...]
     state: dict[str, Any]
     group: dict[str, Any]
@@ -106,14 +108,20 @@ class LowRankTensor(NamedTuple):
 
     @classmethod
     def of(
-        cls, update: LowRankUpdate, trained: Mapping[str, Tensor], state: dict[str, Any], group: dict[str, Any]
+        cls,
+        update: LowRankUpdate,
+        trained: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor | None],
+        state: dict[str, Any],
+        group: dict[str, Any],
     ) -> "LowRankTensor":
         """
         The update, with the factors that it has now. Call it with gradients disabled.
 
         Args:
             update ([`LowRankUpdate`]): which update.
-            trained (mapping from `str` to `Tensor`): the optimizer's parameters by name.
+            trained (mapping from `str` to `Tensor`): the optimizer's parameters by name, or their masters.
+            gradients (mapping from `str` to `Tensor` or `None`): theirs.
             state (`dict`): that of the first product's `rows`.
             group (`dict`): the param group with the options.
 
@@ -134,7 +142,8 @@ class LowRankTensor(NamedTuple):
                 f"{update.products[0].rows} is sharded, but the matrix whose rows it scales is not: train with DDP, or put "
                 "it in a param group with project=False"
             )
-        return cls(update, rows, columns, state, group, shardings[0])
+        gradients_of_rows = tuple(gradients[product.rows] for product in update.products)
+        return cls(update, rows, gradients_of_rows, columns, state, group, shardings[0])
 
     @property
     def name(self) -> str:
@@ -159,9 +168,8 @@ class LowRankTensor(NamedTuple):
         Raises:
             ValueError: some of its products do and some do not, so that its row norms say nothing of what was evaluated.
         """
-        without = [
-            product.rows for product, rows in zip(self.update.products, self.rows, strict=True) if rows.grad is None
-        ]
+        products = zip(self.update.products, self.gradients, strict=True)
+        without = [product.rows for product, gradient in products if gradient is None]
         if without and len(without) < len(self.rows):
             raise ValueError(
                 f"the adapters of {self.name} are projected together, but {', '.join(without)} has no gradient: train "
@@ -198,7 +206,7 @@ class LowRankTensor(NamedTuple):
 
     def gradient_views(self) -> list[Tensor]:
         """The gradients of [`row_views`]."""
-        gradients = [rows.grad for rows in self.rows if rows.grad is not None]
+        gradients = [gradient for gradient in self.gradients if gradient is not None]
         return [
             product.row_views(local(gradient).contiguous())
             for product, gradient in zip(self.update.products, gradients, strict=True)

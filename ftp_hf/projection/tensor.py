@@ -12,13 +12,26 @@ from .equations import RowDim, row_dims
 from .radius import RadiusState
 from .sharding import Sharding, like, local, local_rows
 
-__all__ = ["HELD", "HELD_DTYPES", "Block", "Grid", "Layout", "ProjectedTensor", "blocks_of_rows", "placed"]
+__all__ = [
+    "GRADIENT_DTYPES",
+    "HELD",
+    "HELD_DTYPES",
+    "Block",
+    "Grid",
+    "Layout",
+    "ProjectedTensor",
+    "blocks_of_rows",
+    "placed",
+]
 
 HELD = "anchor_or_direction"
 """The key of the buffer in the optimizer's state."""
 
 HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the buffer of a float32 weight can be."""
+
+GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
+"""What the gradient of a float32 weight can be."""
 
 
 class Layout(NamedTuple):
@@ -73,7 +86,7 @@ class ProjectedTensor(NamedTuple):
     weight: Tensor
     """The part of the parameter that this process has; of its first rows alone, where only these are projected."""
     grad: Tensor | None
-    """The gradient of the weight."""
+    """The gradient of the weight; of a master, in the dtype of the parameter that it stands in for."""
     state: dict[str, Any]
     group: dict[str, Any]
     row_dim: RowDim
@@ -91,18 +104,19 @@ class ProjectedTensor(NamedTuple):
         cls,
         name: str,
         parameter: Tensor,
+        gradient: Tensor | None,
         state: dict[str, Any],
         group: dict[str, Any],
         row_dim: RowDim,
         first_rows: int | None = None,
     ) -> "ProjectedTensor":
         """
-        The tensor of a parameter. Call it with gradients disabled.
+        The tensor of a parameter and its gradient. Call it with gradients disabled.
 
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
-        weight, grad = local(parameter), None if parameter.grad is None else local(parameter.grad)
+        weight, grad = local(parameter), None if gradient is None else local(gradient)
         sharding = Sharding.of(name, parameter, row_dim)
         whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
         if first_rows is None:

@@ -14,13 +14,13 @@ constexpr float kFloor = RADIUS_FLOOR;  // of equations.py, as the compiler is t
 constexpr int64_t kChunk = 4096;  // elements that are summed in float32 before their sum goes to a double
 constexpr int64_t kPanel = PANEL;  // of cpu.py
 
-enum HeldType : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py
+enum Type : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py, which begin with GRADIENT_DTYPES
 
 struct Tensor {  // _Tensor of cpu.py
     float *weight;
     void *held;
-    const float *gradient;
-    HeldType held_type;
+    const void *gradient;
+    Type held_type, gradient_type;
     int64_t outer, rows, inner;  // Grid of tensor.py
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
 
@@ -72,6 +72,26 @@ struct Float16 {  // finite values only: 2¹¹² is the difference of the expone
     }
 };
 
+// A gradient, from some element on.
+struct Gradient {
+    const void *first;
+    Type type;
+
+    Gradient(const Tensor &tensor, int64_t start) : type(tensor.gradient_type) {
+        const char *bytes = static_cast<const char *>(tensor.gradient);
+        first = bytes + start * int64_t(type == kBFloat16 ? sizeof(BFloat16) : sizeof(float));
+    }
+
+    // Elements in float32: where they are, or in the room that is given. The sums are the same in either case.
+    const float *elements(int64_t start, int64_t end, float *__restrict room) const {
+        if (type == kFloat32) return static_cast<const float *>(first) + start;
+        const BFloat16 *__restrict narrow = static_cast<const BFloat16 *>(first) + start;
+#pragma omp simd
+        for (int64_t i = 0; i < end - start; i++) room[i] = narrow[i];
+        return room;
+    }
+};
+
 // A sum over a row, in float32 over a chunk and in double over the chunks.
 template <class Chunk>
 void for_each_chunk(int64_t columns, Chunk chunk) {
@@ -92,14 +112,18 @@ float norm_of_row(const float *__restrict weight, const Held *__restrict held, i
 }
 
 template <class Held>
-double radius_gradient_of_row(const float *__restrict weight, const Held *__restrict held,
-                              const float *__restrict gradient, int64_t columns, float radius, bool is_fragment) {
+double radius_gradient_of_row(const float *__restrict weight, const Held *__restrict held, Gradient gradients,
+                              int64_t columns, float radius, bool is_fragment) {
     double norm = kFloor, product = 0;
     for_each_chunk(columns, [&](int64_t start, int64_t end) {
+        float room[kChunk];
+        const float *__restrict gradient = gradients.elements(start, end, room);
+        const float *__restrict weights = weight + start;
+        const Held *__restrict helds = held + start;
         float norm_sum = 0, product_sum = 0;
 #pragma omp simd reduction(+ : norm_sum, product_sum)
-        for (int64_t i = start; i < end; i++) {
-            float displacement = weight[i] - held[i];
+        for (int64_t i = 0; i < end - start; i++) {
+            float displacement = weights[i] - helds[i];
             norm_sum += std::fabs(displacement);
             product_sum += gradient[i] * displacement;
         }
@@ -111,15 +135,19 @@ double radius_gradient_of_row(const float *__restrict weight, const Held *__rest
 }
 
 template <class Held>
-double radius_gradient_of_row_at_floor(const float *__restrict weight, Held *__restrict held,
-                                       const float *__restrict gradient, int64_t columns) {
+double radius_gradient_of_row_at_floor(const float *__restrict weight, Held *__restrict held, Gradient gradients,
+                                       int64_t columns) {
     double product = 0;
     for_each_chunk(columns, [&](int64_t start, int64_t end) {
+        float room[kChunk];
+        const float *__restrict gradient = gradients.elements(start, end, room);
+        const float *__restrict weights = weight + start;
+        Held *__restrict helds = held + start;
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = start; i < end; i++) {
-            sum += gradient[i] * held[i];
-            held[i] = Held::of(weight[i]);
+        for (int64_t i = 0; i < end - start; i++) {
+            sum += gradient[i] * helds[i];
+            helds[i] = Held::of(weights[i]);
         }
         product += sum;
     });
@@ -150,24 +178,24 @@ template <class Held>
 struct Panel {
     float *weight;
     Held *held;
-    const float *gradient;
+    Gradient gradients;
     int64_t outer, step, inner, width;
 
     Panel(const Tensor &tensor, int64_t row, int64_t count)
         : weight(tensor.weight + tensor.start_of(row)),
           held(static_cast<Held *>(tensor.held) + tensor.start_of(row)),
-          gradient(tensor.gradient + tensor.start_of(row)),
+          gradients(tensor, tensor.start_of(row)),
           outer(tensor.outer), step(tensor.step()), inner(tensor.inner), width(count * tensor.inner) {}
 
-    // The sums over each row of what `add(element, its place in the panel)` says.
-    template <class Add>
-    void sum(double *of_rows, Add add) const {
+    // The sums over each row of what `at(first element of a place)` says that each element of the place adds.
+    template <class At>
+    void sum(double *of_rows, At at) const {
         for_each_chunk(outer, [&](int64_t start, int64_t end) {
             float sums[kPanel] = {};
             for (int64_t place = start; place < end; place++) {
-                int64_t first = place * step;
+                auto added = at(place * step);
 #pragma omp simd
-                for (int64_t i = 0; i < width; i++) sums[i] += add(first + i);
+                for (int64_t i = 0; i < width; i++) sums[i] += added(i);
             }
             for (int64_t i = 0; i < width; i++) of_rows[i / inner] += sums[i];
         });
@@ -177,11 +205,13 @@ struct Panel {
         const float *__restrict weights = weight;
         const Held *__restrict helds = held;
         for (int64_t row = 0; row < width / inner; row++) of_rows[row] = kFloor;
-        sum(of_rows, [=](int64_t i) { return std::fabs(weights[i] - helds[i]); });
+        sum(of_rows, [=](int64_t first) {
+            return [=](int64_t i) { return std::fabs(weights[first + i] - helds[first + i]); };
+        });
     }
 
     double radius_gradient(float radius, bool is_fragment) const {
-        const float *__restrict weights = weight, *__restrict gradients = gradient;
+        const float *__restrict weights = weight;
         const Held *__restrict helds = held;
         double norm[kPanel], product[kPanel] = {}, total = 0;
         for (int64_t row = 0; row < width / inner; row++) norm[row] = kFloor;
@@ -189,11 +219,13 @@ struct Panel {
             float norms[kPanel] = {}, products[kPanel] = {};
             for (int64_t place = start; place < end; place++) {
                 int64_t first = place * step;
+                float room[kPanel];
+                const float *__restrict gradient = gradients.elements(first, first + width, room);
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) {
                     float displacement = weights[first + i] - helds[first + i];
                     norms[i] += std::fabs(displacement);
-                    products[i] += gradients[first + i] * displacement;
+                    products[i] += gradient[i] * displacement;
                 }
             }
             for (int64_t i = 0; i < width; i++) norm[i / inner] += norms[i], product[i / inner] += products[i];
@@ -204,13 +236,17 @@ struct Panel {
     }
 
     double radius_gradient_at_floor() const {
-        const float *__restrict weights = weight, *__restrict gradients = gradient;
+        const float *__restrict weights = weight;
         Held *__restrict helds = held;
         double product[kPanel] = {}, total = 0;
-        sum(product, [=](int64_t i) {
-            float along = gradients[i] * helds[i];
-            helds[i] = Held::of(weights[i]);
-            return along;
+        float room[kPanel];
+        sum(product, [&](int64_t first) {
+            const float *__restrict gradient = gradients.elements(first, first + width, room);
+            return [=](int64_t i) {
+                float along = gradient[i] * helds[first + i];
+                helds[first + i] = Held::of(weights[first + i]);
+                return along;
+            };
         });
         for (int64_t row = 0; row < width / inner; row++) total += product[row];
         return total;
@@ -272,7 +308,8 @@ double radius_gradient(const Tensor &tensor, const Block &block, float radius, b
     }
     for (int64_t row = block.first_row; row < block.end_row; row++) {
         int64_t start = tensor.start_of(row);
-        const float *weight = tensor.weight + start, *gradient = tensor.gradient + start;
+        const float *weight = tensor.weight + start;
+        Gradient gradient(tensor, start);
         Held *held = static_cast<Held *>(tensor.held) + start;
         sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.inner)
                         : radius_gradient_of_row(weight, held, gradient, tensor.inner, radius, tensor.is_fragment);

@@ -19,7 +19,7 @@ from torch import Tensor
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
-from ftp_hf.projection.tensor import HELD_DTYPES, Block, Grid, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, Grid, ProjectedTensor, blocks_of_rows
 
 from .driver import project_at_radii
 
@@ -47,6 +47,7 @@ def takes(tensor: ProjectedTensor) -> bool:
         tensor.weight.dtype == torch.float32
         and tensor.weight.device.type == "cpu"
         and tensor.held.dtype in HELD_DTYPES
+        and (tensor.grad is None or tensor.grad.dtype in GRADIENT_DTYPES)
         and (grid := tensor.grid) is not None
         and (grid.outer == 1 or grid.inner <= _PANEL)
         and _library() is not None
@@ -94,6 +95,7 @@ class _Tensor(NamedTuple):
     held: int
     gradient: int
     held_type: int
+    gradient_type: int
     outer: int
     rows: int
     inner: int
@@ -114,6 +116,7 @@ def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
                 held=tensor.held.data_ptr(),
                 gradient=0 if tensor.grad is None else tensor.grad.data_ptr(),
                 held_type=HELD_DTYPES.index(tensor.held.dtype),
+                gradient_type=0 if tensor.grad is None else GRADIENT_DTYPES.index(tensor.grad.dtype),
                 outer=grid.outer,
                 rows=grid.rows,
                 inner=grid.inner,

@@ -19,7 +19,7 @@ from torch import Tensor
 from ftp_hf.projection.equations import ADAM_EPS, RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins, radius_rates
-from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor
 
 from .table import Options, Row, on_device, plan
 
@@ -38,13 +38,15 @@ def _places(fields: tuple[str, ...], *names: str) -> list[tl.constexpr]:
 _FIELDS = tl.constexpr(len(Row._fields))
 _BLOCK_FIELDS = tl.constexpr(len(Block._fields))
 _WEIGHT, _HELD, _GRADIENT, _RADIUS = _places(Row._fields, "weight", "held", "gradient", "radius")
-_HELD_TYPE, _COLUMNS, _IS_FRAGMENT = _places(Row._fields, "held_type", "columns", "is_fragment")
+_HELD_TYPE, _GRADIENT_TYPE = _places(Row._fields, "held_type", "gradient_type")
+_COLUMNS, _IS_FRAGMENT = _places(Row._fields, "columns", "is_fragment")
 _ROWS_TOGETHER, _COLUMNS_TOGETHER = _places(Row._fields, "rows_together", "columns_together")
 _WEIGHT_STRIDES, _HELD_STRIDES, _GRADIENT_STRIDES = _places(Row._fields, "weight_rows", "held_rows", "gradient_rows")
 _EXP_AVG, _EXP_AVG_SQ, _STEP, _AT_FLOOR, _ROWS_PROJECTED = _places(
     RadiusState._fields, "exp_avg", "exp_avg_sq", "step", "at_floor", "rows_projected"
 )
 _LR, _BETA1, _BETA2, _KAPPA, _SIGN = _places(Options._fields, *Options._fields)
+# Of GRADIENT_DTYPES, which HELD_DTYPES begin with.
 _FLOAT32, _BFLOAT16, _ = map(tl.constexpr, range(len(HELD_DTYPES)))
 _FLOOR = tl.constexpr(RADIUS_FLOOR)
 _ADAM_EPS = tl.constexpr(ADAM_EPS)
@@ -52,7 +54,12 @@ _ADAM_EPS = tl.constexpr(ADAM_EPS)
 
 def takes(tensor: ProjectedTensor) -> bool:
     """Whether these kernels serve a tensor: float32, with rows that [`Layout`] can tell of."""
-    return tensor.weight.dtype == torch.float32 and tensor.held.dtype in HELD_DTYPES and tensor.layout is not None
+    return (
+        tensor.weight.dtype == torch.float32
+        and tensor.held.dtype in HELD_DTYPES
+        and (tensor.grad is None or tensor.grad.dtype in GRADIENT_DTYPES)
+        and tensor.layout is not None
+    )
 
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
@@ -107,11 +114,11 @@ def _launch(kernel: Any, programs: int, *arguments: Tensor, **constants: Any) ->
 
 
 @triton.jit
-def _load_held(address, held_type, offsets, mask):
+def _load(address, dtype, offsets, mask):
     values = tl.zeros(offsets.shape, tl.float32)
-    if held_type == _FLOAT32:
+    if dtype == _FLOAT32:
         values = tl.load(address.to(tl.pointer_type(tl.float32)) + offsets, mask, other=0.0)
-    elif held_type == _BFLOAT16:
+    elif dtype == _BFLOAT16:
         values = tl.load(address.to(tl.pointer_type(tl.bfloat16)) + offsets, mask, other=0.0).to(tl.float32)
     else:
         values = tl.load(address.to(tl.pointer_type(tl.float16)) + offsets, mask, other=0.0).to(tl.float32)
@@ -193,9 +200,10 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
     tensor = table + number * _FIELDS
     weight = tl.load(tensor + _WEIGHT).to(tl.pointer_type(tl.float32))
     held = tl.load(tensor + _HELD)
-    gradient = tl.load(tensor + _GRADIENT).to(tl.pointer_type(tl.float32))
+    gradient = tl.load(tensor + _GRADIENT)
     radius_row = tl.load(tensor + _RADIUS).to(tl.pointer_type(tl.float32))
     held_type = tl.load(tensor + _HELD_TYPE)
+    gradient_type = tl.load(tensor + _GRADIENT_TYPE)
     columns = tl.load(tensor + _COLUMNS)
     is_fragment = tl.load(tensor + _IS_FRAGMENT) > 0
     radius = tl.load(radius_row)
@@ -211,8 +219,8 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
             mask = (row < end_row) & (column < columns)
             held_offsets = _offsets(tensor, _HELD_STRIDES, row, column)
             w = tl.load(weight + _offsets(tensor, _WEIGHT_STRIDES, row, column), mask, other=0.0)
-            h = _load_held(held, held_type, held_offsets, mask)
-            g = tl.load(gradient + _offsets(tensor, _GRADIENT_STRIDES, row, column), mask, other=0.0)
+            h = _load(held, held_type, held_offsets, mask)
+            g = _load(gradient, gradient_type, _offsets(tensor, _GRADIENT_STRIDES, row, column), mask)
             displacement = tl.where(at_floor, h, w - h)
             product += tl.sum(g * displacement, axis=1)
             norm += tl.sum(tl.abs(displacement), axis=1)
@@ -285,7 +293,7 @@ def _project_kernel(
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns)
             w = tl.load(weight + _offsets(tensor, _WEIGHT_STRIDES, row, column), mask, other=0.0)
-            h = _load_held(held, held_type, _offsets(tensor, _HELD_STRIDES, row, column), mask)
+            h = _load(held, held_type, _offsets(tensor, _HELD_STRIDES, row, column), mask)
             norm += tl.sum(tl.abs(w - h), axis=1)
         norm = tl.where(is_fragment, row_norm, norm + _FLOOR)
         finite = norm < float("inf")
@@ -298,7 +306,7 @@ def _project_kernel(
             weight_offsets = _offsets(tensor, _WEIGHT_STRIDES, row, column)
             held_offsets = _offsets(tensor, _HELD_STRIDES, row, column)
             w = tl.load(weight + weight_offsets, mask, other=0.0)
-            h = _load_held(held, held_type, held_offsets, mask)
+            h = _load(held, held_type, held_offsets, mask)
             displacement = w - h
             tl.store(weight + weight_offsets, h + displacement * scale[:, None], mask)
             if at_floor:

@@ -66,7 +66,7 @@ def _radius_gradient(tensor: ProjectedTensor) -> Tensor:
 def _radius_gradient_of_block(
     weight: Tensor, held: Tensor, gradient: Tensor, radius: Tensor, at_floor: Tensor, tensor: ProjectedTensor
 ) -> Tensor:
-    near = held.to(weight.device, non_blocking=True)
+    near, gradient = held.to(weight.device, non_blocking=True), gradient.to(weight)
 
     def off_floor() -> Tensor:
         if tensor.is_fragment:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ftp_hf.projection.tensor import HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
 
 __all__ = ["Options", "Row", "on_device", "plan"]
 
@@ -24,6 +24,7 @@ class Row(NamedTuple):
     gradient: int
     radius: int
     held_type: int
+    gradient_type: int
     columns: int
     rows_together: int
     columns_together: int
@@ -74,6 +75,7 @@ def _row(tensor: ProjectedTensor) -> Row:
         0 if tensor.grad is None else tensor.grad.data_ptr(),
         tensor.radius_row.data_ptr(),
         HELD_DTYPES.index(tensor.held.dtype),
+        0 if tensor.grad is None else GRADIENT_DTYPES.index(tensor.grad.dtype),
         tensor.shape[1],
         layout.rows_together,
         layout.columns_together,

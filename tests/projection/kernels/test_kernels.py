@@ -169,6 +169,24 @@ def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
         np.testing.assert_allclose(weight.detach(), reference.w, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+def test_gradients_in_bfloat16_count_as_in_float32(name, served):
+    took = served(KERNELS[name])
+    wide = {
+        key: torch.nn.Parameter(p.detach().bfloat16().float()) for key, p in make_parameters().items() if key in SHARED
+    }
+    narrow = {key: torch.nn.Parameter(p.detach().bfloat16()) for key, p in wide.items()}
+    rows = {key: dims for key, dims in ROWS.items() if key in SHARED}
+    optimizers = [FTPAdamW(each.items(), lr=1e-2, radius_lr=0.1, rows=rows) for each in (narrow, wide)]
+    for gradient in make_gradients(narrow, 12):
+        for optimizer, parameters in zip(optimizers, (narrow, wide), strict=True):
+            as_theirs = {key: value.to(parameters[key].dtype) for key, value in gradient.items()}
+            train(optimizer, parameters, [laid_out_like(parameters, as_theirs)])
+        assert optimizers[0].radii() == optimizers[1].radii()
+        assert all(torch.equal(narrow[key], parameter.bfloat16()) for key, parameter in wide.items())
+    assert took
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
     served(KERNELS[name])
