@@ -86,7 +86,7 @@ class Stages:
         self.batch: list[ProjectedTensor] = []
         self.before: list[Tensor] = []
         for name, p in zip(shapes, training.parameters, strict=True):
-            tensor = ProjectedTensor.of(name, p, p.grad, {}, group, row_dim=0)
+            tensor = ProjectedTensor.of(name, p, None, {}, group, row_dim=0)
             tensor.state.update(*first_states([tensor], lambda tensor: tensor.weight.detach()))
             displacement = -10 * p.grad  # so that the radius grows, and stays off its floor
             norms = projection.row_norms(displacement)

@@ -12,7 +12,7 @@ from ftp_hf.projection.tensor import ProjectedTensor
 
 from .options import Anchors
 
-__all__ = ["anchor_of", "otherwise_anchored", "own_anchors"]
+__all__ = ["anchor_of", "first_anchor", "otherwise_anchored", "own_anchors"]
 
 
 def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[str, Tensor]:
@@ -46,6 +46,22 @@ def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Ten
         others = whole.new_zeros(parameter.shape[0] - tensor.first_rows, *whole.shape[1:])
         whole = torch.cat([whole[: tensor.first_rows], others])
     return tensor.projected(local_part_of(whole, parameter)).to(tensor.weight.device, parameter.dtype)
+
+
+def first_anchor(
+    tensor: ProjectedTensor, anchors: Mapping[str, Tensor] | None, parameter_of: Mapping[Tensor, Tensor]
+) -> Tensor:
+    """
+    The anchor that a tensor starts with: the given one, or its weight as it is.
+
+    Args:
+        tensor ([`ProjectedTensor`]): before its first step.
+        anchors (mapping from `str` to `Tensor`, *optional*): the given ones, whole.
+        parameter_of (mapping from `Tensor` to `Tensor`): master → parameter.
+    """
+    if anchors is None:
+        return tensor.weight.detach()
+    return anchor_of(tensor, anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
 
 
 def otherwise_anchored(

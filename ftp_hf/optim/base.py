@@ -1,6 +1,7 @@
 """The projection around an optimizer's step, and what users ask of the optimizers: radii, anchors, state dicts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -12,12 +13,12 @@ from typing_extensions import Unpack
 from ftp_hf.pretrained.anchors import validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
-from ftp_hf.projection.kernels.dispatch import batches
+from ftp_hf.projection.kernels.dispatch import Kernels, batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.sharding import like
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .anchoring import anchor_of, otherwise_anchored, own_anchors
+from .anchoring import first_anchor, otherwise_anchored, own_anchors
 from .checks import (
     check_low_rank,
     check_options,
@@ -187,24 +188,27 @@ class ProjectedOptimizer(Optimizer):
         return loss
 
     def _projected_step(self) -> None:
-        with masters_in_place(self) as parameter_of:
-            tensors = self._participants.with_gradient(parameter_of)
+        with masters_in_place(self) as masters:
+            tensors = self._participants.with_gradient(masters.parameter_of)
             new = [tensor for tensor in tensors if not tensor.has_state]
-            states = self._first_states(new, parameter_of)
-            learning = [
-                PendingProjection(kernels, batch, kernels.radius_gradients(batch))
-                for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state])
-            ]
-            step_in_pieces(
-                self.param_groups, parameter_of, self._unconstrained_step, moves_each_alone=self._moves_each_alone
-            )
+            states = self._first_states(new, masters.parameter_of)
+            learning = []
+            for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state]):
+                gradients, moved = self._radius_gradients(kernels, batch)
+                learning.append(PendingProjection(kernels, batch, gradients))
+                masters.moved.update(moved)
+            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
             # torch's optimizers create their own state where they find none, so ours has to come after it.
             new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):
                 tensor.state.update(state)
             starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
             for pending in put_together([*learning, *starting]):
-                pending.kernels.project(pending.tensors, pending.gradients, pending.largest)
+                masters.rounded.update(pending.project())
+
+    def _radius_gradients(self, kernels: Kernels, batch: Sequence[Any]) -> tuple[Tensor, Sequence[Tensor]]:
+        """`∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step on the way."""
+        return kernels.radius_gradients(batch), ()
 
     def _first_states(
         self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]
@@ -214,12 +218,8 @@ class ProjectedOptimizer(Optimizer):
         for tensor in dense:
             check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
 
-        def first_anchor(tensor: ProjectedTensor) -> Tensor:
-            if self._anchors is None:
-                return tensor.weight.detach()
-            return anchor_of(tensor, self._anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
-
-        return low_rank_first_states(low_rank) + first_states(dense, first_anchor)
+        anchors = partial(first_anchor, anchors=self._anchors, parameter_of=parameter_of)
+        return low_rank_first_states(low_rank) + first_states(dense, anchors)
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:

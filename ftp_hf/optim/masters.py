@@ -1,8 +1,8 @@
 """Training 16-bit weights: float32 masters stand in for them during the step."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ftp_hf.projection.sharding import local
 
 from .nested import map_tensors
 
-__all__ = ["MASTER", "masters_in_place", "needs_master", "step_in_pieces"]
+__all__ = ["MASTER", "Masters", "masters_in_place", "needs_master", "step_in_pieces"]
 
 MASTER = "master"
 """The key of a parameter's master in the optimizer's state."""
@@ -28,12 +28,24 @@ def needs_master(parameter: Tensor) -> bool:
     return parameter.dtype == torch.bfloat16
 
 
+class Masters(NamedTuple):
+    """The masters that are in place during a step."""
+
+    parameter_of: dict[Tensor, Tensor]
+    """Master → parameter, which has the gradient."""
+    moved: set[Tensor]
+    """Masters and other parameters that have taken the unconstrained step already."""
+    rounded: set[Tensor]
+    """Masters that were rounded to their parameters already."""
+
+
 @contextmanager
-def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
+def masters_in_place(optimizer: Optimizer) -> Iterator[Masters]:
     """
     While it is open, float32 masters take the places of the bfloat16 parameters that have a gradient: in the param
     groups, and as the keys of the optimizer's state. Whatever the step does to them is training in float32, with the
-    gradients that [`step_in_pieces`] lends them. On leaving, the parameters are back, as their masters rounded to bfloat16.
+    gradients that [`step_in_pieces`] lends them. On leaving, the parameters are back, as their masters rounded to bfloat16;
+    what the step has rounded itself it tells.
 
     A master is kept in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. Groups with `project=False` are left
@@ -43,7 +55,7 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
         optimizer (`Optimizer`): whose param groups have the key `project`.
 
     Yields:
-        `dict[Tensor, Tensor]`: master → parameter.
+        [`Masters`]
     """
     places = [
         (group["params"], index, parameter)
@@ -59,23 +71,24 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[dict[Tensor, Tensor]]:
         # torch's optimizers initialise where they find an empty state.
         optimizer.state.get(parameter, {}).pop(MASTER, None)
         _move_state(optimizer, parameter, master)
+    in_place = Masters({master: parameter for parameter, master in masters.items()}, set(), set())
     try:
-        yield {master: parameter for parameter, master in masters.items()}
+        yield in_place
     finally:
         for parameters, index, parameter in places:
             parameters[index] = parameter
         for parameter, master in masters.items():
             _move_state(optimizer, master, parameter)
             optimizer.state[parameter][MASTER] = master
-        if masters:
-            torch._foreach_copy_([local(p.detach()) for p in masters], [local(master) for master in masters.values()])
+        left = [(parameter, master) for parameter, master in masters.items() if master not in in_place.rounded]
+        if left:
+            torch._foreach_copy_([local(p.detach()) for p, _ in left], [local(master) for _, master in left])
 
 
 def step_in_pieces(
     groups: Sequence[dict[str, Any]],
-    parameter_of: Mapping[Tensor, Tensor],
+    in_place: Masters,
     step: Callable[[], None],
-    *,
     moves_each_alone: bool,
 ) -> None:
     """
@@ -83,24 +96,26 @@ def step_in_pieces(
 
     Args:
         groups (sequence of `dict`): the optimizer's param groups, with the masters in place.
-        parameter_of (mapping from `Tensor` to `Tensor`): master → parameter, which has the gradient.
+        in_place ([`Masters`]): what is in place, and has not moved yet.
         step (`Callable`): the optimizer's, over the parameters that are in its groups.
         moves_each_alone (`bool`): whether what it does to a parameter depends on its own gradient and state alone. If not,
             all are one piece.
     """
     everything = [group["params"] for group in groups]
-    for number, piece in enumerate(_pieces(parameter_of) if moves_each_alone else [{*parameter_of}]):
+    left = [each for parameters in everything for each in parameters if each not in in_place.moved]
+    masters = [each for each in left if each in in_place.parameter_of]
+    pieces = _pieces(masters) if moves_each_alone else [{*masters}]
+    pieces[0].update(each for each in left if each not in in_place.parameter_of)
+    for piece in pieces:
+        lent = [master for master in masters if master in piece]
         try:
             for group, parameters in zip(groups, everything, strict=True):
-                group["params"] = [
-                    each for each in parameters if each in piece or (number == 0 and each not in parameter_of)
-                ]
-            for master in piece:
-                gradient = cast("Tensor", parameter_of[master].grad)
-                master.grad = gradient.float()
+                group["params"] = [each for each in parameters if each in piece]
+            for master in lent:
+                master.grad = cast("Tensor", in_place.parameter_of[master].grad).float()
             step()
         finally:
-            for master in piece:
+            for master in lent:
                 master.grad = None
             for group, parameters in zip(groups, everything, strict=True):
                 group["params"] = parameters

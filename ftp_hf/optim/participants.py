@@ -92,8 +92,8 @@ class Participants(NamedTuple):
         for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
-            trained, gradient = state.get(MASTER, parameter), parameter_of.get(parameter, parameter).grad
-            yield ProjectedTensor.of(name, trained, gradient, state, group, row_dim, first_rows)
+            trained, stands_for = state.get(MASTER, parameter), parameter_of.get(parameter)
+            yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, first_rows)
 
     def _low_rank_tensors(self, parameter_of: Mapping[Tensor, Tensor] = _NO_MASTERS) -> Iterator[LowRankTensor]:
         if not self.low_rank:

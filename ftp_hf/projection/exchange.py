@@ -15,6 +15,7 @@ import torch.distributed
 from torch import Tensor
 
 from .equations import RADIUS_FLOOR
+from .kernels import cpu
 from .kernels.dispatch import Kernels
 from .low_rank_tensor import LowRankTensor
 from .sharding import gathered
@@ -32,6 +33,12 @@ class PendingProjection(NamedTuple):
     """`∇γ(t)`, one value per tensor; `None` at the first step."""
     largest: Tensor | None = None
     """The largest row norm of each whole tensor; `None` where the kernels find it by themselves."""
+
+    def project(self) -> list[Tensor]:
+        """Learn the radii and project. Returns the masters whose parameters were rounded on the way."""
+        self.kernels.project(self.tensors, self.gradients, self.largest)
+        dense = (tensor for tensor in self.tensors if isinstance(tensor, ProjectedTensor))
+        return [tensor.parameter for tensor in dense if self.kernels is cpu and tensor.rounded is not None]
 
 
 def put_together(projections: Sequence[PendingProjection]) -> list[PendingProjection]:

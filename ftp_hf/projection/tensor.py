@@ -98,29 +98,42 @@ class ProjectedTensor(NamedTuple):
     How many of the first indices of dimension 0 are projected, as the others have no pre-trained value; `None` for all.
     The state has the shape of the parameter all the same.
     """
+    rounded: Tensor | None = None
+    """The bfloat16 parameter that all of the weight is the master of, for kernels that round it on their way."""
 
     @classmethod
     def of(
         cls,
         name: str,
         parameter: Tensor,
-        gradient: Tensor | None,
+        stands_for: Tensor | None,
         state: dict[str, Any],
         group: dict[str, Any],
         row_dim: RowDim,
         first_rows: int | None = None,
     ) -> "ProjectedTensor":
         """
-        The tensor of a parameter and its gradient. Call it with gradients disabled.
+        The tensor of a parameter. Call it with gradients disabled.
+
+        Args:
+            name (`str`): what errors and radii call it.
+            parameter (`Tensor`): the parameter or a master.
+            stands_for (`Tensor` or `None`): the parameter that the master stands in for during a step, which has the
+                gradient and is the master rounded after it.
+            state (`dict`): the optimizer's, of the parameter.
+            group (`dict`): the param group.
+            row_dim ([`RowDim`]): the dimensions that count rows.
+            first_rows (`int`, *optional*): how many of the first rows are projected; all by default.
 
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
+        gradient = parameter.grad if stands_for is None else stands_for.grad
         weight, grad = local(parameter), None if gradient is None else local(gradient)
         sharding = Sharding.of(name, parameter, row_dim)
         whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
         if first_rows is None:
-            return whole
+            return whole if stands_for is None else whole._replace(rounded=local(stands_for.detach()))
         # A sparse gradient, which has no views, is refused as that of a whole tensor is.
         if grad is not None and not grad.is_sparse:
             grad = whole.projected(grad)

@@ -1,4 +1,5 @@
-// The two passes of the projection over float32 weights, row by row, with vector instructions.
+// The two passes of the projection over float32 weights, row by row, with vector instructions. The first may take AdamW's step on
+// its way, so that weights and gradients are not read once more.
 //
 // cpu.py compiles this file when the first step is taken. The results of a block of rows go to a place of its
 // own, so that they do not depend on the number of threads. tensor.py says what `held` holds, and
@@ -13,8 +14,13 @@ namespace {
 constexpr float kFloor = RADIUS_FLOOR;  // of equations.py, as the compiler is told
 constexpr int64_t kChunk = 4096;  // elements that are summed in float32 before their sum goes to a double
 constexpr int64_t kPanel = PANEL;  // of cpu.py
+constexpr uint16_t kNaN = 0x7fc0;  // in bfloat16
 
 enum Type : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py, which begin with GRADIENT_DTYPES
+
+struct AdamW {  // AdamWStep of adamw_step.py
+    float decay, exp_avg_weight, beta2, exp_avg_sq_weight, step_size, correction, eps, sign;
+};
 
 struct Tensor {  // _Tensor of cpu.py
     float *weight;
@@ -23,6 +29,9 @@ struct Tensor {  // _Tensor of cpu.py
     Type held_type, gradient_type;
     int64_t outer, rows, inner;  // Grid of tensor.py
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
+    uint16_t *rounded;  // the bfloat16 parameter that the weight is the master of, or null
+    float *exp_avg, *exp_avg_sq;  // null where torch takes the step
+    AdamW adamw;
 
     int64_t step() const { return rows * inner; }  // from one of the places of a row to the next
     int64_t start_of(int64_t row) const { return row / rows * outer * step() + row % rows * inner; }
@@ -42,6 +51,14 @@ uint32_t bits_of(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+float multiply_add(float x, float y, float z) {  // in one rounding where the processor can
+#ifdef FP_FAST_FMAF
+    return std::fma(x, y, z);
+#else
+    return x * y + z;
+#endif
 }
 
 uint32_t upper_bits(uint32_t bits, int dropped) {  // to nearest, ties to even
@@ -99,6 +116,14 @@ void for_each_chunk(int64_t columns, Chunk chunk) {
         chunk(start, start + kChunk < columns ? start + kChunk : columns);
 }
 
+// An element of torch's fused AdamW, in its order of operations (FusedAdamKernel.cpp of torch 2.13): the new weight.
+inline float adamw(float weight, float gradient, float &exp_avg, float &exp_avg_sq, AdamW step) {
+    float along = step.sign * gradient;
+    exp_avg = multiply_add(step.exp_avg_weight, along - exp_avg, exp_avg);
+    exp_avg_sq = multiply_add(step.exp_avg_sq_weight * along, along, exp_avg_sq * step.beta2);
+    return weight * step.decay - step.step_size * exp_avg / (std::sqrt(exp_avg_sq) / step.correction + step.eps);
+}
+
 template <class Held>
 float norm_of_row(const float *__restrict weight, const Held *__restrict held, int64_t columns) {
     double norm = kFloor;
@@ -111,47 +136,59 @@ float norm_of_row(const float *__restrict weight, const Held *__restrict held, i
     return static_cast<float>(norm);
 }
 
-template <class Held>
-double radius_gradient_of_row(const float *__restrict weight, const Held *__restrict held, Gradient gradients,
-                              int64_t columns, float radius, bool is_fragment) {
-    double norm = kFloor, product = 0;
-    for_each_chunk(columns, [&](int64_t start, int64_t end) {
-        float room[kChunk];
-        const float *__restrict gradient = gradients.elements(start, end, room);
-        const float *__restrict weights = weight + start;
-        const Held *__restrict helds = held + start;
-        float norm_sum = 0, product_sum = 0;
-#pragma omp simd reduction(+ : norm_sum, product_sum)
-        for (int64_t i = 0; i < end - start; i++) {
-            float displacement = weights[i] - helds[i];
-            norm_sum += std::fabs(displacement);
-            product_sum += gradient[i] * displacement;
-        }
-        norm += norm_sum;
-        product += product_sum;
-    });
-    // The projection leaves a single row at a norm of γ, whatever its parts are.
-    return product / (norm < radius && !is_fragment ? norm : radius);
+struct Sums {
+    float norm, product;
+};
+
+// Of part of a row, ‖c‖₁ and ⟨g, c⟩; and its elements take AdamW's step, if they have moments.
+template <bool kMoves, class Held>
+Sums sums_of_chunk(float *__restrict weight, const Held *__restrict held, const float *__restrict gradient,
+                   float *__restrict exp_avg, float *__restrict exp_avg_sq, int64_t count, AdamW step) {
+    float norm = 0, product = 0;
+#pragma omp simd reduction(+ : norm, product)
+    for (int64_t i = 0; i < count; i++) {
+        float displacement = weight[i] - held[i];
+        norm += std::fabs(displacement);
+        product += gradient[i] * displacement;
+        if constexpr (kMoves) weight[i] = adamw(weight[i], gradient[i], exp_avg[i], exp_avg_sq[i], step);
+    }
+    return {norm, product};
 }
 
-template <class Held>
-double radius_gradient_of_row_at_floor(const float *__restrict weight, Held *__restrict held, Gradient gradients,
-                                       int64_t columns) {
-    double product = 0;
-    for_each_chunk(columns, [&](int64_t start, int64_t end) {
-        float room[kChunk];
-        const float *__restrict gradient = gradients.elements(start, end, room);
-        const float *__restrict weights = weight + start;
-        Held *__restrict helds = held + start;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < end - start; i++) {
-            sum += gradient[i] * helds[i];
-            helds[i] = Held::of(weights[i]);
-        }
-        product += sum;
-    });
+// The same at the floor, where the buffer holds the direction, and takes the anchor back.
+template <bool kMoves, class Held>
+float product_of_chunk_at_floor(float *__restrict weight, Held *__restrict held, const float *__restrict gradient,
+                                float *__restrict exp_avg, float *__restrict exp_avg_sq, int64_t count, AdamW step) {
+    float product = 0;
+#pragma omp simd reduction(+ : product)
+    for (int64_t i = 0; i < count; i++) {
+        product += gradient[i] * held[i];
+        held[i] = Held::of(weight[i]);
+        if constexpr (kMoves) weight[i] = adamw(weight[i], gradient[i], exp_avg[i], exp_avg_sq[i], step);
+    }
     return product;
+}
+
+template <bool kMoves, class Held>
+double radius_gradient_of_row(const Tensor &tensor, int64_t row, float radius, bool at_floor) {
+    double norm = kFloor, product = 0;
+    Gradient gradients(tensor, row);
+    for_each_chunk(tensor.inner, [&](int64_t start, int64_t end) {
+        float room[kChunk];
+        const float *gradient = gradients.elements(start, end, room);
+        Held *held = static_cast<Held *>(tensor.held) + row + start;
+        float *weight = tensor.weight + row + start, *exp_avg = nullptr, *exp_avg_sq = nullptr;
+        if (kMoves) exp_avg = tensor.exp_avg + row + start, exp_avg_sq = tensor.exp_avg_sq + row + start;
+        if (at_floor) {
+            product += product_of_chunk_at_floor<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, end - start, tensor.adamw);
+        } else {
+            Sums sums = sums_of_chunk<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, end - start, tensor.adamw);
+            norm += sums.norm;
+            product += sums.product;
+        }
+    });
+    // The projection leaves a single row at a norm of γ, whatever its parts are. A direction's is 1.
+    return at_floor ? product : product / (norm < radius && !tensor.is_fragment ? norm : radius);
 }
 
 template <class Held>
@@ -171,6 +208,21 @@ void rest_row_at_anchor(float *__restrict weight, Held *__restrict held, int64_t
         held[i] = Held::of((weight[i] - anchor) / norm);
         weight[i] = anchor;
     }
+}
+
+void adamw_step(const Tensor &tensor, int64_t start, const float *__restrict gradient, int64_t count) {
+    float *__restrict weight = tensor.weight + start, *__restrict exp_avg = tensor.exp_avg + start;
+    float *__restrict exp_avg_sq = tensor.exp_avg_sq + start;
+    AdamW step = tensor.adamw;
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) weight[i] = adamw(weight[i], gradient[i], exp_avg[i], exp_avg_sq[i], step);
+}
+
+void round_elements(const Tensor &tensor, int64_t start, int64_t count) {
+    const float *__restrict weight = tensor.weight + start;
+    uint16_t *__restrict rounded = tensor.rounded + start;
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) rounded[i] = weight[i] == weight[i] ? BFloat16::of(weight[i]).bits : kNaN;
 }
 
 // Rows that lie side by side, each spread over `outer` places: at each place, `width` elements of them all.
@@ -252,6 +304,19 @@ struct Panel {
         return total;
     }
 
+    void take_adamw_step(const Tensor &tensor) const {
+        for (int64_t place = 0; place < outer; place++) {
+            float room[kPanel];
+            const float *gradient = gradients.elements(place * step, place * step + width, room);
+            adamw_step(tensor, weight - tensor.weight + place * step, gradient, width);
+        }
+    }
+
+    void round(const Tensor &tensor) const {
+        for (int64_t place = 0; place < outer; place++)
+            round_elements(tensor, weight - tensor.weight + place * step, width);
+    }
+
     // Row by row, where its norm is finite and more than `above`.
     template <class Move>
     void move(const float *norms, float above, Move move_element) const {
@@ -303,17 +368,13 @@ double radius_gradient(const Tensor &tensor, const Block &block, float radius, b
     if (tensor.outer > 1) {
         for_each_panel<Held>(tensor, block, [&](const Panel<Held> &panel, int64_t) {
             sum += at_floor ? panel.radius_gradient_at_floor() : panel.radius_gradient(radius, tensor.is_fragment);
+            if (tensor.exp_avg) panel.take_adamw_step(tensor);
         });
         return sum;
     }
-    for (int64_t row = block.first_row; row < block.end_row; row++) {
-        int64_t start = tensor.start_of(row);
-        const float *weight = tensor.weight + start;
-        Gradient gradient(tensor, start);
-        Held *held = static_cast<Held *>(tensor.held) + start;
-        sum += at_floor ? radius_gradient_of_row_at_floor(weight, held, gradient, tensor.inner)
-                        : radius_gradient_of_row(weight, held, gradient, tensor.inner, radius, tensor.is_fragment);
-    }
+    auto of_row = tensor.exp_avg ? radius_gradient_of_row<true, Held> : radius_gradient_of_row<false, Held>;
+    for (int64_t row = block.first_row; row < block.end_row; row++)
+        sum += of_row(tensor, tensor.start_of(row), radius, at_floor);
     return sum;
 }
 
@@ -340,6 +401,7 @@ void project(const Tensor &tensor, const Block &block, float radius, float row_n
                 counts(norms[row], radius, largest, projected);
             }
             panel.project(norms, radius);
+            if (tensor.rounded) panel.round(tensor);
         });
         return;
     }
@@ -348,11 +410,12 @@ void project(const Tensor &tensor, const Block &block, float radius, float row_n
         float *weight = tensor.weight + start;
         Held *held = static_cast<Held *>(tensor.held) + start;
         float norm = tensor.is_fragment ? row_norm : norm_of_row(weight, held, tensor.inner);
-        if (!counts(norm, radius, largest, projected)) continue;
-        if (radius <= kFloor)
+        bool is_finite = counts(norm, radius, largest, projected);
+        if (is_finite && radius <= kFloor)
             rest_row_at_anchor(weight, held, tensor.inner, norm);
-        else if (norm > radius)
+        else if (is_finite && norm > radius)
             project_row(weight, held, tensor.inner, radius / norm);
+        if (tensor.rounded) round_elements(tensor, start, tensor.inner);
     }
 }
 

@@ -2,13 +2,14 @@
 
 import ctypes
 import functools
+import itertools
 import logging
 import os
 import shlex
 import shutil
+import struct
 import subprocess
 import tempfile
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ftp_hf.projection.adamw_step import AdamWStep
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
@@ -33,7 +35,7 @@ _PANEL = 512
 # Not linked to an OpenMP of its own: the symbols are those of the one that torch has loaded, so that the kernels run in
 # torch's threads, as many as torch.set_num_threads() says.
 _FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-ffp-contract=off", "-fno-exceptions"),
     *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f", f"-DPANEL={_PANEL}"),
 )
 _BLOCK_ELEMENTS = 2**17
@@ -48,15 +50,26 @@ def takes(tensor: ProjectedTensor) -> bool:
         and tensor.weight.device.type == "cpu"
         and tensor.held.dtype in HELD_DTYPES
         and (tensor.grad is None or tensor.grad.dtype in GRADIENT_DTYPES)
+        and (tensor.rounded is None or tensor.rounded.stride() == tensor.weight.stride())
         and (grid := tensor.grid) is not None
         and (grid.outer == 1 or grid.inner <= _PANEL)
         and _library() is not None
     )
 
 
-def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
-    """`∇γ(t)` of every tensor, as in [`eager.radius_gradients`]."""
-    tensors, blocks, owners = _plan(batch)
+def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = ()) -> Tensor:
+    """
+    `∇γ(t)` of every tensor, as in [`eager.radius_gradients`]; and AdamW's steps, which then do not read weights and gradients
+    once more: 44 bytes a parameter are moved in all, of float32, in the place of 52.
+
+    Args:
+        batch (sequence of `ProjectedTensor`): tensors that have taken a step, before the unconstrained step.
+        steps (sequence of [`AdamWStep`] or `None`, *optional*): one for each tensor, or none.
+
+    Returns:
+        `Tensor`: one value per tensor.
+    """
+    tensors, blocks, owners = _plan(batch, steps)
     gradients = torch.empty(len(blocks), dtype=torch.float64)
     radii = RadiusState.gather([tensor.radius_row for tensor in batch])
     _run("ftp_radius_gradients", [tensors, radii.radius, radii.at_floor, blocks], [gradients])
@@ -64,7 +77,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
-    """Learn the radii and project every tensor, as in [`eager.project`]."""
+    """Learn the radii and project every tensor, as in [`eager.project`], and round those that have a `rounded`."""
     project_at_radii(_project_rows, batch, gradients, largest, reaches=fan_ins)
 
 
@@ -89,7 +102,7 @@ def _largest(of_blocks: Tensor, owners: Tensor, count: int) -> Tensor:
 
 
 class _Tensor(NamedTuple):
-    """The fields of a `Tensor` of cpu.cpp, of eight bytes each."""
+    """The fields of a `Tensor` of cpu.cpp, of eight bytes each but for the last."""
 
     weight: int
     held: int
@@ -100,12 +113,25 @@ class _Tensor(NamedTuple):
     rows: int
     inner: int
     is_fragment: int
+    rounded: int
+    exp_avg: int
+    exp_avg_sq: int
+    step: tuple[float, ...]
+    """The numbers of an [`AdamWStep`], of four bytes each."""
+
+    def packed(self) -> bytes:
+        """As it lies in memory."""
+        *numbers, step = self
+        return struct.pack(f"{len(numbers)}q{len(step)}f", *numbers, *step)
 
 
-def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
+_NO_STEP = (0.0,) * (len(AdamWStep._fields) - 2)
+
+
+def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = ()) -> tuple[Tensor, Tensor, Tensor]:
     """One `Tensor` of cpu.cpp per row, the blocks, and the tensor that each of them belongs to."""
-    shapes, fields = [], array("q")
-    for tensor in batch:
+    shapes, fields = [], bytearray()
+    for tensor, step in itertools.zip_longest(batch, steps):
         grid = tensor.grid or Grid(1, 1, 0, 1)  # of no elements
         rows, columns = tensor.shape
         # Of few rows that are spread, each place would be too short a read.
@@ -121,9 +147,13 @@ def _plan(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
                 rows=grid.rows,
                 inner=grid.inner,
                 is_fragment=tensor.is_fragment,
-            )
+                rounded=0 if tensor.rounded is None else tensor.rounded.data_ptr(),
+                exp_avg=0 if step is None else step.exp_avg.data_ptr(),
+                exp_avg_sq=0 if step is None else step.exp_avg_sq.data_ptr(),
+                step=_NO_STEP if step is None else step[2:],
+            ).packed()
         )
-    return torch.frombuffer(fields, dtype=torch.int64), *_blocks(tuple(shapes))
+    return torch.frombuffer(fields, dtype=torch.uint8), *_blocks(tuple(shapes))
 
 
 @functools.lru_cache(maxsize=16)
