@@ -19,8 +19,11 @@ __all__ = [
     "RuleResult",
 ]
 
-KINDS = ("train", "validation", "id", "ood", "retained", "corrupted")
-"""Of data, in the order of tables. `"retained"` data are of what the pre-trained model could do before."""
+KINDS = ("train", "validation", "id", "earlier", "ood", "retained", "corrupted")
+"""
+Of data, in the order of tables. `"earlier"` data were the ID test data of an earlier stage, `"retained"` data are of what the
+pre-trained model could do before.
+"""
 
 PRETRAINED = "pre-trained"
 """What the model that training starts from is called beside the methods."""
@@ -160,6 +163,8 @@ class RuleResult:
     threshold: float | None = None
     why: str | None = None
     """Why there is nothing to compare; the rule has failed then."""
+    data: str | None = None
+    """The earlier stage that was nearest to breaking it, where it is about the worst of them."""
 
 
 @dataclass
