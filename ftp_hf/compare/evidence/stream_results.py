@@ -41,7 +41,7 @@ class StageCheck:
     """What a stage was held to, and what became of it."""
 
     stage: str
-    rules: list[RuleResult]
+    rules: list[RuleResult] = field(default_factory=list)
     """Those that there was something to check by: not those about stages that had not been trained yet."""
     rolled_back: bool = False
     """Whether the model before the stage took the place of the one that it left."""

@@ -29,7 +29,7 @@ def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: l
     """
     before, *earlier = kept
     if stage_of(left.run).joined:
-        return StageCheck(left.stage, [])
+        return StageCheck(left.stage)
     learnt = {_EARLIER + each.stage: _figures(each)[_EARLIER + each.stage] for each in earlier}
     now, start = (_at_stage(left.stage, learnt.keys(), _figures(model)) for model in (left, before))
     found = check_rules([rule for rule in config.rules if _has_sets(rule, now)], now, start, learnt)
