@@ -17,6 +17,7 @@ __all__ = [
     "ProjectionFacts",
     "RadiusFacts",
     "RuleResult",
+    "StageFacts",
 ]
 
 KINDS = ("train", "validation", "id", "earlier", "ood", "retained", "corrupted")
@@ -165,6 +166,15 @@ class RuleResult:
     """Why there is nothing to compare; the rule has failed then."""
     data: str | None = None
     """The earlier stage that was nearest to breaking it, where it is about the worst of them."""
+
+
+@dataclass
+class StageFacts:
+    """A stage of training, of several one after the other."""
+
+    figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Of the model that it left, set → metric → value: on its own test data (`"id/march"`), on those of the stages before
+    (`"earlier/february"`), and on others."""
 
 
 @dataclass

@@ -14,22 +14,18 @@ import yaml
 
 from ftp_hf.common.figures import is_share, main_metric, metric_named
 
-from .facts import Evaluation, RuleResult
+from .facts import RuleResult
+from .figures import Figures, figures_of, learnt_figures
 from .summary import RunSummary
 
 __all__ = [
-    "Figures",
     "Rule",
     "check_rules",
     "check_summary",
     "describe",
-    "figures_of",
     "load_rules",
     "parse_rules",
 ]
-
-Figures = Mapping[str, Mapping[str, float | None]]
-"""Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
 
 SET = re.compile(r"(id|earlier|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
 """How sets are called."""
@@ -213,25 +209,7 @@ def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult
         summary ([`RunSummary`]): nothing is measured anew.
     """
     before = figures_of(summary.pretrained.results) if summary.pretrained else {}
-    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before)
-
-
-def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
-    """
-    Evaluations as [`Figures`].
-
-    Args:
-        results (iterable of [`Evaluation`]): of one model or method.
-        seed (`str`, *optional*): whose figures; by default the mean over all seeds.
-    """
-    figures: dict[str, dict[str, float | None]] = {}
-    for result in results:
-        name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
-        for metric, values in result.metrics.items():
-            if seed is None or seed in values:
-                value = statistics.fmean(values.values()) if seed is None else values[seed]
-                figures.setdefault(name, {})[metric] = value
-    return figures
+    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before, learnt_figures(summary.stages))
 
 
 def describe(result: RuleResult) -> str:
@@ -298,6 +276,8 @@ def _measure(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures)
     if is_share(metric) and abs(rule.number) > most:
         where = "in [0, 1]" if most == 1 else "of which 1 is the whole"
         raise ValueError(f"{metric} is a share {where}, not in percent: write {rule.number / 100:g}")
+    if rule.learnt and not learnt:
+        raise ValueError("nothing is known of earlier stages: tell the Trainer of them with note_earlier_stages")
     values = [_figure(figures, name, metric, "the model") for name in sets]
     others, whose = (learnt, "the model that learnt it") if rule.learnt else (pretrained, "the pre-trained model")
     is_relative = rule.needs_pretrained or rule.learnt

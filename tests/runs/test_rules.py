@@ -6,7 +6,8 @@ import pytest
 from ftp_hf import load_rules
 from ftp_hf.cards.card import model_card
 from ftp_hf.runs.facts import Evaluation, OtherModel
-from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, check_summary, describe, parse_rules
 from tests.support.markdown import cells, section
 from tests.support.summaries import make_summary
 

@@ -26,7 +26,8 @@ from ftp_hf.compare.evidence.rates import at_rates, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.facts import PRETRAINED
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .blocks import Strong, Table
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.evidence.stream_results import StageCheck
-from ftp_hf.runs.rules import Figures, Rule, check_rules, figures_of
+from ftp_hf.runs.figures import Figures, figures_of
+from ftp_hf.runs.rules import Rule, check_rules
 
 from .config import ROLL_BACK, StreamConfig
 from .left import Left
