@@ -87,7 +87,8 @@ def stream(config: StreamConfig, folder: Path, *, output: TextIO | None = None) 
 
 def rehearse_stream(config: StreamConfig, *, output: TextIO | None = None) -> None:
     """
-    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind.
+    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind. Which
+    metrics a rule can be about is known only once a model was evaluated, by which `stream` begins.
 
     Args:
         config ([`StreamConfig`]): what would be trained.
