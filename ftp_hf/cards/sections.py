@@ -116,13 +116,14 @@ def _sentence(summary: RunSummary) -> str:
     if summary.method != "ftp":
         how = "as it is, without projection" if summary.method == "plain" else f"by the method `{summary.method}`"
         return f"{base}, fine-tuned{adapter}{on}{task} {how}."
-    kept = (
-        "every trained weight within a learned radius of where it started"
-        if adapter or summary.stages
-        else (
+    if adapter:
+        kept = "every trained weight within a learned radius of where it started"
+    elif summary.stages:
+        kept = "every layer within a learned radius of its anchors"
+    else:
+        kept = (
             "every layer within a learned radius of its pre-trained weights, so that less of their robustness is lost"
         )
-    )
     return f"{base}, fine-tuned{adapter}{on}{task} with [Fast Trainable Projection]({PAPER}), which keeps {kept}."
 
 
@@ -158,7 +159,8 @@ def _projection(summary: RunSummary) -> str:
         ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
     if projection.radii:
-        start = "where training started" if summary.adapter else "the pre-trained weights"
+        anchors = "the anchors" if summary.stages else "the pre-trained weights"
+        start = "where training started" if summary.adapter else anchors
         for label, field in (("radius", "radius"), (f"distance from {start}", "deviation")):
             values = [getattr(value, field) for value in projection.radii.values()]
             rows.append(
