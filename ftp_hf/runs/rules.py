@@ -4,7 +4,7 @@ import math
 import operator
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -139,7 +139,8 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
         TypeError: `rules` is not a sequence of texts.
         ValueError: there is none, or one is not understood.
     """
-    if isinstance(rules, (str, Mapping)) or not all(isinstance(rule, (str, Rule)) for rule in rules):
+    is_list = isinstance(rules, Collection) and not isinstance(rules, (str, Mapping))
+    if not is_list or not all(isinstance(rule, (str, Rule)) for rule in rules):
         raise TypeError(f"rules must be a list of texts such as ['ood/sketch >= 0.60'], got {rules!r}")
     if not rules:
         raise ValueError("rules is empty, so every model would pass: name at least one rule")

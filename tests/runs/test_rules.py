@@ -105,7 +105,7 @@ def test_forgetting_compares_already():
         parse_rules(["forgetting <= pretrained + 0.1"])
 
 
-@pytest.mark.parametrize("rules", ["id/test >= 0.9", [0.5], {"id/test": 0.9}])
+@pytest.mark.parametrize("rules", ["id/test >= 0.9", [0.5], {"id/test": 0.9}, 7])
 def test_rules_are_a_list_of_texts(rules):
     with pytest.raises(TypeError, match="list of texts"):
         parse_rules(rules)

@@ -55,7 +55,7 @@ def stream(config: StreamConfig, folder: Path, *, output: TextIO | None = None) 
     """
     Run a stream, or go on with it: stages that are finished are not repeated, and one that was cut short goes on from its
     last checkpoint. The weights of a stage are deleted once no other needs them; of each method, the last model of the first
-    order and seed stays.
+    order and seed stays that was not rolled back.
 
     Args:
         config ([`StreamConfig`]): what is trained.
