@@ -199,7 +199,8 @@ def _add_history(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "history",
         help="list the versions and their figures",
-        description="List the versions of a repository and their figures.",
+        description="List the versions of a repository and their figures; where models were trained stage after stage, also "
+        "what each version can do of all stages and retained sets.",
     )
     _add_repository(parser)
     parser.set_defaults(run=_history)
@@ -362,9 +363,8 @@ def _check(options: Namespace) -> int:
     table.add_column("", overflow="fold")
     for result in results:
         figures = ("" if value is None else f"{value:.4g}" for value in (result.value, result.threshold))
-        table.add_row(
-            result.rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}"
-        )
+        rule = f"{result.rule} ({result.data})" if result.data else result.rule
+        table.add_row(rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}")
     Console(markup=False).print(table)
     return 0 if all(result.passed for result in results) else 1
 
@@ -388,20 +388,23 @@ def _rollback(options: Namespace) -> None:
 
 
 def _history(options: Namespace) -> None:
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from rich.console import Console
     from rich.table import Table
 
+    from ftp_hf.hub.table import abilities_table
     from ftp_hf.hub.versions import history
 
-    _quietly()
+    disable_progress_bars()  # there would be one for each version
     table = Table(title=options.repo_id)
     for column in ("version", "date", "commit"):
         table.add_column(column, no_wrap=True)
     table.add_column("figures", overflow="fold")
-    for version in history(options.repo_id):
+    versions = history(options.repo_id)
+    for version in versions:
         date = "" if version.date is None else f"{version.date:%Y-%m-%d %H:%M}"
         table.add_row(version.tag, date, version.commit[:8], version.title)
-    Console().print(table)
+    Console().print(table, *filter(None, [abilities_table(versions)]))
 
 
 def _quietly() -> None:

@@ -25,7 +25,12 @@ _SENTENCE_TRANSFORMERS = ("SentenceTransformer", "SparseEncoder", "CrossEncoder"
 START = "<!-- ftp_hf: made from results.json; what is written between here and the end mark is replaced -->"
 END = "<!-- ftp_hf: end -->"
 
-_PLACES = {"id": "in distribution", "ood": "out of distribution", "retained": "what the pre-trained model could do"}
+_PLACES = {
+    "id": "in distribution",
+    "earlier": "of an earlier stage of its training",
+    "ood": "out of distribution",
+    "retained": "what the pre-trained model could do",
+}
 _TEMPLATE = Path(__file__).with_name("template.md")
 _EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
 # Of what a card says already, these are ours to correct.
@@ -187,7 +192,7 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
             data.source
             if data.on_hub and data.source
             else data.name
-            if result.kind in ("ood", "retained")
+            if result.kind in ("earlier", "ood", "retained")
             else training
         )
         config = data.config or data.name

@@ -9,6 +9,7 @@ from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["beside", "results_note", "results_table", "seeds_of"]
 
+_LABELS = {"earlier": "earlier stage", "ood": "OOD"}
 _METHODS = {"ftp": "FTP", "plain": "plain fine-tuning"}
 
 Column = tuple[str, Sequence[Evaluation], str | None]
@@ -18,10 +19,10 @@ def results_table(summary: RunSummary, metric: str) -> str:
     """ID, OOD, their mean and what was forgotten, for this model, its method over all seeds, and others."""
     columns = _columns(summary, metric)
     rows = []
-    for kind in ("validation", "id", "ood"):
+    for kind in ("validation", "id", "earlier", "ood"):
         names = [result.data for result in summary.of_kind(kind) if metric in result.metrics]
         for name in names:
-            shown = f"{'OOD' if kind == 'ood' else 'ID'} {name}"
+            shown = f"{_LABELS.get(kind, 'ID')} {name}"
             rows.append(
                 [
                     shown,

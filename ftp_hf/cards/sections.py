@@ -12,6 +12,7 @@ from ftp_hf.runs.summary import RunSummary
 
 from .guard import guard_history, guard_note
 from .results import beside, results_note, results_table, seeds_of
+from .stages import STAGES_NOTE, stages_table
 from .usage import usage
 
 __all__ = ["PAPER", "sections"]
@@ -28,7 +29,14 @@ CITATION = """@inproceedings{tian2023fast,
 _MOST_LOG_ROWS = 14
 _ADAPTERS = {"LORA": "LoRA", "LOHA": "LoHa", "LOKR": "LoKr", "ADALORA": "AdaLoRA"}
 _SHARES_OF_ROWS = ("accuracy", "exact_match", "acc", "acc_norm")
-_KINDS = {"id": "ID", "ood": "OOD", "retained": "retained", "validation": "validation", "train": "training"}
+_KINDS = {
+    "id": "ID",
+    "earlier": "earlier stage",
+    "ood": "OOD",
+    "retained": "retained",
+    "validation": "validation",
+    "train": "training",
+}
 
 
 def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
@@ -56,6 +64,8 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
             f"**{name.replace('_', ' ')}**{beside(name, metric)}\n\n{results_table(summary, name)}"
             for name in dict.fromkeys(others)
         ),
+        "stages": stages_table(summary),
+        "stages_note": STAGES_NOTE,
         "usage": usage(summary, model_id),
         "projection": _projection(summary),
         "excluded": projection.excluded if projection else [],
@@ -99,18 +109,21 @@ def _sentence(summary: RunSummary) -> str:
             base += f" (revision `{model.revision[:12]}`)"
     training = [data for data in summary.data if data.kind == "train"]
     on = f" on {_linked(training[0])}" if training and (training[0].source or training[0].name != "train") else ""
+    if summary.stages:
+        on = f" in {len(summary.stages) + 1} stages" + (f", the last{on}," if on else "")
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
     adapter = f" through {_with_article(_ADAPTERS.get(summary.adapter, summary.adapter))}" if summary.adapter else ""
     if summary.method != "ftp":
         how = "as it is, without projection" if summary.method == "plain" else f"by the method `{summary.method}`"
         return f"{base}, fine-tuned{adapter}{on}{task} {how}."
-    kept = (
-        "every trained weight within a learned radius of where it started"
-        if adapter
-        else (
+    if adapter:
+        kept = "every trained weight within a learned radius of where it started"
+    elif summary.stages:
+        kept = "every layer within a learned radius of its anchors"
+    else:
+        kept = (
             "every layer within a learned radius of its pre-trained weights, so that less of their robustness is lost"
         )
-    )
     return f"{base}, fine-tuned{adapter}{on}{task} with [Fast Trainable Projection]({PAPER}), which keeps {kept}."
 
 
@@ -146,7 +159,8 @@ def _projection(summary: RunSummary) -> str:
         ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
     if projection.radii:
-        start = "where training started" if summary.adapter else "the pre-trained weights"
+        anchors = "the anchors" if summary.stages else "the pre-trained weights"
+        start = "where training started" if summary.adapter else anchors
         for label, field in (("radius", "radius"), (f"distance from {start}", "deviation")):
             values = [getattr(value, field) for value in projection.radii.values()]
             rows.append(

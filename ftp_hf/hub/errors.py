@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RevisionNotFoundError
 
 __all__ = ["HubError", "calling_hub"]
 
@@ -57,8 +57,8 @@ def calling_hub(repo_id: str, doing: str, function: Callable[[], Result], *, ret
     for attempt in range(retries + 1):
         try:
             return function()
-        # An upload that fails is a RuntimeError, metadata that the Hub refuses a ValueError.
-        except (_HTTP_ERROR, OfflineModeIsEnabled, RuntimeError, ValueError) as error:  # noqa: PERF203
+        # An upload that fails is a RuntimeError, metadata that the Hub refuses a ValueError, a download that fails the third.
+        except (_HTTP_ERROR, OfflineModeIsEnabled, RuntimeError, ValueError, LocalEntryNotFoundError) as error:  # noqa: PERF203
             cause = _find_cause(error)
             wait = _seconds_to_wait(cause, attempt)
             if wait is None or attempt == retries:

@@ -18,10 +18,12 @@ from huggingface_hub import (
     get_session,
     get_token,
 )
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from ftp_hf.common.folder import TRAINER_STATE
+from ftp_hf.common.folder import RESULTS, TRAINER_STATE
 from ftp_hf.common.privacy import secrets_of_environment
+from ftp_hf.runs.figures import Figures, figures_of
 from ftp_hf.runs.rules import Rule, check_summary, describe, parse_rules
 from ftp_hf.runs.summary import RunSummary
 
@@ -49,6 +51,7 @@ class Version:
         commit (`str`): the commit's id.
         title (`str`): the commit's first line, with the run's figures.
         date (`datetime`, *optional*): when it was committed. Only [`history`] asks for it.
+        figures ([`Figures`], *optional*): of the model, from its `results.json`, if it has one. Likewise.
     """
 
     tag: str
@@ -56,6 +59,7 @@ class Version:
     commit: str
     title: str
     date: datetime | None = None
+    figures: Figures | None = None
 
 
 def push_run(
@@ -137,7 +141,7 @@ def rollback(
 
 def history(repo_id: str, *, token: str | None = None, timeout: float = _TIMEOUT) -> list[Version]:
     """
-    The versions of a repository, the oldest first.
+    The versions of a repository, the oldest first, with their figures.
 
     Args:
         repo_id (`str`): `"user/name"`.
@@ -157,7 +161,8 @@ def history(repo_id: str, *, token: str | None = None, timeout: float = _TIMEOUT
         for tag, commit_id in versions.items():
             # A version of another branch is not among the commits of main.
             commit = commits.get(commit_id) or remote.commits(tag)[0]
-            listed.append(Version(tag, repo_id, commit.commit_id, commit.title, commit.created_at))
+            figures = remote.figures(commit.commit_id)
+            listed.append(Version(tag, repo_id, commit.commit_id, commit.title, commit.created_at, figures))
         return listed
 
 
@@ -235,6 +240,21 @@ class _Remote:
             f"listing the commits of {revision}",
             lambda: self.api.list_repo_commits(self.repo_id, revision=revision),
         )
+
+    def figures(self, commit_id: str) -> Figures | None:
+        """What the `results.json` of a commit says, if it is a summary of this version."""
+        file = self._call("reading the figures", lambda: self._download(RESULTS, commit_id))
+        try:
+            summary = RunSummary.load(file) if file else None
+        except ValueError:
+            return None
+        return figures_of(summary.results, str(summary.seed)) if summary else None
+
+    def _download(self, name: str, commit_id: str) -> str | None:
+        try:
+            return self.api.hf_hub_download(self.repo_id, name, revision=commit_id)
+        except RemoteEntryNotFoundError:
+            return None
 
     def _call(self, doing: str, function: Callable[[], Result], **options: int) -> Result:
         return calling_hub(self.repo_id, doing, function, **options)

@@ -17,10 +17,14 @@ __all__ = [
     "ProjectionFacts",
     "RadiusFacts",
     "RuleResult",
+    "StageFacts",
 ]
 
-KINDS = ("train", "validation", "id", "ood", "retained", "corrupted")
-"""Of data, in the order of tables. `"retained"` data are of what the pre-trained model could do before."""
+KINDS = ("train", "validation", "id", "earlier", "ood", "retained", "corrupted")
+"""
+Of data, in the order of tables. `"earlier"` data were the ID test data of an earlier stage, `"retained"` data are of what the
+pre-trained model could do before.
+"""
 
 PRETRAINED = "pre-trained"
 """What the model that training starts from is called beside the methods."""
@@ -160,6 +164,17 @@ class RuleResult:
     threshold: float | None = None
     why: str | None = None
     """Why there is nothing to compare; the rule has failed then."""
+    data: str | None = None
+    """The earlier stage that was nearest to breaking it, where it is about the worst of them."""
+
+
+@dataclass
+class StageFacts:
+    """A stage of training, of several one after the other."""
+
+    figures: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """Of the model that it left, set → metric → value: on its own test data (`"id/march"`), on those of the stages before
+    (`"earlier/february"`), and on others."""
 
 
 @dataclass

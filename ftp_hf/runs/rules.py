@@ -4,36 +4,37 @@ import math
 import operator
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import yaml
 
 from ftp_hf.common.figures import is_share, main_metric, metric_named
 
-from .facts import Evaluation, RuleResult
+from .facts import RuleResult
+from .figures import Figures, figures_of, learnt_figures
 from .summary import RunSummary
 
 __all__ = [
-    "Figures",
     "Rule",
     "check_rules",
     "check_summary",
     "describe",
-    "figures_of",
     "load_rules",
     "parse_rules",
 ]
 
-Figures = Mapping[str, Mapping[str, float | None]]
-"""Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
-
-SET = re.compile(r"(id|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
+SET = re.compile(r"(id|earlier|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
 """How sets are called."""
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_EARLIER_WORST = "earlier_worst"
 _OVER = {
+    "earlier_mean": "earlier",
+    _EARLIER_WORST: "earlier",
     "ood_mean": "ood",
     "ood_worst": "ood",
     "forgetting": "ood",
@@ -49,11 +50,12 @@ _MINUS = "\N{MINUS SIGN}"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RULE = re.compile(
     rf"(?P<quantity>[^:<>=]+?)\s*(?::\s*(?P<metric>[\w./-]+)\s*)?(?P<operator>>=|<=|>|<)\s*"
-    rf"(?:(?P<pretrained>pretrained)(?P<change>\s*[+{_MINUS}-]\s*{_NUMBER})?|(?P<number>[+{_MINUS}-]?{_NUMBER}))"
+    rf"(?:(?P<reference>pretrained|learnt)(?P<change>\s*[+{_MINUS}-]\s*{_NUMBER})?|(?P<number>[+{_MINUS}-]?{_NUMBER}))"
 )
 _GRAMMAR = (
-    "write QUANTITY OPERATOR NUMBER, such as 'ood/sketch >= 0.60' or 'ood_mean >= pretrained - 0.02', where QUANTITY is "
-    f"id/NAME, ood/NAME, retained/NAME, validation, {', '.join(_OVER)}, with :METRIC after it if need be, or kl/ and one of "
+    "write QUANTITY OPERATOR NUMBER, such as 'ood/sketch >= 0.60', 'ood_mean >= pretrained - 0.02' or "
+    "'earlier_worst >= learnt - 0.02', where QUANTITY is "
+    f"id/NAME, earlier/NAME, ood/NAME, retained/NAME, validation, {', '.join(_OVER)}, with :METRIC after it if need be, or kl/ and one of "
     f"these kinds or sets; and OPERATOR one of {' '.join(_OPERATORS)}"
 )
 _KEYS = ("rules", "metric")
@@ -70,8 +72,9 @@ class Rule:
         quantity (`str`): a set (`"ood/sketch"`), or one of the others that [`parse_rules`] lists.
         metric (`str`, *optional*): by default accuracy where it was measured, as [`RunSummary`] has it.
         operator (`str`): `">="`, `"<="`, `">"` or `"<"`.
-        number (`float`): the threshold, or what is added to the pre-trained model's figure.
-        relative (`bool`): whether it is added.
+        number (`float`): the threshold, or what is added to another model's figure.
+        relative (`bool`): whether it is added to the pre-trained model's.
+        learnt (`bool`, *optional*, defaults to `False`): whether it is added to what the model could do that learnt the stage.
     """
 
     text: str
@@ -80,6 +83,7 @@ class Rule:
     operator: str
     number: float
     relative: bool
+    learnt: bool = False
 
     @property
     def needs_pretrained(self) -> bool:
@@ -114,14 +118,17 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
     | quantity | what it is |
     | --- | --- |
     | `id/NAME`, `ood/NAME`, `retained/NAME`, `validation` | the figure on a set, as [`Evaluation`] calls it |
-    | `ood_mean`, `retained_mean` | the unweighted mean over all sets of the kind |
+    | `earlier/NAME` | the figure on the test set of an earlier stage, where the training is one after others |
+    | `earlier_mean`, `ood_mean`, `retained_mean` | the unweighted mean over all sets of the kind |
+    | `earlier_worst` | of the earlier stages the one nearest to breaking the rule, each against a figure of its own |
     | `ood_worst`, `retained_worst` | of these sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
     | `forgetting` | by how much the `ood_mean` is worse than the pre-trained model's, as on model cards |
     | `kl/KIND`, `kl/KIND/NAME` | KL(pre-trained ‖ model) of the answers, the mean over the sets of a kind (`id`, `ood`, `retained`) or on one |
     | `hidden_change/…` | likewise the relative change of the last hidden states, which is measured where the head is new |
 
     On the right is a number, or `pretrained`, `pretrained - 0.02`, `pretrained + 0.02`, with the same quantity of the
-    pre-trained model.
+    pre-trained model, that before any stage; or, of earlier stages, `learnt`, `learnt - 0.02`, with what each model that had
+    learnt one could do on it then.
 
     Args:
         rules (sequence of `str` or [`Rule`]): one text for each.
@@ -132,7 +139,8 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
         TypeError: `rules` is not a sequence of texts.
         ValueError: there is none, or one is not understood.
     """
-    if isinstance(rules, (str, Mapping)) or not all(isinstance(rule, (str, Rule)) for rule in rules):
+    is_list = isinstance(rules, Collection) and not isinstance(rules, (str, Mapping))
+    if not is_list or not all(isinstance(rule, (str, Rule)) for rule in rules):
         raise TypeError(f"rules must be a list of texts such as ['ood/sketch >= 0.60'], got {rules!r}")
     if not rules:
         raise ValueError("rules is empty, so every model would pass: name at least one rule")
@@ -176,7 +184,9 @@ def load_rules(path: str | Path) -> list[Rule]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_rules(rules: Sequence[Rule], figures: Figures, pretrained: Figures) -> list[RuleResult]:
+def check_rules(
+    rules: Sequence[Rule], figures: Figures, pretrained: Figures, learnt: Figures = MappingProxyType({})
+) -> list[RuleResult]:
     """
     Check each rule. One that cannot be checked has failed, and says why; so has one whose figure is not a number.
 
@@ -184,8 +194,10 @@ def check_rules(rules: Sequence[Rule], figures: Figures, pretrained: Figures) ->
         rules (sequence of [`Rule`]): as [`parse_rules`] or [`load_rules`] return them.
         figures ([`Figures`]): of the model.
         pretrained ([`Figures`]): of the pre-trained model; may be empty where no rule needs it.
+        learnt ([`Figures`], *optional*): on each earlier stage, `"earlier/NAME"`, of the model that had just learnt it. A rule
+            over all of them needs a figure on each.
     """
-    return [_check(rule, figures, pretrained) for rule in rules]
+    return [_check(rule, figures, pretrained, learnt) for rule in rules]
 
 
 def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult]:
@@ -198,32 +210,15 @@ def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult
         summary ([`RunSummary`]): nothing is measured anew.
     """
     before = figures_of(summary.pretrained.results) if summary.pretrained else {}
-    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before)
-
-
-def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
-    """
-    Evaluations as [`Figures`].
-
-    Args:
-        results (iterable of [`Evaluation`]): of one model or method.
-        seed (`str`, *optional*): whose figures; by default the mean over all seeds.
-    """
-    figures: dict[str, dict[str, float | None]] = {}
-    for result in results:
-        name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
-        for metric, values in result.metrics.items():
-            if seed is None or seed in values:
-                value = statistics.fmean(values.values()) if seed is None else values[seed]
-                figures.setdefault(name, {})[metric] = value
-    return figures
+    return check_rules(rules, figures_of(summary.results, str(summary.seed)), before, learnt_figures(summary.stages))
 
 
 def describe(result: RuleResult) -> str:
     """A rule and what became of it, in a few words."""
     if result.value is None or result.threshold is None:
         return f"{result.rule} ({result.why})"
-    return f"{result.rule} (it is {result.value:.4g}, against {result.threshold:.4g})"
+    of = f"{result.data}: " if result.data else ""
+    return f"{result.rule} ({of}it is {result.value:.4g}, against {result.threshold:.4g})"
 
 
 def _parse(text: str) -> Rule:
@@ -232,16 +227,21 @@ def _parse(text: str) -> Rule:
         raise ValueError(f"the rule {text!r} is not understood: {_GRAMMAR}")
     if not SET.fullmatch(match["quantity"]) and not _is_over_sets(match["quantity"]):
         raise ValueError(f"the rule {text!r} is about {match['quantity']!r}, which is no quantity: {_GRAMMAR}")
-    if match["pretrained"] and match["quantity"] == "forgetting":
+    if match["reference"] and match["quantity"] == "forgetting":
         raise ValueError(
             f"the rule {text!r} compares twice: forgetting is measured against the pre-trained model already, so write "
             "a number on the right"
         )
     of_distance = _DISTANCE.fullmatch(match["quantity"])
-    if of_distance and (match["metric"] or match["pretrained"]):
+    if of_distance and (match["metric"] or match["reference"]):
         raise ValueError(
             f"the rule {text!r} compares twice: {of_distance['distance']} is a distance to the pre-trained model already, so "
             "write a number on the right, and no metric"
+        )
+    if match["reference"] == "learnt" and not match["quantity"].startswith("earlier"):
+        raise ValueError(
+            f"the rule {text!r} compares with what was learnt, but {match['quantity']} is no earlier stage: write pretrained, or "
+            "a number"
         )
     number = (match["number"] or match["change"] or "0").replace(_MINUS, "-")
     return Rule(
@@ -250,7 +250,8 @@ def _parse(text: str) -> Rule:
         metric=of_distance["distance"] if of_distance else match["metric"],
         operator=match["operator"],
         number=float("".join(number.split())),
-        relative=match["pretrained"] is not None,
+        relative=match["reference"] == "pretrained",
+        learnt=match["reference"] == "learnt",
     )
 
 
@@ -258,23 +259,38 @@ def _is_over_sets(quantity: str) -> bool:
     return quantity in _OVER or _DISTANCE.fullmatch(quantity) is not None
 
 
-def _measure(rule: Rule, figures: Figures, pretrained: Figures) -> tuple[float, float]:
+class _Measured(NamedTuple):
     """The quantity and the threshold; where a figure is not a number, neither are they."""
-    sets = rule.sets(figures)
-    metric = rule.metric or main_metric(name for data in sets for name in figures[data])
+
+    value: float
+    threshold: float
+    data: str | None = None
+
+
+def _measure(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures) -> _Measured:
+    every: Figures = {**{name: {} for name in learnt}, **figures}
+    sets = rule.sets(every)
+    metric = rule.metric or main_metric(name for data in sets for name in every[data])
     if metric is None:
         raise ValueError("nothing was measured")
     most = max(1.0, min(_LARGEST_SHARE, metric_named(metric).possible[1]))
     if is_share(metric) and abs(rule.number) > most:
         where = "in [0, 1]" if most == 1 else "of which 1 is the whole"
         raise ValueError(f"{metric} is a share {where}, not in percent: write {rule.number / 100:g}")
-    value = _over(rule, [_figure(figures, name, metric, "the model") for name in sets])
-    if not rule.needs_pretrained:
-        return value, rule.number
-    start = _over(rule, [_figure(pretrained, name, metric, "the pre-trained model") for name in sets])
+    if rule.learnt and not learnt:
+        raise ValueError("nothing is known of earlier stages: tell the Trainer of them with note_earlier_stages")
+    values = [_figure(figures, name, metric, "the model") for name in sets]
+    others, whose = (learnt, "the model that learnt it") if rule.learnt else (pretrained, "the pre-trained model")
+    is_relative = rule.needs_pretrained or rule.learnt
+    starts = [_figure(others, name, metric, whose) for name in sets] if is_relative else [0.0] * len(sets)
+    if rule.quantity == _EARLIER_WORST and all(map(math.isfinite, [*values, *starts])):
+        nearest = min if rule.operator in (">=", ">") else max
+        value, start, name = nearest(zip(values, starts, sets, strict=True), key=lambda each: each[0] - each[1])
+        return _Measured(value, start + rule.number, name.partition("/")[2])
+    value, start = _over(rule, values), _over(rule, starts)
     if rule.quantity == "forgetting":
-        return metric_named(metric).sign * (start - value), rule.number
-    return value, start + rule.number
+        return _Measured(metric_named(metric).sign * (start - value), rule.number)
+    return _Measured(value, start + rule.number)
 
 
 def _over(rule: Rule, values: Sequence[float]) -> float:
@@ -293,13 +309,13 @@ def _figure(figures: Figures, name: str, metric: str, whose: str) -> float:
     return math.nan if value is None else value
 
 
-def _check(rule: Rule, figures: Figures, pretrained: Figures) -> RuleResult:
+def _check(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures) -> RuleResult:
     try:
-        value, threshold = _measure(rule, figures, pretrained)
+        found = _measure(rule, figures, pretrained, learnt)
     except ValueError as error:
         return RuleResult(rule.text, passed=False, why=str(error))
-    if not (math.isfinite(value) and math.isfinite(threshold)):
+    if not (math.isfinite(found.value) and math.isfinite(found.threshold)):
         return RuleResult(rule.text, passed=False, why="a figure is not finite")
     # Of 0.65 - 0.60 = 0.05 nothing must be left of what binary numbers add to it.
-    passed = _OPERATORS[rule.operator](round(value, 9), round(threshold, 9))
-    return RuleResult(rule.text, passed, value, threshold)
+    passed = _OPERATORS[rule.operator](round(found.value, 9), round(found.threshold, 9))
+    return RuleResult(rule.text, passed, found.value, found.threshold, data=found.data)

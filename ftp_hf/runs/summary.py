@@ -24,6 +24,7 @@ from .facts import (
     LogRow,
     OtherModel,
     ProjectionFacts,
+    StageFacts,
 )
 
 __all__ = ["RunSummary", "mean_by_seed"]
@@ -56,6 +57,7 @@ class RunSummary:
         log (list of [`LogRow`], *optional*): by step.
         hardware ([`Hardware`], *optional*): what the run took.
         guard (list of [`GuardCheck`], *optional*): what [`RobustnessGuard`] found while it trained, by step.
+        stages (list of [`StageFacts`], *optional*): the trainings that this one followed, the first one first.
         versions (`dict[str, str]`, *optional*): of Python and the libraries.
         commands (list of `str`, *optional*): what was run, in order.
         commit (`str`, *optional*): of the code, where it is known.
@@ -84,6 +86,7 @@ class RunSummary:
     log: list[LogRow] = field(default_factory=list)
     hardware: Hardware | None = None
     guard: list[GuardCheck] = field(default_factory=list)
+    stages: list[StageFacts] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     commit: str | None = None
@@ -122,7 +125,7 @@ class RunSummary:
         return next((other for other in self.comparisons if other.name == PRETRAINED), None)
 
     def of_kind(self, kind: str, results: Sequence[Evaluation] | None = None) -> list[Evaluation]:
-        """The evaluations on `"id"`, `"ood"` or `"validation"` data, of this method or among `results`."""
+        """The evaluations on `"id"`, `"earlier"`, `"ood"` or `"validation"` data, of this method or among `results`."""
         return [result for result in (self.results if results is None else results) if result.kind == kind]
 
     def value(self, data: str, metric: str | None = None) -> float | None:
@@ -147,7 +150,12 @@ class RunSummary:
             return ""
         seed = str(self.seed)
         parts: list[str] = []
-        for kind, label in (("id", "ID"), ("ood", "OOD mean"), ("validation", "validation")):
+        for kind, label in (
+            ("id", "ID"),
+            ("earlier", "earlier stages"),
+            ("ood", "OOD mean"),
+            ("validation", "validation"),
+        ):
             means = mean_by_seed(self.of_kind(kind), metric)
             if seed in means and not (kind == "validation" and parts):
                 count = len(self.of_kind(kind))

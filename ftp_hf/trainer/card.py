@@ -1,6 +1,7 @@
 """The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from ftp_hf.common.records import plain
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
-from ftp_hf.runs.facts import KINDS, DataFacts, Evaluation, OtherModel
+from ftp_hf.runs.facts import KINDS, PRETRAINED, BaseModel, DataFacts, Evaluation, OtherModel, StageFacts
+from ftp_hf.runs.figures import stages_of
 from ftp_hf.runs.logs import figures, measured
 from ftp_hf.runs.summary import RunSummary
 
@@ -36,6 +38,9 @@ class ModelCardMixin(Host):
     The saved `training_args.bin` holds no token, and of each folder the name only: it is pushed too.
     """
 
+    earlier_stages: tuple[StageFacts, ...] = ()
+    """The trainings that this one follows, the first one first."""
+
     _step_seconds: Sequence[float] = ()
     _training_log: tuple[Mapping[str, Any], ...] = ()
     _kept_radii: Mapping[str, Radius] | None = None
@@ -44,6 +49,7 @@ class ModelCardMixin(Host):
     _noted_data: tuple[DataFacts, ...] = ()
     _noted_evaluations: tuple[Evaluation, ...] = ()
     _noted_others: Mapping[str, tuple[Evaluation, ...]] | None = None
+    _first_base: BaseModel | None = None
     _card_options = CardOptions()
     _made_card_in_training = False
 
@@ -88,6 +94,30 @@ class ModelCardMixin(Host):
             others = self._noted_others or {}
             self._noted_others = {**others, model: _with(others.get(model, ()), evaluation)}
 
+    def note_earlier_stages(self, run: str | Path | RunSummary) -> None:
+        """
+        Tell that what is trained next is a stage after a finished run, and after the stages which that run followed. Summary and
+        card then have what the model of each could do, rules may say `learnt`, and the pre-trained model is that of the first
+        stage, with what was measured of it. Evaluations of the run before, which this Trainer may have noted, are forgotten.
+
+        A stage goes by the names of its ID test sets: `data_facts(test, "march", "id")` when it is trained, and
+        `data_facts(test, "march", "earlier")` in the later ones.
+
+        Args:
+            run (`str`, `Path` or [`RunSummary`]): its folder, its `results.json`, or what `run_summary` returned then.
+
+        Raises:
+            FileNotFoundError: there is no `results.json`.
+            ValueError: it is not a summary of this version.
+        """
+        before = run if isinstance(run, RunSummary) else RunSummary.load(run)
+        self.earlier_stages = tuple(stages_of(before))
+        self._first_base = before.base_model
+        self._noted_data, self._noted_evaluations, self._noted_others = (), (), None
+        if before.pretrained is not None:
+            known = [replace(each, kind="earlier") if each.kind == "id" else each for each in before.pretrained.results]
+            self._noted_others = {PRETRAINED: tuple(known)}
+
     def run_summary(self, name: str | None = None) -> RunSummary:
         """
         What happened, so far as this process knows it.
@@ -110,6 +140,7 @@ class ModelCardMixin(Host):
         summary.data = [*(data for data in summary.data if _place(data) not in noted), *self._noted_data]
         summary.data.sort(key=lambda data: KINDS.index(data.kind))
         summary.results = sorted(self._noted_evaluations, key=lambda result: KINDS.index(result.kind))
+        summary.stages, summary.base_model = [*self.earlier_stages], self._first_base or summary.base_model
         summary.comparisons = [OtherModel(model, [*noted]) for model, noted in (self._noted_others or {}).items()]
         if (guard := self._guard()) is not None:
             summary.guard = guard.history

@@ -18,8 +18,9 @@ from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import GuardCheck, RuleResult
+from ftp_hf.runs.figures import Figures, learnt_figures
 from ftp_hf.runs.logs import figures, measured
-from ftp_hf.runs.rules import SET, Figures, Rule, check_rules, describe, parse_rules
+from ftp_hf.runs.rules import SET, Rule, check_rules, describe, parse_rules
 
 from .evaluating import evaluated
 from .loading import load_best_model
@@ -70,12 +71,14 @@ class RobustnessGuard(TrainerCallback):
         trainer (`Trainer`): the one that this callback is added to afterwards. It is named here as well because a Trainer
             does not tell its callbacks who is calling, and the guard evaluates with its data loaders and metrics.
         data (mapping from `str` to `Dataset`): by set, `"id/NAME"`, `"ood/NAME"` or `"validation"`, as rules and model
-            cards call them. Evaluated with the Trainer's `compute_metrics`.
+            cards call them. Evaluated with the Trainer's `compute_metrics`. In a later stage, `"earlier/NAME"` is the ID test set
+            of one that [`~ModelCardMixin.note_earlier_stages`] told of; rules may compare it with what was `learnt` then.
         rules (sequence of `str` or [`Rule`]): see [`parse_rules`]; [`load_rules`] reads them from a file.
         action (`str`, *optional*, defaults to `"alert"`): `"alert"`, `"stop"` or `"roll_back"`.
         on_broken (`Callable`, *optional*): called with the [`GuardCheck`] that broke a rule, on the first process.
         pretrained (mapping from `str` to mapping, *optional*): set → metric → value of the pre-trained model, if not those
-            of the model before its first step: for a model with a new head, which nothing can be expected of then.
+            of the model before its first step: for a model with a new head, which nothing can be expected of then, and for a
+            later stage, which starts from the model that the last one left.
 
     Attributes:
         history (list of [`GuardCheck`]): of the last training, by step.
@@ -124,7 +127,7 @@ class RobustnessGuard(TrainerCallback):
         self.history = [build(GuardCheck, json.loads(line)) for line in stored.get(_STATE, ())]
         if not self.history:
             self.history = [start or GuardCheck(state.global_step, state.epoch, self._measure())]
-        found = check_rules(self.rules, self.history[0].figures, self._pretrained())
+        found = self._results(self.history[0].figures)
         if unknown := [describe(result) for result in found if result.value is None]:
             raise ValueError(f"a rule cannot be checked: {'; '.join(unknown)}")
         if self.action == "roll_back" and not self._can_restore(state):
@@ -160,7 +163,7 @@ class RobustnessGuard(TrainerCallback):
     def _check(self, state: TrainerState, control: TrainerControl) -> None:
         armed = self._is_armed()
         found = self._measure()
-        check = GuardCheck(state.global_step, state.epoch, found, check_rules(self.rules, found, self._pretrained()))
+        check = GuardCheck(state.global_step, state.epoch, found, self._results(found))
         self.history.append(check)
         if broken := _broken(check.rules):
             if armed:
@@ -176,8 +179,7 @@ class RobustnessGuard(TrainerCallback):
         """Whether the rules, as they are now, have been met before, or had to be met from here on."""
         if self._trainer.args.eval_delay:
             return True
-        before = self._pretrained()
-        return any(not _broken(check_rules(self.rules, check.figures, before)) for check in self.history)
+        return any(not _broken(self._results(check.figures)) for check in self.history)
 
     def _act(self, state: TrainerState, control: TrainerControl) -> None:
         """On the last check, which broke a rule."""
@@ -232,6 +234,10 @@ class RobustnessGuard(TrainerCallback):
         trainer.log({name: value for name, value in logs.items() if value is not None})
         return found
 
+    def _results(self, found: Figures) -> list[RuleResult]:
+        learnt = learnt_figures(getattr(self._trainer, "earlier_stages", ()))
+        return check_rules(self.rules, found, self._pretrained(), learnt)
+
     def _pretrained(self) -> Figures:
         if self._given is not None:
             return self._given
@@ -242,7 +248,7 @@ class RobustnessGuard(TrainerCallback):
         good = next((check for check in self.history if check.step == state.best_global_step and check.rules), None)
         if good is None or not from_first_process(self._good_checkpoint(state).is_dir()):
             return False
-        return all(result.passed for result in check_rules(self.rules, good.figures, self._pretrained()))
+        return all(result.passed for result in self._results(good.figures))
 
     def _good_checkpoint(self, state: TrainerState) -> Path:
         best = state.best_model_checkpoint
@@ -288,7 +294,7 @@ def _check_sets(data: Mapping[str, Any]) -> None:
     for name, dataset in data.items():
         if not SET.fullmatch(name):
             raise ValueError(
-                f"data: {name!r} must be 'id/NAME', 'ood/NAME', 'retained/NAME' or 'validation', without : < > = in it"
+                f"data: {name!r} must be 'id/NAME', 'earlier/NAME', 'ood/NAME', 'retained/NAME' or 'validation', without : < > = in it"
             )
         if hasattr(dataset, "__len__") and not len(dataset):
             raise ValueError(f"data: {name!r} is empty, so nothing can be measured on it")

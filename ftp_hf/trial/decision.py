@@ -22,7 +22,8 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .pages import COMPARISON, DECISION, language_of, render, with_figures
 

@@ -6,7 +6,8 @@ import pytest
 from ftp_hf import load_rules
 from ftp_hf.cards.card import model_card
 from ftp_hf.runs.facts import Evaluation, OtherModel
-from ftp_hf.runs.rules import check_rules, check_summary, describe, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, check_summary, describe, parse_rules
 from tests.support.markdown import cells, section
 from tests.support.summaries import make_summary
 
@@ -104,7 +105,7 @@ def test_forgetting_compares_already():
         parse_rules(["forgetting <= pretrained + 0.1"])
 
 
-@pytest.mark.parametrize("rules", ["id/test >= 0.9", [0.5], {"id/test": 0.9}])
+@pytest.mark.parametrize("rules", ["id/test >= 0.9", [0.5], {"id/test": 0.9}, 7])
 def test_rules_are_a_list_of_texts(rules):
     with pytest.raises(TypeError, match="list of texts"):
         parse_rules(rules)
@@ -220,3 +221,44 @@ def test_bad_files_are_refused_by_name(tmp_path, content, message):
     with pytest.raises(ValueError, match=r"rules\.yaml.*") as refused:
         load_rules(file)
     assert message in str(refused.value)
+
+
+LATER = {
+    "id/march": {"accuracy": 0.8},
+    "earlier/january": {"accuracy": 0.8, "wer": 0.3},
+    "earlier/february": {"accuracy": 0.6, "wer": 0.2},
+}
+LEARNT = {"earlier/january": {"accuracy": 0.9, "wer": 0.1}, "earlier/february": {"accuracy": 0.62, "wer": 0.15}}
+FIRST = {"earlier/january": {"accuracy": 0.5}, "earlier/february": {"accuracy": 0.4}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "data", "value", "threshold", "passed"),
+    [
+        ("earlier/january >= learnt - 0.1", None, 0.8, 0.8, True),
+        ("earlier_mean >= learnt - 0.05", None, 0.7, 0.71, False),
+        ("earlier_mean >= pretrained + 0.2", None, 0.7, 0.65, True),
+        ("earlier_worst >= 0.55", "february", 0.6, 0.55, True),
+        ("earlier_worst >= learnt - 0.05", "january", 0.8, 0.85, False),  # though february has the lower figure
+        ("earlier_worst:wer <= learnt + 0.1", "january", 0.3, 0.2, False),
+        ("earlier_worst > pretrained", "february", 0.6, 0.4, True),
+    ],
+)
+def test_earlier_stages(rule, data, value, threshold, passed):
+    result = check_rules(parse_rules([rule]), LATER, FIRST, LEARNT)[0]
+    assert (result.value, result.threshold) == (pytest.approx(value), pytest.approx(threshold))
+    assert (result.passed, result.data) == (passed, data)
+    assert describe(result) == f"{rule} ({f'{data}: ' if data else ''}it is {value:.4g}, against {threshold:.4g})"
+
+
+def test_an_earlier_stage_that_was_not_evaluated_breaks_the_rule():
+    learnt = {**LEARNT, "earlier/december": {"accuracy": 0.7}}
+    result = check_rules(parse_rules(["earlier_worst >= learnt - 0.5"]), LATER, {}, learnt)[0]
+    assert (result.passed, result.why) == (False, "the model has no accuracy on earlier/december")
+    alone = check_rules(parse_rules(["earlier_mean >= learnt"]), {"id/january": {"accuracy": 1.0}}, {})[0]
+    assert (alone.passed, alone.why) == (False, "there is no earlier set, only id/january")
+
+
+def test_only_stages_were_learnt():
+    with pytest.raises(ValueError, match="retained_mean is no earlier stage: write pretrained, or a number"):
+        parse_rules(["retained_mean >= learnt"])

@@ -3,9 +3,20 @@
 import dataclasses
 
 from ftp_hf import RunSummary
-from ftp_hf.runs.facts import BaseModel, DataFacts, Evaluation, Hardware, LogRow, ProjectionFacts, RadiusFacts
+from ftp_hf.runs.facts import (
+    PRETRAINED,
+    BaseModel,
+    DataFacts,
+    Evaluation,
+    Hardware,
+    LogRow,
+    OtherModel,
+    ProjectionFacts,
+    RadiusFacts,
+)
+from ftp_hf.runs.figures import stages_of
 
-__all__ = ["make_summary"]
+__all__ = ["make_stages", "make_summary"]
 
 
 def make_summary(seed=0, method="ftp", shift=0.0, **changes):
@@ -48,3 +59,22 @@ def make_summary(seed=0, method="ftp", shift=0.0, **changes):
         commands=[f"python train.py --seed {seed}"],
     )
     return dataclasses.replace(summary, **changes)
+
+
+def make_stages():
+    """The runs of three stages one after the other, each of which forgets something."""
+    accuracies = {"january": [0.9], "february": [0.85, 0.8], "march": [0.84, 0.6, 0.7]}
+    runs = []
+    for number, (stage, found) in enumerate(accuracies.items()):
+        measured = zip(accuracies, found, strict=False)
+        results = [
+            Evaluation(name, "id" if name == stage else "earlier", {"accuracy": {"0": value}})
+            for name, value in measured
+        ]
+        results.sort(key=lambda result: result.kind != "id")
+        retained = Evaluation("old", "retained", {"wer": {"0": [0.1, 0.12, 0.15][number]}})
+        before = OtherModel(PRETRAINED, [Evaluation("old", "retained", {"wer": {"0": 0.09}})])
+        data = [DataFacts(stage, "train", 100), *(DataFacts(each.data, each.kind, 50) for each in results)]
+        stages = stages_of(runs[-1]) if runs else []
+        runs.append(make_summary(results=[*results, retained], comparisons=[before], data=data, stages=stages))
+    return runs

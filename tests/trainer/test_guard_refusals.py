@@ -18,7 +18,10 @@ from tests.support.guarded import SETS, assert_same, guarded, make_trainer, weig
         ({"rules": ["id/test => 0.5"]}, "is not understood"),
         ({"rules": []}, "rules is empty"),
         ({"data": {}}, "data is empty"),
-        ({"data": {"sketch": [1]}}, "'sketch' must be 'id/NAME', 'ood/NAME', 'retained/NAME' or 'validation'"),
+        (
+            {"data": {"sketch": [1]}},
+            "'sketch' must be 'id/NAME', 'earlier/NAME', 'ood/NAME', 'retained/NAME' or 'validation'",
+        ),
         ({"data": {"ood/a:b": [1]}}, "'ood/a:b' must be"),
         ({"data": {"id/test": []}}, "'id/test' is empty"),
         ({"action": "rollback"}, "action must be one of alert, stop, roll_back, got 'rollback'"),

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .measures import finished_seeds
 from .results import ComparisonResults

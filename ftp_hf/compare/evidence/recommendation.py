@@ -1,7 +1,8 @@
 """Which of the runs is worth going on with."""
 
 from ftp_hf.common.figures import metric_named
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .measures import robust_kind
 from .results import ComparedRun, ComparisonResults

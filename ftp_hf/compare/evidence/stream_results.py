@@ -10,6 +10,7 @@ from ftp_hf.common.figures import Metric, declare_metrics, metric_named
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
+from ftp_hf.runs.facts import RuleResult
 
 from .stream_measures import (
     average_forgetting,
@@ -20,7 +21,7 @@ from .stream_measures import (
     worst_stage,
 )
 
-__all__ = ["MEASURES", "StreamMethodFacts", "StreamResults", "StreamRun", "is_stream"]
+__all__ = ["MEASURES", "StageCheck", "StreamMethodFacts", "StreamResults", "StreamRun", "is_stream"]
 
 
 @dataclass
@@ -36,6 +37,24 @@ class StreamMethodFacts:
 
 
 @dataclass
+class StageCheck:
+    """What a stage was held to, and what became of it."""
+
+    stage: str
+    rules: list[RuleResult] = field(default_factory=list)
+    """Those that there was something to check by: not those about stages that had not been trained yet."""
+    rolled_back: bool = False
+    """Whether the model before the stage took the place of the one that it left."""
+    row: list[float] = field(default_factory=list)
+    """Of a model that was rolled back, what it came to on the test set of each stage."""
+
+    @property
+    def broken(self) -> list[RuleResult]:
+        """The rules that were not met."""
+        return [result for result in self.rules if not result.passed]
+
+
+@dataclass
 class StreamRun:
     """One stream: a method with an order of the stages and a seed."""
 
@@ -44,7 +63,7 @@ class StreamRun:
     seed: int
     matrix: list[list[float]]
     """After each stage (rows), the figure on the test set of each (columns), in the order of the stream; a single row, after
-    all of them at once, of joint training."""
+    all of them at once, of joint training. After a stage that was rolled back it is the row of the model before it."""
     before: list[float]
     """The figures of the model before any stage, in the same order."""
     retained: dict[str, list[float]] = field(default_factory=dict)
@@ -54,6 +73,8 @@ class StreamRun:
     peak_memory_bytes: int | None = None
     folders: list[str] = field(default_factory=list)
     """Of the runs of the stages, from the folder of the stream on."""
+    checks: list[StageCheck] = field(default_factory=list)
+    """After each stage, where the stream has rules."""
 
     @property
     def is_sequential(self) -> bool:
@@ -78,6 +99,8 @@ class StreamResults:
         config (`dict`): as the stream was asked for.
         command (`str`, *optional*): that made it.
         metrics (list of [`Metric`], *optional*): of the task.
+        rules (list of `str`, *optional*): what the model has to meet after each stage.
+        when_broken (`str`, *optional*): `"roll_back"` or `"alert"`, where there are rules.
     """
 
     name: str
@@ -91,6 +114,8 @@ class StreamResults:
     config: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     metrics: list[Metric] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)
+    when_broken: str | None = None
 
     @property
     def sign(self) -> int:

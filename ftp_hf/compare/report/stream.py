@@ -13,6 +13,7 @@ from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_di
 from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
 
 from .blocks import Block, Code, Picture, Points, Section, Strong, Table, Text
+from .stream_rules import broken_rules, rules_met
 from .write import check_charts_can_be_drawn, pages, write_pages
 
 __all__ = ["stream_headline", "write_stream_report"]
@@ -95,6 +96,8 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
             measures,
         ],
     )
+    if results.rules:
+        yield Section("Rules", rules_met(results))
     yield Section("Against sequential training", [*_paired(results)])
     heat = [picture for name, picture in pictures.items() if name.startswith("matrix")]
     others = [picture for name, picture in pictures.items() if not name.startswith("matrix")]
@@ -102,6 +105,8 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
     if results.retained_metrics:
         yield Section("What the model could do before", [_retained_table(results)])
     yield Section("What it took", [_cost_table(results)])
+    if results.rules:
+        yield Section("Broken rules", broken_rules(results), folded=True)
     yield Section("Setup", [Points(list(_setup(results)))], folded=True)
     yield Section("Repeat it", list(_repeat(results)), folded=True)
 

@@ -16,6 +16,7 @@ from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figur
 __all__ = ["drawn"]
 
 _MATRIX = "mean over orders and seeds. Above the diagonal are stages that were not trained yet."
+_ROLLED_BACK = " An arrow marks the rows of stages that were rolled back, with how often: they have the figures of the model before."
 _COLUMNS = 2
 _MOST_NUMBERS = 10
 """Stages of a matrix whose figures are written into it."""
@@ -57,7 +58,8 @@ def drawn(results: StreamResults) -> Iterator[Drawn]:
         yield (
             f"matrix-{start // (_COLUMNS * 2) + 1}",
             f"Every stage after every stage: {titles}",
-            f"A row after each stage, a column for each test set, in the order of the stream: {_unit(results.metric)}, {_MATRIX}",
+            f"A row after each stage, a column for each test set, in the order of the stream: {_unit(results.metric)}, {_MATRIX}"
+            + _ROLLED_BACK * any(check.rolled_back for run in results.runs for check in run.checks),
             _draw_matrices(results, methods),
         )  # fmt: skip
 
@@ -139,7 +141,7 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
         scaled = [[_scaled(value, results.metric) for value in row] for row in means[method]]
         palette = "YlGnBu" if results.sign > 0 else "YlGnBu_r"
         image = axes.imshow(scaled, cmap=palette, vmin=ends[0], vmax=ends[1])
-        _label(axes, results, scaled, ends)
+        _label(axes, results, scaled, ends, _rolled_back(results, method, len(scaled)))
         axes.set_title(_title(results, method), fontsize=MEDIUM, loc="left", pad=4)
     for axes in list(grid.flat)[len(methods) :]:
         axes.remove()
@@ -150,12 +152,14 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
     return figure
 
 
-def _label(axes: Axes, results: StreamResults, scaled: Matrix, ends: tuple[float, float]) -> None:
+def _label(axes: Axes, results: StreamResults, scaled: Matrix, ends: tuple[float, float], marks: Sequence[str]) -> None:
     count = len(scaled)
     names = results.orders[0] if len(results.orders) == 1 and count <= 5 else [str(place + 1) for place in range(count)]
     short = [name if len(name) <= 8 else f"{name[:7]}…" for name in names]
     axes.set_xticks(range(count), [_plain(name) for name in short], fontsize=SMALL - 2)
-    axes.set_yticks(range(count), [_plain(name) for name in short], fontsize=SMALL - 2)
+    axes.set_yticks(
+        range(count), [f"{_plain(name)}{mark}" for name, mark in zip(short, marks, strict=True)], fontsize=SMALL - 2
+    )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if count > _MOST_NUMBERS:
@@ -169,6 +173,13 @@ def _label(axes: Axes, results: StreamResults, scaled: Matrix, ends: tuple[float
                 column, row, text, ha="center", va="center", fontsize=SMALL if count <= 5 else 5.5,
                 color="white" if dark else "black",
             )  # fmt: skip
+
+
+def _rolled_back(results: StreamResults, method: str, count: int) -> list[str]:
+    """By stage, how many of a method's streams rolled it back, as it is marked."""
+    streams = [[check.rolled_back for check in run.checks] for run in results.of(method) if run.checks]
+    times = [sum(stage) for stage in zip(*streams, strict=True)] or [0] * count
+    return ["" if not often else f" ↩{often}/{len(streams)}" if len(streams) > 1 else " ↩" for often in times]
 
 
 def _mean(matrices: Sequence[Matrix]) -> list[list[float]]:

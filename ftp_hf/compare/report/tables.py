@@ -26,7 +26,8 @@ from ftp_hf.compare.evidence.rates import at_rates, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.runs.facts import PRETRAINED
-from ftp_hf.runs.rules import check_rules, figures_of, parse_rules
+from ftp_hf.runs.figures import figures_of
+from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .blocks import Strong, Table
 
@@ -44,6 +45,7 @@ __all__ = [
     "rules_table",
     "sets_table",
     "setting_text",
+    "share_met",
     "sweep_table",
 ]
 
@@ -174,7 +176,7 @@ def rules_table(results: ComparisonResults) -> Table:
         figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method.name)]
         met = [[result.passed for result in check_rules(rules, of_run, before)] for of_run in figures]
         by_rule = [[run[number] for run in met] for number in range(len(rules))]
-        rows.append([method.title, *map(_share_met, by_rule), _share_met([all(run) for run in met])])
+        rows.append([method.title, *map(share_met, by_rule), share_met([all(run) for run in met])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
 
 
@@ -337,6 +339,7 @@ def _without_empty(table: Table) -> Table:
     return Table([table.header[n] for n in used], [[row[n] for n in used] for row in table.rows], left)
 
 
-def _share_met(met: Sequence[bool]) -> str:
+def share_met(met: Sequence[bool]) -> str:
+    """`"3 of 9"`; in bold where it is all of them."""
     text = f"{sum(met)} of {len(met)}" if met else ""
-    return Strong(text) if all(met) else text
+    return Strong(text) if met and all(met) else text

@@ -10,13 +10,13 @@ from typing import Any
 from ftp_hf.common.figures import declare_metrics
 from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import SEVERITIES
-from ftp_hf.runs.rules import load_rules, parse_rules
 from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .kinds import Continued, Trained
 from .methods import METHODS, PROBE
+from .rules import read_rules, rules_in_file
 from .training import check_training
 from .values import (
     check_keys,
@@ -128,7 +128,7 @@ class ComparisonConfig(DataOptions):
             content["task"] = task_name(task)
         with prefixed(f"{file}: "):
             if isinstance(rules := content.get("rules"), str):
-                content["rules"] = _rules_of(file.parent, rules)
+                content["rules"] = rules_in_file(file.parent, rules)
             return cls.build(content, file.stem)
 
     @classmethod
@@ -179,7 +179,7 @@ class ComparisonConfig(DataOptions):
             check_training(values.get("training", {}), task.arguments_class)
         if values.get("rules") and not wrong.keys() & {"ood", "retained"}:
             with problems.gathered():
-                _check_rules(values["rules"], values)
+                read_rules(values["rules"], _sets(values))
         problems.raise_all()
         declare_metrics(task.metrics)
         return cls(**values)
@@ -296,30 +296,12 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
     return options
 
 
-def _check_rules(value: Any, content: Mapping[str, Any]) -> None:
+def _sets(content: Mapping[str, Any]) -> list[str]:
+    """That runs are evaluated on, as rules call them."""
     several = [
         f"{kind}/{DatasetSpec.parse(text).name}" for kind in ("ood", "retained") for text in content.get(kind, [])
     ]
-    try:
-        rules = parse_rules(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"rules: {error}") from error
-    problems = Problems()
-    for rule in rules:
-        with problems.gathered(f"rules: {rule.text!r} cannot be checked: "):
-            rule.sets(["validation", "id/test", *several])
-    problems.raise_all()
-
-
-def _rules_of(folder: Path, name: str) -> list[str]:
-    if not (folder / name).is_file():
-        raise ValueError(f"rules must be a list of texts, or the name of a file of them in {folder}, got {name!r}")
-    rules = load_rules(folder / name)
-    if any(rule.metric and f":{rule.metric}" not in rule.text.replace(" ", "") for rule in rules):
-        raise ValueError(
-            f"rules: {name} names a metric, but the comparison has its own: write it into the rules, as id/test:f1 >= 0.8"
-        )
-    return [rule.text for rule in rules]
+    return ["validation", "id/test", *several]
 
 
 def _of_labels(task: type[Task[Any]]) -> set[str]:

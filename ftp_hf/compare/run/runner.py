@@ -28,6 +28,7 @@ from .kinds import Continued, Derived, Trained
 from .measuring import evaluator, measure
 from .methods import METHODS
 from .plan import Run
+from .rules import rules_without_figures
 from .trained import Progress, TrainedRuns, free_memory
 
 __all__ = ["Runner"]
@@ -60,7 +61,9 @@ class Runner:
         Raises:
             ValueError: as the Trainers do, with the name of the method; those of other methods are notes of the error.
         """
-        problems = self._rules_without_figures()
+        problems = Problems()
+        if self.config.rules:
+            problems += rules_without_figures(parse_rules(self.config.rules), self.data.task.load_model)
         for name, sweep in self.config.methods.items():
             if isinstance(METHODS[name], Continued):
                 continue  # its Trainers are those of its base
@@ -160,15 +163,6 @@ class Runner:
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
-
-    def _rules_without_figures(self) -> Problems:
-        rules = [rule for rule in parse_rules(self.config.rules) if rule.needs_pretrained] if self.config.rules else []
-        if not rules or not new_parameters(self.data.task.load_model()):
-            return Problems()
-        return Problems(
-            f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. Write a number"
-            for rule in rules
-        )
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         method = METHODS[run.method]

@@ -11,19 +11,22 @@ from typing import Any
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.run.config import ComparisonConfig
+from ftp_hf.compare.run.rules import read_rules, rules_in_file
 from ftp_hf.compare.run.values import is_list_of, known_methods, prefixed, read_content, read_numbers
+from ftp_hf.runs.rules import Rule
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .heads import head_per_stage
 from .methods import STREAM_METHODS
 
-__all__ = ["ONE_HEAD", "PER_STAGE", "StageConfig", "StreamConfig"]
+__all__ = ["ALERT", "ONE_HEAD", "PER_STAGE", "ROLL_BACK", "StageConfig", "StreamConfig"]
 
 ONE_HEAD, PER_STAGE = "one", "per-stage"
 _PLACE = "{stage}"
-_NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "rules", "probe_first")
-_OWN = ("stages", "orders", "heads")
+ROLL_BACK, ALERT = "roll_back", "alert"
+_NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "probe_first")
+_OWN = ("stages", "orders", "heads", "rules", "when_broken")
 
 
 @dataclass(kw_only=True)
@@ -57,8 +60,8 @@ class StageConfig(ComparisonConfig):
 @dataclass
 class StreamConfig:
     """
-    A stream, as asked for. In YAML it has the keys of a [`ComparisonConfig`] but for `ood`, `corruptions`, `every_setting`,
-    `rules` and `probe_first`; each method has one value of each setting; in `train`, `validation` and `test`, `{stage}` is
+    A stream, as asked for. In YAML it has the keys of a [`ComparisonConfig`] but for `ood`, `corruptions`, `every_setting`
+    and `probe_first`; each method has one value of each setting; in `train`, `validation` and `test`, `{stage}` is
     the stage; and:
 
     Args:
@@ -71,6 +74,11 @@ class StreamConfig:
         methods (`dict[str, dict[str, float]]`): of `STREAM_METHODS`, with their settings.
         heads (`str`): `"one"` for all classes of all stages (domain- and class-incremental streams), or `"per-stage"`: a row
             competes with the classes of its own stage alone, in training and in tests (task-incremental streams).
+        rules (list of [`Rule`], *optional*): what the model has to meet after each stage, on the stages before it
+            (`earlier_worst >= learnt - 0.05`), on the retained sets and on its own test set (`id/test`). In YAML a list, or the
+            name of a file of rules, seen from the config's folder.
+        when_broken (`str`, *optional*, defaults to `"roll_back"`): with `"roll_back"`, the model before the stage takes the place
+            of one that breaks a rule, and the next stage starts from it; with `"alert"` the model stays, and the report says so.
     """
 
     name: str
@@ -79,6 +87,8 @@ class StreamConfig:
     seeds: list[int]
     methods: dict[str, dict[str, float]]
     heads: str = ONE_HEAD
+    rules: list[Rule] = field(default_factory=list)
+    when_broken: str = ROLL_BACK
     content: dict[str, Any] = field(default_factory=dict)
     """As it was asked for."""
 
@@ -98,6 +108,8 @@ class StreamConfig:
         """
         content = read_content(file, model, methods)
         with prefixed(f"{file}: "):
+            if isinstance(rules := content.get("rules"), str):
+                content["rules"] = rules_in_file(file.parent, rules)
             return cls._build(content, file.stem)
 
     @classmethod
@@ -120,6 +132,7 @@ class StreamConfig:
             first.seeds,
             _methods(content.get("methods"), _of_stage(rest, places, first.stage), name),
             heads,
+            *_rules(content, first, list(places)),
             content,
         )
 
@@ -177,6 +190,22 @@ def _orders(value: Any, stages: list[str]) -> list[list[str]]:
     if not isinstance(value, list) or not value or any(sorted(map(str, order)) != sorted(stages) for order in value):
         raise ValueError(f"orders must be how many there are, or a list of lists of all stages, got {value!r}")
     return [list(order) for order in value]
+
+
+def _rules(content: Mapping[str, Any], first: StageConfig, stages: list[str]) -> tuple[list[Rule], str]:
+    """What each stage has to meet, and what becomes of one that does not."""
+    when = content.get("when_broken", ROLL_BACK)
+    if when not in (ROLL_BACK, ALERT):
+        raise ValueError(f"when_broken must be {ROLL_BACK!r} or {ALERT!r}, got {when!r}")
+    if content.get("rules") is None:
+        if "when_broken" in content:
+            raise ValueError(
+                f"when_broken is {when!r}, but there are no rules that could be broken: give rules, or leave it out"
+            )
+        return [], when
+    retained = [f"retained/{DatasetSpec.parse(text).name}" for text in first.retained]
+    sets = ["id/test", *(f"earlier/{stage}" for stage in stages), *retained]
+    return read_rules(content["rules"], sets, first.metric), when
 
 
 def _methods(value: Any, content: dict[str, Any], name: str) -> dict[str, dict[str, float]]:

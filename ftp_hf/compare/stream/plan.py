@@ -1,6 +1,7 @@
 """Which runs a stream needs: a chain of stages for each method, order and seed."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -15,7 +16,9 @@ __all__ = ["chain", "describe_stream", "stage_of", "stages_before"]
 _RATE = "learning_rate"
 
 
-def chain(config: StreamConfig, method: str, order: list[str], seed: int) -> list[Run]:
+def chain(
+    config: StreamConfig, method: str, order: list[str], seed: int, rolled_back: Collection[int] = ()
+) -> list[Run]:
     """
     The runs of a method, each of which starts from the one before. Runs of several chains that are alike are the same.
 
@@ -24,6 +27,7 @@ def chain(config: StreamConfig, method: str, order: list[str], seed: int) -> lis
         method (`str`): of `STREAM_METHODS`.
         order (list of `str`): of the stages.
         seed (`int`): of all of the runs.
+        rolled_back (collection of `int`, *optional*): the places in the order whose runs no later one starts from.
 
     Returns:
         list of [`Run`]: one for each stage; a single one of a method that trains all of them at once.
@@ -34,12 +38,13 @@ def chain(config: StreamConfig, method: str, order: list[str], seed: int) -> lis
         first, *others = config.stages
         return [Run(kind.trains, trained, seed, config=dataclasses.replace(config.stages[first], joined=others))]
     runs: list[Run] = []
-    for stage in order:
-        base = runs[-1] if runs else None
+    base: Run | None = None
+    for place, stage in enumerate(order):
         if base is None and kind.first:
             runs.append(Run(kind.first, {_RATE: setting[_RATE]}, seed, config=config.stages[stage]))
         else:
             runs.append(Run(kind.trains, trained, seed, base, _at_place(config, method, stage, first=base is None)))
+        base = base if place in rolled_back else runs[-1]
     return runs
 
 

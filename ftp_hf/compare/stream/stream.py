@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
@@ -18,12 +18,11 @@ from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.figures import main_metric, show
 from ftp_hf.common.privacy import public_command, public_value
-from ftp_hf.common.problems import Problems
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.common.progress import make_progress, quiet
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.evidence.stream_measures import final_average
-from ftp_hf.compare.evidence.stream_results import StreamMethodFacts, StreamResults, StreamRun
+from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
 from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
@@ -31,14 +30,18 @@ from ftp_hf.compare.run.measuring import evaluator, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import join_processes
+from ftp_hf.compare.run.rules import rules_without_figures
 from ftp_hf.compare.run.trained import free_memory
 from ftp_hf.runs.facts import PRETRAINED
+from ftp_hf.runs.rules import describe
 
 from .config import PER_STAGE, StreamConfig
 from .data import StageData
 from .heads import HeadPerStageMixin, competitors
+from .left import Left
 from .methods import STREAM_METHODS
 from .plan import chain, describe_stream, stage_of, stages_before
+from .rules import check_stage, rules_without_metrics
 from .stages import StageRuns
 
 __all__ = ["rehearse_stream", "stream"]
@@ -52,7 +55,7 @@ def stream(config: StreamConfig, folder: Path, *, output: TextIO | None = None) 
     """
     Run a stream, or go on with it: stages that are finished are not repeated, and one that was cut short goes on from its
     last checkpoint. The weights of a stage are deleted once no other needs them; of each method, the last model of the first
-    order and seed stays.
+    order and seed stays that was not rolled back.
 
     Args:
         config ([`StreamConfig`]): what is trained.
@@ -84,7 +87,8 @@ def stream(config: StreamConfig, folder: Path, *, output: TextIO | None = None) 
 
 def rehearse_stream(config: StreamConfig, *, output: TextIO | None = None) -> None:
     """
-    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind.
+    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind. Which
+    metrics a rule can be about is known only once a model was evaluated, by which `stream` begins.
 
     Args:
         config ([`StreamConfig`]): what would be trained.
@@ -113,7 +117,7 @@ def _of_few_classes() -> Iterator[None]:
 
 class _Stream:
     def __init__(self, config: StreamConfig, runs: Path, progress: Progress) -> None:
-        self.config, self.runs, self.progress = config, runs, progress
+        self.config, self.runs, self.progress, self.metric = config, runs, progress, config.first.metric
         self.data = {name: StageData(stage) for name, stage in config.stages.items()}
         if config.heads == PER_STAGE:
             classes = [data.classes for data in self.data.values()]
@@ -127,6 +131,7 @@ class _Stream:
             for seed in config.seeds
             if number == 0 or not STREAM_METHODS[method].joint
         ]
+        self._to_stay: set[Path] = set()
         self._folders = {id(run): run.folder(runs, config.first) for *_, stages in self.chains for run in stages}
 
     @property
@@ -136,7 +141,8 @@ class _Stream:
 
     def check(self) -> None:
         """Make the Trainers of the first two stages of each method, which raise what they refuse."""
-        problems = Problems()
+        any_task = self.data[self.config.first.stage].task
+        problems = rules_without_figures(self.config.rules, any_task.load_model)
         for method in self.config.methods:
             for run in chain(self.config, method, self.config.orders[0], self.config.seeds[0])[:2]:
                 if run.base is not None and METHODS[run.method].adapter:
@@ -149,6 +155,9 @@ class _Stream:
 
     def run(self) -> StreamResults:
         """Train and evaluate all that is not finished."""
+        if self.config.rules:
+            start = self._left(Run(PRETRAINED, {}, self.config.seeds[0], config=self.config.first))
+            rules_without_metrics(self.config.rules, start).raise_all()
         total = sum(len(runs) for *_, runs in self.chains)
         self.bar = self.progress.add_task("", total=total * _STEPS)
         self.done = 0
@@ -170,55 +179,72 @@ class _Stream:
             config=public_value(self.config.content),
             command=public_command(["ftp-hf", *sys.argv[1:]]),
             metrics=list(first.task_class.metrics),
+            rules=[rule.text for rule in self.config.rules],
+            when_broken=self.config.when_broken if self.config.rules else None,
         )
 
     def _run_chain(self, number: int) -> StreamRun:
         method, order, seed, runs = self.chains[number]
-        before = self._evaluate(Run(PRETRAINED, {}, seed, config=self.config.first))
-        measured = []
-        for place, run in enumerate(runs):
+        before = self._left(Run(PRETRAINED, {}, seed, config=self.config.first))
+        kept, in_use, trained, checks = [before], [], [], []
+        rolled_back: set[int] = set()
+        for place in range(len(runs)):
+            run = runs[place]
             stages = "all stages" if stage_of(run).joined else " → ".join(order[: place + 1])
             where = f"{STREAM_METHODS[method].title}, {stages}, seed {seed}"
             self.progress.update(self.bar, description=where)
             self._train(run)
-            measured.append(self._evaluate(run))
-            if place:
-                self._forget(runs[place - 1], number)
+            trained.append(self._left(run))
+            check = check_stage(self.config, kept, trained[-1], order)
+            if check.rolled_back:
+                rolled_back.add(place)
+                runs = chain(self.config, method, order, seed, rolled_back)
+                self._forget(run, number)
+            else:
+                self._forget(kept[-1].run, number)
+                kept.append(trained[-1])
+            in_use.append(kept[-1])
+            checks.append(check)
             self.done += 1
             self._show(0.0)
-            average = final_average([self._row(measured[-1], run, order)])
-            line = f"{self.done} {where}: mean of all stages {show(average, self.config.first.metric)}"
+            average = show(final_average([trained[-1].row(order, self.metric)]), self.metric)
+            line = f"{self.done} {where}: mean of all stages {average}{_told(check)}"
             self.progress.console.print(line, soft_wrap=True, highlight=False)
-        self._forget(runs[-1], number)
-        return self._tell(method, order, runs, before, measured)
+        last = kept[-1].run
+        if (order, seed) == (self.config.orders[0], self.config.seeds[0]):
+            self._to_stay.add(self._folder(last))
+            # The run that a stage started from which was rolled back may be needed again now.
+            if rolled_back and last is not before.run and not from_first_process(has_weights(self._folder(last))):
+                self._restore(last)
+        else:
+            self._forget(last, number)
+        told = self._tell(method, order, before, in_use, trained)
+        return dataclasses.replace(told, checks=checks if self.config.rules else [])
 
     def _tell(
-        self, method: str, order: list[str], runs: list[Run], before: ComparedRun, measured: list[ComparedRun]
+        self, method: str, order: list[str], before: Left, in_use: Sequence[Left], trained: Sequence[Left]
     ) -> StreamRun:
         retained = {
-            name: [each.values("retained", metric)[name] for each in (before, *measured)]
-            for name, metric in self._retained_metrics_of(before).items()
+            name: [each.measured.values("retained", metric)[name] for each in (before, *in_use)]
+            for name, metric in self._retained_metrics_of(before.measured).items()
         }
-        hardware = [each.summary.hardware for each in measured]
+        hardware = [each.measured.summary.hardware for each in trained]
         seconds = [each.total_seconds if each else None for each in hardware]
         memory = [each.peak_memory_bytes for each in hardware if each and each.peak_memory_bytes]
         return StreamRun(
             method=method,
             order=list(order),
-            seed=before.seed,
-            matrix=[self._row(each, run, order) for each, run in zip(measured, runs, strict=True)],
-            before=self._row(before, Run(PRETRAINED, {}, before.seed, config=self.config.first), order),
+            seed=before.run.seed,
+            matrix=[each.row(order, self.metric) for each in in_use],
+            before=before.row(order, self.metric),
             retained=retained,
             seconds=None if None in seconds else sum(filter(None, seconds)),
             peak_memory_bytes=max(memory, default=None),
-            folders=[f"{self.runs.name}/{self._folder(run).name}" for run in runs],
+            folders=[f"{self.runs.name}/{self._folder(each.run).name}" for each in trained],
         )
 
-    def _row(self, measured: ComparedRun, run: Run, order: list[str]) -> list[float]:
-        metric = self.config.first.metric
-        found = measured.values("ood", metric)
-        found[stage_of(run).stage] = measured.values("id", metric)["test"]
-        return [found[stage] for stage in order]
+    def _left(self, run: Run) -> Left:
+        return Left(run, self._evaluate(run))
 
     @property
     def _retained_metrics(self) -> dict[str, str]:
@@ -268,12 +294,9 @@ class _Stream:
 
     def _forget(self, run: Run, number: int) -> None:
         """Delete the weights of a run that no stage still to come starts from."""
-        _, order, seed, runs = self.chains[number]
-        if run is runs[-1] and (order, seed) == (self.config.orders[0], self.config.seeds[0]):
-            return
         to_come = [each for *_, later in self.chains[number + 1 :] for each in later]
-        bases = [each.base for each in to_come if each.base is not None and not self._finished(each)]
-        if not any(self._folder(base) == self._folder(run) for base in bases):
+        bases = {self._folder(each.base) for each in to_come if each.base is not None and not self._finished(each)}
+        if self._folder(run) not in bases | self._to_stay:
             forget_weights(self._folder(run))
 
     def _runs_of(self, run: Run) -> StageRuns:
@@ -294,3 +317,8 @@ class _Stream:
 
     def _show(self, share: float) -> None:
         self.progress.update(self.bar, completed=(self.done + share) * _STEPS)
+
+
+def _told(check: StageCheck) -> str:
+    broken = "; ".join(map(describe, check.broken))
+    return f". {'Rolled back' if check.rolled_back else 'Broken'}: {broken}" if broken else ""

@@ -1,5 +1,7 @@
 """The measures of a stream, on matrices whose figures were computed by hand."""
 
+from statistics import fmean
+
 import pytest
 
 from ftp_hf.compare.evidence.stream_measures import (
@@ -47,6 +49,35 @@ def test_a_stage_that_gets_better_is_forgotten_by_less_than_nothing():
     better = [[0.5, 0.1], [0.7, 0.8]]
     assert average_forgetting(better) == pytest.approx(-0.2)
     assert backward_transfer(better) == pytest.approx(0.2)
+
+
+def test_against_the_libraries_of_the_field():
+    """
+    What Avalanche 0.6's `BWT`, `Forgetting` and `ForwardTransfer` and the functions of Mammoth's `utils/metrics.py` returned for
+    this matrix. Avalanche imports torchvision, which there is no build of for every torch, and Mammoth is no package: neither can
+    be imported here.
+    """
+    matrix = [[0.91, 0.12, 0.35, 0.20], [0.74, 0.88, 0.31, 0.26], [0.79, 0.90, 0.86, 0.22], [0.66, 0.93, 0.71, 0.84]]
+    avalanche = {
+        "BWT": [-0.25, 0.05, -0.15],
+        "Forgetting": [0.25, -0.05, 0.15],
+        "ForwardTransfer": [-0.08, 0.01, -0.02],
+    }
+    mammoth = {"backward_transfer": -0.35 / 3, "forgetting": 0.40 / 3, "forward_transfer": -0.03}
+    before = [0.25, 0.20, 0.30, 0.24]
+    assert (
+        backward_transfer(matrix)
+        == pytest.approx(fmean(avalanche["BWT"]))
+        == pytest.approx(mammoth["backward_transfer"])
+    )
+    assert forward_transfer(matrix, before) == pytest.approx(fmean(avalanche["ForwardTransfer"]))
+    assert forward_transfer(matrix, before) == pytest.approx(mammoth["forward_transfer"])
+    # Forgetting is another thing in each: Avalanche's is from right after the stage on, and Mammoth counts the last figure among
+    # the best, so that the second stage, which ended better than it ever was, is not below zero there.
+    assert fmean(avalanche["Forgetting"]) == pytest.approx(-backward_transfer(matrix))
+    lost = [max(row[stage] for row in matrix[:-1]) - matrix[-1][stage] for stage in range(3)]
+    assert average_forgetting(matrix) == pytest.approx(fmean(lost)) == pytest.approx(0.37 / 3)
+    assert mammoth["forgetting"] == pytest.approx(fmean(max(each, 0) for each in lost))
 
 
 def test_one_stage_has_no_transfer():

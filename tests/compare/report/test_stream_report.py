@@ -3,8 +3,9 @@
 import pytest
 
 from ftp_hf.common.records import plain
-from ftp_hf.compare.evidence.stream_results import StreamMethodFacts, StreamResults, StreamRun, is_stream
+from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun, is_stream
 from ftp_hf.compare.report.stream import stream_headline, write_stream_report
+from ftp_hf.runs.facts import RuleResult
 
 ORDERS = [["photo", "art", "sketch"], ["sketch", "photo", "art"]]
 BEFORE = [0.1, 0.2, 0.15]
@@ -66,7 +67,20 @@ def test_the_best_that_trains_stage_after_stage_is_the_headline(results):
     )
 
 
+def hold_to_rules(results):
+    """All stages meet the rule but for two of a stream, of which one is rolled back."""
+    results.rules, results.when_broken = ["earlier_worst >= learnt - 0.1"], "roll_back"
+    for run in results.runs:
+        is_broken = (run.method, run.order, run.seed) == ("plain", ORDERS[1], 1)
+        found = [RuleResult(results.rules[0], not is_broken, 0.85 - 0.25 * is_broken, 0.8, data=run.order[0])]
+        if run.method != "joint":
+            run.checks = [StageCheck(run.order[0]), *(StageCheck(stage, found) for stage in run.order[1:])]
+        if is_broken:
+            run.checks[1].rolled_back, run.checks[1].row = True, run.matrix[1]
+
+
 def test_the_report_has_all_of_it(results, tmp_path):
+    hold_to_rules(results)
     results.save(tmp_path)
     assert is_stream(tmp_path)
     loaded = StreamResults.load(tmp_path)
@@ -86,6 +100,14 @@ def test_the_report_has_all_of_it(results, tmp_path):
     assert "photo → art → sketch" in report
     assert "speech (wer, less is better)" in report
     assert "1.00\N{NO-BREAK SPACE}min" in report or "60\N{NO-BREAK SPACE}s" in report
+
+    assert "| method | earlier_worst >= learnt - 0.1 | stages rolled back |" in report
+    assert "| sequential | 6 of 8 | 1 of 12 |" in report
+    assert "| FTP, previous | **8 of 8** | 0 of 12 |" in report
+    row = "| sequential | order 2, seed 1, stage 2 | photo | earlier_worst >= learnt - 0.1 | 0.6 (sketch) | 0.8 | rolled back |"
+    assert row in report
+    assert row.replace("stage 2 | photo", "stage 3 | art").replace("rolled back |", "stays |") in report
+    assert "An arrow marks the rows of stages that were rolled back" in report
 
 
 def test_of_errors_the_least_is_the_best(results):

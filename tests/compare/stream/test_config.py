@@ -68,6 +68,20 @@ def test_a_setting_has_one_value(tmp_path):
     }
 
 
+def test_rules_stand_in_the_config_or_in_a_file_beside_it(tmp_path):
+    rules = ["earlier_worst >= learnt - 0.05", "retained_mean:f1 >= 0.5", "id/test >= 0.8"]
+    (tmp_path / "rules.yaml").write_text(f"rules: {rules}")
+    retained = ["old=old.parquet"]
+    config = load(tmp_path, rules="rules.yaml", when_broken="alert", retained=retained)
+    assert config.rules == load(tmp_path, rules=rules, retained=retained).rules
+    assert [(rule.text, rule.metric) for rule in config.rules] == list(
+        zip(rules, ("accuracy", "f1", "accuracy"), strict=True)
+    )
+    assert (config.when_broken, load(tmp_path, rules=rules, retained=retained).when_broken) == ("alert", "roll_back")
+    # How runs are judged is no part of how they are trained.
+    assert runs(config, "plain", STAGES, tmp_path) == runs(load(tmp_path), "plain", STAGES, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -80,6 +94,20 @@ def test_a_setting_has_one_value(tmp_path):
         ({"orders": [["films", "songs"]]}, "list of lists of all stages"),
         ({"heads": "many"}, "heads must be 'one' or 'per-stage'"),
         ({"ood": ["x.parquet"]}, "ood is not of streams"),
+        (
+            {"rules": ["ood_mean >= 0.5"]},
+            "rules: 'ood_mean >= 0.5' cannot be checked: there is no OOD set, only id/test, earlier/",
+        ),
+        (
+            {"rules": ["earlier/flims >= 0.5"]},
+            "there is no set earlier/flims, only id/test, earlier/films, earlier/songs",
+        ),
+        ({"rules": ["retained_worst >= 0.5"]}, "there is no retained set"),
+        ({"rules": ["id/test >= learnt"]}, "rules: the rule 'id/test >= learnt' compares with what was learnt"),
+        ({"rules": []}, "rules: rules is empty"),
+        ({"rules": "missing.yaml"}, "the name of a file of them in .*, got 'missing.yaml'"),
+        ({"rules": ["id/test > 0"], "when_broken": "stop"}, "when_broken must be 'roll_back' or 'alert', got 'stop'"),
+        ({"when_broken": "alert"}, "when_broken is 'alert', but there are no rules"),
         ({"test": "test.parquet"}, "test must have {stage}"),
         ({"seeds": [0, 0]}, "seeds must be a list of different integers"),
         ({"sedes": [0]}, "unknown key 'sedes'; did you mean 'seeds'"),

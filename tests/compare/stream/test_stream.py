@@ -11,6 +11,7 @@ from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.run import trained
 from ftp_hf.compare.stream.config import StreamConfig
+from ftp_hf.compare.stream.plan import chain
 from ftp_hf.compare.stream.stream import stream
 from tests.support.tiny_data import write_config
 from tests.support.tiny_streams import STAGES, make_stream, stream_config
@@ -29,15 +30,15 @@ def load(texts, folder, **changes):
 
 def figures(results):
     """What came out, but for the time it took."""
-    return [(run.method, run.order, run.seed, run.matrix, run.before, run.retained) for run in results.runs]
+    return [(run.method, run.order, run.seed, run.matrix, run.before, run.retained, run.checks) for run in results.runs]
 
 
 class Killed(BaseException):
     """As a process that ends: nothing cleans up after it."""
 
 
-def kill_in_the_second_stage(monkeypatch):
-    """From now on the run of the second stage ends in its second epoch."""
+def kill_in_stage(number, monkeypatch):
+    """From now on the run of this stage ends in its second epoch."""
     started = []
 
     class Kill(TrainerCallback):
@@ -45,7 +46,7 @@ def kill_in_the_second_stage(monkeypatch):
             started.append(self)
 
         def on_step_end(self, _, state, *__, **___):
-            if len(started) == 2 and state.epoch > 1.3:
+            if len(started) == number and state.epoch > 1.3:
                 raise Killed
 
     monkeypatch.setattr(trained, "_Report", Kill)
@@ -58,7 +59,7 @@ def test_a_stream_that_is_killed_comes_to_the_same_matrix(texts, tmp_path, monke
     for run in whole.runs:
         assert (len(run.matrix), len(run.matrix[0]), len(run.before), len(run.retained["old"])) == (3, 3, 3, 4)
     with monkeypatch.context() as patched:
-        kill_in_the_second_stage(patched)
+        kill_in_stage(2, patched)
         with pytest.raises(Killed):
             stream(config, tmp_path / "killed")
     assert list((tmp_path / "killed").glob("runs/*/checkpoint-*"))
@@ -79,6 +80,36 @@ def test_a_stream_that_is_killed_comes_to_the_same_matrix(texts, tmp_path, monke
     assert all(method.title in report for method in whole.methods)
     assert main(["report", str(tmp_path / "whole")]) == 0
     assert (tmp_path / "whole" / "report.md").read_text() == report
+
+
+def test_a_stage_that_breaks_a_rule_is_rolled_back(texts, tmp_path, monkeypatch):
+    rules = ["earlier/films >= learnt - 0.3", "id/test >= 0.0"]
+    config = load(texts, tmp_path, methods={"plain": {}}, rules=rules)
+    whole = stream(config, tmp_path / "whole")
+    (run,) = whole.runs
+    assert [check.rolled_back for check in run.checks] == [False, True, True]
+    broken = run.checks[1].broken[0]
+    assert (broken.rule, broken.value, broken.passed) == (rules[0], run.checks[1].row[0], False)
+    assert broken.threshold == pytest.approx(run.matrix[0][0] - 0.3)
+    assert run.matrix[1] == run.matrix[2] == run.matrix[0] != run.checks[1].row
+    first, *others = (tmp_path / "whole" / folder for folder in run.folders)
+    assert (first / "model.safetensors").is_file()  # the model in use in the end
+    assert not any((folder / "model.safetensors").exists() for folder in others)
+
+    with monkeypatch.context() as patched:
+        kill_in_stage(3, patched)
+        with pytest.raises(Killed):
+            stream(config, tmp_path / "killed")
+    assert figures(stream(config, tmp_path / "killed")) == figures(whole)
+
+    # With an alert the third stage starts from the second model, which is deleted, and trained again.
+    alerted = stream(
+        load(texts, tmp_path, methods={"plain": {}}, rules=rules, when_broken="alert"), tmp_path / "killed"
+    )
+    planned = [run.folder(tmp_path, config.first).name for run in chain(config, "plain", STAGES, 0)]
+    assert [folder.removeprefix("runs/") for folder in alerted.runs[0].folders] == planned
+    assert not any(check.rolled_back for check in alerted.runs[0].checks)
+    assert alerted.runs[0].matrix[1] == run.checks[1].row
 
 
 def test_methods_that_know_something_of_the_earlier_stages(texts, tmp_path):

@@ -1,0 +1,78 @@
+"""What each stage is held to: rules on the stages before it, on the retained sets and on its own test set."""
+
+from collections.abc import Iterable, Sequence
+
+from ftp_hf.common.problems import Problems
+from ftp_hf.compare.evidence.stream_results import StageCheck
+from ftp_hf.runs.figures import Figures, figures_of
+from ftp_hf.runs.rules import Rule, check_rules
+
+from .config import ROLL_BACK, StreamConfig
+from .left import Left
+from .plan import stage_of
+
+__all__ = ["check_stage", "rules_without_metrics"]
+
+_OWN = "id/test"
+_EARLIER = "earlier/"
+
+
+def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: list[str]) -> StageCheck:
+    """
+    Whether what a stage left may take the place of the model before it. Rules about stages that are not among the earlier ones
+    are not checked; what is trained on all stages at once is held to none.
+
+    Args:
+        config ([`StreamConfig`]): has the rules, and says what becomes of a model that breaks one.
+        kept (sequence of [`Left`]): the model before any stage, and what the earlier stages left that were not rolled back.
+        left ([`Left`]): by the stage.
+        order (list of `str`): of all stages.
+    """
+    before, *earlier = kept
+    if stage_of(left.run).joined:
+        return StageCheck(left.stage)
+    learnt = {_EARLIER + each.stage: _figures(each)[_EARLIER + each.stage] for each in earlier}
+    now, start = (_at_stage(left.stage, learnt.keys(), _figures(model)) for model in (left, before))
+    found = check_rules([rule for rule in config.rules if _has_sets(rule, now)], now, start, learnt)
+    check = StageCheck(left.stage, found)
+    if check.broken and config.when_broken == ROLL_BACK:
+        check.rolled_back, check.row = True, left.row(order, config.first.metric)
+    return check
+
+
+def rules_without_metrics(rules: Sequence[Rule], before: Left) -> Problems:
+    """
+    What is wrong with rules whose metric is not measured, or whose number it cannot have.
+
+    Args:
+        rules (sequence of [`Rule`]): of the stream.
+        before ([`Left`]): the model before any stage; its evaluation tells which metrics there are.
+    """
+    zeros = {name: dict.fromkeys(metrics, 0.0) for name, metrics in _figures(before).items()}
+    zeros[_OWN] = zeros[_EARLIER + before.stage]
+    checked = check_rules(rules, zeros, zeros, zeros)
+    return Problems(f"rules: {result.rule!r} cannot be checked: {result.why}" for result in checked if result.why)
+
+
+def _figures(model: Left) -> Figures:
+    """On the test sets of all stages, as if each were an earlier one, and on the retained sets."""
+    found = figures_of(model.measured.summary.results, str(model.measured.seed))
+    own = {_OWN: _EARLIER + model.stage}
+    return {own.get(name, name.replace("ood/", _EARLIER, 1)): values for name, values in found.items()}
+
+
+def _at_stage(stage: str, earlier: Iterable[str], figures: Figures) -> Figures:
+    """What of it rules may be about after a stage."""
+    return {
+        _OWN: figures[_EARLIER + stage],
+        **{name: figures[name] for name in earlier},
+        **{name: values for name, values in figures.items() if name.startswith("retained")},
+    }
+
+
+def _has_sets(rule: Rule, sets: Iterable[str]) -> bool:
+    try:
+        rule.sets(sets)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""Rules that a config has, or a file beside it."""
+
+import pytest
+from torch import nn
+
+from ftp_hf.compare.run import rules as rules_module
+from ftp_hf.compare.run.rules import read_rules, rules_in_file, rules_without_figures
+from ftp_hf.runs.rules import parse_rules
+
+
+def test_rules_of_a_file_are_texts(tmp_path):
+    (tmp_path / "rules.yaml").write_text("rules: ['id/test:f1  >=  0.8', validation >= 0.5]")
+    assert rules_in_file(tmp_path, "rules.yaml") == ["id/test:f1 >= 0.8", "validation >= 0.5"]
+    (tmp_path / "f1.yaml").write_text("metric: f1\nrules: [id/test >= 0.8]")
+    with pytest.raises(
+        ValueError, match=r"f1\.yaml names a metric, but the config has its own: write it into the rules"
+    ):
+        rules_in_file(tmp_path, "f1.yaml")
+    with pytest.raises(ValueError, match=r"name of a file of them in .*, got 'other.yaml'"):
+        rules_in_file(tmp_path, "other.yaml")
+
+
+def test_all_that_is_about_other_sets_is_said_at_once():
+    with pytest.raises(ValueError, match="rules: 'ood_mean > 0' cannot be checked: there is no OOD set") as error:
+        read_rules(["ood_mean > 0", "id/test > 0", "retained/x > 0"], ["id/test"])
+    assert error.value.__notes__ == [
+        "rules: 'retained/x > 0' cannot be checked: there is no set retained/x, only id/test"
+    ]
+    with pytest.raises(ValueError, match="rules: rules must be a list of texts"):
+        read_rules(7, ["id/test"])
+
+
+def test_of_a_new_head_nothing_was_known_before(monkeypatch):
+    rules = parse_rules(["id/test >= 0.5", "id/test >= pretrained"])
+    monkeypatch.setattr(rules_module, "new_parameters", lambda model: model)
+    (problem,) = rules_without_figures(rules, lambda: {"head"})
+    assert problem.startswith("rules: 'id/test >= pretrained' cannot be checked: heads are new")
+    assert rules_without_figures(rules, set) == []
+    assert rules_without_figures(rules[:1], nn.Module.forward) == []  # which is not called
