@@ -50,14 +50,16 @@ class Layout(NamedTuple):
 
 class Grid(NamedTuple):
     """
-    A tensor without gaps, its buffer and its gradient laid out alike, as `matrices` one after the other, of `outer` × `rows` ×
-    `inner` elements: a row has `inner` neighbours at each of `outer` places. A linear layer is (1, 1, out, in), a transposed
-    one (1, in, out, 1), experts of (in, out) each are (experts, in, out, 1).
+    A tensor, its buffer and its gradient laid out alike, so that a row has `inner` neighbours at each of `outer` places, `step`
+    apart; where there are several places, rows lie side by side. Of a linear layer (1, in) of (out, in), of a transposed one
+    (in, 1).
     """
 
-    matrices: int
+    rows_together: int
+    group_stride: int
+    row_stride: int
     outer: int
-    rows: int
+    step: int
     inner: int
 
 
@@ -208,10 +210,19 @@ class ProjectedTensor(NamedTuple):
 
     @property
     def grid(self) -> "Grid | None":
-        """How a tensor without gaps is laid out in memory; `None` if it has gaps, or its buffer and gradient are laid out otherwise."""
-        weight = self.weight.stride()
-        strides = {self.held.stride(), weight if self.grad is None else self.grad.stride()}
-        return _grid(tuple(self.weight.shape), weight, self.row_dim) if strides == {weight} else None
+        """The [`layout`] as a grid; `None` if it is none."""
+        layout, (_, columns) = self.layout, self.shape
+        if layout is None or not layout.weight == layout.held == layout.gradient:
+            return None
+        group_stride, row_stride, step, stride = layout.weight
+        together = layout.columns_together
+        if stride != 1 and together > 1:
+            if together < columns:
+                return None
+            step, together = stride, 1
+        if together < columns and layout.rows_together > 1 and row_stride != together:
+            return None
+        return Grid(layout.rows_together, group_stride, row_stride, columns // together, step, together)
 
     def first_state(self, anchor: Tensor, radius: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """
@@ -336,22 +347,3 @@ def _even(shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], dims: Sequ
 
 def _two(dims: list[list[int]]) -> list[list[int]]:
     return [[1, 0, 0, 0]] * (2 - len(dims)) + dims
-
-
-@functools.lru_cache(maxsize=1024)
-def _grid(shape: tuple[int, ...], strides: tuple[int, ...], row_dim: RowDim) -> Grid | None:
-    counting = row_dims(row_dim, len(shape))
-    dims = sorted((dim for dim in range(len(shape)) if shape[dim] > 1), key=strides.__getitem__, reverse=True)
-    if any(strides[dim] != math.prod(shape[inner] for inner in dims[place + 1 :]) for place, dim in enumerate(dims)):
-        return None
-    # Dimensions that count rows and others take turns in memory: from the inside columns, rows, columns, rows.
-    lengths = [1]
-    for dim in reversed(dims):
-        is_columns = len(lengths) % 2 == 1
-        if is_columns == (dim in counting):
-            lengths.append(1)
-        lengths[-1] *= shape[dim]
-    if len(lengths) > len(Grid._fields):
-        return None
-    inner, rows, outer, matrices = lengths + [1] * (len(Grid._fields) - len(lengths))
-    return Grid(matrices, outer, rows, inner)

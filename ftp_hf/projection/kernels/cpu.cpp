@@ -27,14 +27,13 @@ struct Tensor {  // _Tensor of cpu.py
     void *held;
     const void *gradient;
     Type held_type, gradient_type;
-    int64_t outer, rows, inner;  // Grid of tensor.py
+    int64_t rows_together, group_stride, row_stride, outer, step, inner;  // Grid of tensor.py
     int64_t is_fragment;  // part of one row, whose norm only all processes together know
     uint16_t *rounded;  // the bfloat16 parameter that the weight is the master of, or null
     float *exp_avg, *exp_avg_sq;  // null where torch takes the step
     AdamW adamw;
 
-    int64_t step() const { return rows * inner; }  // from one of the places of a row to the next
-    int64_t start_of(int64_t row) const { return row / rows * outer * step() + row % rows * inner; }
+    int64_t start_of(int64_t row) const { return row / rows_together * group_stride + row % rows_together * row_stride; }
 };
 
 struct Block {  // Block of tensor.py
@@ -237,7 +236,7 @@ struct Panel {
         : weight(tensor.weight + tensor.start_of(row)),
           held(static_cast<Held *>(tensor.held) + tensor.start_of(row)),
           gradients(tensor, tensor.start_of(row)),
-          outer(tensor.outer), step(tensor.step()), inner(tensor.inner), width(count * tensor.inner) {}
+          outer(tensor.outer), step(tensor.step), inner(tensor.inner), width(count * tensor.inner) {}
 
     // The sums over each row of what `at(first element of a place)` says that each element of the place adds.
     template <class At>
@@ -355,7 +354,7 @@ struct Panel {
 template <class Held, class Work>
 void for_each_panel(const Tensor &tensor, const Block &block, Work work) {
     for (int64_t row = block.first_row, count; row < block.end_row; row += count) {
-        int64_t left = tensor.rows - row % tensor.rows, room = kPanel / tensor.inner;
+        int64_t left = tensor.rows_together - row % tensor.rows_together, room = kPanel / tensor.inner;
         count = block.end_row - row < left ? block.end_row - row : left;
         count = count < room ? count : room;
         work(Panel<Held>(tensor, row, count), count);

@@ -44,7 +44,7 @@ _LEAST_ROWS = 128
 
 
 def takes(tensor: ProjectedTensor) -> bool:
-    """Whether these kernels serve a tensor: float32, on the CPU, without gaps in memory, a compiler."""
+    """Whether these kernels serve a tensor: float32, on the CPU, laid out as a [`Grid`], a compiler."""
     return (
         tensor.weight.dtype == torch.float32
         and tensor.weight.device.type == "cpu"
@@ -109,9 +109,7 @@ class _Tensor(NamedTuple):
     gradient: int
     held_type: int
     gradient_type: int
-    outer: int
-    rows: int
-    inner: int
+    grid: Grid
     is_fragment: int
     rounded: int
     exp_avg: int
@@ -121,8 +119,8 @@ class _Tensor(NamedTuple):
 
     def packed(self) -> bytes:
         """As it lies in memory."""
-        *numbers, step = self
-        return struct.pack(f"{len(numbers)}q{len(step)}f", *numbers, *step)
+        numbers = [number for field in self[:-1] for number in (field if isinstance(field, tuple) else [field])]
+        return struct.pack(f"{len(numbers)}q{len(self.step)}f", *numbers, *self.step)
 
 
 _NO_STEP = (0.0,) * (len(AdamWStep._fields) - 2)
@@ -132,7 +130,7 @@ def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = 
     """One `Tensor` of cpu.cpp per row, the blocks, and the tensor that each of them belongs to."""
     shapes, fields = [], bytearray()
     for tensor, step in itertools.zip_longest(batch, steps):
-        grid = tensor.grid or Grid(1, 1, 0, 1)  # of no elements
+        grid = tensor.grid or Grid(1, 0, 0, 1, 0, 1)  # of no elements
         rows, columns = tensor.shape
         # Of few rows that are spread, each place would be too short a read.
         shapes.append((rows, columns if grid.outer == 1 else min(columns, _BLOCK_ELEMENTS // _LEAST_ROWS)))
@@ -143,9 +141,7 @@ def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = 
                 gradient=0 if tensor.grad is None else tensor.grad.data_ptr(),
                 held_type=HELD_DTYPES.index(tensor.held.dtype),
                 gradient_type=0 if tensor.grad is None else GRADIENT_DTYPES.index(tensor.grad.dtype),
-                outer=grid.outer,
-                rows=grid.rows,
-                inner=grid.inner,
+                grid=grid,
                 is_fragment=tensor.is_fragment,
                 rounded=0 if tensor.rounded is None else tensor.rounded.data_ptr(),
                 exp_avg=0 if step is None else step.exp_avg.data_ptr(),

@@ -116,7 +116,7 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     assert returned, "no radius returned to its floor, where the state is another one"
     for key, anchor in optimizer.anchors().items():
         assert np.array_equal(anchor, references[key].w0)
-    # There are gaps between their elements.
+    # Their buffers have no gaps between the elements.
     not_taken = {"spaced-vector", "strided"} if name == "cpu" else set()
     assert took == parameters.keys() - not_taken
     cpu_kernels._blocks.cache_clear()
