@@ -22,6 +22,9 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 STUDIES = {
     "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
     "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
+    "pacs_mobilenet_statistics_frozen": ("MobileNetV2, other styles, frozen statistics", "ftp"),
+    "pacs_mobilenet_statistics_train": ("the same with statistics that train", "ftp"),
+    "pacs_mobilenet_statistics_probed": ("the same with frozen ones and a probed head", "ftp"),
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
@@ -31,6 +34,9 @@ STUDIES = {
 Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
 is not named here has a row all the same, of the first of `_OURS` that it has.
 """
+
+VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed")
+"""Studies of the data and model of another, which have no row in the README."""
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
@@ -44,10 +50,22 @@ _COLUMNS = {
 }
 
 
-def studies() -> str:
-    """A row for each study: those of `STUDIES`, and then the others, with FTP's figures."""
+def every_study() -> str:
+    """A row for each study, for a page in `docs/`."""
+    return studies(without=(), root="../")
+
+
+def studies(without: Collection[str] = VARIANTS, root: str = "") -> str:
+    """
+    A row for each study: those of `STUDIES`, and then the others, with FTP's figures.
+
+    Args:
+        without (collection of `str`): the studies that are left out.
+        root (`str`): the repository, seen from the page.
+    """
     rows = []
     names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
+    names = [name for name in names if name not in without]
     for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
         results = ComparisonResults.load(COMPARISONS / name)
         judged = {verdict.method: verdict for verdict in verdicts(results)}
@@ -57,7 +75,7 @@ def studies() -> str:
         found = judged[method].differences.get("ood")
         rows.append(
             [
-                f"[{name}](model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
+                f"[{name}]({root}model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
                 *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),
