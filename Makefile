@@ -9,7 +9,7 @@ SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
 .DEFAULT_GOAL := help
-.PHONY: help lint docs pages test test-slow test-all test-lowest demo cards bench clean
+.PHONY: help lint docs pages test test-slow test-all test-lowest demo cards bench gpu clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ $(LOWEST)/dev: pyproject.toml $(VENV)/dev
 	$(VENV)/bin/uv venv --clear --python $(LOWEST_PYTHON) $(LOWEST)
 	$(VENV)/bin/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable ".[dev]"
 	touch $@
+
+gpu: ## on a machine with a GPU, with the Python that is there: all tests and benchmarks that need it, to build/gpu/
+	$(PYTHON) benchmarks/gpu.py --output build/gpu
 
 clean: ## remove the environments, and what was built and run
 	rm -rf $(VENV) build runs

@@ -68,6 +68,11 @@ _MODELS: dict[str, Callable[[], PreTrainedModel]] = {
 MODELS = tuple(_MODELS)
 
 
+def build(model: str) -> PreTrainedModel:
+    """One of `MODELS`, with random weights."""
+    return _MODELS[model]()
+
+
 def shapes(model: str) -> Shapes:
     """The parameters of one of `MODELS`, by name."""
     with torch.device("meta"):
@@ -95,6 +100,9 @@ _FTP = partial(FTPAdamW, fused=True)
 
 CONTESTANTS = {
     BASELINE: Contestant(partial(AdamW, fused=True, weight_decay=0.0), "AdamW fused"),
+    "adamw_bf16_weights": Contestant(
+        partial(AdamW, fused=True, weight_decay=0.0), "AdamW fused, bfloat16 weights", dtype=torch.bfloat16
+    ),
     "adamw_foreach": Contestant(partial(AdamW, foreach=True, weight_decay=0.0), "AdamW foreach"),
     "adamw_loop": Contestant(partial(AdamW, foreach=False, weight_decay=0.0), "AdamW loop"),
     "ftp": Contestant(_FTP, "FTPAdamW"),
