@@ -2,9 +2,10 @@
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from .kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs
 from .processes import training_alone
+from .trackers import tracked, tracker_arguments
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
 
@@ -136,6 +138,10 @@ class TrainedRuns:
             model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
         return model, new
 
+    def tracked_name(self, run: Run) -> str:
+        """What trackers call a run."""
+        return run.tracked_name
+
     def own_arguments(self, run: Run) -> dict[str, Any]:  # noqa: ARG002
         """Arguments of the training that only this run has."""
         return {}
@@ -167,13 +173,13 @@ class TrainedRuns:
             "load_best_model_at_end": True,
             "metric_for_best_model": self.config.metric,
             "greater_is_better": not metric_named(self.config.metric).less_is_better,
-            "report_to": "none",
             "disable_tqdm": True,
             "logging_steps": 50,
             "log_level_replica": "error",
             "dataloader_pin_memory": torch.cuda.is_available(),
             **self.task.arguments(),
             **self.config.training,
+            "report_to": "none",
         }
 
     def common_options(self, model: nn.Module) -> dict[str, Any]:
@@ -183,13 +189,19 @@ class TrainedRuns:
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
             self.keep_weights(run.base)
+        name, folder = self.tracked_name(run), self.folder(run)
+        checkpoint = newest_whole(list_checkpoints(folder))
+        with tracked(self.config.training, self.config.name, name, folder, resumes=checkpoint is not None):
+            self._fit_from(checkpoint, run, progress, tracker_arguments(self.config.training, self.config.name, name))
+        free_memory()
+
+    def _fit_from(self, checkpoint: Path | None, run: Run, progress: Progress, trackers: dict[str, Any]) -> None:
         folder = self.folder(run)
-        trainer = self._make_trainer(run, folder)
+        trainer = self._make_trainer(run, folder, trackers=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
         if epochs := averaged_epochs(self.config, run.method):
             trainer.add_callback(KeepEpochs(folder, epochs))
-        checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
         if PartialState().is_main_process:
@@ -206,15 +218,19 @@ class TrainedRuns:
             optimizer_bytes=_optimizer_bytes(trainer),
         )
         write_run(folder / TRAINED, finished)
-        del trainer
-        free_memory()
 
-    def _make_trainer(self, run: Run, folder: Path, calibrate: Callable[[nn.Module], None] | None = None) -> Any:
+    def _make_trainer(
+        self,
+        run: Run,
+        folder: Path,
+        calibrate: Callable[[nn.Module], None] | None = None,
+        trackers: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
         model, new = self.start(run, calibrate or self.data.calibrate)
-        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run)}
+        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **trackers}
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
