@@ -46,6 +46,7 @@ RUN = (
     "ftp-hf check runs/guarded",
     "ftp-hf compare --init text-classification reviews.yaml",
     "ftp-hf compare --dry-run reviews.yaml",
+    "ftp-hf compare --estimate reviews.yaml",
     "ftp-hf completion",
 )
 
@@ -160,6 +161,8 @@ def test_a_first_config_is_written_and_can_be_rehearsed(capsys):
     capsys.readouterr()
     assert cli.main(["compare", "--dry-run", "reviews.yaml"]) == 0
     assert "runs to train" in capsys.readouterr().err
+    assert cli.main(["compare", "--estimate", "reviews.yaml"]) == 0
+    assert "It would take at most about" in capsys.readouterr().err
     assert cli.main(["compare", "--init", "text-classification", "reviews.yaml"]) == 1, "it is there"
 
 

@@ -52,7 +52,7 @@ class TrainedRuns:
     def check(self, run: Run) -> None:
         """Make a run's Trainer and its optimizer, which raise what they refuse."""
         quick = partial(self.data.calibrate, rows=1)
-        self._make_trainer(run, self.runs / "_check", quick).create_optimizer()
+        self.make_trainer(run, self.runs / "_check", quick).create_optimizer()
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""
@@ -90,7 +90,7 @@ class TrainedRuns:
 
     def count_epochs(self, run: Run) -> int:
         """How many epochs a run is trained for, the last of them perhaps in part."""
-        trainer = self._make_trainer(run, self.runs / "_check")
+        trainer = self.make_trainer(run, self.runs / "_check")
         args: TrainingArguments = trainer.args
         if args.max_steps <= 0:
             return math.ceil(args.num_train_epochs)
@@ -197,7 +197,7 @@ class TrainedRuns:
 
     def _fit_from(self, checkpoint: Path | None, run: Run, progress: Progress, trackers: dict[str, Any]) -> None:
         folder = self.folder(run)
-        trainer = self._make_trainer(run, folder, trackers=trackers)
+        trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
         if epochs := averaged_epochs(self.config, run.method):
@@ -219,18 +219,27 @@ class TrainedRuns:
         )
         write_run(folder / TRAINED, finished)
 
-    def _make_trainer(
+    def make_trainer(
         self,
         run: Run,
         folder: Path,
         calibrate: Callable[[nn.Module], None] | None = None,
-        trackers: Mapping[str, Any] = MappingProxyType({}),
+        besides: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
+        """
+        The Trainer of a run.
+
+        Args:
+            run ([`Run`]): of a method that trains; without a base it starts with a new head.
+            folder (`Path`): its `output_dir`.
+            calibrate (callable, *optional*): as of [`start`]; by default on as many rows as a training takes.
+            besides (mapping, *optional*): arguments of the training that take the place of others.
+        """
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
         model, new = self.start(run, calibrate or self.data.calibrate)
-        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **trackers}
+        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **besides}
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},
