@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,7 +71,9 @@ def estimate(runner: Runner) -> Estimate:
         runner ([`Runner`]): checked.
     """
     config, found = runner.config, Estimate()
-    evaluation = _Evaluation(runner)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")  # as these are a few rows
+        evaluation = _Evaluation(runner)
     for name in config.methods:
         method = METHODS[name]
         if isinstance(method, Trained):
