@@ -59,7 +59,7 @@ def measure(
             trainer.note_data(facts)
             continue
         metrics = data.task.measure(trainer, rows, corrupt=corrupt)
-        if corrupt is not None:  # of which there are many
+        if facts.kind not in DISTANT:  # nobody asks for the classes of each corruption, and validation is known without
             metrics = {name: value for name, value in metrics.items() if not name.endswith(BY_CLASS)}
         if distance is not None and facts.kind in DISTANT:
             metrics = {**metrics, **distance.measure(trainer.model, first)}
