@@ -39,7 +39,7 @@ def classes(results: ComparisonResults) -> list[Block]:
     tables = [_table(results, kind, data) for kind, data in class_sets(results)]
     note = (
         f"{_MEASURES.get(measure, measure)}, in %, mean ± standard deviation over the seeds. Those classes come first that a method "
-        "tells most differently from plain fine-tuning. No claim is made of single classes: of many, some differ by chance."
+        "tells most differently from plain fine-tuning, or from the pre-trained model where that is not compared. No claim is made of single classes: of many, some differ by chance."
     )
     count = max(len(most_changed(results, kind, data)) for kind, data in class_sets(results))
     left_out = f" At most {_SHOWN} are shown of each data set; results.json has all {count}." if count > _SHOWN else ""
