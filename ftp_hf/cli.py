@@ -88,6 +88,11 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
         "Progress goes to stderr, the verdict, the place of the report and of the recommended run to stdout.",
     )
     _add_config(parser, "compare")
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="as --dry-run, and say how long that would take and how much memory, from a few steps of each method",
+    )
     parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train so many runs at once, on a GPU each")
     parser.set_defaults(run=_compare)
@@ -233,6 +238,8 @@ def _compare(options: Namespace) -> None:
             file.write(first_config(options.init))
         print(options.config)
         return
+    if options.estimate:
+        options.dry_run, rehearse = True, functools.partial(rehearse, measure=True)
     _run_config(options, ComparisonConfig, functools.partial(compare, jobs=options.jobs), rehearse)
 
 

@@ -1,6 +1,6 @@
 """What classifiers of text and of images have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +39,11 @@ class ClassificationTask(Task[Options]):
         """As [`compute_scores`]."""
         return compute_scores(prediction)
 
+    def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
+        """The recall of each class that has rows: which share of them is right."""
+        labels, right = prediction.label_ids, np.argmax(prediction.predictions, axis=-1) == prediction.label_ids
+        return {"recall": {self.labels[index]: float(right[labels == index].mean()) for index in np.unique(labels)}}
+
 
 class OtherHeadTask(ClassificationTask[Options]):
     """
@@ -55,6 +60,11 @@ class OtherHeadTask(ClassificationTask[Options]):
     def head_options(self) -> dict[str, Any]:
         """As of [`ClassificationTask`], with the kind of the loss."""
         return {**super().head_options(), "problem_type": self.problem_type}
+
+    def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
+        """Nothing, unless a subclass has classes."""
+        del prediction
+        return {}
 
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:

@@ -7,7 +7,7 @@ Counted as conlleval, the script of the shared tasks that the tags come from, co
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["entities", "entity_scores"]
+__all__ = ["entities", "entity_scores", "type_scores"]
 
 _PREFIXES = {"B": "B", "I": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 """Beginning, inside, end (or last), single (or unit)."""
@@ -56,15 +56,39 @@ def entity_scores(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str
     Returns:
         `dict[str, float]`: `"f1"`, `"precision"` and `"recall"`, in [0, 1].
     """
-    right = answered = true = 0
-    for given, expected in zip(answers, truth, strict=True):
-        found, there = entities(given), entities(expected)
-        right, answered, true = right + len(found & there), answered + len(found), true + len(there)
+    counts = _counts(answers, truth)
+    right, answered, true = (sum(of_type[number] for of_type in counts.values()) for number in range(3))
     return {
         "f1": 2 * right / max(1, answered + true),
         "precision": right / max(1, answered),
         "recall": right / max(1, true),
     }
+
+
+def type_scores(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> dict[str, float]:
+    """
+    The `f1` of [`entity_scores`] for each type of entity that occurs, in the answers or in the truth.
+
+    Args:
+        answers (sequence of sequences of `str`): the tags that a model gives, sentence by sentence.
+        truth (sequence of sequences of `str`): the right ones.
+
+    Returns:
+        `dict[str, float]`: by type, in [0, 1].
+    """
+    counts = _counts(answers, truth)
+    return {kind: 2 * right / (answered + true) for kind, (right, answered, true) in sorted(counts.items())}
+
+
+def _counts(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Of each type, how many entities are right, answered and there."""
+    counts: dict[str, list[int]] = {}
+    for given, expected in zip(answers, truth, strict=True):
+        found, there = entities(given), entities(expected)
+        for number, some in enumerate((found & there, found, there)):
+            for kind, _, _ in some:
+                counts.setdefault(kind, [0, 0, 0])[number] += 1
+    return counts
 
 
 def _parts(tag: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import EvalPrediction
 
@@ -56,13 +57,20 @@ class MultiLabelTask(OtherHeadTask[Options]):
         Returns:
             `dict[str, float]`: `"f1_micro"`, `"f1_macro"` and `"exact_match"`, in [0, 1].
         """
-        labels, answers = np.asarray(prediction.label_ids) > 0, np.asarray(prediction.predictions) > 0
-        right, counted = (labels & answers).sum(axis=0), labels.sum(axis=0) + answers.sum(axis=0)
+        labels, answers = _answered(prediction)
+        right, counted = _counts(labels, answers)
         occurring = counted > 0
         return {
             "f1_micro": float(2 * right.sum() / max(1, counted.sum())),
             "f1_macro": float((2 * right[occurring] / counted[occurring]).mean()) if occurring.any() else 0.0,
             "exact_match": float((labels == answers).all(axis=1).mean()),
+        }
+
+    def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
+        """The F1 of each class that occurs, whose mean is `f1_macro`."""
+        right, counted = _counts(*_answered(prediction))
+        return {
+            "f1": {self.labels[index]: float(2 * right[index] / counted[index]) for index in np.flatnonzero(counted)}
         }
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -77,3 +85,12 @@ class MultiLabelTextTask(MultiLabelTask[TextOptions], TextTask):
 
 class MultiLabelImageTask(MultiLabelTask[ImageOptions], ImageTask):
     """Any number of classes for each image; metrics and label column as of [`MultiLabelTask`]."""
+
+
+def _answered(prediction: EvalPrediction) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    return np.asarray(prediction.label_ids) > 0, np.asarray(prediction.predictions) > 0
+
+
+def _counts(labels: NDArray[np.bool_], answers: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each class, the answers that are right, and those that are given or right."""
+    return (labels & answers).sum(axis=0), labels.sum(axis=0) + answers.sum(axis=0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from transformers import (
@@ -181,8 +182,14 @@ class SegmentationTask(Task[SegmentationOptions]):
         Returns:
             `dict[str, float]`: `"mean_iou"` and `"pixel_accuracy"`, in [0, 1]; NaN where no pixel counts.
         """
-        counts = np.asarray(prediction.predictions).sum(axis=0), np.asarray(prediction.label_ids).sum(axis=0)
+        counts = _added_up(prediction)
         return {"mean_iou": mean_iou(*counts), "pixel_accuracy": pixel_accuracy(*counts)}
+
+    def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
+        """The IoU of each class that occurs, whose mean is `mean_iou`."""
+        (right, predicted), labelled = _added_up(prediction)
+        union = predicted + labelled - right
+        return {"iou": {self.labels[index]: float(right[index] / union[index]) for index in np.flatnonzero(union)}}
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """As of [`Task`], at each place of the logits, (rows, height, width, classes)."""
@@ -194,3 +201,8 @@ class SegmentationTask(Task[SegmentationOptions]):
         states = model(pixel_values=batch["pixel_values"], output_hidden_states=True).hidden_states[-1]
         states = states.movedim(1, -1) if states.dim() == 4 else states
         return states, torch.ones_like(states[..., 0], dtype=torch.bool)
+
+
+def _added_up(prediction: EvalPrediction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The counts of all images together."""
+    return np.asarray(prediction.predictions).sum(axis=0), np.asarray(prediction.label_ids).sum(axis=0)

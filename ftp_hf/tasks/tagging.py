@@ -1,11 +1,12 @@
 """Token classification: a pre-trained text encoder that gives each word of a sentence a tag."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import (
     AutoModelForTokenClassification,
@@ -18,7 +19,7 @@ from transformers import (
 from ftp_hf.common.figures import metric_named
 
 from .classifier import check_model_folder, classifier_options
-from .entities import entity_scores
+from .entities import entity_scores, type_scores
 from .specs import is_listed
 from .task import Task
 
@@ -147,15 +148,27 @@ class TaggingTask(Task[TaggingOptions]):
         Returns:
             `dict[str, float]`: as [`entity_scores`], and `"token_accuracy"`.
         """
-        given, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-        answers = given.argmax(axis=-1) if given.ndim > labels.ndim else given
+        answers, labels = _answered(prediction)
         counted = labels != _IGNORED
-        named = [
+        accuracy = float((answers == labels)[counted].mean()) if counted.any() else 0.0
+        return {**entity_scores(*self._named(answers, labels)), "token_accuracy": accuracy}
+
+    def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
+        """The F1 of each type of entity that occurs."""
+        return {"f1": type_scores(*self._named(*_answered(prediction)))}
+
+    def _named(self, answers: NDArray[np.int64], labels: NDArray[np.int64]) -> list[list[list[str]]]:
+        """The tags of the words of each sentence, answered and right ones."""
+        counted = labels != _IGNORED
+        return [
             [[self.labels[tag] for tag in tags[of_word]] for tags, of_word in zip(rows, counted, strict=True)]
             for rows in (answers, labels)
         ]
-        accuracy = float((answers == labels)[counted].mean()) if counted.any() else 0.0
-        return {**entity_scores(*named), "token_accuracy": accuracy}
+
+
+def _answered(prediction: EvalPrediction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    given, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    return given.argmax(axis=-1) if given.ndim > labels.ndim else given, labels
 
 
 def _answers(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:  # noqa: ARG001

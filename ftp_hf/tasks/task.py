@@ -111,6 +111,20 @@ class Task(Generic[Options]):
         del prediction
         return {}
 
+    def by_class(self, prediction: Any) -> Mapping[str, Mapping[str, float]]:
+        """
+        How well each class is told in a prediction. A class that overrides [`compute_metrics`] alone has none, as its answers
+        may be others.
+
+        Args:
+            prediction (`EvalPrediction`): of all rows, as [`compute_metrics`] takes it.
+
+        Returns:
+            mapping: what is measured, a share such as `"recall"` → class → value, of the classes that occur.
+        """
+        del prediction
+        return {}
+
     def arguments(self) -> dict[str, Any]:
         """Arguments of `arguments_class` that the task decides, such as `predict_with_generate`."""
         return {}

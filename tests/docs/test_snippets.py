@@ -31,21 +31,23 @@ NOT_RUN = {
     r"make demo": "2 minutes; tests/examples/test_examples.py runs what it calls",
     r"make (test|test-slow|test-all|bench|docs|pages|lint|help)": "this, or what .ci/run calls",
     r"(\.venv/bin/)?ftp-hf compare examples/": "minutes; tests/compare/run/test_config.py loads every config of examples/",
-    r"ftp-hf compare reviews.yaml": "minutes; tests/compare/run/ runs comparisons, and this config is checked below",
+    r"ftp-hf compare (reviews|requests).yaml": "minutes; tests/compare/run/ runs comparisons, and this config is checked below",
     r"ftp-hf (push|history|rollback)": "they need a Hub; tests/hub/test_cli.py has one",
     r"ftp-hf check runs/compare": "after a comparison; tests/compare/run/test_chosen.py checks one",
     r"(for|rate=|echo|MINILM=|done)": "the shell's",
     r"python examples/(text|image)_classification.py": "minutes; tests/examples/test_examples.py runs both",
     r"python examples/compare_runs.py": "after them, likewise",
     r"(torchrun|accelerate launch) ": "launches; tests/examples/test_processes.py does",
+    r"python split.py": "its lines are run as a snippet",
     r"mkdir -p": "of the shell, for the file of the next line",
 }
 """By the words that a command begins with, why it is not run."""
 
 RUN = (
     "ftp-hf check runs/guarded",
-    "ftp-hf compare --init text-classification reviews.yaml",
+    "ftp-hf compare --init text-classification",
     "ftp-hf compare --dry-run reviews.yaml",
+    "ftp-hf compare --estimate",
     "ftp-hf completion",
 )
 
@@ -65,6 +67,8 @@ def folder(tmp_path_factory):
     rows = Dataset.from_dict({"text": texts, "label": [0, 1] * 8})
     for name in ("train", "validation", "test", "shifted"):
         rows.to_csv(folder / f"{name}.csv")
+    intents = ["praise", "blame"] * 8
+    Dataset.from_dict({"text": texts, "intent": intents}).to_csv(folder / "requests.csv")
     (folder / "stanfordnlp" / "sst2").mkdir(parents=True)
     rows.rename_column("text", "sentence").to_parquet(folder / "stanfordnlp" / "sst2" / "train.parquet")
     for split in ("train", "test"):
@@ -160,7 +164,22 @@ def test_a_first_config_is_written_and_can_be_rehearsed(capsys):
     capsys.readouterr()
     assert cli.main(["compare", "--dry-run", "reviews.yaml"]) == 0
     assert "runs to train" in capsys.readouterr().err
+    assert cli.main(["compare", "--estimate", "reviews.yaml"]) == 0
+    assert "It would take at most about" in capsys.readouterr().err
     assert cli.main(["compare", "--init", "text-classification", "reviews.yaml"]) == 1, "it is there"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_csv_of_ones_own_can_be_compared(capsys):
+    page = ROOT / "docs" / "own_csv.md"
+    for text in blocks(page, "python"):
+        run(text)
+    assert cli.main(["compare", "--init", "text-classification", "requests.yaml"]) == 0
+    content = yaml.safe_load(Path("requests.yaml").read_text()) | yaml.safe_load(blocks(page, "yaml")[0])
+    Path("requests.yaml").write_text(yaml.safe_dump({**content, "methods": ["plain"]}))
+    assert cli.main(["compare", "--dry-run", "requests.yaml"]) == 0
+    assert "5 runs to train" in capsys.readouterr().err
 
 
 @pytest.mark.slow

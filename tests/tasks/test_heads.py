@@ -87,6 +87,8 @@ def test_figures_of_several_classes_are_those_computed_by_hand(bert):
         "f1_macro": pytest.approx((1 + 2 / 3 + 0) / 3),
         "exact_match": pytest.approx(1 / 3),
     }
+    of_classes = {"a": 1.0, "b": pytest.approx(2 / 3), "c": 0.0}
+    assert task.by_class(EvalPrediction(answers, labels)) == {"f1": of_classes}
     nothing = np.zeros((2, 4))
     figures = task.compute_metrics(EvalPrediction(nothing - 1, nothing))
     assert figures == {"f1_micro": 0.0, "f1_macro": 0.0, "exact_match": 1.0}

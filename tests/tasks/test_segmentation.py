@@ -95,6 +95,8 @@ def test_metrics_are_those_computed_by_hand(task):
     scores = task.compute_metrics(EvalPrediction(predicted.numpy(), labelled.numpy()))
     # Class 0: 4 of 5 pixels; class 1: 1 of 2; class 2 occurs only where pixels are ignored.
     assert scores == {"mean_iou": pytest.approx((4 / 5 + 1 / 2) / 2), "pixel_accuracy": pytest.approx(5 / 6)}
+    of_classes = task.by_class(EvalPrediction(predicted.numpy(), labelled.numpy()))
+    assert of_classes == {"iou": {task.labels[0]: pytest.approx(4 / 5), task.labels[1]: pytest.approx(1 / 2)}}
 
 
 def test_a_class_that_is_only_predicted_counts_and_one_that_never_occurs_does_not(task):

@@ -102,6 +102,8 @@ def test_figures_are_those_computed_by_hand(task):
         "token_accuracy": pytest.approx(4 / 6),
     }
     assert task.compute_metrics(EvalPrediction(np.eye(4)[answers], labels)) == scores, "of logits the same"
+    of_types = task.by_class(EvalPrediction(answers, labels))
+    assert of_types == {"f1": {"LOC": pytest.approx(2 / 4), "PER": 1.0}}
 
 
 def test_evaluation_does_not_depend_on_the_batches(task, tmp_path):

@@ -21,10 +21,11 @@ from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
 from .blocks import Block, Code, Picture, Points, Section, Table, Text
+from .classes import classes
+from .distances import distances
 from .tables import (
     costs_table,
     data_table,
-    drift_table,
     matched_table,
     means_table,
     most_moved_table,
@@ -60,10 +61,11 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("Rules", _rules(results)),
         Section("The weights", weights(results)),
         Section("Every data set", _table(sets_table(results)), folded=True),
+        Section("Every class", classes(results), folded=True),
         Section("Corrupted data", [*_of(pictures, "severity", "corruptions"), *_inert(results)]),
         Section("Time and memory", [*_costs(results), *_of(pictures, "time", "memory")]),
         Section("Learned radii", radii),
-        Section("Distance from the pre-trained model", _drift(results)),
+        Section("Distance from the pre-trained model", distances(results)),
         Section("The parameters that moved most", _table(most_moved_table(results)), folded=True),
         Section("What was tried, and how it was chosen", _sweep(results), folded=True),
         Section("Data, seeds and machine", [Points(list(_setup(results))), *_table(data_table(results))], folded=True),
@@ -248,46 +250,6 @@ def _costs(results: ComparisonResults) -> list[Block]:
     if len(devices) > 1:
         note += f" Runs were made on {len(devices)} kinds of device; those on different ones are not compared."
     return _table(table, note)
-
-
-def _drift(results: ComparisonResults) -> list[Block]:
-    note = (
-        "Relative distance is ‖W − W0‖ / ‖W0‖ of all parameters together; a row norm is the L1 norm of a row of W − W0, in "
-        "the units of the radii. The bound says how far a layer can move its output, per unit of input and on any input, "
-        "from where the pre-trained layer would put it."
-    )
-    table = drift_table(results)
-    return _table(table, *_function(table), note, *_sensitivity(results))
-
-
-def _function(table: Table) -> Iterator[str]:
-    """What the distances of functions are, where there are any."""
-    if any(title.startswith("KL on") for title in table.header):
-        yield (
-            "KL is KL(pre-trained ‖ fine-tuned) of the answers to the first rows of each data set, in nats an answer: how far the "
-            "function moved, whatever the weights did."
-        )
-    if any(title.startswith("hidden change") for title in table.header):
-        yield (
-            "Hidden change is ‖h − h0‖ / ‖h0‖ of the last hidden states for the first rows of each data set: how far the function "
-            "moved below its new head."
-        )
-
-
-def _sensitivity(results: ComparisonResults) -> Iterator[str]:
-    """What the sensitivities are, where there are any."""
-    chosen = [run for method in results.methods for run in results.chosen_runs(method.name)]
-    if seeds := {run.seed for run in chosen if run.drift and run.drift.fine_tuned is not None}:
-        yield (
-            f"Sensitivities are of seed {', '.join(map(str, sorted(seeds)))} alone, on a sample of test data: the largest is the "
-            "most that any component of the output changed per change of the input, beside the same of the pre-trained model. "
-            "Well above that, a model has become nervous: noise that used to pass unnoticed reaches its head."
-        )
-    if any(run.drift and run.drift.typical_fine_tuned is not None for run in chosen):
-        yield (
-            "The typical one is the median over the inputs, in root mean squares over the output. Where activations have a "
-            "ceiling (ReLU6), the largest can be that ceiling for several methods; the typical one is not."
-        )
 
 
 def _sweep(results: ComparisonResults) -> list[Block]:

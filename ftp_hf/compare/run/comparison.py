@@ -31,6 +31,7 @@ from ftp_hf.runs.facts import PRETRAINED
 
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
+from .estimate import estimate
 from .kinds import Continued, Trained
 from .methods import METHODS
 from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
@@ -98,12 +99,14 @@ def compare(
     return results
 
 
-def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
+def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO | None = None) -> None:
     """
-    Check all that [`compare`] checks before it trains, and say what it would train. Nothing is trained or left behind.
+    Check all that [`compare`] checks before it trains, and say what it would train. Nothing is left behind.
 
     Args:
         config ([`ComparisonConfig`]): what would be compared.
+        measure (`bool`, *optional*, defaults to `False`): also say how long that takes and how much memory: an [`estimate`],
+            for which a few steps of each method are trained.
         output (text file, *optional*): for the plan; by default the standard error.
 
     Raises:
@@ -112,9 +115,11 @@ def rehearse(config: ComparisonConfig, *, output: TextIO | None = None) -> None:
     check_charts_can_be_drawn()
     main = join_processes(config).is_main_process
     with tempfile.TemporaryDirectory() as folder, quiet():
-        Runner(config, Path(folder)).check()
+        runner = Runner(config, Path(folder))
+        runner.check()
+        estimated = [estimate(runner).describe()] if measure else []
     if main:
-        print(describe_plan(config), file=output or sys.stderr)
+        print(describe_plan(config), *estimated, sep="\n", file=output or sys.stderr)
 
 
 class _Comparison:

@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from transformers import PrinterCallback
 
+from ftp_hf.compare.evidence.classes import BY_CLASS
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary
+from ftp_hf.tasks import Task
 from ftp_hf.trainer.plain import plain_trainer
 
 from .data import RunData
@@ -15,7 +18,7 @@ from .drift import DISTANT, FunctionDistance
 from .plan import Run
 from .trained import TrainedRuns
 
-__all__ = ["evaluator", "measure"]
+__all__ = ["evaluator", "has_classes", "measure"]
 
 
 def evaluator(runs: TrainedRuns, run: Run, model: Any) -> Any:
@@ -33,6 +36,8 @@ def evaluator(runs: TrainedRuns, run: Run, model: Any) -> Any:
         args=task.arguments_class(**arguments), **runs.common_options(model)
     )
     trainer.remove_callback(PrinterCallback)
+    if has_classes(type(task)):
+        trainer.compute_metrics = partial(_with_classes, task)
     return trainer
 
 
@@ -54,8 +59,26 @@ def measure(
             trainer.note_data(facts)
             continue
         metrics = data.task.measure(trainer, rows, corrupt=corrupt)
+        if facts.kind not in DISTANT:  # nobody asks for the classes of each corruption, and validation is known without
+            metrics = {name: value for name, value in metrics.items() if not name.endswith(BY_CLASS)}
         if distance is not None and facts.kind in DISTANT:
             metrics = {**metrics, **distance.measure(trainer.model, first)}
         trainer.note_evaluation(metrics, facts)
     summary: RunSummary = trainer.run_summary(run.describe())
     return dataclasses.replace(summary, results=[*known, *summary.results])
+
+
+def has_classes(kind: type[Task[Any]]) -> bool:
+    """
+    Whether a task says of each class how well it is told, of the same answers as its metrics.
+
+    Args:
+        kind (`type`): the task; one that overrides `compute_metrics` alone may have other answers.
+    """
+    definer = next(each for each in kind.__mro__ if {"by_class", "compute_metrics"} & vars(each).keys())
+    return definer is not Task and "by_class" in vars(definer)
+
+
+def _with_classes(task: Task[Any], prediction: Any) -> dict[str, Any]:
+    by_class = {f"{name}{BY_CLASS}": values for name, values in task.by_class(prediction).items()}
+    return {**task.compute_metrics(prediction), **by_class}

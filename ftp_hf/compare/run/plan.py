@@ -14,6 +14,7 @@ from ftp_hf.runs.facts import PRETRAINED
 from .config import ComparisonConfig
 from .kinds import Averaged, Continued, Setting, Trained
 from .methods import METHODS, PROBE
+from .trackers import WATCHING
 
 __all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
 
@@ -69,12 +70,18 @@ class Run:
     def _definition(self, config: ComparisonConfig) -> dict[str, Any]:
         config = self.config or config
         common = {key: value for key, value in asdict(config).items() if key not in _OF_EVALUATION | _OF_OTHER_RUNS}
+        common["training"] = {key: value for key, value in common["training"].items() if key not in WATCHING}
         if self.method == PRETRAINED or not METHODS[self.method].adapter:
             del common["lora"]
         if not config.freeze_statistics:
             del common["freeze_statistics"]  # which there was not in runs of before
         base = self.base._definition(config) if self.base else None
         return {"method": self.method, "setting": dict(self.setting), "seed": self.seed, "base": base, **common}
+
+    @property
+    def tracked_name(self) -> str:
+        """What trackers call the run: `METHOD/SETTING/seed=SEED`."""
+        return f"{self.method}/{','.join(f'{name}={value:g}' for name, value in self.setting.items())}/seed={self.seed}"
 
     def describe(self) -> str:
         """Method, setting and seed in a line."""

@@ -2,9 +2,10 @@
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from .kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs
 from .processes import training_alone
+from .trackers import tracked, tracker_arguments
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
 
@@ -50,7 +52,7 @@ class TrainedRuns:
     def check(self, run: Run) -> None:
         """Make a run's Trainer and its optimizer, which raise what they refuse."""
         quick = partial(self.data.calibrate, rows=1)
-        self._make_trainer(run, self.runs / "_check", quick).create_optimizer()
+        self.make_trainer(run, self.runs / "_check", quick).create_optimizer()
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""
@@ -88,7 +90,7 @@ class TrainedRuns:
 
     def count_epochs(self, run: Run) -> int:
         """How many epochs a run is trained for, the last of them perhaps in part."""
-        trainer = self._make_trainer(run, self.runs / "_check")
+        trainer = self.make_trainer(run, self.runs / "_check")
         args: TrainingArguments = trainer.args
         if args.max_steps <= 0:
             return math.ceil(args.num_train_epochs)
@@ -136,6 +138,10 @@ class TrainedRuns:
             model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
         return model, new
 
+    def tracked_name(self, run: Run) -> str:
+        """What trackers call a run."""
+        return run.tracked_name
+
     def own_arguments(self, run: Run) -> dict[str, Any]:  # noqa: ARG002
         """Arguments of the training that only this run has."""
         return {}
@@ -167,13 +173,13 @@ class TrainedRuns:
             "load_best_model_at_end": True,
             "metric_for_best_model": self.config.metric,
             "greater_is_better": not metric_named(self.config.metric).less_is_better,
-            "report_to": "none",
             "disable_tqdm": True,
             "logging_steps": 50,
             "log_level_replica": "error",
             "dataloader_pin_memory": torch.cuda.is_available(),
             **self.task.arguments(),
             **self.config.training,
+            "report_to": "none",
         }
 
     def common_options(self, model: nn.Module) -> dict[str, Any]:
@@ -183,13 +189,19 @@ class TrainedRuns:
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
         if run.base is not None:
             self.keep_weights(run.base)
+        name, folder = self.tracked_name(run), self.folder(run)
+        checkpoint = newest_whole(list_checkpoints(folder))
+        with tracked(self.config.training, self.config.name, name, folder, resumes=checkpoint is not None):
+            self._fit_from(checkpoint, run, progress, tracker_arguments(self.config.training, self.config.name, name))
+        free_memory()
+
+    def _fit_from(self, checkpoint: Path | None, run: Run, progress: Progress, trackers: dict[str, Any]) -> None:
         folder = self.folder(run)
-        trainer = self._make_trainer(run, folder)
+        trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
         if epochs := averaged_epochs(self.config, run.method):
             trainer.add_callback(KeepEpochs(folder, epochs))
-        checkpoint = newest_whole(list_checkpoints(folder))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
         if PartialState().is_main_process:
@@ -206,15 +218,28 @@ class TrainedRuns:
             optimizer_bytes=_optimizer_bytes(trainer),
         )
         write_run(folder / TRAINED, finished)
-        del trainer
-        free_memory()
 
-    def _make_trainer(self, run: Run, folder: Path, calibrate: Callable[[nn.Module], None] | None = None) -> Any:
+    def make_trainer(
+        self,
+        run: Run,
+        folder: Path,
+        calibrate: Callable[[nn.Module], None] | None = None,
+        besides: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        """
+        The Trainer of a run.
+
+        Args:
+            run ([`Run`]): of a method that trains; without a base it starts with a new head.
+            folder (`Path`): its `output_dir`.
+            calibrate (callable, *optional*): as of [`start`]; by default on as many rows as a training takes.
+            besides (mapping, *optional*): arguments of the training that take the place of others.
+        """
         method = METHODS[run.method]
         if not isinstance(method, Trained):
             raise TypeError(f"{run.describe()} is not trained: evaluate it")
         model, new = self.start(run, calibrate or self.data.calibrate)
-        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run)}
+        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **besides}
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},

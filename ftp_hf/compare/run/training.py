@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from ftp_hf.common.problems import Problems
 
+from .trackers import check_trackers
 from .values import check_keys, check_positive, wrong_types
 
 __all__ = ["DECIDED", "check_training"]
@@ -26,7 +27,6 @@ DECIDED = {
     "output_dir",
     "push_to_hub",
     "remove_unused_columns",
-    "report_to",
     "resume_from_checkpoint",
     "save_only_model",
     "save_strategy",
@@ -58,6 +58,9 @@ def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None
         check_keys("of training: ", {key: kept for key, kept in value.items() if key not in DECIDED}, allowed - DECIDED)
     wrong = wrong_types("training: ", kind, value)
     problems += wrong.values()
+    if "report_to" not in wrong:
+        with problems.gathered("training: report_to: "):
+            check_trackers(value.get("report_to"))
     for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
         if key not in wrong:
             with problems.gathered():

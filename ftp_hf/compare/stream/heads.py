@@ -26,8 +26,15 @@ class HeadPerStageMixin(Task[Any]):
 
     def compute_metrics(self, prediction: Any) -> Any:
         """As of the task, of logits in which the classes of other stages are out of the question."""
+        return super().compute_metrics(self._among_competitors(prediction))
+
+    def by_class(self, prediction: Any) -> Any:
+        """Likewise."""
+        return super().by_class(self._among_competitors(prediction))
+
+    def _among_competitors(self, prediction: Any) -> EvalPrediction:
         logits = np.where(self.competing[prediction.label_ids], prediction.predictions, -np.inf)
-        return super().compute_metrics(EvalPrediction(logits, prediction.label_ids))
+        return EvalPrediction(logits, prediction.label_ids)
 
     def trainer_options(self, model: nn.Module) -> dict[str, Any]:
         """As of the task, with a loss among the classes of the row's stage."""

@@ -17,6 +17,7 @@ from ftp_hf.pretrained.origin import new_parameters
 from .config import StageConfig
 from .data import StageData
 from .methods import STREAM_METHODS
+from .plan import stages_before
 
 __all__ = ["StageRuns"]
 
@@ -50,6 +51,12 @@ class StageRuns(TrainedRuns):
             return model, new
         mark_loaded(model)
         return model, set()
+
+    def tracked_name(self, run: Run) -> str:
+        """As of [`TrainedRuns`], with the stages up to this one, and what tells streams apart whose stages train alike."""
+        stages = "+".join([*stages_before(run), self.config.stage, *self.config.joined])
+        own = {"replayed": self.config.replayed, "anchored": self.config.anchors, "merged": self.config.merged}
+        return "/".join([stages, *(name for name, value in own.items() if value), run.tracked_name])
 
     def own_arguments(self, run: Run) -> dict[str, Any]:  # noqa: ARG002
         """The anchors, where they are not those of the stage before."""

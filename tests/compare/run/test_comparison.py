@@ -50,6 +50,11 @@ def test_three_methods_and_one_seed(images, tmp_path):
         assert (run.setting, run.seed, run.summary.steps) == (results.method(run.method).chosen, 0, 2)
         kinds = [(result.kind, result.data) for result in run.summary.results]
         assert kinds == [("validation", "validation"), ("id", "test"), ("ood", "pale")]
+        for result in run.summary.results[1:]:
+            of_classes = result.details["recall_by_class"]["0"]
+            assert sorted(of_classes) == ["dark", "light"]
+            assert sum(of_classes.values()) / 2 == pytest.approx(result.metrics["balanced_accuracy"]["0"])
+    assert "Every class" in (tmp_path / "out" / "report.html").read_text()
     assert plain(ComparisonResults.load(tmp_path / "out")) == plain(results)
     assert all(method.title in (tmp_path / "out" / "report.html").read_text() for method in results.methods)
     for run in results.runs:
@@ -107,6 +112,7 @@ def test_every_method_is_swept_chosen_and_run_with_every_seed(compared):
                 ("corrupted", "contrast/1"),
                 ("corrupted", "contrast/5"),
             ]
+            assert [bool(result.details) for result in run.summary.results] == [False, True, True, False, False]
     assert plain(ComparisonResults.load(folder)) == plain(results)
     assert all(method.title in (folder / "report.html").read_text() for method in results.methods)
 

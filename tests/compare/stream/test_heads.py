@@ -29,6 +29,7 @@ def test_answers_of_other_stages_are_out_of_the_question(task):
     logits = np.array([[0.1, 9.0, 0.2, 9.0], [9.0, 0.3, 9.0, 0.1]])
     assert task.compute_metrics(EvalPrediction(logits, np.array([2, 1])))["accuracy"] == 1.0
     assert task.compute_metrics(EvalPrediction(logits, np.array([0, 3])))["accuracy"] == 0.0
+    assert task.by_class(EvalPrediction(logits, np.array([2, 1]))) == {"recall": {"b": 1.0, "c": 1.0}}
 
 
 def test_the_loss_is_among_the_classes_of_the_stage(task):
