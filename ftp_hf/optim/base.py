@@ -32,7 +32,7 @@ from .masters import MASTER, masters_in_place, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
-from .radii import Radius, radii_on_device
+from .radii import Radius, radii_of
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 
 __all__ = ["ProjectedOptimizer"]
@@ -232,15 +232,7 @@ class ProjectedOptimizer(Optimizer):
             `dict[str, Radius]`: by parameter name; where the optimizer was given no names, by position (`"0.3"` is
             parameter 3 of group 0).
         """
-        tensors = self._participants.with_state()
-        distance_of: dict[str, Tensor] = {}
-        for kernels, batch in batches(tensors):
-            distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
-        values: dict[str, Radius] = {}
-        for device in dict.fromkeys(tensor.weight.device for tensor in tensors):
-            here = [tensor for tensor in tensors if tensor.weight.device == device]
-            values |= radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
-        return {tensor.name: values[tensor.name] for tensor in tensors}
+        return radii_of(self._participants.with_state())
 
     def projected_parameters(self) -> dict[str, Tensor]:
         """

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.exchange import whole_values
+from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.tensor import ProjectedTensor
 
-__all__ = ["Radius", "radii_on_device"]
+__all__ = ["Radius", "radii_of"]
 
 
 class Radius(NamedTuple):
@@ -29,14 +30,24 @@ class Radius(NamedTuple):
     """
 
 
-def radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:
+def radii_of(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> dict[str, Radius]:
     """
     The [`Radius`] of each tensor, by name.
 
     Args:
-        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step, of one device.
-        distances (`Tensor`): the largest row norm of each displacement, as [`~Kernels.distances`] returns it.
+        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
     """
+    distance_of: dict[str, Tensor] = {}
+    for kernels, batch in batches(tensors):
+        distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
+    found: dict[str, Radius] = {}
+    for device in dict.fromkeys(tensor.weight.device for tensor in tensors):
+        here = [tensor for tensor in tensors if tensor.weight.device == device]
+        found |= _radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
+    return {tensor.name: found[tensor.name] for tensor in tensors}
+
+
+def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:
     states = RadiusState.gather([tensor.radius_row for tensor in tensors])
     projected, distances = (
         values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)

@@ -169,19 +169,20 @@ float product_of_chunk_at_floor(float *__restrict weight, Held *__restrict held,
 }
 
 template <bool kMoves, class Held>
-double radius_gradient_of_row(const Tensor &tensor, int64_t row, float radius, bool at_floor) {
+double radius_gradient_of_row(const Tensor &tensor, int64_t first, float radius, bool at_floor) {
     double norm = kFloor, product = 0;
-    Gradient gradients(tensor, row);
+    Gradient gradients(tensor, first);
     for_each_chunk(tensor.inner, [&](int64_t start, int64_t end) {
         float room[kChunk];
         const float *gradient = gradients.elements(start, end, room);
-        Held *held = static_cast<Held *>(tensor.held) + row + start;
-        float *weight = tensor.weight + row + start, *exp_avg = nullptr, *exp_avg_sq = nullptr;
-        if (kMoves) exp_avg = tensor.exp_avg + row + start, exp_avg_sq = tensor.exp_avg_sq + row + start;
+        int64_t from = first + start, count = end - start;
+        Held *held = static_cast<Held *>(tensor.held) + from;
+        float *exp_avg = kMoves ? tensor.exp_avg + from : nullptr, *exp_avg_sq = kMoves ? tensor.exp_avg_sq + from : nullptr;
+        float *weight = tensor.weight + from;
         if (at_floor) {
-            product += product_of_chunk_at_floor<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, end - start, tensor.adamw);
+            product += product_of_chunk_at_floor<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw);
         } else {
-            Sums sums = sums_of_chunk<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, end - start, tensor.adamw);
+            Sums sums = sums_of_chunk<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw);
             norm += sums.norm;
             product += sums.product;
         }
