@@ -101,7 +101,7 @@ class Course:
             try:
                 wait(comparing.values())
             except KeyboardInterrupt:
-                workers.close()
+                workers.stop()
                 raise
         problems, facts = Problems(), {}
         for name, compared in comparing.items():

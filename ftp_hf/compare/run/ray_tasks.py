@@ -57,11 +57,23 @@ class RayTasks(Workers):
             self._leave()
             raise
         super().__init__(count)
+        self._begun = set[Any]()
 
     def do(self, do: str, run: Run) -> ComparedRun:
         """As of [`Workers`]."""
-        done: ComparedRun = self._get(self._task.remote(do, run, *self._begin))
-        return done
+        task = self._task.remote(do, run, *self._begin)
+        self._begun.add(task)
+        try:
+            done: ComparedRun = self._get(task)
+            return done
+        finally:
+            self._begun.remove(task)
+
+    def stop(self) -> None:
+        """As of [`Workers`]. Only a process of this machine hears of an interrupt."""
+        for task in [*self._begun]:
+            self._ray.cancel(task, force=True)
+        self.close()
 
     def close(self) -> None:
         """As of [`Workers`]."""

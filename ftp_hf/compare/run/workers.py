@@ -83,6 +83,10 @@ class Workers(ABC):
         """Begin nothing more, and wait for what was begun."""
         self._threads.shutdown(cancel_futures=True)
 
+    def stop(self) -> None:
+        """Begin nothing more, and give up what was begun; it can be resumed."""
+        self.close()
+
     def _result_from_here(self, do: str, run: Run) -> ComparedRun | None:
         try:
             return self._future(do, run).result()
