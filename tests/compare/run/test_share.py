@@ -79,7 +79,8 @@ def test_what_is_done_elsewhere_keeps_nothing_waiting(monkeypatch):
 
 @pytest.mark.slow
 def test_the_jobs_of_the_script_share_the_runs_and_come_to_the_same(images, tmp_path, capsys, monkeypatch):
-    content = image_config(images, methods={"plain": {}, "ftp": {}, "wise-ft": {"alpha": [0.5, 1.0]}})
+    content = image_config(images, methods={"plain": {}, "ftp": {}, "wise-ft": {"alpha": [0.5]}}, learning_rate=[1e-3])
+    content["training"]["num_train_epochs"] = 1
     file = write_config(tmp_path, content, "it's shared")
     monkeypatch.chdir(tmp_path)
     assert (
