@@ -15,6 +15,7 @@ from ftp_hf.common.launched import let_the_first_speak
 from ftp_hf.parsing import Parser, ShowVersion, loading
 
 if TYPE_CHECKING:
+    from ftp_hf.compare.run.config import ComparisonConfig
     from ftp_hf.hub.versions import Version
     from ftp_hf.runs.rules import Rule
     from ftp_hf.runs.summary import RunSummary
@@ -94,7 +95,19 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
         help="as --dry-run, and say how long that would take and how much memory, from a few steps of each method",
     )
     parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="train so many runs at once, on a GPU each")
+    parser.add_argument("--jobs", type=int, metavar="N", help="train so many runs at once, on a GPU each")
+    elsewhere = parser.add_mutually_exclusive_group()
+    elsewhere.add_argument(
+        "--ray", metavar="ADDRESS", help="train on a Ray cluster (local, auto, HOST:PORT) whose machines share DIR"
+    )
+    elsewhere.add_argument(
+        "--share",
+        action="store_true",
+        help="train beside others that do the same in DIR, on any machine, and leave the report to one without",
+    )
+    elsewhere.add_argument(
+        "--sbatch", type=int, metavar="N", help="print a script that submits this as N such jobs of SLURM, and stop"
+    )
     parser.set_defaults(run=_compare)
 
 
@@ -229,7 +242,7 @@ def _add_repository(parser: Parser) -> None:
 def _compare(options: Namespace) -> None:
     try:
         from ftp_hf.compare.run.begin import first_config
-        from ftp_hf.compare.run.comparison import compare, rehearse
+        from ftp_hf.compare.run.comparison import compare, rehearse, take_part
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
@@ -240,7 +253,24 @@ def _compare(options: Namespace) -> None:
         return
     if options.estimate:
         options.dry_run, rehearse = True, functools.partial(rehearse, measure=True)
-    _run_config(options, ComparisonConfig, functools.partial(compare, jobs=options.jobs), rehearse)
+    run: Callable[..., Any]
+    if options.share:
+        run = functools.partial(take_part, jobs=1 if options.jobs is None else options.jobs)
+    elif options.sbatch is not None:
+        run = functools.partial(_print_sbatch, options)
+    else:
+        run = functools.partial(compare, jobs=options.jobs, ray=options.ray)
+    _run_config(options, ComparisonConfig, run, rehearse)
+
+
+def _print_sbatch(options: Namespace, config: "ComparisonConfig", folder: Path) -> None:
+    from ftp_hf.compare.run.slurm import sbatch_script
+
+    words: dict[str, Any] = {"--output_dir": folder}
+    words |= {f"--{name}": getattr(options, name) for name in ("model", "methods", "jobs")}
+    given = [str(word) for option in words.items() if option[1] is not None for word in option]
+    command = [sys.executable, "-m", "ftp_hf", "compare", str(options.config), *given]
+    print(sbatch_script(command, config.name, options.sbatch), end="")
 
 
 def _stream(options: Namespace) -> None:

@@ -32,6 +32,7 @@ NOT_RUN = {
     r"make (test|test-slow|test-all|bench|docs|pages|lint|help)": "this, or what .ci/run calls",
     r"(\.venv/bin/)?ftp-hf compare examples/": "minutes; tests/compare/run/test_config.py loads every config of examples/",
     r"ftp-hf compare (reviews|requests).yaml": "minutes; tests/compare/run/ runs comparisons, and this config is checked below",
+    r"bash reviews.sh": "it needs SLURM; tests/compare/run/test_share.py runs one with a stand-in",
     r"ftp-hf (push|history|rollback)": "they need a Hub; tests/hub/test_cli.py has one",
     r"ftp-hf check runs/compare": "after a comparison; tests/compare/run/test_chosen.py checks one",
     r"(for|rate=|echo|MINILM=|done)": "the shell's",

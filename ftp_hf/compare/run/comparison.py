@@ -1,53 +1,45 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
 import contextlib
-import dataclasses
-import itertools
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from accelerate import PartialState
 from rich.console import Console
-from rich.progress import Progress
 
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
-from ftp_hf.common.figures import main_metric, metric_named, show
-from ftp_hf.common.privacy import public_command, public_value
-from ftp_hf.common.problems import Problems
 from ftp_hf.common.progress import make_progress, quiet
-from ftp_hf.common.records import plain
-from ftp_hf.compare.evidence.measures import inert_among, mean_on
-from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
-from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
+from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
-from ftp_hf.runs.facts import PRETRAINED
 
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
+from .course import Course
 from .estimate import estimate
-from .kinds import Continued, Trained
-from .methods import METHODS
-from .plan import Run, base_of, choose, count_runs, describe_plan, settings_of
+from .plan import describe_plan
+from .pool import Pool
 from .processes import join_processes
+from .ray_tasks import RayTasks
 from .runner import Runner
 from .workers import Workers
 
-__all__ = ["compare", "rehearse"]
-
-_RATE = "learning_rate"
-_STEPS = 1000
-"""Of the progress bar, for each run."""
+__all__ = ["compare", "rehearse", "take_part"]
 
 
 def compare(
-    config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: TextIO | None = None
+    config: ComparisonConfig,
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    ray: str | None = None,
+    output: TextIO | None = None,
 ) -> ComparisonResults:
     """
     Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
@@ -60,43 +52,63 @@ def compare(
     Args:
         config ([`ComparisonConfig`]): what is compared.
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
-        jobs (`int`, *optional*, defaults to 1): how many processes train and evaluate runs at the same time, each on a GPU
-            of its own where there are as many, on their share of the threads where there is none. A run that fails does
-            not keep others from being finished. A script that asks for more than one has its own start under
-            `if __name__ == "__main__":`, as for any `multiprocessing`.
+        jobs (`int`, *optional*): how many processes train and evaluate runs at the same time, each on a GPU of its own
+            where there are as many, on their share of the threads where there is none. A run that fails does not keep
+            others from being finished. By default one; on Ray as many as it has GPUs, or machines where it has none. A
+            script that asks for more than one has its own start under `if __name__ == "__main__":`, as for any
+            `multiprocessing`.
+        ray (`str`, *optional*): the address of a Ray cluster, as `ray.init` takes it, whose tasks train and evaluate the
+            runs. All of its machines see `folder` under the same path. A run whose worker is lost goes on elsewhere.
         output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
             verdict, the place of the report and what to do next to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a run has failed,
             which is named.
-        OSError: another comparison is running in the folder.
-        ImportError: matplotlib, which draws the charts, is missing.
+        OSError: another comparison is running in the folder; there is no such cluster, or one of its machines does not see
+            the folder.
+        ImportError: matplotlib, which draws the charts, is missing, or Ray.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
-    check_charts_can_be_drawn()
-    keep_freed_memory()
-    state = join_processes(config)
-    main = state.is_main_process
-    if jobs > 1 and state.num_processes > 1:
-        raise ValueError(
-            f"{state.num_processes} processes were launched, which train each run together: leave out jobs"
-        )
+    runs = folder / "runs"
+    make_workers: Callable[[], Workers] | None = None
+    if ray is not None:
+        make_workers = partial(RayTasks, config, runs, ray, jobs)
+    elif jobs is not None and jobs != 1:
+        make_workers = partial(Pool, config, runs, jobs)
+    main = _begin(config, jobs, launched_too=make_workers is None)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
-        console = Console(file=output or sys.stderr, quiet=not main)
-        with quiet(), make_progress(console) as progress:
-            runner = Runner(config, folder / "runs")
-            runner.check()
-            console.print(describe_plan(config), soft_wrap=True, highlight=False)
-            with contextlib.closing(Workers(config, folder / "runs", jobs)) if jobs > 1 else nullcontext() as workers:
-                results = _Comparison(config, runner, progress, workers).run()
+        with _course(config, runs, make_workers, output) as course:
+            results = course.run()
         if main:
-            hand_over(results, folder, runner.data.train_facts)
+            hand_over(results, folder, course.runner.data.train_facts)
             results.save(folder)
             write_report(results, folder)
             print(headline(results), folder / HTML, *what_next(results, folder), sep="\n", file=output or sys.stdout)
     return results
+
+
+def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: TextIO | None = None) -> None:
+    """
+    Train and evaluate the runs of a comparison together with other processes that do the same, on this machine or on others
+    that share the folder: each run is done by one of them, and what one has begun when it is lost another finishes. It ends
+    when all runs are done, by whomever. There is no report: [`compare`] makes it, afterwards or beside them.
+
+    Args:
+        config ([`ComparisonConfig`]): as for [`compare`].
+        folder (`Path`): likewise.
+        jobs (`int`, *optional*, defaults to 1): how many runs at the same time, on this machine.
+        output (text file, *optional*): for the plan and the progress; by default the standard error.
+
+    Raises:
+        ValueError: as [`compare`].
+    """
+    _begin(config, jobs, launched_too=False)
+    runs = folder / "runs"
+    with (
+        leaving_out_what_stays(),
+        _course(config, runs, partial(Pool, config, runs, jobs, wait=False), output) as course,
+    ):
+        course.do_all()
 
 
 def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO | None = None) -> None:
@@ -122,228 +134,29 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO 
         print(describe_plan(config), *estimated, sep="\n", file=output or sys.stderr)
 
 
-class _Comparison:
-    def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress, workers: Workers | None) -> None:
-        self.config, self.runner, self.progress, self.workers = config, runner, progress, workers
-        self.lock = threading.RLock()
-        self.total = sum(count_runs(config, name) for name in config.methods)
-        self.bar = progress.add_task("", total=self.total * _STEPS)
-        self.done = 0
-        self.chosen: dict[str, dict[str, float]] = {}
-        self.open = [name for name in config.methods if isinstance(METHODS[name], Continued)]
-        self.tried: list[Run] = []
-        self.runs: list[ComparedRun] = []
-
-    def run(self) -> ComparisonResults:
-        self.progress.update(self.bar, description=PRETRAINED)
-        pretrained = self.runner.pretrained()
-        ordered = sorted(self.config.methods, key=lambda name: _bases(self.config, name))
-        if self.workers:
-            facts = self._compare_at_once(ordered, self.workers)
-        else:
-            facts = {name: self._compare_method(name) for name in ordered}
-        self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
-        order = list(self.config.methods)
-        results = ComparisonResults(
-            name=self.config.name,
-            metric=self.config.metric,
-            methods=[facts[name] for name in order],
-            seeds=self.config.seeds,
-            runs=sorted(self.runs, key=lambda run: order.index(run.method)),
-            config=public_value(plain(self.config)),
-            command=public_command(["ftp-hf", *sys.argv[1:]]),
-            rules=self.config.rules,
-            metrics=list(self.config.task_class.metrics),
-            pretrained=pretrained,
+def _begin(config: ComparisonConfig, jobs: int | None, *, launched_too: bool) -> bool:
+    """Whether this is the first process."""
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    check_charts_can_be_drawn()
+    keep_freed_memory()
+    state = join_processes(config)
+    if state.num_processes > 1 and not launched_too:
+        raise ValueError(
+            f"{state.num_processes} processes were launched, which train each run together: leave out jobs, ray and share"
         )
-        for method in results.methods:
-            for run in results.chosen_runs(method.name):
-                kept = self.runner.keep(self._plan(method.name, method.chosen, run.seed))
-                run.folder = None if kept is None else f"{kept.parent.name}/{kept.name}"
-        return results
-
-    def _compare_at_once(self, ordered: Sequence[str], workers: Workers) -> dict[str, MethodFacts]:
-        """All methods, but each behind its base. One that fails does so when the others have finished."""
-        with ThreadPoolExecutor(len(ordered)) as threads:
-            comparing: dict[str, Future[MethodFacts]] = {}
-
-            def compare_after_base(name: str) -> MethodFacts:
-                if base := base_of(self.config, name):
-                    comparing[base].result()
-                return self._compare_method(name)
-
-            for name in ordered:
-                comparing[name] = threads.submit(compare_after_base, name)
-            try:
-                wait(comparing.values())
-            except KeyboardInterrupt:
-                workers.close()
-                raise
-        problems, facts = Problems(), {}
-        for name, compared in comparing.items():
-            with problems.gathered():
-                facts[name] = compared.result()
-        Problems(dict.fromkeys(problems)).raise_all()
-        return facts
-
-    def _compare_method(self, name: str) -> MethodFacts:
-        method, sweep = METHODS[name], self.config.methods[name]
-        if isinstance(method, Continued):
-            self.chosen[name] = self._compare_continued(name, method)
-            sweep = {_RATE: sorted({run.setting[_RATE] for run in self.runs if run.method == name})}
-        elif isinstance(method, Trained):
-            self.chosen[name] = self._compare_trained(name)
-        else:
-            self.chosen[name] = self._compare_derived(name)
-        self._forget_unchosen()
-        return MethodFacts(name, method.title, method.source, sweep, self.chosen[name])
-
-    def _compare_trained(self, name: str) -> dict[str, float]:
-        """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
-        planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
-        self._ask("train", planned)
-        tried = [self._finish(run, self._train) for run in planned]
-        return self._run_chosen(name, tried, self._choose(tried))
-
-    def _compare_continued(self, name: str, method: Continued) -> dict[str, float]:
-        """The rates of the base, whose runs are there, then one after the other below them until ID validation falls."""
-        base, seed, metric = str(method.base), self.config.sweep_seed, self.config.metric
-        tried = [self._train(self._plan(name, setting, seed)) for setting in settings_of(self.config, base)]
-        best = next(run for run in tried if run.setting == self.chosen[base])
-        last = min(tried, key=lambda run: run.setting[_RATE])
-        (setting,) = settings_of(self.config, name)
-        rates = method.rates(setting, last.setting[_RATE])
-        while rates and not has_fallen(last, best, metric):
-            last = self._finish(self._plan(name, {_RATE: rates.pop(0)}, seed), self._train)
-            tried.append(last)
-        with self.lock:
-            self.open.remove(name)
-            self.total -= len(rates) * (len(self.config.seeds) if self.config.every_setting else 1)
-        self.progress.update(self.bar, total=self.total * _STEPS)
-        return self._run_chosen(name, tried, smallest_kept(tried, best, metric).setting)
-
-    def _run_chosen(self, name: str, tried: Sequence[ComparedRun], chosen: dict[str, float]) -> dict[str, float]:
-        """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
-        wanted = [run.setting for run in tried] if self.config.every_setting else [chosen]
-        seeds = [tried[0].seed, *self.config.seeds[1:]]
-        self._ask("finish", (self._plan(name, setting, seed) for seed, setting in itertools.product(seeds, wanted)))
-        for trained in tried:
-            run = self._note(self._plan(name, trained.setting, trained.seed))
-            self._add(name, self._evaluate(run) if run.setting in wanted else trained)
-        for seed, setting in itertools.product(self.config.seeds[1:], wanted):
-            run = self._note(self._plan(name, setting, seed))
-            self._add(name, self._finish(run, self._train_and_evaluate))
-        return chosen
-
-    def _compare_derived(self, name: str) -> dict[str, float]:
-        """Nothing is trained, so all of the settings and seeds are evaluated: they are a curve."""
-        settings = settings_of(self.config, name)
-        planned = [self._plan(name, setting, seed) for seed in self.config.seeds for setting in settings]
-        self._ask("finish", planned)
-        tried = [self._finish(run, self._evaluate) for run in planned[: len(settings)]]
-        self.runs += tried
-        for seed in self.config.seeds[1:]:
-            self.runs += [self._evaluate(self._plan(name, setting, seed)) for setting in settings]
-            self._advance()
-        with self.lock:
-            self.tried += planned
-        return self._choose(tried)
-
-    def _add(self, name: str, run: ComparedRun) -> None:
-        """To the runs of a method, which may be that of another one."""
-        self.runs.append(dataclasses.replace(run, method=name))
-
-    def _forget_unchosen(self) -> None:
-        """Delete the weights that no method has chosen; those that a method still to come may choose are left to it."""
-        with self.lock:
-            waiting = {_trained_as(name) for name in self.config.methods if name not in self.chosen}
-            kept = [
-                self._plan(name, chosen, seed) for name, chosen in self.chosen.items() for seed in self.config.seeds
-            ]
-            for run in self.tried:
-                if run.method not in waiting and run not in kept:
-                    self.runner.forget_weights(run)
-            self.tried = [run for run in self.tried if run.method in waiting]
-
-    def _choose(self, tried: list[ComparedRun]) -> dict[str, float]:
-        figures = [(run.setting, self._validation_figure(run)) for run in tried]
-        return choose(figures, metric_named(self.config.metric))
-
-    def _plan(self, name: str, setting: dict[str, float], seed: int) -> Run:
-        method = _trained_as(name)
-        base = base_of(self.config, method)
-        return Run(method, setting, seed, self._plan(base, self.chosen[base], seed) if base else None)
-
-    def _note(self, run: Run) -> Run:
-        """Whose weights there are, until it is known that no method has chosen them."""
-        with self.lock:
-            self.tried += [] if run in self.tried else [run]
-        return run
-
-    def _ask(self, do: str, runs: Iterable[Run]) -> None:
-        """Let the workers, if there are any, begin with what will be needed."""
-        if self.workers:
-            self.workers.ask(do, runs)
-
-    def _train(self, run: Run) -> ComparedRun:
-        if self.workers:
-            return self.workers.result("train", run)
-        self.progress.update(self.bar, description=run.describe())
-        return self.runner.train(run, self._show)
-
-    def _evaluate(self, run: Run) -> ComparedRun:
-        return self.workers.result("finish", run) if self.workers else self.runner.evaluate(run)
-
-    def _train_and_evaluate(self, run: Run) -> ComparedRun:
-        if not self.workers:
-            self._train(run)
-        return self._evaluate(run)
-
-    def _finish(self, run: Run, do: Callable[[Run], ComparedRun]) -> ComparedRun:
-        self.progress.update(self.bar, description=run.describe())
-        finished = do(run)
-        with self.lock:
-            self._tell(run, finished)
-        return finished
-
-    def _tell(self, run: Run, finished: ComparedRun) -> None:
-        self._advance()
-        line = f"{self.done}/{'up to ' * bool(self.open)}{self.total} {run.describe()}: {self._figures(finished)}"
-        self.progress.console.print(line, soft_wrap=True, highlight=False)
-
-    def _advance(self) -> None:
-        with self.lock:
-            self.done += 1
-            self._show(0.0)
-
-    def _show(self, share: float) -> None:
-        self.progress.update(self.bar, completed=(self.done + share) * _STEPS)
-
-    def _validation_figure(self, run: ComparedRun) -> float:
-        figure = run.value("validation", self.config.metric)
-        if figure is None:
-            raise ValueError(f"{run.summary.name}: {self.config.metric} was not measured on the validation data")
-        return figure
-
-    def _figures(self, run: ComparedRun) -> str:
-        metric = self.config.metric
-        labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        values = {label: mean_on(run, kind, metric, left_out=inert_among([run])) for kind, label in labels.items()}
-        figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
-        for result in run.summary.of_kind("retained"):
-            name = main_metric(result.metrics) or metric
-            figures.append(f"{result.data} {show(result.metrics[name][str(run.seed)], name)}")
-        seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
-        return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
+    first: bool = state.is_main_process
+    return first
 
 
-def _trained_as(name: str) -> str:
-    """The method whose runs those of a method are: its own, or its base's."""
-    method = METHODS[name]
-    return method.base if isinstance(method, Continued) and method.base else name
-
-
-def _bases(config: ComparisonConfig, name: str) -> int:
-    """How many methods have to be compared before a method."""
-    base = base_of(config, name)
-    return 1 + _bases(config, base) if base else 0
+@contextmanager
+def _course(
+    config: ComparisonConfig, runs: Path, make_workers: Callable[[], Workers] | None, output: TextIO | None
+) -> Iterator[Course]:
+    console = Console(file=output or sys.stderr, quiet=not PartialState().is_main_process)
+    with quiet(), make_progress(console) as progress:
+        runner = Runner(config, runs)
+        runner.check()
+        console.print(describe_plan(config), soft_wrap=True, highlight=False)
+        with contextlib.closing(make_workers()) if make_workers else nullcontext() as workers:
+            yield Course(config, runner, progress, workers)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 
 from accelerate import PartialState
@@ -13,10 +14,21 @@ from ftp_hf.compare.evidence.results import ComparedRun
 
 from .epochs import forget_epochs
 
-__all__ = ["TRAINED", "forget_checkpoints", "forget_run", "forget_weights", "has_weights", "read_run", "write_run"]
+__all__ = [
+    "TRAINED",
+    "forget_checkpoints",
+    "forget_run",
+    "forget_weights",
+    "has_weights",
+    "read_run",
+    "scratch",
+    "write_run",
+]
 
 TRAINED = "trained.json"
 """Written last of all that a training leaves."""
+
+_PROCESS = uuid.uuid4().hex
 
 
 def read_run(file: Path) -> ComparedRun:
@@ -39,6 +51,11 @@ def forget_run(file: Path) -> None:
     PartialState().wait_for_everyone()
 
 
+def scratch(runs: Path) -> Path:
+    """Where Trainers of this process that train nothing may lie, among all runs; several may share that folder."""
+    return runs / f"_check-{_PROCESS}"
+
+
 def has_weights(folder: Path) -> bool:
     """Whether the weights of a run are still there."""
     return folder.is_dir() and any(map(_holds_weights, folder.iterdir()))
@@ -49,7 +66,7 @@ def forget_weights(folder: Path) -> None:
     forget_epochs(folder)
     if PartialState().is_main_process and folder.is_dir():
         for path in [*filter(_holds_weights, folder.iterdir())]:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def forget_checkpoints(folder: Path) -> None:

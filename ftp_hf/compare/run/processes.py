@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from .config import ComparisonConfig
 
-__all__ = ["join_processes", "training_alone"]
+__all__ = ["Elsewhere", "join_processes", "working_alone"]
 
 _LOCK = "_turn.lock"
 
@@ -36,17 +36,33 @@ def join_processes(config: ComparisonConfig) -> PartialState:
     return state
 
 
+class Elsewhere(Exception):  # noqa: N818 - it is none
+    """Another process is at work on the run."""
+
+
 @contextmanager
-def training_alone(run: Path) -> Iterator[None]:
+def working_alone(run: Path, *, wait: bool = True) -> Iterator[None]:
     """
-    Wait until no other job of the comparison trains a run, and let none train it within the block.
+    Let no other process of the comparison, on any machine, work on a run within the block. Whoever works on it already
+    may enter again.
 
     Args:
         run (`Path`): its folder.
+        wait (`bool`, *optional*, defaults to `True`): until nobody else does.
+
+    Raises:
+        Elsewhere: somebody else does, and is not to be waited for.
     """
     if PartialState().num_processes > 1:  # which train it together
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    with FileLock(run / _LOCK):
+    lock = FileLock(run / _LOCK, is_singleton=True)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise Elsewhere(run.name) from None
+    try:
         yield
+    finally:
+        lock.release()

@@ -22,12 +22,13 @@ from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
 from .drift import FunctionDistance, measure_drift
-from .folder import forget_weights, has_weights, read_run, write_run
+from .folder import forget_weights, has_weights, read_run, scratch, write_run
 from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
 from .measuring import evaluator, measure
 from .methods import METHODS
 from .plan import Run
+from .processes import working_alone
 from .rules import rules_without_figures
 from .trained import Progress, TrainedRuns, free_memory
 
@@ -39,14 +40,16 @@ class Runner:
     Args:
         config ([`ComparisonConfig`]): of the comparison.
         runs (`Path`): the folder of all runs.
+        wait (`bool`, *optional*, defaults to `True`): for a run that another process is at work on. Otherwise to train or
+            evaluate it raises [`Elsewhere`].
 
     Raises:
         ValueError: a data set is empty, lacks a column, has another label space or a single class; an argument of the
             training is not allowed.
     """
 
-    def __init__(self, config: ComparisonConfig, runs: Path) -> None:
-        self.config, self.runs = config, runs
+    def __init__(self, config: ComparisonConfig, runs: Path, *, wait: bool = True) -> None:
+        self.config, self.runs, self.wait = config, runs, wait
         self.data = RunData(config)
         self.answers = KeptAnswers(self.data.room)
         self.trained = TrainedRuns(config, runs, self.data)
@@ -80,7 +83,7 @@ class Runner:
                     problem = f"methods: {name} cannot be trained: {error}"
                     if problem not in problems:
                         problems.append(problem)
-        shutil.rmtree(self.runs / "_check", ignore_errors=True)
+        shutil.rmtree(scratch(self.runs), ignore_errors=True)
         free_memory()
         problems.raise_all()
 
@@ -95,7 +98,8 @@ class Runner:
         Returns:
             [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch.
         """
-        return self.trained.train(run, progress)
+        with working_alone(self.trained.folder(run), wait=self.wait):
+            return self.trained.train(run, progress)
 
     def evaluate(self, run: Run) -> ComparedRun:
         """
@@ -107,9 +111,11 @@ class Runner:
         """
         file = run.evaluation_file(self.runs, self.config)
         if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_run(file, self._evaluated(run))
-            free_memory()
+            with working_alone(file.parent, wait=self.wait):
+                if not file.is_file():
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    write_run(file, self._evaluated(run))
+                    free_memory()
         return read_run(file)
 
     def finish(self, run: Run) -> ComparedRun:
@@ -130,16 +136,11 @@ class Runner:
         """
         run = Run(PRETRAINED, {}, self.config.sweep_seed)
         file = run.evaluation_file(self.runs, self.config)
-        # Asked once, as nothing else has the processes wait for each other where there is nothing to measure.
+        # Asked so, as nothing else has the processes wait for each other where there is nothing to measure.
         if not from_first_process(file.is_file()):
-            model = self.data.task.load_model()
-            results = (
-                [] if new_parameters(model) else measure(self.data, run, evaluator(self.trained, run, model)).results
-            )
-            if PartialState().is_main_process:
-                RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
-            PartialState().wait_for_everyone()
-            free_memory()
+            with working_alone(file.parent):
+                if not from_first_process(file.is_file()):
+                    self._measure_pretrained(run, file)
         return RunSummary.load(file).results
 
     def keep(self, run: Run) -> Path | None:
@@ -163,6 +164,15 @@ class Runner:
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
+
+    def _measure_pretrained(self, run: Run, file: Path) -> None:
+        model = self.data.task.load_model()
+        is_new = bool(new_parameters(model))
+        results = [] if is_new else measure(self.data, run, evaluator(self.trained, run, model)).results
+        if PartialState().is_main_process:
+            RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
+        PartialState().wait_for_everyone()
+        free_memory()
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         method = METHODS[run.method]

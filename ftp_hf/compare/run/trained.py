@@ -23,11 +23,11 @@ from ftp_hf.pretrained.origin import new_parameters
 from .config import ComparisonConfig
 from .data import RunData
 from .epochs import KeepEpochs
-from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, write_run
+from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, scratch, write_run
 from .kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs
-from .processes import training_alone
+from .processes import working_alone
 from .trackers import tracked, tracker_arguments
 
 __all__ = ["Progress", "TrainedRuns", "free_memory"]
@@ -52,15 +52,13 @@ class TrainedRuns:
     def check(self, run: Run) -> None:
         """Make a run's Trainer and its optimizer, which raise what they refuse."""
         quick = partial(self.data.calibrate, rows=1)
-        self.make_trainer(run, self.runs / "_check", quick).create_optimizer()
+        self.make_trainer(run, scratch(self.runs), quick).create_optimizer()
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""
         folder = self.folder(run)
         if not (folder / TRAINED).is_file():
-            with training_alone(folder):
-                if not (folder / TRAINED).is_file():
-                    self._fit(run, progress)
+            self._fit(run, progress)
         forget_checkpoints(folder)
         trained = self.record(run)
         _check_processes(trained)
@@ -81,7 +79,7 @@ class TrainedRuns:
         """
         if from_first_process(is_there()):
             return
-        with training_alone(self.folder(run)):
+        with working_alone(self.folder(run)):
             if from_first_process(is_there()):
                 return
             forget_run(self.folder(run) / TRAINED)
@@ -90,7 +88,7 @@ class TrainedRuns:
 
     def count_epochs(self, run: Run) -> int:
         """How many epochs a run is trained for, the last of them perhaps in part."""
-        trainer = self.make_trainer(run, self.runs / "_check")
+        trainer = self.make_trainer(run, scratch(self.runs))
         args: TrainingArguments = trainer.args
         if args.max_steps <= 0:
             return math.ceil(args.num_train_epochs)

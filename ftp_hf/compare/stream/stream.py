@@ -25,7 +25,7 @@ from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
-from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
+from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, scratch, write_run
 from ftp_hf.compare.run.measuring import evaluator, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
@@ -149,7 +149,7 @@ class _Stream:
                     continue  # the adapter of the stage before is not there yet
                 with problems.gathered(f"methods: {method} cannot be trained: "):
                     self._runs_of(run).check(run)
-        shutil.rmtree(self.runs / "_check", ignore_errors=True)
+        shutil.rmtree(scratch(self.runs), ignore_errors=True)
         free_memory()
         problems.raise_all()
 

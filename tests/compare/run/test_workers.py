@@ -3,9 +3,9 @@
 import pytest
 
 from ftp_hf.cli import main
-from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.plan import Run
+from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
 
 METHODS = {"plain": {}, "ftp": {}, "wise-ft": {"alpha": [0.5, 1.0]}, "small-lr": {"most": 1}}
@@ -15,21 +15,6 @@ def config(images, folder, **changes):
     content = image_config(images, methods=METHODS, **changes)
     content["training"]["num_train_epochs"] = 1
     return ComparisonConfig.load(write_config(folder, content))
-
-
-def figures(results):
-    """All but times."""
-    return [
-        (
-            run.method,
-            run.setting,
-            run.seed,
-            run.folder,
-            plain(run.drift),
-            [plain(result) for result in run.summary.results],
-        )
-        for run in results.runs
-    ]
 
 
 @pytest.mark.slow
