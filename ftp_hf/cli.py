@@ -1,24 +1,25 @@
-"""
-The command `ftp-hf`: one function per subcommand, each with the parser of its arguments.
+"""The command `ftp-hf`, and the parsers of its subcommands, one function each; `commands.py` has what they do."""
 
-Each imports what it needs when it runs, so that help, the version and a misspelt word are answered at once.
-"""
-
-import functools
 import sys
 from argparse import Namespace, _SubParsersAction
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from ftp_hf.commands import (
+    load_rules,
+    load_run,
+    run_check,
+    run_compare,
+    run_history,
+    run_push,
+    run_report,
+    run_rollback,
+    run_stream,
+    run_tasks,
+    run_trial,
+)
 from ftp_hf.common.launched import let_the_first_speak
 from ftp_hf.parsing import Parser, ShowVersion, loading
-
-if TYPE_CHECKING:
-    from ftp_hf.compare.run.config import ComparisonConfig
-    from ftp_hf.hub.versions import Version
-    from ftp_hf.runs.rules import Rule
-    from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["main", "make_parser"]
 
@@ -108,7 +109,7 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
     elsewhere.add_argument(
         "--sbatch", type=int, metavar="N", help="print a script that submits this as N such jobs of SLURM, and stop"
     )
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=run_compare)
 
 
 def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
@@ -120,7 +121,7 @@ def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
         "place of the report to stdout.",
     )
     _add_config(parser, "stream")
-    parser.set_defaults(run=_stream)
+    parser.set_defaults(run=run_stream)
 
 
 def _add_config(parser: Parser, command: str) -> None:
@@ -142,7 +143,7 @@ def _add_tasks(commands: "_SubParsersAction[Parser]") -> None:
         description="List the tasks of the package with their metrics, the first of which settings are chosen by. A config may "
         "also name a task of your own, as MODULE:CLASS; see docs/tasks.md.",
     )
-    parser.set_defaults(run=_tasks)
+    parser.set_defaults(run=run_tasks)
 
 
 def _add_report(commands: "_SubParsersAction[Parser]") -> None:
@@ -152,7 +153,7 @@ def _add_report(commands: "_SubParsersAction[Parser]") -> None:
         description="Write report.html, report.md and the charts of a comparison, or of a stream, from its results.json alone.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="its output_dir")
-    parser.set_defaults(run=_report)
+    parser.set_defaults(run=run_report)
 
 
 def _add_trial(commands: "_SubParsersAction[Parser]") -> None:
@@ -166,7 +167,7 @@ def _add_trial(commands: "_SubParsersAction[Parser]") -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="of the trial")
     parser.add_argument("--task", metavar="TASK", help="of init: what the model does; see ftp-hf tasks")
     parser.add_argument("--language", choices=["en", "ja"], default="en", help="of init: of the pages (en)")
-    parser.set_defaults(run=_trial)
+    parser.set_defaults(run=run_trial)
 
 
 def _add_check(commands: "_SubParsersAction[Parser]") -> None:
@@ -177,9 +178,9 @@ def _add_check(commands: "_SubParsersAction[Parser]") -> None:
         "anew: whoever replaces the model's weights has to evaluate them too. Exits with 1 if a rule is broken or cannot be "
         "checked, and with 2 if the rules or the results cannot be read.",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", type=loading(_load_run), help="the run's output_dir")
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=loading(load_run), help="the run's output_dir")
     _add_rules(parser, required=True)
-    parser.set_defaults(run=_check)
+    parser.set_defaults(run=run_check)
 
 
 def _add_push(commands: "_SubParsersAction[Parser]") -> None:
@@ -198,7 +199,7 @@ def _add_push(commands: "_SubParsersAction[Parser]") -> None:
     )
     parser.add_argument("--revision", metavar="BRANCH", help="the branch to push to (main), created if need be")
     _add_rules(parser, required=False)
-    parser.set_defaults(run=_push)
+    parser.set_defaults(run=run_push)
 
 
 def _add_rollback(commands: "_SubParsersAction[Parser]") -> None:
@@ -210,7 +211,7 @@ def _add_rollback(commands: "_SubParsersAction[Parser]") -> None:
     _add_repository(parser)
     parser.add_argument("--to", required=True, metavar="VERSION", help="v1, or any other tag, branch or commit")
     parser.add_argument("--revision", metavar="BRANCH", help="the branch to restore it in (main)")
-    parser.set_defaults(run=_rollback)
+    parser.set_defaults(run=run_rollback)
 
 
 def _add_history(commands: "_SubParsersAction[Parser]") -> None:
@@ -221,7 +222,7 @@ def _add_history(commands: "_SubParsersAction[Parser]") -> None:
         "what each version can do of all stages and retained sets.",
     )
     _add_repository(parser)
-    parser.set_defaults(run=_history)
+    parser.set_defaults(run=run_history)
 
 
 def _add_completion(commands: "_SubParsersAction[Parser]") -> None:
@@ -239,101 +240,14 @@ def _add_repository(parser: Parser) -> None:
     parser.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub")
 
 
-def _compare(options: Namespace) -> None:
-    try:
-        from ftp_hf.compare.run.begin import first_config
-        from ftp_hf.compare.run.comparison import compare, rehearse, take_part
-        from ftp_hf.compare.run.config import ComparisonConfig
-    except ModuleNotFoundError as error:
-        raise _needs_more(error) from error
-    if options.init:
-        with options.config.open("x", encoding="utf-8") as file:
-            file.write(first_config(options.init))
-        print(options.config)
-        return
-    if options.estimate:
-        options.dry_run, rehearse = True, functools.partial(rehearse, measure=True)
-    run: Callable[..., Any]
-    if options.share:
-        run = functools.partial(take_part, jobs=1 if options.jobs is None else options.jobs)
-    elif options.sbatch is not None:
-        run = functools.partial(_print_sbatch, options)
-    else:
-        run = functools.partial(compare, jobs=options.jobs, ray=options.ray)
-    _run_config(options, ComparisonConfig, run, rehearse)
-
-
-def _print_sbatch(options: Namespace, config: "ComparisonConfig", folder: Path) -> None:
-    from ftp_hf.compare.run.slurm import sbatch_script
-
-    words: dict[str, Any] = {"--output_dir": folder}
-    words |= {f"--{name}": getattr(options, name) for name in ("model", "methods", "jobs")}
-    given = [str(word) for option in words.items() if option[1] is not None for word in option]
-    command = [sys.executable, "-m", "ftp_hf", "compare", str(options.config), *given]
-    print(sbatch_script(command, config.name, options.sbatch), end="")
-
-
-def _stream(options: Namespace) -> None:
-    try:
-        from ftp_hf.compare.stream.config import StreamConfig
-        from ftp_hf.compare.stream.stream import rehearse_stream, stream
-    except ModuleNotFoundError as error:
-        raise _needs_more(error) from error
-    _run_config(options, StreamConfig, stream, rehearse_stream)
-
-
-def _needs_more(error: ModuleNotFoundError) -> ValueError:
-    return ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"')
-
-
-def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse: Callable[..., Any]) -> None:
-    """What the config of a comparison or a stream asks for."""
-    from ftp_hf.hub.retries import silence_retries
-
-    _quietly()
-    silence_retries()
-    methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
-    config = kind.load(options.config, options.model, methods=methods)
-    try:
-        if options.dry_run:
-            rehearse(config)
-        else:
-            run(config, options.output_dir or Path("runs", options.command, config.name))
-    except (ImportError, OSError, ValueError) as error:
-        located = ValueError(f"{options.config}: {error}")
-        located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
-        raise located from error
-
-
-def _tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from ftp_hf.tasks import TASKS, task_class
-
-    table = Table(Column("task", overflow="fold"), "metrics (of ↓ less is better)", "corruptions", "options", box=None)
-    for name in TASKS:
-        try:
-            kind = task_class(name)
-        except ImportError as error:
-            table.add_row(name, str(error))
-            continue
-        metrics = ", ".join(f"{metric.name}{' ↓' * metric.less_is_better}" for metric in kind.metrics)
-        keys = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
-        table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
-    Console().print(table)
-
-
-def _report(options: Namespace) -> None:
-    from ftp_hf.compare import ComparisonResults, write_report
-    from ftp_hf.compare.evidence.stream_results import StreamResults, is_stream
-    from ftp_hf.compare.report.stream import write_stream_report
-
-    if is_stream(options.folder):
-        files = write_stream_report(StreamResults.load(options.folder), options.folder)
-    else:
-        files = write_report(ComparisonResults.load(options.folder), options.folder)
-    print(*files, sep="\n")
+def _add_rules(parser: Parser, *, required: bool) -> None:
+    parser.add_argument(
+        "--rules",
+        required=required,
+        metavar="FILE",
+        type=loading(load_rules),
+        help="a YAML file with rules that results.json has to meet: a list 'rules' such as '- ood/sketch >= 0.60'",
+    )
 
 
 def _completion(options: Namespace) -> None:
@@ -347,110 +261,3 @@ def _completion(options: Namespace) -> None:
             elif action.metavar in ("DIR", "RUN_DIR"):
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     print(shtab.complete(parser, options.shell))
-
-
-def _trial(options: Namespace) -> None:
-    if options.action == "report":
-        from ftp_hf.trial.decision import write_decision
-
-        print(write_decision(options.folder))
-        return
-    if options.task is None:
-        raise ValueError("--task must be given: one of those that `ftp-hf tasks` lists, or MODULE:CLASS of your own")
-    from ftp_hf.trial.start import start_trial
-
-    print(*start_trial(options.folder, options.task, options.language), sep="\n")
-
-
-def _add_rules(parser: Parser, *, required: bool) -> None:
-    parser.add_argument(
-        "--rules",
-        required=required,
-        metavar="FILE",
-        type=loading(_load_rules),
-        help="a YAML file with rules that results.json has to meet: a list 'rules' such as '- ood/sketch >= 0.60'",
-    )
-
-
-def _load_run(path: str) -> "RunSummary":
-    from ftp_hf.runs.summary import RunSummary
-
-    return RunSummary.load(path)
-
-
-def _load_rules(path: str) -> "list[Rule]":
-    from ftp_hf.runs.rules import load_rules
-
-    return load_rules(path)
-
-
-def _check(options: Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
-    from ftp_hf.runs.rules import check_summary
-
-    summary: RunSummary = options.run_dir
-    results = check_summary(options.rules, summary)
-    step = "" if summary.kept_step is None else f", the weights of step {summary.kept_step}"
-    table = Table(title=f"{summary.name}{step}")
-    table.add_column("rule", overflow="fold")
-    for column in ("figure", "threshold"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for result in results:
-        figures = ("" if value is None else f"{value:.4g}" for value in (result.value, result.threshold))
-        rule = f"{result.rule} ({result.data})" if result.data else result.rule
-        table.add_row(rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}")
-    Console(markup=False).print(table)
-    return 0 if all(result.passed for result in results) else 1
-
-
-def _push(options: Namespace) -> None:
-    from ftp_hf.hub.versions import push_run
-
-    _quietly()
-    _say(
-        push_run(
-            options.run_dir, options.repo_id, private=options.private, revision=options.revision, rules=options.rules
-        )
-    )
-
-
-def _rollback(options: Namespace) -> None:
-    from ftp_hf.hub.versions import rollback
-
-    _quietly()
-    _say(rollback(options.repo_id, options.to, revision=options.revision))
-
-
-def _history(options: Namespace) -> None:
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-    from rich.console import Console
-    from rich.table import Table
-
-    from ftp_hf.hub.table import abilities_table
-    from ftp_hf.hub.versions import history
-
-    disable_progress_bars()  # there would be one for each version
-    table = Table(title=options.repo_id)
-    for column in ("version", "date", "commit"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("figures", overflow="fold")
-    versions = history(options.repo_id)
-    for version in versions:
-        date = "" if version.date is None else f"{version.date:%Y-%m-%d %H:%M}"
-        table.add_row(version.tag, date, version.commit[:8], version.title)
-    Console().print(table, *filter(None, [abilities_table(versions)]))
-
-
-def _quietly() -> None:
-    """No bars of the Hub's client where nobody watches them."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-
-
-def _say(version: "Version") -> None:
-    print(f"{version.repo_id} {version.tag} ({version.commit[:8]}): {version.title}")

@@ -80,7 +80,7 @@ def test_all_trainers_are_told(images, tmp_path):
     runner = Runner(ComparisonConfig.load(write_config(tmp_path, content)), tmp_path)
     for name in runner.config.methods:
         setting = {key: values[0] for key, values in runner.config.methods[name].items()}
-        assert runner.trained._make_trainer(Run(name, setting, 0), tmp_path / name).freeze_statistics
+        assert runner.trained.make_trainer(Run(name, setting, 0), tmp_path / name).freeze_statistics
 
 
 @pytest.mark.slow

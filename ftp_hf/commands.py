@@ -1,0 +1,237 @@
+"""
+What the subcommands of `ftp-hf` do, with the arguments that `cli.py` has parsed.
+
+Each imports what it needs when it runs, so that help, the version and a misspelt word are answered at once.
+"""
+
+import functools
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ftp_hf.compare.run.config import ComparisonConfig
+    from ftp_hf.hub.versions import Version
+    from ftp_hf.runs.rules import Rule
+    from ftp_hf.runs.summary import RunSummary
+
+__all__ = [
+    "load_rules",
+    "load_run",
+    "run_check",
+    "run_compare",
+    "run_history",
+    "run_push",
+    "run_report",
+    "run_rollback",
+    "run_stream",
+    "run_tasks",
+    "run_trial",
+]
+
+
+def run_compare(options: Namespace) -> None:
+    """Compare methods, or say what that would take."""
+    try:
+        from ftp_hf.compare.run.begin import first_config
+        from ftp_hf.compare.run.comparison import compare, rehearse, take_part
+        from ftp_hf.compare.run.config import ComparisonConfig
+    except ModuleNotFoundError as error:
+        raise _needs_more(error) from error
+    if options.init:
+        with options.config.open("x", encoding="utf-8") as file:
+            file.write(first_config(options.init))
+        print(options.config)
+        return
+    if options.estimate:
+        options.dry_run, rehearse = True, functools.partial(rehearse, measure=True)
+    run: Callable[..., Any]
+    if options.share:
+        run = functools.partial(take_part, jobs=1 if options.jobs is None else options.jobs)
+    elif options.sbatch is not None:
+        run = functools.partial(_print_sbatch, options)
+    else:
+        run = functools.partial(compare, jobs=options.jobs, ray=options.ray)
+    _run_config(options, ComparisonConfig, run, rehearse)
+
+
+def _print_sbatch(options: Namespace, config: "ComparisonConfig", folder: Path) -> None:
+    from ftp_hf.compare.run.slurm import sbatch_script
+
+    words: dict[str, Any] = {"--output_dir": folder}
+    words |= {f"--{name}": getattr(options, name) for name in ("model", "methods", "jobs")}
+    given = [str(word) for option in words.items() if option[1] is not None for word in option]
+    command = [sys.executable, "-m", "ftp_hf", "compare", str(options.config), *given]
+    print(sbatch_script(command, config.name, options.sbatch), end="")
+
+
+def run_stream(options: Namespace) -> None:
+    """Train stage after stage, or say what that would take."""
+    try:
+        from ftp_hf.compare.stream.config import StreamConfig
+        from ftp_hf.compare.stream.stream import rehearse_stream, stream
+    except ModuleNotFoundError as error:
+        raise _needs_more(error) from error
+    _run_config(options, StreamConfig, stream, rehearse_stream)
+
+
+def _needs_more(error: ModuleNotFoundError) -> ValueError:
+    return ValueError(f'{error}, which comparisons need: pip install "ftp-hf[compare]"')
+
+
+def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse: Callable[..., Any]) -> None:
+    """What the config of a comparison or a stream asks for."""
+    from ftp_hf.hub.retries import silence_retries
+
+    _quietly()
+    silence_retries()
+    methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
+    config = kind.load(options.config, options.model, methods=methods)
+    try:
+        if options.dry_run:
+            rehearse(config)
+        else:
+            run(config, options.output_dir or Path("runs", options.command, config.name))
+    except (ImportError, OSError, ValueError) as error:
+        located = ValueError(f"{options.config}: {error}")
+        located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
+        raise located from error
+
+
+def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
+    """List the tasks."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from ftp_hf.tasks import TASKS, task_class
+
+    table = Table(Column("task", overflow="fold"), "metrics (of ↓ less is better)", "corruptions", "options", box=None)
+    for name in TASKS:
+        try:
+            kind = task_class(name)
+        except ImportError as error:
+            table.add_row(name, str(error))
+            continue
+        metrics = ", ".join(f"{metric.name}{' ↓' * metric.less_is_better}" for metric in kind.metrics)
+        keys = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
+        table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
+    Console().print(table)
+
+
+def run_report(options: Namespace) -> None:
+    """Write a report again."""
+    from ftp_hf.compare import ComparisonResults, write_report
+    from ftp_hf.compare.evidence.stream_results import StreamResults, is_stream
+    from ftp_hf.compare.report.stream import write_stream_report
+
+    if is_stream(options.folder):
+        files = write_stream_report(StreamResults.load(options.folder), options.folder)
+    else:
+        files = write_report(ComparisonResults.load(options.folder), options.folder)
+    print(*files, sep="\n")
+
+
+def run_trial(options: Namespace) -> None:
+    """Begin a trial, or fill in its page."""
+    if options.action == "report":
+        from ftp_hf.trial.decision import write_decision
+
+        print(write_decision(options.folder))
+        return
+    if options.task is None:
+        raise ValueError("--task must be given: one of those that `ftp-hf tasks` lists, or MODULE:CLASS of your own")
+    from ftp_hf.trial.start import start_trial
+
+    print(*start_trial(options.folder, options.task, options.language), sep="\n")
+
+
+def load_run(path: str) -> "RunSummary":
+    """The `results.json` of a run."""
+    from ftp_hf.runs.summary import RunSummary
+
+    return RunSummary.load(path)
+
+
+def load_rules(path: str) -> "list[Rule]":
+    """The rules of a file."""
+    from ftp_hf.runs.rules import load_rules
+
+    return load_rules(path)
+
+
+def run_check(options: Namespace) -> int:
+    """Check a run against rules; 1 if one is broken."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftp_hf.runs.rules import check_summary
+
+    summary: RunSummary = options.run_dir
+    results = check_summary(options.rules, summary)
+    step = "" if summary.kept_step is None else f", the weights of step {summary.kept_step}"
+    table = Table(title=f"{summary.name}{step}")
+    table.add_column("rule", overflow="fold")
+    for column in ("figure", "threshold"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for result in results:
+        figures = ("" if value is None else f"{value:.4g}" for value in (result.value, result.threshold))
+        rule = f"{result.rule} ({result.data})" if result.data else result.rule
+        table.add_row(rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}")
+    Console(markup=False).print(table)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def run_push(options: Namespace) -> None:
+    """Push a run as the next version."""
+    from ftp_hf.hub.versions import push_run
+
+    _quietly()
+    _say(
+        push_run(
+            options.run_dir, options.repo_id, private=options.private, revision=options.revision, rules=options.rules
+        )
+    )
+
+
+def run_rollback(options: Namespace) -> None:
+    """Restore an earlier version."""
+    from ftp_hf.hub.versions import rollback
+
+    _quietly()
+    _say(rollback(options.repo_id, options.to, revision=options.revision))
+
+
+def run_history(options: Namespace) -> None:
+    """List the versions."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftp_hf.hub.table import abilities_table
+    from ftp_hf.hub.versions import history
+
+    disable_progress_bars()  # there would be one for each version
+    table = Table(title=options.repo_id)
+    for column in ("version", "date", "commit"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("figures", overflow="fold")
+    versions = history(options.repo_id)
+    for version in versions:
+        date = "" if version.date is None else f"{version.date:%Y-%m-%d %H:%M}"
+        table.add_row(version.tag, date, version.commit[:8], version.title)
+    Console().print(table, *filter(None, [abilities_table(versions)]))
+
+
+def _quietly() -> None:
+    """No bars of the Hub's client where nobody watches them."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
+def _say(version: "Version") -> None:
+    print(f"{version.repo_id} {version.tag} ({version.commit[:8]}): {version.title}")
