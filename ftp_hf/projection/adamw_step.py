@@ -39,17 +39,16 @@ class AdamWStep(NamedTuple):
 
 def adamw_steps(tensors: Sequence[ProjectedTensor]) -> list[AdamWStep | None]:
     """
-    The steps that torch's `AdamW` would take, which counts them as taken. `None` for the tensors that are left to torch: with
-    AMSGrad, `capturable`, or an implementation that was asked for by name (`foreach=True`, `fused=False`), without moments yet,
-    or only some of whose rows are projected.
+    The steps that torch's `AdamW(fused=True)` would take, which counts them as taken. `None` for the tensors that are left to
+    torch: without `fused=True`, with AMSGrad or `capturable`, with β₁ up to a half, without moments yet, or only some of whose
+    rows are projected.
 
     Args:
         tensors (sequence of `ProjectedTensor`): of one param group, on the CPU.
     """
     group = tensors[0].group
     # Where β₁ is no more than a half, torch computes the mean in another way.
-    is_other = group["amsgrad"] or group["capturable"] or group["betas"][0] <= 0.5
-    if is_other or group["foreach"] or group["fused"] is False:
+    if not group["fused"] or group["amsgrad"] or group["capturable"] or group["betas"][0] <= 0.5:
         return [None] * len(tensors)
     taken = [_has_moments(tensor) and tensor.first_rows is None for tensor in tensors]
     counts = [tensor.state["step"] for tensor, takes in zip(tensors, taken, strict=True) if takes]

@@ -14,9 +14,9 @@ from ftp_hf.projection.tensor import ProjectedTensor
 OPTIONS = {
     "defaults": {},
     "decay": {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-6},
-    "maximize": {"maximize": True, "weight_decay": 0.01, "fused": True},
+    "maximize": {"maximize": True, "weight_decay": 0.01},
     "no moments": {"betas": (0.6, 0.0), "lr": 0.3},
-    "tensors": {"lr": torch.tensor(1e-2), "fused": True},
+    "tensors": {"lr": torch.tensor(1e-2)},
 }
 # The last elements of a tensor whose number is no multiple of 16 are rounded otherwise by torch itself.
 SHAPES = {
@@ -34,7 +34,7 @@ def trained(shape, options, dtype=torch.float32, rows=0):
     """A parameter, and its tensor with the state after two steps of an FTPAdamW and another gradient."""
     generator = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
-    optimizer = FTPAdamW([("w", parameter)], **options, transposed=["w"] if rows else [])
+    optimizer = FTPAdamW([("w", parameter)], fused=True, **options, transposed=["w"] if rows else [])
     for _ in range(2):
         parameter.grad = torch.randn(shape, generator=generator).to(dtype)
         optimizer.step()
@@ -49,7 +49,7 @@ def trained(shape, options, dtype=torch.float32, rows=0):
 def step_of_torch(tensor, options):
     """What torch's fused AdamW makes of a copy: the weight, its moments and its count."""
     weight = torch.nn.Parameter(tensor.weight.detach().clone())
-    optimizer = torch.optim.AdamW([weight], **{"weight_decay": 0.0, **options, "fused": True})
+    optimizer = torch.optim.AdamW([weight], **{"weight_decay": 0.0, **options}, fused=True)
     optimizer.state[weight] = copy.deepcopy({key: tensor.state[key] for key in ("step", "exp_avg", "exp_avg_sq")})
     weight.grad = tensor.gradient.float()
     optimizer.step()
@@ -78,12 +78,12 @@ def test_the_step_is_that_of_torch(shape, rows, options, dtype):
 
 @pytest.mark.parametrize(
     "options",
-    [{"amsgrad": True}, {"foreach": True}, {"fused": False}, {"capturable": True}, {"betas": (0.5, 0.9)}],
+    [{"amsgrad": True}, {"fused": None}, {"capturable": True}, {"betas": (0.5, 0.9)}],
     ids=lambda options: next(iter(options)),
 )
 def test_what_is_left_to_torch(options):
     weight = torch.nn.Parameter(torch.randn(8, 16))
-    optimizer = FTPAdamW([weight])
+    optimizer = FTPAdamW([weight], fused=True)
     weight.grad = torch.randn(8, 16)
     optimizer.step()
     group = {**optimizer.param_groups[0], **options}
@@ -94,7 +94,7 @@ def test_what_is_left_to_torch(options):
 
 def test_resized_embeddings_and_odd_moments_are_left_to_torch():
     weight = torch.nn.Parameter(torch.randn(8, 16))
-    optimizer = FTPAdamW([weight])
+    optimizer = FTPAdamW([weight], fused=True)
     weight.grad = torch.randn(8, 16)
     optimizer.step()
     state, group = optimizer.state[weight], optimizer.param_groups[0]
