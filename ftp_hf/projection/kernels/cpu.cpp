@@ -60,6 +60,10 @@ float multiply_add(float x, float y, float z) {  // in one rounding where the pr
 #endif
 }
 
+float rounded_product(float x, float y) {  // with which no compiler fuses the addition after it
+    return multiply_add(x, y, -0.0f);
+}
+
 uint32_t upper_bits(uint32_t bits, int dropped) {  // to nearest, ties to even
     return (bits + (1u << (dropped - 1)) - 1 + ((bits >> dropped) & 1)) >> dropped;
 }
@@ -120,7 +124,8 @@ inline float adamw(float weight, float gradient, float &exp_avg, float &exp_avg_
     float along = step.sign * gradient;
     exp_avg = multiply_add(step.exp_avg_weight, along - exp_avg, exp_avg);
     exp_avg_sq = multiply_add(step.exp_avg_sq_weight * along, along, exp_avg_sq * step.beta2);
-    return weight * step.decay - step.step_size * exp_avg / (std::sqrt(exp_avg_sq) / step.correction + step.eps);
+    float change = step.step_size * exp_avg / (std::sqrt(exp_avg_sq) / step.correction + step.eps);
+    return rounded_product(weight, step.decay) - change;
 }
 
 template <class Held>

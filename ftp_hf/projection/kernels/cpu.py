@@ -35,7 +35,7 @@ _PANEL = 512
 # Not linked to an OpenMP of its own: the symbols are those of the one that torch has loaded, so that the kernels run in
 # torch's threads, as many as torch.set_num_threads() says.
 _FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-ffp-contract=off", "-fno-exceptions"),
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
     *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f", f"-DPANEL={_PANEL}"),
 )
 _BLOCK_ELEMENTS = 2**17
