@@ -44,16 +44,12 @@
 | an optimizer that needs the closure (LBFGS)  | torch's own `TypeError`                                              |
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 from torch.optim import AdamW
 from typing_extensions import Unpack
-
-from ftp_hf.projection.adamw_step import adamw_steps
-from ftp_hf.projection.kernels import cpu
-from ftp_hf.projection.kernels.dispatch import Kernels
 
 from .base import ProjectedOptimizer
 from .hooks import step_without_hooks
@@ -119,7 +115,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """
 
-    _moves_each_alone = True
+    _steps_as = AdamW
 
     def __init__(
         self,
@@ -152,13 +148,6 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             fused=fused,
         )
         self._set_anchors(options.get("anchors"))
-
-    def _radius_gradients(self, kernels: Kernels, batch: Sequence[Any]) -> tuple[Tensor, Sequence[Tensor]]:
-        if kernels is not cpu:
-            return super()._radius_gradients(kernels, batch)
-        steps = adamw_steps(batch)
-        moved = [tensor.parameter for tensor, step in zip(batch, steps, strict=True) if step is not None]
-        return cpu.radius_gradients(batch, steps), moved
 
     def _unconstrained_step(self) -> None:
         step_without_hooks(AdamW, self)

@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from ftp_hf.pretrained.anchors import validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, put_together
 from ftp_hf.projection.first_state import first_states, low_rank_first_states
-from ftp_hf.projection.kernels.dispatch import Kernels, batches
+from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.sharding import like
 from ftp_hf.projection.tensor import ProjectedTensor
@@ -34,6 +34,7 @@ from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_of
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
+from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
 
@@ -55,8 +56,6 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
-    _moves_each_alone = False
-    """Whether what the unconstrained step does to a parameter depends on its own gradient and state alone."""
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
@@ -164,6 +163,11 @@ class ProjectedOptimizer(Optimizer):
     def _unconstrained_step(self) -> None:
         raise NotImplementedError
 
+    @property
+    def _steps_as(self) -> type[Optimizer]:
+        """The class whose step the unconstrained one is, if nothing else happens in it."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """
@@ -194,10 +198,10 @@ class ProjectedOptimizer(Optimizer):
             states = self._first_states(new, masters.parameter_of)
             learning = []
             for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state]):
-                gradients, moved = self._radius_gradients(kernels, batch)
+                gradients, moved = radius_gradients(kernels, batch, self._steps_as)
                 learning.append(PendingProjection(kernels, batch, gradients))
                 masters.moved.update(moved)
-            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
+            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._steps_as in MOVE_EACH_ALONE)
             # torch's optimizers create their own state where they find none, so ours has to come after it.
             new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):
@@ -205,10 +209,6 @@ class ProjectedOptimizer(Optimizer):
             starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
             for pending in put_together([*learning, *starting]):
                 masters.rounded.update(pending.project())
-
-    def _radius_gradients(self, kernels: Kernels, batch: Sequence[Any]) -> tuple[Tensor, Sequence[Tensor]]:
-        """`∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step on the way."""
-        return kernels.radius_gradients(batch), ()
 
     def _first_states(
         self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]

@@ -30,7 +30,7 @@ class FTPSGD(ProjectedOptimizer, SGD):
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.
     """
 
-    _moves_each_alone = True
+    _steps_as = SGD
 
     def __init__(
         self,

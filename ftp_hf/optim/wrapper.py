@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
+from .hooks import has_step_hooks
 from .naming import name_parameters
 from .options import GROUP_OPTIONS, SET_ASIDE, ProjectionOptions
 
@@ -167,6 +168,11 @@ class FTP(ProjectedOptimizer):
             self.optimizer.step()
         finally:
             _swap(aside)
+
+    @property
+    def _steps_as(self) -> type[Optimizer]:
+        # Its hooks expect one step, over all parameters.
+        return Optimizer if has_step_hooks(self.optimizer) else type(self.optimizer)
 
 
 def _set_aside(group: dict[str, Any], defaults: Mapping[str, Any]) -> None:

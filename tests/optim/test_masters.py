@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from ftp_hf.optim.unconstrained import MOVE_EACH_ALONE
 from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
 
 MAKE = {
@@ -110,3 +111,28 @@ def test_gradients_stay_as_they_were():
     train(optimizer, narrow, gradients)
     assert all(torch.equal(p.grad, gradients[0][name]) for name, p in narrow.items())
     assert all(p.grad.dtype == torch.bfloat16 for p in narrow.values())
+
+
+@pytest.mark.parametrize(
+    "optimizer", sorted(MOVE_EACH_ALONE, key=lambda each: each.__name__), ids=lambda each: each.__name__
+)
+def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
+    trained = []
+    for elements in (2**22, 1):
+        monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", elements)
+        monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22 // elements)
+        narrow, _, gradients = problem(steps=5)
+        train(FTP(optimizer(narrow.items(), lr=1e-2), exclude=["head.*"]), narrow, gradients)
+        trained.append(narrow)
+    assert all(map(torch.equal, trained[0].values(), trained[1].values()))
+
+
+def test_hooks_of_a_wrapped_optimizer_see_one_step_over_all_parameters(monkeypatch):
+    monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", 1)
+    monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22)
+    narrow, _, gradients = problem(steps=3)
+    wrapped = torch.optim.AdamW(narrow.items(), lr=1e-3, fused=True)
+    seen = []
+    wrapped.register_step_post_hook(lambda optimizer, *_: seen.append(len(optimizer.param_groups[0]["params"])))
+    train(FTP(wrapped), narrow, gradients)
+    assert seen == [len(narrow)] * 3

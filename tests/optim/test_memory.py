@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from ftp_hf import FTPAdamW
+from ftp_hf import FTP, FTPAdamW
 
 # The six of some transformer's layers, as large as to hide what is per tensor, not per parameter.
 SHAPES = 4 * ([(512, 512)] * 4 + [(2048, 512), (512, 2048)] + [(512,)] * 6)
@@ -36,6 +36,12 @@ def peak_of_a_step(optimizer, parameters):
     return most / sum(parameter.numel() for parameter in parameters)
 
 
+OPTIMIZERS = {
+    "FTPAdamW": lambda parameters: FTPAdamW(parameters, lr=1e-3, fused=True),
+    "FTP-AdamW": lambda parameters: FTP(torch.optim.AdamW(parameters, lr=1e-3, fused=True)),
+}
+
+
 @pytest.mark.parametrize(
     ("dtype", "checkpoint_dtype", "state", "peak"),
     [
@@ -47,10 +53,11 @@ def peak_of_a_step(optimizer, parameters):
     ],
     ids=lambda value: str(value).removeprefix("torch."),
 )
-def test_bytes_a_parameter(dtype, checkpoint_dtype, state, peak, monkeypatch):
+@pytest.mark.parametrize("make_optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_bytes_a_parameter(make_optimizer, dtype, checkpoint_dtype, state, peak, monkeypatch):
     monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", 2**20)
     parameters = make(dtype, checkpoint_dtype)
-    optimizer = FTPAdamW(parameters, lr=1e-3, fused=True)
+    optimizer = make_optimizer(parameters)
     for step in range(4):
         for parameter in parameters:
             parameter.grad = torch.randn_like(parameter)

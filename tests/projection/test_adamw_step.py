@@ -5,8 +5,9 @@ import itertools
 
 import pytest
 import torch
+from torch.optim import AdamW
 
-from ftp_hf import FTPAdamW
+from ftp_hf import FTP, FTPAdamW
 from ftp_hf.projection.adamw_step import adamw_steps
 from ftp_hf.projection.kernels import cpu
 from ftp_hf.projection.tensor import ProjectedTensor
@@ -103,6 +104,29 @@ def test_resized_embeddings_and_odd_moments_are_left_to_torch():
         some_rows = ProjectedTensor.of("w", weight, None, state, group, 0, first_rows=5)
         laid_out_otherwise = ProjectedTensor.of("w", weight, None, odd, group, 0)
     assert adamw_steps([some_rows, laid_out_otherwise]) == [None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_wrapped_adamw_steps_as_ftp_adamw(dtype, monkeypatch):
+    passed = []
+    monkeypatch.setattr(
+        "ftp_hf.optim.unconstrained.adamw_steps", lambda batch: passed.append(batch) or adamw_steps(batch)
+    )
+    results = []
+    for make in (FTPAdamW, lambda *arguments, **options: FTP(AdamW(*arguments, weight_decay=0.0, **options))):
+        generator = torch.Generator().manual_seed(0)
+        shapes = [shape for shape, _ in SHAPES.values()]
+        weights = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
+        optimizer = make(weights, lr=1e-3, fused=True)
+        for _ in range(5):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator).to(dtype)
+            optimizer.step()
+        results.append((weights, optimizer.radii(), len(passed)))
+    (weights, radii, taken), (wrapped, radii_of_wrapped, taken_in_all) = results
+    assert all(map(torch.equal, weights, wrapped))
+    assert radii == radii_of_wrapped
+    assert taken_in_all == 2 * taken > 0
 
 
 def test_steps_with_and_without_it_are_the_same_to_the_last_digits():

@@ -1,0 +1,30 @@
+"""What is known of torch's own optimizers, and makes a step of theirs cheaper inside one of ours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop, Rprop
+
+from ftp_hf.projection.adamw_step import adamw_steps
+from ftp_hf.projection.kernels import cpu
+from ftp_hf.projection.kernels.dispatch import Kernels
+
+__all__ = ["MOVE_EACH_ALONE", "radius_gradients"]
+
+MOVE_EACH_ALONE = {ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop}
+"""Those whose step of a parameter depends on its own gradient and state alone, so that it may be taken in pieces."""
+
+
+def radius_gradients(
+    kernels: Kernels, batch: Sequence[Any], optimizer: type[Optimizer]
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """
+    `∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step in the same pass: AdamW's, where
+    the kernels are those of the CPU.
+    """
+    if kernels is not cpu or optimizer is not AdamW:
+        return kernels.radius_gradients(batch), ()
+    steps = adamw_steps(batch)
+    moved = [tensor.parameter for tensor, step in zip(batch, steps, strict=True) if step is not None]
+    return cpu.radius_gradients(batch, steps), moved
