@@ -119,9 +119,8 @@ class FTPTrainerMixin(
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
         self._given_optimizer |= made is not None and self._projecting is None
-        given: Any = self.optimizer_cls_and_kwargs
-        kind = None if given is None else given[0]
-        arguments: dict[str, Any] = {} if given is None else given[1]
+        given: tuple[Any, dict[str, Any]] | None = self.optimizer_cls_and_kwargs
+        kind, arguments = given or (None, {})
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
             return super().create_optimizer(model), {}
         # The Trainer's groups have no names.
