@@ -1,5 +1,6 @@
 """The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -295,6 +296,11 @@ def _split(rows: Dataset, share: float, column: str | None, labels: list[str]) -
         column = None  # which class would it be
     if column is not None and not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
         rows = rows.cast_column(column, ClassLabel(names=labels))
+    if column is not None and (alone := [each for each, count in Counter(rows[column]).items() if count == 1]):
+        raise ValueError(
+            f"only one row has {labels[alone[0]]!r} in {column!r}, and every class has to be in both parts: collect more rows "
+            "of it, or leave it out"
+        )
     parts = rows.train_test_split(share, seed=0, stratify_by_column=column)
     return parts["train"], parts["test"]
 

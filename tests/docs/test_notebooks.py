@@ -11,7 +11,10 @@ import pytest
 from tests.support.pages import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-FEWER = {"hearing": {"CLIPS": 32, "HEARD": 8, "SENTENCES": 8}}
+FEWER = {
+    "decide": {"ROWS": 100, "RATES": [1e-3], "SEEDS": [0]},
+    "hearing": {"CLIPS": 32, "HEARD": 8, "SENTENCES": 8},
+}
 """What the notebooks are run with here, in the place of what their first cells say."""
 
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -54,3 +54,11 @@ def test_a_part_of_the_training_data_is_held_out_by_class():
     Dataset.from_dict({"text": ["a"], "intent": ["open"]}).to_csv("test.csv")
     data = load(test="test.csv", validation_fraction=0.5)
     assert sorted(data.validation["intent"]) == sorted(data.train["intent"]) == [0, 0, 1, 1]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_class_of_one_row_cannot_be_held_out():
+    Dataset.from_dict({"text": ["a"] * 9, "intent": ["open", "close"] * 4 + ["stop"]}).to_csv("train.csv")
+    Dataset.from_dict({"text": ["a"], "intent": ["open"]}).to_csv("test.csv")
+    with pytest.raises(ValueError, match="validation_fraction: only one row has 'stop' in 'intent'"):
+        load(test="test.csv", validation_fraction=0.5)
