@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
-from measured import adapters, demo, every_study, methods, sharding, studies, training
+from measured import adapters, demo, every_study, methods, rates, sharding, studies, training
 
 from ftp_hf.cli import make_parser
 from ftp_hf.common.figures import SPACE
@@ -183,7 +183,7 @@ def between(page: str, name: str, content: str) -> str:
 
 MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"studies": studies},
-    "docs/results.md": {"every study": every_study, "methods": methods, "adapters": adapters, "demo": demo},
+    "docs/results.md": {"every study": every_study, "rates": rates, "methods": methods, "adapters": adapters, "demo": demo},
     "docs/performance.md": {"training": training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},

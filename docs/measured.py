@@ -10,7 +10,8 @@ from ftp_hf import RunSummary
 from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, pretrained_figure, tested
+from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import mean_by_seed
@@ -22,13 +23,14 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 STUDIES = {
     "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
     "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
-    "pacs_mobilenet_statistics_frozen": ("MobileNetV2, other styles, frozen statistics", "ftp"),
+    "pacs_mobilenet_statistics_frozen": ("MobileNetV2, other styles", "ftp"),
     "pacs_mobilenet_statistics_train": ("the same with statistics that train", "ftp"),
     "pacs_mobilenet_statistics_probed": ("the same with frozen ones and a probed head", "ftp"),
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
-    "tagging_minilm": ("MiniLM-L6 tags requests, other names and phrasing", "ftp"),
+    "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
+    "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
@@ -71,7 +73,7 @@ def studies(without: Collection[str] = VARIANTS, root: str = "") -> str:
         judged = {verdict.method: verdict for verdict in verdicts(results)}
         about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
         if results.metric != "accuracy":
-            about = f"{about} ({results.metric}{', less is better' * metric_named(results.metric).less_is_better})"
+            about = f"{about} ({_measure(results)})"
         found = judged[method].differences.get("ood")
         rows.append(
             [
@@ -83,6 +85,34 @@ def studies(without: Collection[str] = VARIANTS, root: str = "") -> str:
             ]
         )
     return _table(["study", "seeds", "ID", "OOD", "difference OOD", ""], rows, left=(0, 5))
+
+
+def rates() -> str:
+    """Plain fine-tuning and FTP at each learning rate of the studies that were evaluated at all of theirs, on real data."""
+    rows = []
+    for name in sorted(path.parent.name for path in COMPARISONS.glob("*/results.json")):
+        results = ComparisonResults.load(COMPARISONS / name)
+        for rate, there in at_rates(results).items():
+            if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
+                study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({_measure(results)})"
+                rows.append([study, f"{rate:g}", *(_before_and_after(there, kind) for kind in ("id", "ood", "retained"))])
+    return _table(["study", "learning rate", "ID", "OOD", "retained"], rows)
+
+
+def _before_and_after(results: ComparisonResults, kind: str) -> str:
+    """The means over the data sets of a kind: of the pre-trained model where it can be measured, plain fine-tuning and FTP."""
+    sets = [each for each in tested(results) if each.split("/")[0] == kind]
+    before = [pretrained_figure(results, each) for each in sets]
+    known = [figure for figure in before if figure is not None]
+    figures = [statistics.fmean(known)] if known and len(known) == len(sets) else []
+    for method in (REFERENCE, "ftp"):
+        means = [statistics.fmean(of_seed.values()) for each in sets if (of_seed := by_seed(results, method, each))]
+        figures += [statistics.fmean(means)] if means else []
+    return " → ".join(show(figure, results.metric) for figure in figures) or "–"
+
+
+def _measure(results: ComparisonResults) -> str:
+    return f"{results.metric}{', less is better' * metric_named(results.metric).less_is_better}"
 
 
 def methods() -> str:
