@@ -20,7 +20,8 @@
    `radius_lr` a step for all of a row's weights together. Rows that were added to a pre-trained parameter
    (`pretrained_rows`) are no part of what is projected: not of radius and distance either.
 5. **bfloat16 weights are trained in float32**, the excluded ones too (not those of groups with `project=False`): the
-   optimizer keeps a float32 master of each, and the weight is the master rounded. See `optim/masters.py`.
+   optimizer keeps a float32 master of each, and the weight is the master rounded. See `optim/masters.py`. With
+   `stochastic_rounding` the master, and the moments in float32, last as long as the step: see `optim/rounding.py`.
 6. **Between steps the weights are the optimizer's to change.** While a radius is at the floor, the weight itself is the
    only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
    with the optimizer state that was saved beside them, or after `release_weights()`.
@@ -104,11 +105,16 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             tensor. By default each parameter's value just before its first step.
         anchor_device (`"cpu"`, *optional*): keep the anchors in (pinned) host memory and stream them through each
             step, for a model that fits the GPU only just. By default they are beside the weights.
+        stochastic_rounding (`bool`, *optional*, defaults to False): keep no float32 masters of bfloat16 weights: weights and
+            moments are rounded to bfloat16 at random after each step, so that they are right on average, and take 10 bytes a
+            parameter with gradient and anchor, in the place of 18. What is projected is in float32, before it is rounded. By
+            default nothing is rounded so; float32 weights never are.
         low_rank (sequence of [`LowRankUpdate`], *optional*, defaults to ()): adapters whose product is projected, and
             not their factors; [`adapter_options`] makes them of a model of PEFT.
 
     Raises:
-        ValueError: an option is out of range; `radius_lr` and `radius_share` are both set; a parameter lacks one of its row
+        ValueError: an option is out of range; `radius_lr` and `radius_share`, or `stochastic_rounding` and `capturable`, are both
+            set; a parameter lacks one of its row
             dimensions, or has fewer rows than `pretrained_rows` says; a pattern matches nothing or lacks names to match; a
             projected parameter is complex, float16 or sharded through its rows; anchors are missing, misshapen or not finite.
         TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from ftp_hf.pretrained.anchors import open_anchors
+from ftp_hf.projection.first_state import first_states, low_rank_first_states
+from ftp_hf.projection.low_rank_tensor import LowRankTensor
 from ftp_hf.projection.sharding import local, local_part_of
 from ftp_hf.projection.tensor import ProjectedTensor
 
+from .checks import check_parameter
 from .options import Anchors
 
-__all__ = ["anchor_of", "first_anchor", "otherwise_anchored", "own_anchors"]
+__all__ = ["anchor_of", "otherwise_anchored", "own_anchors", "states_before"]
 
 
 def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[str, Tensor]:
@@ -48,20 +51,34 @@ def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Ten
     return tensor.projected(local_part_of(whole, parameter)).to(tensor.weight.device, parameter.dtype)
 
 
-def first_anchor(
-    tensor: ProjectedTensor, anchors: Mapping[str, Tensor] | None, parameter_of: Mapping[Tensor, Tensor]
-) -> Tensor:
+def states_before(
+    tensors: Sequence[ProjectedTensor | LowRankTensor],
+    anchors: Mapping[str, Tensor] | None,
+    parameter_of: Mapping[Tensor, Tensor],
+) -> list[dict[str, Tensor]]:
     """
-    The anchor that a tensor starts with: the given one, or its weight as it is.
+    The states of tensors before their first step, those of low-rank updates first. An anchor is the given one, or the weight as
+    it is.
 
     Args:
-        tensor ([`ProjectedTensor`]): before its first step.
+        tensors (sequence of [`ProjectedTensor`] and [`LowRankTensor`]): without state, the low-rank updates first.
         anchors (mapping from `str` to `Tensor`, *optional*): the given ones, whole.
         parameter_of (mapping from `Tensor` to `Tensor`): master → parameter.
+
+    Raises:
+        ValueError: a parameter cannot be projected.
     """
-    if anchors is None:
-        return tensor.weight.detach()
-    return anchor_of(tensor, anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
+    low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
+    dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
+    for tensor in dense:
+        check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
+
+    def anchor(tensor: ProjectedTensor) -> Tensor:
+        if anchors is None:
+            return tensor.weight.detach()
+        return anchor_of(tensor, anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
+
+    return low_rank_first_states(low_rank) + first_states(dense, anchor)
 
 
 def otherwise_anchored(

@@ -1,7 +1,6 @@
 """The projection around an optimizer's step, and what users ask of the optimizers: radii, anchors, state dicts."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -12,27 +11,26 @@ from typing_extensions import Unpack
 
 from ftp_hf.pretrained.anchors import validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, put_together
-from ftp_hf.projection.first_state import first_states, low_rank_first_states
 from ftp_hf.projection.kernels.dispatch import batches
-from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
+from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import like
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .anchoring import first_anchor, otherwise_anchored, own_anchors
+from .anchoring import otherwise_anchored, own_anchors, states_before
 from .checks import (
     check_low_rank,
     check_options,
-    check_parameter,
     check_parameters,
     check_patterns_match,
     check_pretrained_rows,
     check_rows,
 )
-from .masters import MASTER, masters_in_place, step_in_pieces
+from .masters import masters_in_place, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_of
+from .rounding import MASTER, count_step
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
@@ -45,7 +43,7 @@ class ProjectedOptimizer(Optimizer):
 
     The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor_or_direction` (the
     shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusState`]), and
-    for a bfloat16 parameter its float32 `master`. It is created at the first step for which `p` has a gradient. A
+    for a bfloat16 parameter its float32 `master`, unless it is rounded stochastically. It is created at the first step for which `p` has a gradient. A
     [`LowRankUpdate`] has nothing but a `radius`, in the state of its first `rows`. The options are in
     `optimizer.param_groups`.
     """
@@ -192,16 +190,21 @@ class ProjectedOptimizer(Optimizer):
         return loss
 
     def _projected_step(self) -> None:
-        with masters_in_place(self) as masters:
-            tensors = self._participants.with_gradient(masters.parameter_of)
+        count_step(self.param_groups)
+        for piece in pieces_of_a_step(self.param_groups, self._participants.factors(), self._moves_each_alone):
+            self._step_over(piece)
+
+    def _step_over(self, piece: Set[Tensor]) -> None:
+        with masters_in_place(self, piece) as masters:
+            tensors = self._participants._replace(members=masters.members).with_gradient(masters.parameter_of)
             new = [tensor for tensor in tensors if not tensor.has_state]
-            states = self._first_states(new, masters.parameter_of)
+            states = states_before(new, self._anchors, masters.parameter_of)
             learning = []
             for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state]):
                 gradients, moved = radius_gradients(kernels, batch, self._steps_as)
                 learning.append(PendingProjection(kernels, batch, gradients))
                 masters.moved.update(moved)
-            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._steps_as in MOVE_EACH_ALONE)
+            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
             # torch's optimizers create their own state where they find none, so ours has to come after it.
             new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):
@@ -210,16 +213,9 @@ class ProjectedOptimizer(Optimizer):
             for pending in put_together([*learning, *starting]):
                 masters.rounded.update(pending.project())
 
-    def _first_states(
-        self, tensors: Sequence[ProjectedTensor | LowRankTensor], parameter_of: Mapping[Tensor, Tensor]
-    ) -> list[dict[str, Tensor]]:
-        low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
-        dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
-        for tensor in dense:
-            check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
-
-        anchors = partial(first_anchor, anchors=self._anchors, parameter_of=parameter_of)
-        return low_rank_first_states(low_rank) + first_states(dense, anchors)
+    @property
+    def _moves_each_alone(self) -> bool:
+        return self._steps_as in MOVE_EACH_ALONE
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
@@ -269,11 +265,9 @@ class ProjectedOptimizer(Optimizer):
             a bfloat16 parameter; a `DTensor` for a sharded one. Rows without an anchor ([`pretrained_rows`]) are as in
             the parameter.
         """
-        return {
-            tensor.name: like(tensor.parameter, tensor.whole(tensor.anchor()))
-            for tensor in self._participants.with_state()
-            if isinstance(tensor, ProjectedTensor)
-        }
+        with_state = self._participants.with_state()
+        dense = (tensor.widened() for tensor in with_state if isinstance(tensor, ProjectedTensor))
+        return {each.name: like(each.parameter, each.whole(each.anchor()), dtype=each.weight.dtype) for each in dense}
 
     @torch.no_grad()
     def otherwise_anchored(self) -> list[str]:
@@ -293,7 +287,7 @@ class ProjectedOptimizer(Optimizer):
         """
         Keep nothing in the weights. Call it before other weights are loaded into the model under an optimizer that goes
         on: the anchors of tensors at the floor go back into their buffers, and the masters of bfloat16 parameters, which
-        would overwrite what is loaded, are given up. Radii and moments stay.
+        would overwrite what is loaded, are given up (with `stochastic_rounding` there are none). Radii and moments stay.
         """
         for tensor in self._participants.with_state():
             if isinstance(tensor, ProjectedTensor):
@@ -304,7 +298,9 @@ class ProjectedOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
-        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do.
+        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but for
+        what is a matter of memory: `anchor_device` and `stochastic_rounding` stay as they are. Masters that were saved are where
+        the next step starts from, whether it keeps them or not; where none were saved, it starts from the weights.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.

@@ -54,8 +54,20 @@ def check_options(group: dict[str, Any]) -> None:
         raise ValueError(
             f"anchor_device must be None (beside the weights) or 'cpu' (in host memory), got {group['anchor_device']!r}"
         )
+    _check_rounding(group)
     if group["project"] and group.get("differentiable", False):
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
+
+
+def _check_rounding(group: dict[str, Any]) -> None:
+    rounding = group.get("stochastic_rounding", False)
+    if not isinstance(rounding, bool):
+        raise TypeError(f"stochastic_rounding must be True or False, got {rounding!r}")
+    if group["project"] and rounding and group.get("capturable", False):
+        raise ValueError(
+            "stochastic_rounding=True does not go with capturable=True: a captured step would round with the same random "
+            "numbers each time that it is replayed. Leave one of the two out"
+        )
 
 
 def _check_share(group: dict[str, Any]) -> None:

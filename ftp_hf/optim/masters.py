@@ -1,6 +1,6 @@
-"""Training 16-bit weights: float32 masters stand in for them during the step."""
+"""Training 16-bit weights: float32 masters stand in for them during the step, and are kept, or rounded after it."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -11,11 +11,9 @@ from torch.optim import Optimizer
 from ftp_hf.projection.sharding import local
 
 from .nested import map_tensors
+from .rounding import MASTER, is_rounded, per_element, round_parameter
 
-__all__ = ["MASTER", "Masters", "masters_in_place", "needs_master", "step_in_pieces"]
-
-MASTER = "master"
-"""The key of a parameter's master in the optimizer's state."""
+__all__ = ["Masters", "masters_in_place", "needs_master", "pieces_of_a_step", "step_in_pieces"]
 
 _PIECE_ELEMENTS = 2**22
 """Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
@@ -33,14 +31,43 @@ class Masters(NamedTuple):
 
     parameter_of: dict[Tensor, Tensor]
     """Master → parameter, which has the gradient."""
+    members: set[Tensor]
+    """Masters and other parameters that the step is over."""
     moved: set[Tensor]
     """Masters and other parameters that have taken the unconstrained step already."""
     rounded: set[Tensor]
     """Masters that were rounded to their parameters already."""
 
 
+def pieces_of_a_step(
+    groups: Sequence[dict[str, Any]], together: Set[Tensor], moves_each_alone: bool
+) -> list[set[Tensor]]:
+    """
+    The parameters that a step is taken over, a few after the other, so that only so many are in memory in float32 of those that have
+    no masters. All others are the first piece. Sharded parameters are in the same pieces on every process.
+
+    Args:
+        groups (sequence of `dict`): the optimizer's param groups.
+        together (set of `Tensor`): parameters that cannot be projected without each other.
+        moves_each_alone (`bool`): as for [`step_in_pieces`].
+    """
+    everything = {parameter for group in groups for parameter in group["params"]}
+    widened = {
+        parameter: parameter.numel()
+        for group in groups
+        if moves_each_alone and is_rounded(group)
+        for parameter in group["params"]
+        if needs_master(parameter) and parameter not in together
+        # A sparse gradient is refused, before anything has moved.
+        if parameter.grad is not None and not parameter.grad.is_sparse
+    }
+    pieces = [everything - widened.keys(), *_pieces(widened)]
+    # An optimizer's step is its own even where no parameter has a gradient.
+    return [piece for piece in pieces if any(each.grad is not None for each in piece)] or [everything]
+
+
 @contextmanager
-def masters_in_place(optimizer: Optimizer) -> Iterator[Masters]:
+def masters_in_place(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
     """
     While it is open, float32 masters take the places of the bfloat16 parameters that have a gradient: in the param
     groups, and as the keys of the optimizer's state. Whatever the step does to them is training in float32, with the
@@ -48,39 +75,48 @@ def masters_in_place(optimizer: Optimizer) -> Iterator[Masters]:
     what the step has rounded itself it tells.
 
     A master is kept in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
-    that weight, gradient, master, anchor and two moments are 18 bytes a parameter. Groups with `project=False` are left
-    alone.
+    that weight, gradient, master, anchor and two moments are 18 bytes a parameter. With `stochastic_rounding` it is given up, and
+    the moments are in float32 only while it is open: 10 bytes. Groups with `project=False` are left alone.
 
     Args:
         optimizer (`Optimizer`): whose param groups have the key `project`.
+        piece (set of `Tensor`): the parameters that the step is over.
 
     Yields:
         [`Masters`]
     """
-    places = [
-        (group["params"], index, parameter)
-        for group in optimizer.param_groups
+    groups = optimizer.param_groups
+    places = {
+        (number, index): parameter
+        for number, group in enumerate(groups)
         if group["project"]
         for index, parameter in enumerate(group["params"])
-        if needs_master(parameter) and parameter.grad is not None
-    ]
-    masters = {parameter: _master(optimizer, parameter) for _, _, parameter in places}
-    for parameters, index, parameter in places:
-        parameters[index] = masters[parameter]
+        if parameter in piece and needs_master(parameter) and parameter.grad is not None
+    }
+    masters = {parameter: _master(optimizer, parameter) for parameter in places.values()}
+    for (number, index), parameter in places.items():
+        groups[number]["params"][index] = masters[parameter]
     for parameter, master in masters.items():
         # torch's optimizers initialise where they find an empty state.
         optimizer.state.get(parameter, {}).pop(MASTER, None)
         _move_state(optimizer, parameter, master)
-    in_place = Masters({master: parameter for parameter, master in masters.items()}, set(), set())
+    members = {masters.get(parameter, parameter) for parameter in piece}
+    in_place = Masters({master: parameter for parameter, master in masters.items()}, members, set(), set())
     try:
         yield in_place
     finally:
-        for parameters, index, parameter in places:
-            parameters[index] = parameter
+        for (number, index), parameter in places.items():
+            groups[number]["params"][index] = parameter
         for parameter, master in masters.items():
             _move_state(optimizer, master, parameter)
+        kept = dict(masters)
+        for (number, index), parameter in places.items():
+            if is_rounded(groups[number]):
+                state = optimizer.state.get(parameter, {})
+                round_parameter(parameter, kept.pop(parameter), state, groups[number], (number, index))
+        for parameter, master in kept.items():
             optimizer.state[parameter][MASTER] = master
-        left = [(parameter, master) for parameter, master in masters.items() if master not in in_place.rounded]
+        left = [(parameter, master) for parameter, master in kept.items() if master not in in_place.rounded]
         if left:
             torch._foreach_copy_([local(p.detach()) for p, _ in left], [local(master) for _, master in left])
 
@@ -102,9 +138,11 @@ def step_in_pieces(
             all are one piece.
     """
     everything = [group["params"] for group in groups]
-    left = [each for parameters in everything for each in parameters if each not in in_place.moved]
+    members = in_place.members - in_place.moved
+    left = [each for parameters in everything for each in parameters if each in members]
     masters = [each for each in left if each in in_place.parameter_of]
-    pieces = _pieces(masters) if moves_each_alone else [{*masters}]
+    pieces = _pieces({master: local(master).numel() for master in masters}) if moves_each_alone else []
+    pieces = pieces or [{*masters}]
     pieces[0].update(each for each in left if each not in in_place.parameter_of)
     for piece in pieces:
         lent = [master for master in masters if master in piece]
@@ -121,17 +159,16 @@ def step_in_pieces(
                 group["params"] = parameters
 
 
-def _pieces(masters: Collection[Tensor]) -> list[set[Tensor]]:
-    """Masters of so many elements together, or a larger one alone; one piece at least."""
-    sizes = {master: local(master).numel() for master in masters}
+def _pieces(sizes: Mapping[Tensor, int]) -> list[set[Tensor]]:
+    """Tensors of so many elements together, or a larger one alone."""
     room = max(_PIECE_ELEMENTS, sum(sizes.values()) // _MOST_PIECES)
-    pieces: list[set[Tensor]] = [set()]
-    left = room
-    for master, size in sizes.items():
-        if size > left and pieces[-1]:
+    pieces: list[set[Tensor]] = []
+    left = 0
+    for tensor, size in sizes.items():
+        if size > left or not pieces:
             pieces.append(set())
             left = room
-        pieces[-1].add(master)
+        pieces[-1].add(tensor)
         left -= size
     return pieces
 
@@ -141,14 +178,19 @@ def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
     master = state.get(MASTER)
     if master is None:
         master = parameter.detach().float()
-        if "radius" not in state:
-            _widen(state, parameter.dtype)
+        _widen(state, parameter)
     return cast("Tensor", master)
 
 
-def _widen(state: dict[str, Any], dtype: torch.dtype) -> None:
-    """Train the state in float32 too that the optimizer made with the parameter, or that a plain run left."""
-    state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == dtype else tensor, dict(state)))
+def _widen(state: dict[str, Any], parameter: Tensor) -> None:
+    """Train the state in float32 too that the optimizer made with the parameter, or that a plain run or rounding left."""
+    # Of the projection's own, the anchor is in bfloat16 for good.
+    left = (
+        dict(state)
+        if "radius" not in state
+        else {key: state[key] for key in per_element(state, parameter, parameter.dtype)}
+    )
+    state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == parameter.dtype else tensor, left))
 
 
 def _move_state(optimizer: Optimizer, source: Tensor, target: Tensor) -> None:

@@ -13,6 +13,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 __all__ = [
     "DEFAULTS",
     "GROUP_OPTIONS",
+    "ROUNDED_STEPS",
     "SET_ASIDE",
     "Anchors",
     "GroupOptions",
@@ -36,6 +37,7 @@ class GroupOptions(TypedDict, total=False):
     exclude: Sequence[str]
     transposed: Sequence[str]
     anchor_device: str | None
+    stochastic_rounding: bool
 
 
 class ProjectionOptions(GroupOptions, total=False):
@@ -55,14 +57,18 @@ DEFAULTS: GroupOptions = {
     "exclude": (),
     "transposed": (),
     "anchor_device": None,
+    "stochastic_rounding": False,
 }
 
-GROUP_OPTIONS = (*DEFAULTS, "project")
+ROUNDED_STEPS = "rounded_steps"
+"""The key of a param group that counts its steps with `stochastic_rounding`."""
+
+GROUP_OPTIONS = (*DEFAULTS, "project", ROUNDED_STEPS)
 """The keys of a param group that are the projection's."""
 
-_ONLY_WHERE_SET = ("radius_share",)
+_ONLY_WHERE_SET = ("radius_share", "stochastic_rounding")
 """
-The options that a param group has no key for where they are `None`: sharded checkpoints that were written before there were
+The options that a param group has no key for where they are as by default: sharded checkpoints that were written before there were
 these options lack the keys too, and torch loads only checkpoints with all of the keys that it looks for.
 """
 
@@ -98,5 +104,6 @@ def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
     for option in options.keys() - ProjectionOptions.__optional_keys__:
         raise TypeError(f"{optimizer}.__init__() got an unexpected keyword argument {option!r}")
     given = {option: value for option, value in options.items() if option in DEFAULTS}
+    unset = {option for option in _ONLY_WHERE_SET if given.get(option) in (None, False)}
     filled = {**DEFAULTS, **given, "project": True}
-    return {option: value for option, value in filled.items() if value is not None or option not in _ONLY_WHERE_SET}
+    return {option: value for option, value in filled.items() if option not in unset}

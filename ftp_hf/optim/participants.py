@@ -1,6 +1,6 @@
 """Which parameters take part in the projection."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .masters import MASTER
 from .options import first_rows_of, row_dim_of
+from .rounding import MASTER
 
 __all__ = ["DenseParameter", "Participants"]
 
@@ -43,6 +43,8 @@ class Participants(NamedTuple):
     """The option: patterns of names, and the dimensions that count rows."""
     pretrained_rows: Mapping[str, int]
     """The option: patterns of names, and how many of the first rows have a pre-trained value."""
+    members: Set[Tensor] | None = None
+    """The parameters, or their masters, that are looked at; all by default."""
 
     def dense(self) -> Iterator[DenseParameter]:
         """The dense parameters that are projected."""
@@ -53,7 +55,9 @@ class Participants(NamedTuple):
             names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names, strict=True)).items():
-                if parameter.numel() and not matches(name, group["exclude"]) and canonical_name(name) not in factors:
+                if not self._has(parameter) or not parameter.numel():
+                    continue
+                if not matches(name, group["exclude"]) and canonical_name(name) not in factors:
                     row_dim, first_rows = row_dim_of(name, group, self.rows), first_rows_of(name, self.pretrained_rows)
                     yield DenseParameter(canonical_name(name), parameter, group, row_dim, first_rows)
 
@@ -62,8 +66,13 @@ class Participants(NamedTuple):
         named = self._named_parameters()
         return tuple(update for update in self.low_rank if _takes_part(update, named))
 
+    def factors(self) -> set[Tensor]:
+        """The parameters that are factors of updates."""
+        named = self._named_parameters() if self.low_rank else {}
+        return {named[factor][0] for update in self.low_rank for factor in update.factors}
+
     def with_state(self) -> list[ProjectedTensor | LowRankTensor]:
-        """The tensors that have taken a step."""
+        """The tensors that have taken a step, with bfloat16 weights where there are no masters."""
         dense = [tensor for tensor in self._dense_tensors() if tensor.has_state]
         return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
 
@@ -102,9 +111,12 @@ class Participants(NamedTuple):
         trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
         gradients = {name: parameter_of.get(parameter, parameter).grad for name, (parameter, _) in named.items()}
         for update in self.low_rank:
-            if _takes_part(update, named):
-                parameter, group = named[update.products[0].rows]
+            parameter, group = named[update.products[0].rows]
+            if self._has(parameter) and _takes_part(update, named):
                 yield LowRankTensor.of(update, trained, gradients, self.state.get(parameter, {}), group)
+
+    def _has(self, parameter: Tensor) -> bool:
+        return self.members is None or parameter in self.members
 
     def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
         """Name → parameter and param group, of all parameters that have a name."""

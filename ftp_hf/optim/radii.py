@@ -38,13 +38,25 @@ def radii_of(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> dict[str, Ra
         tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
     """
     distance_of: dict[str, Tensor] = {}
-    for kernels, batch in batches(tensors):
-        distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
+    for part in _parts(tensors):
+        for kernels, batch in batches([tensor.widened() for tensor in part]):
+            distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch), strict=True)
     found: dict[str, Radius] = {}
     for device in dict.fromkeys(tensor.weight.device for tensor in tensors):
         here = [tensor for tensor in tensors if tensor.weight.device == device]
         found |= _radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
     return {tensor.name: found[tensor.name] for tensor in tensors}
+
+
+def _parts(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> list[list[ProjectedTensor | LowRankTensor]]:
+    """The tensors, so divided that no more than one weight is copied into float32 at once; adapters' factors are small."""
+    parts: list[list[ProjectedTensor | LowRankTensor]] = [[]]
+    for tensor in tensors:
+        if isinstance(tensor, ProjectedTensor) and tensor.weight.dtype == torch.bfloat16:
+            parts.append([tensor])
+        else:
+            parts[0].append(tensor)
+    return parts
 
 
 def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distances: Tensor) -> dict[str, Radius]:

@@ -11,9 +11,9 @@ from ftp_hf.projection.sharding import is_dtensor
 from ftp_hf.projection.tensor import HELD, placed
 
 from .checks import check_options
-from .masters import MASTER
 from .nested import map_tensors, same
 from .options import GROUP_OPTIONS
+from .rounding import MASTER, is_rounded
 
 __all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_options"]
 
@@ -48,8 +48,10 @@ def restore_options(
         if "radius_lr" in stored and "radius_share" in missing:
             # The rate was in force, and no share.
             group.pop("radius_share", None)
-        # Where anchors are kept is a matter of this machine, not of the one that saved them.
-        group["anchor_device"] = old["anchor_device"]
+        # Where anchors are kept, and whether there is room for masters, is a matter of this machine, not of the one that saved them.
+        for option in ("anchor_device", "stochastic_rounding"):
+            group.pop(option, None)
+            group.update({option: old[option]} if option in old else {})
         # Distributed checkpoints make lists of tuples.
         check_options(group)
 
@@ -69,7 +71,7 @@ def restore_dtypes(
         state_dict (`dict`): what was loaded.
     """
     for group, parameter, saved in _saved_states(state_dict, groups):
-        if "radius" in saved or MASTER in saved:
+        if "radius" in saved or MASTER in saved or is_rounded(group):
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group["anchor_device"])
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "local",
     "local_part_of",
     "local_rows",
+    "shard_number",
     "whole_tensors",
 ]
 
@@ -126,6 +127,15 @@ def local_rows(tensor: Tensor, count: int) -> int:
         mesh = tensor.device_mesh
         count -= mesh.get_local_rank(cut) * -(-tensor.shape[0] // mesh.size(cut))
     return min(max(count, 0), local(tensor).shape[0])
+
+
+def shard_number(tensor: Tensor) -> int:
+    """Which part of a tensor this process has, from 0 on; 0 if it has all of it."""
+    number = 0
+    if is_dtensor(tensor):
+        for cut in _cuts(tensor.placements):
+            number = number * tensor.device_mesh.size(cut) + tensor.device_mesh.get_local_rank(cut)
+    return number
 
 
 def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:

@@ -86,7 +86,8 @@ class ProjectedTensor(NamedTuple):
     parameter: Tensor
     """The parameter, or the float32 master of a 16-bit one. The whole tensor, if it is sharded."""
     weight: Tensor
-    """The part of the parameter that this process has; of its first rows alone, where only these are projected."""
+    """The part of the parameter that this process has; of its first rows alone, where only these are projected. Between steps it
+    is in bfloat16 if the parameter is, and has no master."""
     grad: Tensor | None
     """The gradient of the weight; of a master, in the dtype of the parameter that it stands in for."""
     state: dict[str, Any]
@@ -135,7 +136,10 @@ class ProjectedTensor(NamedTuple):
         sharding = Sharding.of(name, parameter, row_dim)
         whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
         if first_rows is None:
-            return whole if stands_for is None else whole._replace(rounded=local(stands_for.detach()))
+            # Kernels round to the nearest.
+            if stands_for is None or group.get("stochastic_rounding", False):
+                return whole
+            return whole._replace(rounded=local(stands_for.detach()))
         # A sparse gradient, which has no views, is refused as that of a whole tensor is.
         if grad is not None and not grad.is_sparse:
             grad = whole.projected(grad)
@@ -239,6 +243,10 @@ class ProjectedTensor(NamedTuple):
             HELD: like(parameter, self.whole(anchor), dtype=dtype, **_place(parameter, self.group["anchor_device"])),
             "radius": torch.stack(RadiusState.first(radius.to(self.weight))),
         }
+
+    def widened(self) -> "ProjectedTensor":
+        """The tensor with a copy of a bfloat16 weight in float32."""
+        return self._replace(weight=self.weight.float()) if self.weight.dtype == torch.bfloat16 else self
 
     def anchor(self) -> Tensor:
         """`W0`, in the dtype of the weight and on its device."""

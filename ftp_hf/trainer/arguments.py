@@ -43,6 +43,8 @@ class FTPArguments:
             radii start anew, at the distances that the weights have by then. By default they go on.
         ftp_anchor_device (`"cpu"`, *optional*): keep the anchors in host memory, for a model that fits the GPU only
             just. By default they are beside the weights.
+        ftp_stochastic_rounding (`bool`, *optional*, defaults to `False`): train bfloat16 weights without float32 masters: each
+            step is rounded at random, so that it is right on average. 10 bytes a parameter with AdamW in the place of 18.
         ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
             to each weight where that can be done exactly (`"product"`), each of their parameters around its first value
             (`"factors"`), or none of them (`"none"`). docs/adapters.md says which method is which.
@@ -108,6 +110,13 @@ class FTPArguments:
         metadata={
             "help": "'cpu' keeps the anchors in host memory, for a model that fits the GPU only just. By default they are "
             "beside the weights."
+        },
+    )
+    ftp_stochastic_rounding: bool = field(
+        default=DEFAULTS["stochastic_rounding"],
+        metadata={
+            "help": "Train bfloat16 weights without float32 masters: each step is rounded at random, so that it is right on "
+            "average. 10 bytes a parameter with AdamW in the place of 18."
         },
     )
     ftp_adapters: str = field(

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 _SET_BY_OPTIMIZER = (
     *("ftp_kappa", "ftp_radius_lr", "ftp_radius_share", "ftp_radius_beta1", "ftp_radius_beta2"),
-    "ftp_anchor_device",
+    *("ftp_anchor_device", "ftp_stochastic_rounding"),
 )
 _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_rank")
 """What an optimizer that projects can only be told with names."""
@@ -243,6 +243,7 @@ class FTPTrainerMixin(
             trained.items(),
             **adjustable_options(options),
             anchor_device=options.ftp_anchor_device,
+            stochastic_rounding=options.ftp_stochastic_rounding,
             **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},
         )
         check_something_is_left(projected)

@@ -37,27 +37,33 @@ def peak_of_a_step(optimizer, parameters):
 
 
 OPTIMIZERS = {
-    "FTPAdamW": lambda parameters: FTPAdamW(parameters, lr=1e-3, fused=True),
-    "FTP-AdamW": lambda parameters: FTP(torch.optim.AdamW(parameters, lr=1e-3, fused=True)),
+    "FTPAdamW": lambda parameters, **ours: FTPAdamW(parameters, lr=1e-3, fused=True, **ours),
+    "FTP-AdamW": lambda parameters, **ours: FTP(torch.optim.AdamW(parameters, lr=1e-3, fused=True), **ours),
 }
 
 
 @pytest.mark.parametrize(
-    ("dtype", "checkpoint_dtype", "state", "peak"),
+    ("dtype", "checkpoint_dtype", "options", "state", "peak"),
     [
-        (torch.float32, torch.float32, 20.5, 20.5),
-        (torch.float32, torch.bfloat16, 18.5, 18.5),
-        (torch.float32, torch.float16, 18.5, 18.5),
+        (torch.float32, torch.float32, {}, 20.5, 20.5),
+        (torch.float32, torch.bfloat16, {}, 18.5, 18.5),
+        (torch.float32, torch.float16, {}, 18.5, 18.5),
         # The gradients are widened a piece at a time.
-        (torch.bfloat16, torch.bfloat16, 18.5, 18.5),
+        (torch.bfloat16, torch.bfloat16, {}, 18.5, 18.5),
+        # Weights and moments, too.
+        pytest.param(
+            *(torch.bfloat16, torch.bfloat16, {"stochastic_rounding": True}, 10.5, 12.0),
+            marks=pytest.mark.slow,
+            id="rounded",
+        ),
     ],
     ids=lambda value: str(value).removeprefix("torch."),
 )
 @pytest.mark.parametrize("make_optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_bytes_a_parameter(make_optimizer, dtype, checkpoint_dtype, state, peak, monkeypatch):
+def test_bytes_a_parameter(make_optimizer, dtype, checkpoint_dtype, options, state, peak, monkeypatch):
     monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", 2**20)
     parameters = make(dtype, checkpoint_dtype)
-    optimizer = make_optimizer(parameters)
+    optimizer = make_optimizer(parameters, **options)
     for step in range(4):
         for parameter in parameters:
             parameter.grad = torch.randn_like(parameter)

@@ -35,11 +35,12 @@ def test_the_help_has_every_option_with_its_default():
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 def test_groups_carry_the_defaults_and_flags_have_them(make):
     (group,) = make([torch.nn.Parameter(torch.ones(2))]).param_groups
-    assert {option: group.get(option) for option in DEFAULTS} == DEFAULTS
+    assert {option: group.get(option, DEFAULTS[option]) for option in DEFAULTS} == DEFAULTS
     # Sharded checkpoints of earlier versions have no such key, and torch looks for every one that a group has.
-    assert DEFAULTS.keys() - group.keys() == {"radius_share"}
+    assert DEFAULTS.keys() - group.keys() == {"radius_share", "stochastic_rounding"}
     flags = FTPArguments()
     assert (flags.ftp_kappa, flags.ftp_radius_lr) == (DEFAULTS["kappa"], DEFAULTS["radius_lr"])
     assert flags.ftp_radius_share is DEFAULTS["radius_share"]
     assert (flags.ftp_radius_beta1, flags.ftp_radius_beta2) == DEFAULTS["radius_betas"]
     assert flags.ftp_anchor_device is DEFAULTS["anchor_device"]
+    assert flags.ftp_stochastic_rounding is DEFAULTS["stochastic_rounding"]

@@ -13,12 +13,13 @@ OPTIONS = {
     "ftp_radius_share": 0.5,
     "ftp_exclude": ["a.*", "b"],
     "ftp_exclude_new": False,
+    "ftp_stochastic_rounding": True,
 }
 
 
 def test_flags(tmp_path):
     flags = ["--ftp_kappa", "0.25", "--ftp_radius_lr", "0.02", "--ftp_radius_share", "0.5"]
-    flags += ["--ftp_exclude", "a.*", "b", "--ftp_exclude_new", "no"]
+    flags += ["--ftp_exclude", "a.*", "b", "--ftp_exclude_new", "no", "--ftp_stochastic_rounding"]
     (args,) = HfArgumentParser(FTPTrainingArguments).parse_args_into_dataclasses(
         ["--output_dir", str(tmp_path), *flags]
     )
