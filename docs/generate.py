@@ -183,7 +183,13 @@ def between(page: str, name: str, content: str) -> str:
 
 MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"studies": studies},
-    "docs/results.md": {"every study": every_study, "rates": rates, "methods": methods, "adapters": adapters, "demo": demo},
+    "docs/results.md": {
+        "every study": every_study,
+        "rates": rates,
+        "methods": methods,
+        "adapters": adapters,
+        "demo": demo,
+    },
     "docs/performance.md": {"training": training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},

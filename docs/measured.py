@@ -95,7 +95,9 @@ def rates() -> str:
         for rate, there in at_rates(results).items():
             if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
                 study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({_measure(results)})"
-                rows.append([study, f"{rate:g}", *(_before_and_after(there, kind) for kind in ("id", "ood", "retained"))])
+                rows.append(
+                    [study, f"{rate:g}", *(_before_and_after(there, kind) for kind in ("id", "ood", "retained"))]
+                )
     return _table(["study", "learning rate", "ID", "OOD", "retained"], rows)
 
 
