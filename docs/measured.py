@@ -31,14 +31,15 @@ STUDIES = {
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
+    "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
 is not named here has a row all the same, of the first of `_OURS` that it has.
 """
 
-VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed")
-"""Studies of the data and model of another, which have no row in the README."""
+VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed", "requests_minilm")
+"""Studies of the data and model of another, or without OOD data, which have no row in the README."""
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
