@@ -114,9 +114,9 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
 
     Raises:
         ValueError: an option is out of range; `radius_lr` and `radius_share`, or `stochastic_rounding` and `capturable`, are both
-            set; a parameter lacks one of its row
-            dimensions, or has fewer rows than `pretrained_rows` says; a pattern matches nothing or lacks names to match; a
-            projected parameter is complex, float16 or sharded through its rows; anchors are missing, misshapen or not finite.
+            set; a parameter lacks one of its row dimensions, or has fewer rows than `pretrained_rows` says; a pattern matches
+            nothing or lacks names to match; a projected parameter is complex, float16 or sharded through its rows; anchors are
+            missing, misshapen or not finite.
         TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """

@@ -43,9 +43,9 @@ class ProjectedOptimizer(Optimizer):
 
     The state of a projected parameter `p` is in `optimizer.state[p]`, beside torch's own: `anchor_or_direction` (the
     shape of `p`; [`ProjectedTensor`] says which of the two it is), `radius` (the six values of a [`RadiusState`]), and
-    for a bfloat16 parameter its float32 `master`, unless it is rounded stochastically. It is created at the first step for which `p` has a gradient. A
-    [`LowRankUpdate`] has nothing but a `radius`, in the state of its first `rows`. The options are in
-    `optimizer.param_groups`.
+    for a bfloat16 parameter its float32 `master`, unless it is rounded stochastically. It is created at the first step
+    for which `p` has a gradient. A [`LowRankUpdate`] has nothing but a `radius`, in the state of its first `rows`. The
+    options are in `optimizer.param_groups`.
     """
 
     _options: dict[str, Any]

@@ -43,8 +43,8 @@ def pieces_of_a_step(
     groups: Sequence[dict[str, Any]], together: Set[Tensor], moves_each_alone: bool
 ) -> list[set[Tensor]]:
     """
-    The parameters that a step is taken over, a few after the other, so that only so many are in memory in float32 of those that have
-    no masters. All others are the first piece. Sharded parameters are in the same pieces on every process.
+    The parameters that a step is taken over, a few after the other, so that only so many are in memory in float32 of those that
+    have no masters. All others are the first piece. Sharded parameters are in the same pieces on every process.
 
     Args:
         groups (sequence of `dict`): the optimizer's param groups.

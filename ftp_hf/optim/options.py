@@ -104,6 +104,8 @@ def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
     for option in options.keys() - ProjectionOptions.__optional_keys__:
         raise TypeError(f"{optimizer}.__init__() got an unexpected keyword argument {option!r}")
     given = {option: value for option, value in options.items() if option in DEFAULTS}
-    unset = {option for option in _ONLY_WHERE_SET if given.get(option) in (None, False)}
-    filled = {**DEFAULTS, **given, "project": True}
+    by_default: dict[str, Any] = {**DEFAULTS}
+    filled = {**by_default, **given, "project": True}
+    # By identity: a share of 0, which is equal to `False`, holds the radii where they are.
+    unset = {option for option in _ONLY_WHERE_SET if filled[option] is by_default[option]}
     return {option: value for option, value in filled.items() if option not in unset}

@@ -23,8 +23,9 @@ class FTPSGD(ProjectedOptimizer, SGD):
         lr, momentum, dampening, weight_decay, nesterov, maximize, foreach, differentiable, fused:
             as in `torch.optim.SGD`, with its defaults.
         kappa, radius_lr, radius_share, radius_betas, exclude, transposed, rows, pretrained_rows, anchors, anchor_device,
-        stochastic_rounding, low_rank: as for [`FTPAdamW`]. SGD moves an entry by `lr` times its gradient, so that `radius_share` is in units of a
-            gradient here: a share of what rows could move by only where gradients are of about the size of one.
+        stochastic_rounding, low_rank: as for [`FTPAdamW`]. SGD moves an entry by `lr` times its gradient, so that
+            `radius_share` is in units of a gradient here: a share of what rows could move by only where gradients are of about
+            the size of one.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: as [`FTPAdamW`] does.

@@ -48,7 +48,7 @@ def restore_options(
         if "radius_lr" in stored and "radius_share" in missing:
             # The rate was in force, and no share.
             group.pop("radius_share", None)
-        # Where anchors are kept, and whether there is room for masters, is a matter of this machine, not of the one that saved them.
+        # Where anchors are kept, and whether there is room for masters, is a matter of this machine, not of the one that saved.
         for option in ("anchor_device", "stochastic_rounding"):
             group.pop(option, None)
             group.update({option: old[option]} if option in old else {})

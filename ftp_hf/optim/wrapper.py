@@ -26,14 +26,14 @@ class FTP(ProjectedOptimizer):
         optimizer (`torch.optim.Optimizer`): takes the unconstrained step, with its own options and defaults (torch's
             `AdamW` has a weight decay of 0.01, [`FTPAdamW`] of 0). Its param groups may already set `kappa`,
             `radius_lr`, `radius_share`, `radius_betas`, `exclude`, `transposed`, `anchor_device`, `stochastic_rounding` or
-            `project`. Where one of these is an option of the optimizer itself (the `kappa` of AccSGD), it stays that, and is `wrapped_kappa` between
-            steps; `kappa` is then the projection's.
+            `project`. Where one of these is an option of the optimizer itself (the `kappa` of AccSGD), it stays that, and is
+            `wrapped_kappa` between steps; `kappa` is then the projection's.
         named_parameters (iterable of `(str, Tensor)`, *optional*): `model.named_parameters()`, for an optimizer that
             was built without names.
         kappa, radius_lr, radius_share, radius_betas, exclude, transposed, rows, pretrained_rows, anchors, anchor_device,
-        stochastic_rounding, low_rank: as for [`FTPAdamW`]. `radius_share` is meant for optimizers that move an entry by about the `lr` of its
-            group, as Adam, RAdam, Adafactor, Lion and 8-bit Adams do; of one that multiplies `lr` by something else
-            (a gradient, as SGD; an estimate, as Prodigy), it is a share of `lr · fan-in` all the same.
+        stochastic_rounding, low_rank: as for [`FTPAdamW`]. `radius_share` is meant for optimizers that move an entry by about
+            the `lr` of its group, as Adam, RAdam, Adafactor, Lion and 8-bit Adams do; of one that multiplies `lr` by something
+            else (a gradient, as SGD; an estimate, as Prodigy), it is a share of `lr · fan-in` all the same.
 
     Raises:
         TypeError: `optimizer` is not an instance of `torch.optim.Optimizer`, already projects, or swaps the weights

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
-from ftp_hf.optim.unconstrained import MOVE_EACH_ALONE
+from tests.support.pieces import EVERYTHING, cut_into_pieces, each_alone
 from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
 
 MAKE = {
@@ -113,14 +113,11 @@ def test_gradients_stay_as_they_were():
     assert all(p.grad.dtype == torch.bfloat16 for p in narrow.values())
 
 
-@pytest.mark.parametrize(
-    "optimizer", sorted(MOVE_EACH_ALONE, key=lambda each: each.__name__), ids=lambda each: each.__name__
-)
+@each_alone
 def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
     trained = []
-    for elements in (2**22, 1):
-        monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", elements)
-        monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22 // elements)
+    for elements in (EVERYTHING, 1):
+        cut_into_pieces(monkeypatch, elements)
         narrow, _, gradients = problem(steps=5)
         train(FTP(optimizer(narrow.items(), lr=1e-2), exclude=["head.*"]), narrow, gradients)
         trained.append(narrow)
@@ -128,8 +125,7 @@ def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
 
 
 def test_hooks_of_a_wrapped_optimizer_see_one_step_over_all_parameters(monkeypatch):
-    monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", 1)
-    monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22)
+    cut_into_pieces(monkeypatch)
     narrow, _, gradients = problem(steps=3)
     wrapped = torch.optim.AdamW(narrow.items(), lr=1e-3, fused=True)
     seen = []

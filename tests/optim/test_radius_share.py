@@ -253,3 +253,8 @@ def test_an_optimizer_without_a_learning_rate_is_refused():
         ValueError, match=r"radius_share=0\.03 is a share of the learning rate, and the param group has"
     ):
         FTP(torch.optim.Optimizer([parameter], {"lr": None}), radius_share=0.03)
+
+
+def test_a_share_of_zero_is_a_share():
+    optimizer = FTPAdamW([torch.nn.Parameter(torch.ones(2, 2))], radius_share=0)
+    assert optimizer.param_groups[0]["radius_share"] == 0

@@ -10,7 +10,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.rounding import round_stochastically
-from ftp_hf.optim.unconstrained import MOVE_EACH_ALONE
+from tests.support.pieces import EVERYTHING, cut_into_pieces, each_alone
 from tests.support.problems import clone, make_gradients, make_parameters, train
 
 MAKE = {
@@ -32,8 +32,7 @@ def problem(steps=12):
 
 @pytest.fixture
 def tiny_pieces(monkeypatch):
-    monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", 1)
-    monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22)
+    cut_into_pieces(monkeypatch)
 
 
 def same_state(one, other):
@@ -134,14 +133,11 @@ def test_each_step_and_each_tensor_draws_its_own():
     assert len({tuple(where.tolist()) for where in moved}) == 6
 
 
-@pytest.mark.parametrize(
-    "optimizer", sorted(MOVE_EACH_ALONE, key=lambda each: each.__name__), ids=lambda each: each.__name__
-)
+@each_alone
 def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
     trained = []
-    for elements in (2**22, 1):
-        monkeypatch.setattr("ftp_hf.optim.masters._PIECE_ELEMENTS", elements)
-        monkeypatch.setattr("ftp_hf.optim.masters._MOST_PIECES", 2**22 // elements)
+    for elements in (EVERYTHING, 1):
+        cut_into_pieces(monkeypatch, elements)
         parameters, gradients = problem(steps=5)
         ours = FTP(optimizer(parameters.items(), lr=1e-2), **OPTIONS)
         train(ours, parameters, gradients)
