@@ -1,6 +1,5 @@
 """One projected tensor: what a step needs to know of it, and the state that it keeps."""
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .equations import RowDim, row_dims
+from .layout import Grid, Layout, grid_of, layout_of
 from .radius import RadiusState
 from .sharding import Sharding, like, local, local_rows
 
@@ -17,8 +17,6 @@ __all__ = [
     "HELD",
     "HELD_DTYPES",
     "Block",
-    "Grid",
-    "Layout",
     "ProjectedTensor",
     "blocks_of_rows",
     "placed",
@@ -32,35 +30,6 @@ HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 """What the gradient of a float32 weight can be."""
-
-
-class Layout(NamedTuple):
-    """
-    A tensor, its buffer and its gradient as matrices of rows. Rows are evenly spaced within groups of `rows_together`, which
-    are evenly spaced again, and so are the elements of a row; where all are, they are one group.
-    """
-
-    rows_together: int
-    columns_together: int
-    weight: tuple[int, int, int, int]
-    """How far apart in memory groups of rows, rows, groups of elements, and elements are."""
-    held: tuple[int, int, int, int]
-    gradient: tuple[int, int, int, int]
-
-
-class Grid(NamedTuple):
-    """
-    A tensor, its buffer and its gradient laid out alike, so that a row has `inner` neighbours at each of `outer` places, `step`
-    apart; where there are several places, rows lie side by side. Of a linear layer (1, in) of (out, in), of a transposed one
-    (in, 1).
-    """
-
-    rows_together: int
-    group_stride: int
-    row_stride: int
-    outer: int
-    step: int
-    inner: int
 
 
 class ProjectedTensor(NamedTuple):
@@ -206,27 +175,17 @@ class ProjectedTensor(NamedTuple):
         return self.parameter.numel() // _rows(self.parameter, self.row_dim)
 
     @property
-    def layout(self) -> "Layout | None":
-        """How the tensors are laid out in memory; `None` if rows, or the elements of a row, are spaced in more than two ways."""
+    def layout(self) -> Layout | None:
+        """How weight, buffer and gradient lie in memory; `None` if they are no such matrices."""
         weight = self.weight.stride()
         gradient = weight if self.grad is None else self.grad.stride()
-        return _layout(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
+        return layout_of(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
 
     @property
-    def grid(self) -> "Grid | None":
+    def grid(self) -> Grid | None:
         """The [`layout`] as a grid; `None` if it is none."""
         layout, (_, columns) = self.layout, self.shape
-        if layout is None or not layout.weight == layout.held == layout.gradient:
-            return None
-        group_stride, row_stride, step, stride = layout.weight
-        together = layout.columns_together
-        if stride != 1 and together > 1:
-            if together < columns:
-                return None
-            step, together = stride, 1
-        if together < columns and layout.rows_together > 1 and row_stride != together:
-            return None
-        return Grid(layout.rows_together, group_stride, row_stride, columns // together, step, together)
+        return None if layout is None else grid_of(layout, columns)
 
     def first_state(self, anchor: Tensor, radius: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
         """
@@ -317,41 +276,3 @@ def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[Blo
         for step in [max(1, elements // columns)]
         for first in range(0, rows, step)
     ]
-
-
-@functools.lru_cache(maxsize=1024)
-def _layout(
-    shape: tuple[int, ...],
-    weight: tuple[int, ...],
-    held: tuple[int, ...],
-    gradient: tuple[int, ...],
-    row_dim: RowDim,
-) -> Layout | None:
-    counting = row_dims(row_dim, len(shape))
-    # In the order of the weight, so that the rows and columns of the three are the same elements.
-    dims = sorted((dim for dim in range(len(shape)) if shape[dim] > 1), key=weight.__getitem__, reverse=True)
-    strides = [weight, held, gradient]
-    rows = _even(shape, strides, [dim for dim in dims if dim in counting])
-    columns = _even(shape, strides, [dim for dim in dims if dim not in counting])
-    if max(len(rows), len(columns)) > 2:
-        return None
-    (_, *outer_rows), (rows_together, *inner_rows) = _two(rows)
-    (_, *outer_columns), (columns_together, *inner_columns) = _two(columns)
-    matrices = zip(outer_rows, inner_rows, outer_columns, inner_columns, strict=True)
-    return Layout(rows_together, columns_together, *matrices)
-
-
-def _even(shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], dims: Sequence[int]) -> list[list[int]]:
-    """Lengths and strides of dimensions; of those that are evenly spaced in all tensors, as one."""
-    found: list[list[int]] = []
-    for dim in dims:
-        own = [each[dim] for each in strides]
-        if found and found[-1][1:] == [stride * shape[dim] for stride in own]:
-            found[-1] = [found[-1][0] * shape[dim], *own]
-        else:
-            found.append([shape[dim], *own])
-    return found
-
-
-def _two(dims: list[list[int]]) -> list[list[int]]:
-    return [[1, 0, 0, 0]] * (2 - len(dims)) + dims

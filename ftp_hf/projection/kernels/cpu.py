@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ftp_hf.projection.adamw_step import AdamWStep
 from ftp_hf.projection.equations import RADIUS_FLOOR
+from ftp_hf.projection.layout import Grid
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
-from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, Grid, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
 
 from .driver import project_at_radii
 
