@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
+from choosing import choosing
 from measured import adapters, demo, every_study, methods, rates, sharding, studies, training
 
 from ftp_hf.cli import make_parser
@@ -186,6 +187,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,
+        "choosing": choosing,
         "methods": methods,
         "adapters": adapters,
         "demo": demo,

@@ -52,7 +52,9 @@ PRETRAINED_ROWS = {"two-rows.weight": 1, "four-rows.weight": 2, "uneven.weight":
 def sharded(tensor, name, mesh):
     dim = 1 if name.startswith("conv1d") else 0
     placements = [Shard(dim)] if mesh.ndim == 1 else [Replicate(), Shard(dim)]
-    return distribute_tensor(tensor.detach(), mesh, placements, src_data_rank=None)  # all have the same, and send nothing
+    return distribute_tensor(
+        tensor.detach(), mesh, placements, src_data_rank=None
+    )  # all have the same, and send nothing
 
 
 class Twins:

@@ -1,20 +1,18 @@
 """
 Choosing without OOD data: where ID validation does not tell the settings of a method apart, which rule, that sees no OOD or
-retained data, finds the better ones?
+retained data, finds the better ones? Of the comparisons in model_cards/ whose every setting was evaluated.
 
-    python benchmarks/choosing.py model_cards/comparisons/*
-
-For comparisons whose every setting was evaluated (`every_setting: true`). A setting is *tied* where its ID validation is no
-further below the best one than the sample of rows leaves open, as `small-lr` has it. Each rule chooses among the tied runs
-of a method and a seed; its gain is how much better the chosen run is than the mean of the tied ones, which is what choosing
-by chance comes to. The oracle looks at the data that it is judged by: no rule can do better.
+A setting is *tied* where its ID validation is no further below the best one than the sample of rows leaves open, as
+`small-lr` has it. Each rule chooses among the tied runs of a method and a seed; its gain is how much better the chosen run is
+than the mean of the tied ones, which is what choosing by chance comes to. The oracle looks at the data that it is judged by:
+no rule can do better.
 """
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+
+from measured import COMPARISONS
 
 from ftp_hf.common.figures import metric_named, table
 from ftp_hf.compare.evidence.formats import difference
@@ -27,6 +25,23 @@ Ranking = Callable[[ComparedRun], float]
 """What a rule prefers the runs by whose figure is the largest."""
 
 DISTANCES = ("kl", "hidden_change")
+
+
+def choosing() -> str:
+    """What each rule gains over chance, a row for each study and kind of data."""
+    rows = []
+    names: list[str] = []
+    for folder in sorted(path.parent for path in COMPARISONS.glob("*/results.json")):
+        results = ComparisonResults.load(folder)
+        ties, asked = count_ties(results)
+        names = [*rules(results.metric), "oracle"]
+        for kind in (kind for kind in tested(results) if kind == "ood" or kind.startswith("retained/")):
+            if gained := gains(results, kind):
+                metric = metric_of(results, kind)
+                found = [paired_difference(each, dict.fromkeys(each, 0.0)) for each in map(gained.__getitem__, names)]
+                cells = [difference(each, metric) for each in found]
+                rows.append([f"{folder.name}, {kind} ({metric})", f"{ties} of {asked}", *cells])
+    return table(["study and data", "ties", *names], rows)
 
 
 def rules(metric: str) -> dict[str, Ranking]:
@@ -72,23 +87,24 @@ def gains(results: ComparisonResults, kind: str) -> dict[str, dict[int, float]]:
 
 def count_ties(results: ComparisonResults) -> tuple[int, int]:
     """How often ID validation left several settings of a method and a seed open, and of how many times."""
-    asked = [runs for _, runs in _by_method_and_seed(results) if len(runs) > 1]
-    return sum(len(tied(runs, results.metric)) > 1 for runs in asked), len(asked)
+    asked = _choices(results)
+    return sum(len(tied(runs, results.metric)) > 1 for _, runs in asked), len(asked)
 
 
 def _ties(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
-    each = [(seed, tied(runs, results.metric)) for seed, runs in _by_method_and_seed(results)]
+    each = [(seed, tied(runs, results.metric)) for seed, runs in _choices(results)]
     return [(seed, runs) for seed, runs in each if len(runs) > 1]
 
 
-def _by_method_and_seed(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
-    """Of the methods that were trained: those computed from the runs of another one share its ties."""
+def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
+    """The runs of each seed and method that was trained: those computed from the runs of another one share its ties."""
     names = [method.name for method in results.methods if "learning_rate" in method.chosen]
-    return [
+    each = [
         (seed, [run for run in results.runs if run.method == name and run.seed == seed and run.summary.of_kind("ood")])
         for name in names
         for seed in results.seeds
     ]
+    return [(seed, runs) for seed, runs in each if len(runs) > 1]
 
 
 def _validation(run: ComparedRun, metric: str) -> float:
@@ -106,24 +122,3 @@ def _figure(run: ComparedRun, kind: str, metric: str) -> float:
         mean = mean_on(run, kind, metric)
         return math.nan if mean is None else mean
     return run.values("retained", metric).get(kind.removeprefix("retained/"), math.nan)
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("comparisons", nargs="+", type=Path, help="folders with results.json")
-    rows = []
-    for folder in parser.parse_args().comparisons:
-        results = ComparisonResults.load(folder)
-        if not any(len(runs) > 1 for _, runs in _by_method_and_seed(results)):
-            continue
-        ties, asked = count_ties(results)
-        for kind in (kind for kind in tested(results) if kind == "ood" or kind.startswith("retained/")):
-            for name, by_seed in gains(results, kind).items():
-                gain = difference(paired_difference(by_seed, dict.fromkeys(by_seed, 0.0)), metric_of(results, kind))
-                rows.append([results.name, f"{ties} of {asked}", kind, name, gain])
-    print(table(["comparison", "ties", "data", "rule", "better than chance by"], rows, left=4))
-
-
-if __name__ == "__main__":
-    main()
