@@ -5,11 +5,12 @@ RUN := $(VENV)/bin/python
 LOWEST := build/lowest
 PYTEST := -m pytest -n 2 --dist loadfile
 RUNS := runs/demo
+SPEECH := ../shared/data/speech
 SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
 
 .DEFAULT_GOAL := help
-.PHONY: help lint docs pages test test-slow test-all test-lowest demo cards bench gpu clean
+.PHONY: help lint docs pages test test-slow test-all test-lowest demo demo-speech demo-digits cards bench gpu clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +38,20 @@ test-all: test test-slow ## both tiers
 test-lowest: $(LOWEST)/dev ## the first tier on the lowest versions that pyproject.toml allows
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(PYTEST) -m "not slow"
 
-demo: $(VENV)/demo ## plain fine-tuning beside FTP on a small data set, three seeds each
+demo: $(if $(wildcard $(SPEECH)),demo-speech,demo-digits) ## plain fine-tuning beside FTP: demo-speech where its recordings are, else demo-digits
+
+demo-speech: $(VENV)/demo ## Whisper, taught digits at a wrong learning rate: what becomes of its ordinary speech
+	$(RUN) examples/models.py whisper-tiny-en build/models/whisper-tiny-en
+	$(RUN) examples/speech/data.py $(SPEECH)/spoken_digits build/spoken_digits
+	for method in plain ftp; do \
+		$(RUN) examples/speech_recognition.py --config examples/configs/spoken_digits.yaml --num_train_epochs 1 \
+			--method $$method --output_dir $(RUNS)/speech-$$method || exit 1; \
+	done
+	$(RUN) examples/compare_runs.py $(RUNS)/speech-plain $(RUNS)/speech-ftp
+	$(RUN) examples/speech/transcripts.py $(SPEECH)/ljspeech_32/test.parquet build/models/whisper-tiny-en \
+		$(RUNS)/speech-plain $(RUNS)/speech-ftp
+
+demo-digits: $(VENV)/demo ## a small vision transformer on small digits, three seeds each; needs no data but the package's
 	$(RUN) examples/digits/data.py build/digits
 	for seed in $(SEEDS); do for method in plain ftp; do \
 		$(RUN) examples/image_classification.py --config examples/configs/digits_$$method.yaml \
@@ -45,7 +59,7 @@ demo: $(VENV)/demo ## plain fine-tuning beside FTP on a small data set, three se
 	done; done
 	$(RUN) examples/compare_runs.py $(foreach method,plain ftp,$(foreach seed,$(SEEDS),$(RUNS)/$(method)-seed$(seed)))
 
-cards: demo ## the model cards of the demo's runs
+cards: demo-digits ## the model cards of the digits' runs
 	$(RUN) examples/make_card.py model_cards/digits-vit-ftp $(SEEDS:%=$(RUNS)/ftp-seed%) \
 		--plain $(SEEDS:%=$(RUNS)/plain-seed%) --before "python examples/digits/data.py build/digits"
 	$(RUN) examples/make_card.py model_cards/digits-vit-plain $(SEEDS:%=$(RUNS)/plain-seed%) \

@@ -151,7 +151,7 @@ def adapters() -> str:
 
 
 def demo() -> str:
-    """What `make demo` came to, as the cards have it."""
+    """What `make demo-digits` came to, as the cards have it."""
     run = RunSummary.load(ROOT / "model_cards" / "digits-vit-ftp")
     plain = run.comparisons[0].results
     rows = [

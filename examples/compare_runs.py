@@ -1,5 +1,5 @@
 """
-Print the accuracies of finished runs side by side: one column a method, mean ± standard deviation over seeds.
+Print the figures of finished runs side by side: one column a method, mean ± standard deviation over seeds.
 
     python examples/compare_runs.py runs/plain-seed0 runs/plain-seed1 runs/ftp-seed0 runs/ftp-seed1
 """
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ftp_hf import RunSummary
+from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named
 from ftp_hf.runs.seeds import combine
 from ftp_hf.runs.summary import mean_by_seed
 
@@ -40,29 +41,32 @@ def load_runs(folders: list[Path]) -> dict[str, RunSummary]:
 
 
 def compare(runs: dict[str, RunSummary], seconds: dict[str, list[float]], *, markdown: bool = False) -> Table:
-    """The table of all runs; accuracies in percent."""
+    """The table of all runs, beside the pre-trained model if they evaluated it; shares in percent."""
     first = next(iter(runs.values()))
+    before = {} if first.pretrained is None else {"before": first.pretrained.results}
+    columns = before | {method: run.results for method, run in runs.items()}
+    metric = metric_named(first.metric or "loss")
+    unit = " in %" * metric.is_share + ", less is better" * metric.less_is_better
     table = Table(
-        title=None if markdown else f"{first.base_model.name}: accuracy in %, mean ± sd over seeds",
+        title=None if markdown else f"{first.base_model.name}: {metric.name}{unit}; mean ± sd over seeds",
         box=MARKDOWN if markdown else ROUNDED,
     )
     table.add_column("data")
-    for method in runs:
-        table.add_column(f"{method} ({len(seconds[method])} seed{'s' * (len(seconds[method]) > 1)})", justify="right")
+    for name in columns:
+        seeds = f" ({len(seconds[name])} seed{'s' * (len(seconds[name]) > 1)})" if name in runs else ""
+        table.add_column(f"{name}{seeds}", justify="right")
     for number, result in enumerate(first.results):
-        kind = "OOD" if result.kind == "ood" else "ID"
-        values = [run.results[number].metrics["accuracy"].values() for run in runs.values()]
-        table.add_row(f"{kind} {result.data}", *(_mean_and_deviation([100 * v for v in cell]) for cell in values))
+        kind = {"id": "ID", "validation": "ID", "ood": "OOD"}.get(result.kind, result.kind)
+        own = main_metric(result.metrics) or metric.name
+        values = [results[number].metrics[own].values() for results in columns.values()]
+        table.add_row(f"{kind} {result.data}", *(mean_and_sd(cell, own) for cell in values))
     if first.of_kind("ood"):
-        means = [mean_by_seed(run.of_kind("ood"), "accuracy").values() for run in runs.values()]
-        table.add_row("OOD mean", *(_mean_and_deviation([100 * v for v in cell]) for cell in means))
-    table.add_row("seconds per step", *(_mean_and_deviation(seconds[method], digits=3) for method in runs))
+        ood = [first.of_kind("ood", results) for results in columns.values()]
+        table.add_row("OOD mean", *(mean_and_sd(mean_by_seed(cell, metric.name).values(), metric.name) for cell in ood))
+    table.add_row(
+        "seconds per step", *("" for _ in before), *(f"{statistics.fmean(seconds[name]):.3f}" for name in runs)
+    )
     return table
-
-
-def _mean_and_deviation(values: list[float], digits: int = 1) -> str:
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ NOT_RUN = {
     r"git clone": "the repository has no address yet",
     r"cd ": "after git clone",
     r"pip install ": "what .ci/run begins with",
-    r"make demo": "2 minutes; tests/examples/test_examples.py runs what it calls",
+    r"make demo": "minutes; tests/examples/test_examples.py and test_speech.py run what it calls",
     r"make (test|test-slow|test-all|bench|docs|pages|lint|help)": "this, or what .ci/run calls",
     r"(\.venv/bin/)?ftp-hf compare examples/": "minutes; tests/compare/run/test_config.py loads every config of examples/",
     r"ftp-hf compare (reviews|requests).yaml": "minutes; tests/compare/run/ runs comparisons, and this config is checked below",

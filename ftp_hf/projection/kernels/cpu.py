@@ -1,44 +1,26 @@
-"""The projection of float32 weights on the CPU, with row kernels that are compiled when the first step is taken."""
+"""The projection of float32 weights on the CPU, with row kernels in C++."""
 
 import ctypes
 import functools
 import itertools
-import logging
-import os
-import shlex
-import shutil
 import struct
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ftp_hf.projection.adamw_step import AdamWStep
-from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.layout import Grid
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
 
 from .driver import project_at_radii
+from .library import PANEL, library
 
 __all__ = ["distances", "project", "radius_gradients", "takes"]
 
-logger = logging.getLogger(__name__)
-
-_SOURCE = Path(__file__).with_suffix(".cpp")
-_PANEL = 512
-"""Elements that lie side by side in rows which are worked on together, where a row is spread over many places."""
-# Not linked to an OpenMP of its own: the symbols are those of the one that torch has loaded, so that the kernels run in
-# torch's threads, as many as torch.set_num_threads() says.
-_FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-exceptions"),
-    *("-fPIC", "-shared", "-nodefaultlibs", f"-DRADIUS_FLOOR={RADIUS_FLOOR}f", f"-DPANEL={_PANEL}"),
-)
 _BLOCK_ELEMENTS = 2**17
 _LEAST_ROWS = 128
 """In a block of rows that are spread over many places."""
@@ -53,8 +35,8 @@ def takes(tensor: ProjectedTensor) -> bool:
         and (tensor.grad is None or tensor.grad.dtype in GRADIENT_DTYPES)
         and (tensor.rounded is None or tensor.rounded.stride() == tensor.weight.stride())
         and (grid := tensor.grid) is not None
-        and (grid.outer == 1 or grid.inner <= _PANEL)
-        and _library() is not None
+        and (grid.outer == 1 or grid.inner <= PANEL)
+        and library() is not None
     )
 
 
@@ -162,27 +144,4 @@ def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
 
 def _run(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> None:
     arguments = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *outputs)]
-    getattr(_library(), name)(ctypes.c_int64(len(outputs[0])), *arguments)
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """The compiled kernels, or `None`, with one line in the log, where they cannot be had."""
-    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else [*filter(shutil.which, ("c++", "g++", "clang++"))]
-    reason = "no C++ compiler was found (install g++, or set CXX)"
-    for compiler in compilers:
-        try:
-            return _compile(compiler)
-        except (OSError, subprocess.CalledProcessError) as error:  # noqa: PERF203 - there are three at most
-            reason = f"{compiler} failed: {getattr(error, 'stderr', None) or error}".strip()
-    logger.warning("The projection runs on torch's own operations, several times slower: %s", reason)
-    return None
-
-
-def _compile(compiler: str) -> ctypes.CDLL:
-    # For this very machine: each process compiles for itself, in about a second, and leaves nothing behind.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder, "kernels.so")
-        command = [*shlex.split(compiler), *_FLAGS, str(_SOURCE), "-o", str(path)]
-        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-        return ctypes.CDLL(str(path))
+    getattr(library(), name)(ctypes.c_int64(len(outputs[0])), *arguments)

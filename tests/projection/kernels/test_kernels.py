@@ -1,6 +1,5 @@
 """Every implementation of the projection against the slow reference, and what each of them promises besides."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -216,30 +215,6 @@ def test_the_cpu_kernels_do_not_depend_on_the_number_of_threads():
         results.append((parameters["w"].detach(), optimizer.radii()))
     torch.set_num_threads(threads)
     assert all(torch.equal(weight, results[0][0]) and radii == results[0][1] for weight, radii in results)
-
-
-@pytest.mark.parametrize(
-    ("compiler", "reason"), [("", "no C++ compiler was found"), (f"{sys.executable} -c 1/0 #", "ZeroDivisionError")]
-)
-def test_without_a_compiler_the_results_are_the_same_and_the_log_says_so_once(compiler, reason, monkeypatch, caplog):
-    def run():
-        parameters = {f"w{i}": torch.nn.Parameter(torch.ones(50, 40)) for i in range(3)}
-        optimizer = FTPAdamW(parameters.items(), lr=1e-2)
-        train(optimizer, parameters, make_gradients(parameters, 10))
-        return torch.stack(list(parameters.values())).detach()
-
-    expected = run()
-    cpu_kernels._library.cache_clear()
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("PATH", "")
-    with caplog.at_level(logging.WARNING):
-        actual = run()
-    monkeypatch.undo()
-    cpu_kernels._library.cache_clear()
-    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-7)
-    (record,) = [record for record in caplog.records if record.name == "ftp_hf.projection.kernels.cpu"]
-    assert "several times slower" in record.getMessage()
-    assert reason in record.getMessage()
 
 
 @pytest.mark.slow
