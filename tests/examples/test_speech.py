@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from transformers import AutoModelForAudioClassification, AutoModelForSpeechSeq2Seq
 
 pytest.importorskip("soundfile")
@@ -12,7 +13,7 @@ pytest.importorskip("jiwer")
 
 from ftp_hf import RunSummary
 from ftp_hf.tasks.specs import DatasetSpec
-from tests.support.speech import save_whisper, sounds
+from tests.support.speech import save_whisper, sound, sounds
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +44,7 @@ def test_speakers_and_takes_are_kept_apart(monkeypatch, tmp_path):
         ("audio_classification", "spoken_digits_classes", AutoModelForAudioClassification, "accuracy"),
     ],
 )
-def test_an_example(script, config, kind, told, monkeypatch, tmp_path):
+def test_an_example(script, config, kind, told, monkeypatch, capsys, tmp_path):
     model = save_whisper(tmp_path / "model")
     for number, name in enumerate(("train", "validation", "test", "ood", "retained")):
         sounds(4, 1.6 if name == "retained" else 0.5, noise=0.1 * number).to_parquet(tmp_path / f"{name}.parquet")
@@ -55,3 +56,24 @@ def test_an_example(script, config, kind, told, monkeypatch, tmp_path):
     assert results.task == script.replace("_", "-").replace("speech", "automatic-speech")
     assert all(told in result.metrics for result in results.results)
     assert kind.from_pretrained(tmp_path / "run").config.max_source_positions == 150, "it hears as much as before"
+    run_here(monkeypatch, "examples/compare_runs.py", tmp_path / "run", "--markdown")
+    table = capsys.readouterr().out
+    assert ("before" in table) == ("retained retained" in table) == (told == "wer"), table
+    assert f"{100 * results.value('ood'):.1f}" in table
+
+
+@pytest.mark.slow
+def test_transcripts_stand_beside_what_was_said(monkeypatch, capsys, tmp_path):
+    models = [save_whisper(tmp_path / f"model{seed}", seed=seed) for seed in (0, 1)]
+    clips = {"audio": [sound(pitch, rate=16_000) for pitch in (300, 1500, 300)], "text": ["low", "high", "low"]}
+    Dataset.from_dict(clips).to_parquet(tmp_path / "clips.parquet")
+    run_here(monkeypatch, "examples/speech/transcripts.py", tmp_path / "clips.parquet", *models, "--count", 2)
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "said: low"
+    assert [line.split(": ")[0] for line in lines] == [
+        str(models[0]),
+        str(models[1]),
+        "said",
+        str(models[0]),
+        str(models[1]),
+    ]
