@@ -108,6 +108,9 @@ CONTESTANTS = {
     "ftp": Contestant(_FTP, "FTPAdamW"),
     "ftp_bf16_anchors": Contestant(_FTP, "FTPAdamW, bfloat16 anchors", rounded=True),
     "ftp_bf16_weights": Contestant(_FTP, "FTPAdamW, bfloat16 weights", dtype=torch.bfloat16),
+    "ftp_without_masters": Contestant(
+        partial(_FTP, stochastic_rounding=True), "FTPAdamW, bfloat16 weights without masters", dtype=torch.bfloat16
+    ),
     "ftp_host_anchors": Contestant(partial(_FTP, anchor_device="cpu"), "FTPAdamW, anchors in host memory"),
     "ftp_fallback": Contestant(_FTP, "FTPAdamW without kernels", fallback=True),
     "published": Contestant(PublishedFTP, "FTP as published"),

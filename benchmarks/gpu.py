@@ -20,7 +20,14 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[1]
-CONTESTANTS = ("adamw_foreach", "ftp", "ftp_bf16_anchors", "ftp_bf16_weights", "ftp_host_anchors")
+CONTESTANTS = (
+    "adamw_foreach",
+    "ftp",
+    "ftp_bf16_anchors",
+    "ftp_bf16_weights",
+    "ftp_without_masters",
+    "ftp_host_anchors",
+)
 
 
 def parts(device: str, out: Path, repetitions: int) -> dict[str, list[str]]:
