@@ -1,15 +1,17 @@
 """What a learning rate costs: a comparison as it would be at each rate that was evaluated."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ftp_hf.common.figures import metric_named
 from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .measures import finished_seeds
-from .results import ComparisonResults
+from .results import ComparedRun, ComparisonResults
+from .small_rates import has_fallen
 
-__all__ = ["at_rates", "rules_met"]
+__all__ = ["at_rates", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
 _RATE = "learning_rate"
 
@@ -42,7 +44,72 @@ def at_rate(results: ComparisonResults, rate: float) -> ComparisonResults:
 
 def rules_met(results: ComparisonResults, method: str) -> tuple[int, int]:
     """How many runs of a method meet all rules of its comparison, and of how many."""
-    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
     runs = results.chosen_runs(method)
-    passed = (check_rules(rules, figures_of(run.summary.results, str(run.seed)), before) for run in runs)
-    return sum(all(result.passed for result in of_run) for of_run in passed), len(runs)
+    return sum(_meets_rules(results, run) for run in runs), len(runs)
+
+
+def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
+    """
+    The title of each method that was evaluated at several learning rates → those at which all of its runs meet all rules.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    at = at_rates(results)
+    met = {
+        method.title: {
+            rate: rules_met(there, method.name)
+            for rate, there in at.items()
+            if method.name in {each.name for each in there.methods}
+        }
+        for method in results.methods
+    }
+    return {
+        title: [rate for rate, (passed, count) in of_rates.items() if passed == count]
+        for title, of_rates in met.items()
+        if len(of_rates) > 1
+    }
+
+
+def unwarned(results: ComparisonResults) -> tuple[int, int]:
+    """
+    How many runs break a rule though ID validation does not tell them from the best of their method and seed, and of how many
+    such runs: what ID validation does not warn of.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
+    for there in at_rates(results).values():
+        for method in there.methods:
+            for run in there.chosen_runs(method.name):
+                by_choice.setdefault((method.name, run.seed), []).append(run)
+    open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in _not_told_apart(runs, results.metric)]
+    return sum(not _meets_rules(results, run) for run in open_runs), len(open_runs)
+
+
+def what_is_safe(results: ComparisonResults) -> str:
+    """In words, at which rates nothing is lost that a rule is about, and how often ID validation does not tell; empty without rules."""
+    safe = safe_rates(results) if results.rules else {}
+    if not safe:
+        return ""
+    said = "; ".join(f"{title}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}" for title, rates in safe.items())
+    broken, count = unwarned(results)
+    return (
+        f"Rates at which every seed meets all rules: {said}. Of the {count} runs whose ID validation is not told from the best of "
+        f"their method and seed, {broken} break{'s' * (broken == 1)} a rule: training data do not warn of it, and a guard with "
+        "these rules does."
+    )
+
+
+def _not_told_apart(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
+    known = [run for run in runs if run.value("validation", metric) is not None]
+    best = max(
+        known, key=lambda run: metric_named(metric).sign * (run.value("validation", metric) or 0.0), default=None
+    )
+    return [] if best is None else [run for run in known if not has_fallen(run, best, metric)]
+
+
+def _meets_rules(results: ComparisonResults, run: ComparedRun) -> bool:
+    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
+    return all(result.passed for result in check_rules(rules, figures_of(run.summary.results, str(run.seed)), before))

@@ -14,6 +14,7 @@ from ftp_hf.compare.evidence.measures import (
     finished_seeds,
     inert_corruptions,
 )
+from ftp_hf.compare.evidence.rates import what_is_safe
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.small_rates import null_hypothesis
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
@@ -190,6 +191,7 @@ def _rates(results: ComparisonResults) -> list[Block]:
         rates_table(results),
         "At every learning rate that was tried, with a method's other settings as chosen. Choosing one takes ID validation "
         "data, which do not tell what is lost elsewhere: a method is safe where its figures hardly depend on the rate.",
+        *filter(None, [what_is_safe(results)]),
     )
 
 

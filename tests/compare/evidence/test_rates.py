@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from ftp_hf.compare.evidence.measures import by_seed
-from ftp_hf.compare.evidence.rates import at_rates, rules_met
+from ftp_hf.compare.evidence.rates import at_rates, rules_met, safe_rates, unwarned, what_is_safe
 from ftp_hf.compare.report.rates import draw_rates
 from ftp_hf.compare.report.tables import rates_table
 from tests.support.comparisons import GAIN, PLAIN, comparison, with_retained
@@ -52,6 +52,22 @@ def test_the_table_has_a_row_for_each_rate_and_counts_rules():
     assert rules_met(at_rates(results)[1e-3], "plain") == (1, 3)
 
 
+def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
+    results = at_every_rate(rules=["retained/speech:wer <= pretrained + 0.45"])
+    assert safe_rates(results) == {"Plain fine-tuning": [1e-3], "FTP": [1e-3, 1e-2]}
+    assert unwarned(results) == (3, 12), "ID validation is the same at both rates"
+    assert what_is_safe(results) == (
+        "Rates at which every seed meets all rules: Plain fine-tuning, 0.001; FTP, 0.001, 0.01. Of the 12 runs whose ID "
+        "validation is not told from the best of their method and seed, 3 break a rule: training data do not warn of it, and a "
+        "guard with these rules does."
+    )
+    for run in results.runs:
+        if run.method == "plain" and run.setting == {"learning_rate": 1e-2}:
+            (validation,) = run.summary.of_kind("validation")
+            validation.metrics["accuracy"][str(run.seed)] -= 0.3
+    assert unwarned(results) == (0, 9), "now it warns"
+
+
 def test_the_chart_has_a_panel_for_each_kind_and_less_is_better_points_up():
     axes = draw_rates(at_every_rate()).axes
     assert [each.get_title(loc="left") for each in axes] == [
@@ -71,3 +87,4 @@ def test_nothing_is_told_of_rates_that_were_only_chosen_among():
     assert at_rates(results) == {}
     assert rates_table(results).rows == []
     assert draw_rates(results) is None
+    assert what_is_safe(results) == ""
