@@ -97,7 +97,7 @@ def what_is_safe(results: ComparisonResults) -> str:
     broken, count = unwarned(results)
     return (
         f"Rates at which every seed meets all rules: {said}. Of the {count} runs whose ID validation is not told from the best of "
-        f"their method and seed, {broken} break{'s' * (broken == 1)} a rule: training data do not warn of it, and a guard with "
+        f"their method and seed, {broken} break{'s' * (broken == 1)} a rule: it does not warn of that, and a guard with "
         "these rules does."
     )
 

@@ -58,7 +58,7 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
     assert unwarned(results) == (3, 12), "ID validation is the same at both rates"
     assert what_is_safe(results) == (
         "Rates at which every seed meets all rules: Plain fine-tuning, 0.001; FTP, 0.001, 0.01. Of the 12 runs whose ID "
-        "validation is not told from the best of their method and seed, 3 break a rule: training data do not warn of it, and a "
+        "validation is not told from the best of their method and seed, 3 break a rule: it does not warn of that, and a "
         "guard with these rules does."
     )
     for run in results.runs:
