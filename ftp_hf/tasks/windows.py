@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -56,6 +57,28 @@ def _encoder(model: nn.Module) -> WhisperEncoder | None:
     return next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
 
 
+@contextmanager
+def _encoding_once(model: nn.Module) -> Iterator[None]:
+    """Have Whisper encode the same sounds once, where it writes what it hears and is asked for the loss besides."""
+    encoder = _encoder(model)
+    if encoder is None or isinstance(model, nn.DataParallel):  # whose replicas would share what is known
+        yield
+        return
+    encode, known = encoder.forward, list[Any]()
+
+    def once(input_features: Tensor, *args: Any, **kwargs: Any) -> Any:
+        kind = input_features.dtype, torch.is_autocast_enabled(input_features.device.type)
+        if not known or known[0] != kind or not torch.equal(known[1], input_features):
+            known[:] = kind, input_features, encode(input_features, *args, **kwargs)
+        return known[2]
+
+    encoder.forward = once
+    try:
+        yield
+    finally:
+        del encoder.forward
+
+
 class WindowsTask(Task[Options]):
     """A task whose batches may have windows of any length, as [`hearing`] says."""
 
@@ -104,4 +127,5 @@ class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
         if _encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
             seconds = inputs["input_features"].shape[-1] / _FRAMES_PER_POSITION / POSITIONS_PER_SECOND
             asked["max_length"] = math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds)
-        return super().prediction_step(model, inputs, *args, **asked)
+        with _encoding_once(model):
+            return super().prediction_step(model, inputs, *args, **asked)

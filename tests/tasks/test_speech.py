@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from string import ascii_lowercase
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_same_sounds_are_encoded_once(task, tmp_path, monkeypatch):
+    model, encoded = task.load_model(), []
+    model.model.encoder.layers[0].register_forward_hook(lambda *_: encoded.append(1))
+    trainer = trainer_of(task, tmp_path, model, per_device_eval_batch_size=2)
+    once = task.measure(trainer, sounds(4, noise=0.1))
+    assert len(encoded) == 2, "one of each batch"
+    assert "forward" not in vars(model.model.encoder)
+    monkeypatch.setattr("ftp_hf.tasks.windows._encoding_once", lambda _: nullcontext())
+    twice = task.measure(trainer, sounds(4, noise=0.1))
+    assert len(encoded) == 6
+    same = [name for name in once if name.removeprefix("eval_") in ("loss", "wer", "cer", "exact_match")]
+    assert {name: once[name] for name in same} == {name: twice[name] for name in same}
+    assert len(same) == 4
 
 
 @pytest.mark.slow
