@@ -92,6 +92,7 @@ def model_sensitivity(
     size: float = 0.01,
     perturbations: int = 4,
     seed: int = 0,
+    before: ModelSensitivity | None = None,
 ) -> ModelSensitivity:
     """
     Measure the sensitivity of a fine-tuned model beside that of the pre-trained one. Heads are left out: the
@@ -106,6 +107,8 @@ def model_sensitivity(
         size (`float`, *optional*, defaults to 0.01): `ε` as a share of the inputs' root mean square.
         perturbations (`int`, *optional*, defaults to 4): how many changes of each input are tried.
         seed (`int`, *optional*, defaults to 0): of the signs.
+        before ([`ModelSensitivity`], *optional*): of another model that was fine-tuned from the same one, on the same batches
+            and changes: what it says of the pre-trained one is not measured again.
 
     Returns:
         [`ModelSensitivity`]
@@ -122,25 +125,32 @@ def model_sensitivity(
     if not (size > 0 and perturbations >= 1):
         raise ValueError(f"size must be positive and perturbations at least 1, got {size!r} and {perturbations!r}")
     body, pretrained_body = _body(model, "model"), _body(pretrained, "pretrained")
-    fine_tuned, before = _counterparts(body, pretrained_body)
+    fine_tuned, counterparts = _counterparts(body, pretrained_body, perturbations)
     if not fine_tuned:
         raise ValueError(
             "model and pretrained have no linear layer of the same name and shape in common. Pass the model that was "
             "fine-tuned and the one that it was loaded from"
         )
     whole, typical = _ratios(body, fine_tuned, batches, size, perturbations, seed)
-    pretrained_whole, pretrained_typical = _ratios(pretrained_body, before, batches, size, perturbations, seed)
-    name_of = {layer: canonical_name(name) for name, layer in model.named_modules()}
+    names = {layer: canonical_name(name) for name, layer in model.named_modules()}
+    called = [(watched, other) for watched, other in zip(fine_tuned, counterparts, strict=True) if watched.called]
+    known = {} if before is None else {layer.name: layer.pretrained for layer in before.layers}
+    if before is not None and all(names[watched.layer] in known for watched, _ in called):
+        pretrained_whole, pretrained_typical = before.pretrained, before.typical_pretrained
+    else:
+        pretrained_whole, pretrained_typical = _ratios(
+            pretrained_body, counterparts, batches, size, perturbations, seed
+        )
+        known = {names[watched.layer]: other.ratio for watched, other in called}
     layers = tuple(
         LayerSensitivity(
-            name_of[watched.layer],
+            names[watched.layer],
             watched.ratio,
-            other.ratio,
+            known[names[watched.layer]],
             watched.difference_ratio,
             bound=_bound(watched.layer, other.layer),
         )
-        for watched, other in zip(fine_tuned, before, strict=True)
-        if watched.called
+        for watched, other in called
     )
     return ModelSensitivity(whole, pretrained_whole, layers, typical, pretrained_typical)
 
@@ -165,26 +175,27 @@ def _body(model: nn.Module, role: str) -> PreTrainedModel:
 class _Watched:
     """
     A layer, and the largest ratios that were met in it. It is the layer's forward hook, in a body that sees each batch
-    and the changed batch one behind the other.
+    and the changed batches one behind the other.
 
     Args:
         layer (`nn.Module`): one of `LINEAR_LAYERS`.
+        changes (`int`): how many changed batches there are.
         pretrained (`nn.Module`, *optional*): the layer to compare it with.
     """
 
-    def __init__(self, layer: Any, pretrained: Any = None) -> None:
-        self.layer = layer
+    def __init__(self, layer: Any, changes: int, pretrained: Any = None) -> None:
+        self.layer, self.changes = layer, changes
         self.called = False
         self.ratio = self.difference_ratio = 0.0
         # (W − W0) Δx, and not the difference of four outputs, whose rounding errors can be larger than it.
         self.difference = None if pretrained is None else _difference(layer, pretrained)
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if args[0].shape[0] % 2:
+        if args[0].shape[0] % (1 + self.changes):
             return  # no batch, but what is the same for all of it, such as a table of positions
         self.called = True
-        change = _change(args[0])
-        self.ratio = max(self.ratio, _ratio(self._rows(_change(output)), self._rows(change)))
+        change = _change(args[0], self.changes)
+        self.ratio = max(self.ratio, _ratio(self._rows(_change(output, self.changes)), self._rows(change)))
         if self.difference is not None:
             answer = self._rows(self.difference(change))
             self.difference_ratio = max(self.difference_ratio, _ratio(answer, self._rows(change)))
@@ -208,7 +219,7 @@ def _bound(layer: Any, pretrained: Any) -> float:
     return parameter_distance("", layer.weight, pretrained.weight, int(isinstance(layer, Conv1D))).row_norm
 
 
-def _counterparts(body: nn.Module, pretrained_body: nn.Module) -> tuple[list[_Watched], list[_Watched]]:
+def _counterparts(body: nn.Module, pretrained_body: nn.Module, changes: int) -> tuple[list[_Watched], list[_Watched]]:
     """The linear layers that both bodies have under one name and in one shape."""
     layers = {name: layer for name, layer in pretrained_body.named_modules() if isinstance(layer, LINEAR_LAYERS)}
     pairs = [
@@ -216,7 +227,9 @@ def _counterparts(body: nn.Module, pretrained_body: nn.Module) -> tuple[list[_Wa
         for name, layer in body.named_modules()
         if name in layers and type(layer) is type(layers[name]) and layer.weight.shape == layers[name].weight.shape
     ]
-    return [_Watched(layer, before) for layer, before in pairs], [_Watched(before) for _, before in pairs]
+    return [_Watched(layer, changes, before) for layer, before in pairs], [
+        _Watched(before, changes) for _, before in pairs
+    ]
 
 
 @torch.no_grad()
@@ -233,21 +246,23 @@ def _ratios(
     generator = torch.Generator().manual_seed(seed)
     with _watching(body, layers):
         for batch in batches:
-            name, inputs, others = _inputs(body, batch)
-            for _ in range(perturbations):
-                signs = torch.randint(2, inputs.shape, generator=generator).to(inputs) * 2 - 1
-                changed = inputs + size * inputs.square().mean().sqrt() * signs
-                hidden = body(**{name: torch.cat([inputs, changed])}, **others)[0]
-                if not hidden.isfinite().all():
-                    raise ValueError(f"{type(body).__name__} answers with NaN or infinite values: it has diverged")
-                answer, change = _change(hidden).flatten(1), (changed - inputs).flatten(1)
-                largest = max(largest, _ratio(answer, change))
-                typical.append(_rms(answer) / _rms(change))
+            name, inputs, others = _inputs(body, batch, 1 + perturbations)
+            signs = [
+                torch.randint(2, inputs.shape, generator=generator).to(inputs) * 2 - 1 for _ in range(perturbations)
+            ]
+            step = size * inputs.square().mean().sqrt()
+            given = torch.cat([inputs, *(inputs + step * sign for sign in signs)])
+            hidden = body(**{name: given}, **others)[0]
+            if not hidden.isfinite().all():
+                raise ValueError(f"{type(body).__name__} answers with NaN or infinite values: it has diverged")
+            answer, change = (_change(values, perturbations).flatten(1) for values in (hidden, given))
+            largest = max(largest, _ratio(answer, change))
+            typical.append(_rms(answer) / _rms(change))
     return largest, torch.cat(typical).median().item()
 
 
-def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Tensor, dict[str, Tensor]]:
-    """The name of the input that is changed, its values, and all other inputs twice."""
+def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor], times: int) -> tuple[str, Tensor, dict[str, Tensor]]:
+    """The name of the input that is changed, its values, and all other inputs so many times."""
     given = {key: value.to(body.device) for key, value in batch.items() if key not in {"label", "labels"}}
     name = body.main_input_name
     if name == "input_ids":
@@ -261,7 +276,7 @@ def _inputs(body: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[str, Te
     has_decoder = getattr(body.config, "is_encoder_decoder", False) and hasattr(body, "decoder")
     if has_decoder and "decoder_input_ids" not in given and labels is not None and labels.ndim == inputs.ndim - 1:
         given["decoder_input_ids"] = _written_before(body, labels.to(body.device))
-    return name, inputs, {key: torch.cat([value, value]) for key, value in given.items()}
+    return name, inputs, {key: torch.cat([value] * times) for key, value in given.items()}
 
 
 def _written_before(body: PreTrainedModel, labels: Tensor) -> Tensor:
@@ -282,9 +297,9 @@ def _watching(body: nn.Module, layers: Iterable[_Watched]) -> Iterator[None]:
             hook.remove()
 
 
-def _change(both: Tensor) -> Tensor:
-    before, after = both.chunk(2)
-    return after - before
+def _change(values: Tensor, changes: int) -> Tensor:
+    before, *changed = values.chunk(1 + changes)
+    return torch.cat([after - before for after in changed])
 
 
 def _rms(x: Tensor) -> Tensor:

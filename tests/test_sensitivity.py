@@ -1,6 +1,7 @@
 """How strongly models and their layers answer small changes of their inputs."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_a_steep_channel_under_a_ceiling_does_not_decide_the_typical_sensitivity
 
 def watched(layer, inputs):
     """What is met in the layer when it sees these inputs."""
-    hook = sensitivity._Watched(layer)
+    hook = sensitivity._Watched(layer, changes=1)
     layer.register_forward_hook(hook)
     with torch.no_grad():
         layer(inputs)
@@ -174,6 +175,21 @@ def test_no_layer_exceeds_its_bound(make):
         assert 0.01 * layer.bound < layer.difference <= layer.bound * (1 + 1e-5), layer.name
         assert layer.fine_tuned > 0 < layer.pretrained
     assert found.fine_tuned > 0 < found.pretrained
+
+
+@pytest.mark.parametrize("make", [MODELS["BERT"], MODELS["Whisper"]])
+def test_what_is_known_of_the_pretrained_model_is_not_measured_again(make):
+    pretrained, calls = make(), []
+    one, other = moved(pretrained), moved(moved(pretrained))
+    given = batches(one)
+    expected = model_sensitivity(other, pretrained, given)
+    known = model_sensitivity(one, pretrained, given)
+    assert known.fine_tuned != expected.fine_tuned
+    pretrained.base_model.register_forward_hook(lambda *_: calls.append(1))
+    assert model_sensitivity(other, pretrained, given, before=known) == expected
+    assert not calls
+    assert model_sensitivity(other, pretrained, given, before=dataclasses.replace(known, layers=())) == expected
+    assert calls
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)

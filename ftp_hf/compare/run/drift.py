@@ -1,7 +1,7 @@
 """How far a run has moved its model from the pre-trained one, and how strongly the model answers to changes."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from ftp_hf.tasks.windows import hearing
 
 from .kept import KeptAnswers, Room
 
-__all__ = ["DISTANT", "FunctionDistance", "measure_drift"]
+__all__ = ["DISTANT", "FunctionDistance", "measure_drift", "measure_sensitivity"]
 
 DISTANT = ("id", "ood", "retained")
 """The kinds of data on whose inputs it is measured how differently the models answer."""
@@ -73,20 +73,19 @@ class FunctionDistance:
 
 
 def measure_drift(
-    model: nn.Module, pretrained: nn.Module, new: Collection[str], batches: Iterable[Mapping[str, Tensor]] = ()
+    model: nn.Module, pretrained: nn.Module, new: Collection[str], sensitivity: ModelSensitivity | None = None
 ) -> Drift:
     """
-    The distances of [`~ftp_hf.distance`], and the sensitivities of [`~ftp_hf.sensitivity`] where there are batches.
+    The distances of [`~ftp_hf.distance`], with the sensitivities of [`~ftp_hf.sensitivity`].
 
     Args:
         model (`PreTrainedModel`): fine-tuned, with adapters merged.
         pretrained (`PreTrainedModel`): as fine-tuning started from it.
         new (collection of `str`): the parameters of `pretrained` that were not loaded.
-        batches (iterable of mappings, *optional*): inputs to measure sensitivities on.
+        sensitivity ([`ModelSensitivity`], *optional*): of the two, as [`measure_sensitivity`] finds it.
     """
     anchors = {name: parameter for name, parameter in pretrained.named_parameters() if name not in new}
     distance = model_distance(model, anchors)
-    sensitivity = _sensitivity(model, pretrained, list(batches))
     layers = {layer.name: layer for layer in sensitivity.layers} if sensitivity else {}
     drift = Drift(distance.row_norm, distance.relative, distance.lipschitz)
     if sensitivity is not None:
@@ -102,14 +101,21 @@ def measure_drift(
     return drift
 
 
-def _sensitivity(
-    model: nn.Module, pretrained: nn.Module, batches: list[Mapping[str, Tensor]]
+def measure_sensitivity(
+    model: nn.Module, pretrained: nn.Module, batch: Mapping[str, Tensor], before: ModelSensitivity | None = None
 ) -> ModelSensitivity | None:
-    if not batches:
-        return None
+    """
+    The sensitivities of [`~ftp_hf.sensitivity`], or `None`, with a line in the log, where they cannot be measured.
+
+    Args:
+        model (`PreTrainedModel`): fine-tuned, with adapters merged.
+        pretrained (`PreTrainedModel`): as fine-tuning started from it.
+        batch (mapping): inputs of both.
+        before ([`ModelSensitivity`], *optional*): of another model that was fine-tuned from it, on the same batch.
+    """
     try:
-        with hearing(model, batches[0]), hearing(pretrained, batches[0]):
-            return model_sensitivity(model, pretrained, batches)
+        with hearing(model, batch), hearing(pretrained, batch):
+            return model_sensitivity(model, pretrained, [batch], before=before)
     except (TypeError, ValueError) as error:
         logger.warning("No sensitivities are measured: %s", error)
         return None

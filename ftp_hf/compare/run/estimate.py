@@ -16,7 +16,7 @@ from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED, Hardware
 
 from .config import ComparisonConfig
-from .drift import DISTANT, FunctionDistance, measure_drift
+from .drift import DISTANT, FunctionDistance, measure_drift, measure_sensitivity
 from .kinds import Continued, Trained
 from .measuring import evaluator
 from .methods import METHODS
@@ -182,9 +182,13 @@ class _Evaluation:
     def _drifts(self) -> float:
         """Seconds in which distances of weights, and sensitivities, are measured."""
         device, rows = self._trainer.args.device, self._runner.data.sensitivity_rows
-        batches = [{name: value.to(device) for name, value in self._task.collator(rows).items()}] if rows else []
-        measure = partial(measure_drift, self._model, self._pretrained.to(device), self._new, batches)
-        return _timed(measure)[0]
+        models = self._model, self._pretrained.to(device)
+        seconds, sensitivity = 0.0, None
+        if rows:
+            batch = {name: value.to(device) for name, value in self._task.collator(rows).items()}
+            known = measure_sensitivity(*models, batch)
+            seconds, sensitivity = _timed(partial(measure_sensitivity, *models, batch, known))
+        return seconds + _timed(partial(measure_drift, *models, self._new, sensitivity))[0]
 
     def seconds(self, config: ComparisonConfig) -> float:
         """Of all runs of a comparison that are evaluated."""

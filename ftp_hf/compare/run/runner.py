@@ -21,7 +21,7 @@ from .averaged import AveragedRuns
 from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns
-from .drift import FunctionDistance, measure_drift
+from .drift import FunctionDistance, measure_drift, measure_sensitivity
 from .folder import forget_weights, has_weights, read_run, scratch, write_run
 from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
@@ -55,6 +55,7 @@ class Runner:
         self.trained = TrainedRuns(config, runs, self.data)
         self.derived = DerivedRuns(self.trained)
         self.averaged = AveragedRuns(self.trained)
+        self._sensitivity: Any = None  # of the last model that was measured, which knows that of the pre-trained model
 
     def check(self) -> None:
         """
@@ -208,7 +209,9 @@ class Runner:
     def _measure_drift(self, run: Run, model: Any, pretrained: Any) -> Drift:
         merged = model.merge_and_unload() if METHODS[run.method].adapter else model
         new = new_parameters(pretrained)
-        rows = self._kind(run).sensitivity_rows(run)
-        batches = [self.data.task.collator(rows)] if rows else []
-        on_device = [{name: value.to(merged.device) for name, value in batch.items()} for batch in batches]
-        return measure_drift(merged, pretrained.to(merged.device), new, on_device)
+        pretrained, sensitivity = pretrained.to(merged.device), None
+        if rows := self._kind(run).sensitivity_rows(run):
+            batch = {name: value.to(merged.device) for name, value in self.data.task.collator(rows).items()}
+            sensitivity = measure_sensitivity(merged, pretrained, batch, self._sensitivity)
+            self._sensitivity = sensitivity
+        return measure_drift(merged, pretrained, new, sensitivity)

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("soundfile")
 
-from ftp_hf.compare.run.drift import measure_drift
+from ftp_hf.compare.run.drift import measure_drift, measure_sensitivity
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks.find import task_class
 from tests.support.speech import save_whisper, sounds
@@ -21,7 +21,7 @@ def test_sensitivities_are_measured(name, tmp_path, caplog):
     batch = task.collator([rows[row] for row in range(3)])
     pretrained, model = task.load_model(), task.load_model()
     model.get_encoder().layers[0].fc1.weight.data.mul_(1.5)
-    drift = measure_drift(model, pretrained, new_parameters(pretrained), [batch])
+    drift = measure_drift(model, pretrained, new_parameters(pretrained), measure_sensitivity(model, pretrained, batch))
     assert drift.fine_tuned > 0 < drift.pretrained
     assert drift.typical_fine_tuned != drift.typical_pretrained
     assert any(parameter.fine_tuned for parameter in drift.parameters if "encoder.layers.0.fc1" in parameter.name)
