@@ -50,11 +50,12 @@ def _load(compiler: Sequence[str]) -> ctypes.CDLL:
         return ctypes.CDLL(str(kept))
     except OSError:  # it is not there yet, or damaged
         pass
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        made = Path(folder, kept.name)
+    folder = _writable(kept.parent)
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as beside:
+        made = Path(beside, kept.name)
         _run([*compiler, str(_SOURCE), "-o", str(made)])
-        _keep(made, kept)
-        return ctypes.CDLL(str(made))
+        # At once, as other processes compile the same at the same time.
+        return ctypes.CDLL(str(made.replace(kept) if folder else made))
 
 
 def _place(compiler: Sequence[str]) -> Path:
@@ -65,14 +66,12 @@ def _place(compiler: Sequence[str]) -> Path:
     return Path(folder, "ftp_hf", f"kernels-{key[:16]}.so")
 
 
-def _keep(made: Path, kept: Path) -> None:
-    """At once for whoever looks, as other processes compile the same; not at all where nothing can be written."""
+def _writable(folder: Path) -> Path | None:
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = shutil.copy(made, kept.with_suffix(f".{os.getpid()}"))
-        os.replace(beside, kept)  # noqa: PTH105 - of a str
-    except OSError as error:
-        logger.info("The compiled kernels are not kept in %s: %s", kept.parent, error)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def _run(command: list[str]) -> str:
