@@ -10,7 +10,7 @@ from ftp_hf import RunSummary
 from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, pretrained_figure, tested
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
@@ -32,13 +32,14 @@ STUDIES = {
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
+    "smollm2_gsm8k": ("SmolLM2-135M on grade-school problems", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
 is not named here has a row all the same, of the first of `_OURS` that it has.
 """
 
-VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed", "requests_minilm")
+VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed", "requests_minilm", "smollm2_gsm8k")
 """Studies of the data and model of another, or without OOD data, which have no row in the README."""
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
@@ -103,8 +104,11 @@ def rates() -> str:
 
 
 def _before_and_after(results: ComparisonResults, kind: str) -> str:
-    """The means over the data sets of a kind: of the pre-trained model where it can be measured, plain fine-tuning and FTP."""
-    sets = [each for each in tested(results) if each.split("/")[0] == kind]
+    """
+    The means over the data sets of a kind that are measured as ID data are: of the pre-trained model where it can be measured, plain
+    fine-tuning and FTP.
+    """
+    sets = [each for each in tested(results) if each.split("/")[0] == kind and metric_of(results, each) == results.metric]
     before = [pretrained_figure(results, each) for each in sets]
     known = [figure for figure in before if figure is not None]
     figures = [statistics.fmean(known)] if known and len(known) == len(sets) else []
