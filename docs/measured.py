@@ -108,7 +108,9 @@ def _before_and_after(results: ComparisonResults, kind: str) -> str:
     The means over the data sets of a kind that are measured as ID data are: of the pre-trained model where it can be measured, plain
     fine-tuning and FTP.
     """
-    sets = [each for each in tested(results) if each.split("/")[0] == kind and metric_of(results, each) == results.metric]
+    sets = [
+        each for each in tested(results) if each.split("/")[0] == kind and metric_of(results, each) == results.metric
+    ]
     before = [pretrained_figure(results, each) for each in sets]
     known = [figure for figure in before if figure is not None]
     figures = [statistics.fmean(known)] if known and len(known) == len(sets) else []

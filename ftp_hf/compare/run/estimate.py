@@ -183,12 +183,14 @@ class _Evaluation:
         """Seconds in which distances of weights, and sensitivities, are measured."""
         device, rows = self._trainer.args.device, self._runner.data.sensitivity_rows
         models = self._model, self._pretrained.to(device)
-        seconds, sensitivity = 0.0, None
-        if rows:
-            batch = {name: value.to(device) for name, value in self._task.collator(rows).items()}
-            known = measure_sensitivity(*models, batch)
-            seconds, sensitivity = _timed(partial(measure_sensitivity, *models, batch, known))
-        return seconds + _timed(partial(measure_drift, *models, self._new, sensitivity))[0]
+        batch = {name: value.to(device) for name, value in self._task.collator(rows).items()} if rows else {}
+        known = measure_sensitivity(*models, batch) if batch else None
+
+        def measure() -> None:
+            sensitivity = measure_sensitivity(*models, batch, known) if batch else None
+            measure_drift(*models, self._new, sensitivity)
+
+        return _timed(measure)[0]
 
     def seconds(self, config: ComparisonConfig) -> float:
         """Of all runs of a comparison that are evaluated."""
