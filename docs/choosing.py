@@ -10,7 +10,7 @@ no rule can do better.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from measured import COMPARISONS
 
@@ -18,7 +18,7 @@ from ftp_hf.common.figures import metric_named, table
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import mean_on, metric_of, tested
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
-from ftp_hf.compare.evidence.small_rates import has_fallen
+from ftp_hf.compare.evidence.small_rates import tied
 from ftp_hf.compare.evidence.statistics import paired_difference
 
 Ranking = Callable[[ComparedRun], float]
@@ -52,12 +52,6 @@ def rules(metric: str) -> dict[str, Ranking]:
         "smallest distance of weights": lambda run: -run.drift.row_norm if run.drift else math.nan,
         "smallest learning rate": lambda run: -run.setting["learning_rate"],
     }
-
-
-def tied(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
-    """The runs that ID validation does not tell from the best of them."""
-    best = max(runs, key=lambda run: metric_named(metric).sign * _validation(run, metric))
-    return [run for run in runs if not has_fallen(run, best, metric)]
 
 
 def gains(results: ComparisonResults, kind: str) -> dict[str, dict[int, float]]:

@@ -1,15 +1,14 @@
 """What a learning rate costs: a comparison as it would be at each rate that was evaluated."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from ftp_hf.common.figures import metric_named
 from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .measures import finished_seeds
 from .results import ComparedRun, ComparisonResults
-from .small_rates import has_fallen
+from .small_rates import tied
 
 __all__ = ["at_rates", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
@@ -44,8 +43,8 @@ def at_rate(results: ComparisonResults, rate: float) -> ComparisonResults:
 
 def rules_met(results: ComparisonResults, method: str) -> tuple[int, int]:
     """How many runs of a method meet all rules of its comparison, and of how many."""
-    runs = results.chosen_runs(method)
-    return sum(_meets_rules(results, run) for run in runs), len(runs)
+    runs, meets = results.chosen_runs(method), _meeting_rules(results)
+    return sum(map(meets, runs)), len(runs)
 
 
 def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
@@ -84,8 +83,9 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
         for method in there.methods:
             for run in there.chosen_runs(method.name):
                 by_choice.setdefault((method.name, run.seed), []).append(run)
-    open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in _not_told_apart(runs, results.metric)]
-    return sum(not _meets_rules(results, run) for run in open_runs), len(open_runs)
+    open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in tied(runs, results.metric)]
+    meets = _meeting_rules(results)
+    return sum(not meets(run) for run in open_runs), len(open_runs)
 
 
 def what_is_safe(results: ComparisonResults) -> str:
@@ -102,14 +102,9 @@ def what_is_safe(results: ComparisonResults) -> str:
     )
 
 
-def _not_told_apart(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
-    known = [run for run in runs if run.value("validation", metric) is not None]
-    best = max(
-        known, key=lambda run: metric_named(metric).sign * (run.value("validation", metric) or 0.0), default=None
-    )
-    return [] if best is None else [run for run in known if not has_fallen(run, best, metric)]
-
-
-def _meets_rules(results: ComparisonResults, run: ComparedRun) -> bool:
+def _meeting_rules(results: ComparisonResults) -> Callable[[ComparedRun], bool]:
+    """Whether a run meets all rules."""
     rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
-    return all(result.passed for result in check_rules(rules, figures_of(run.summary.results, str(run.seed)), before))
+    return lambda run: all(
+        result.passed for result in check_rules(rules, figures_of(run.summary.results, str(run.seed)), before)
+    )

@@ -9,7 +9,7 @@ from .formats import points
 from .measures import REFERENCE, finished_seeds
 from .results import ComparedRun, ComparisonResults
 
-__all__ = ["SMALL", "has_fallen", "null_hypothesis", "smallest_kept", "tolerance"]
+__all__ = ["SMALL", "has_fallen", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
 
 SMALL = "small-lr"
 _RATE = "learning_rate"
@@ -46,6 +46,19 @@ def has_fallen(run: ComparedRun, best: ComparedRun, metric: str) -> bool:
     lost = metric_named(metric).sign * (_figure(best, metric) - figure)
     # A loss of exactly a row is not more than one, whatever its last digit says.
     return not math.isfinite(figure) or lost > tolerance(best, metric) * (1 + 1e-9)
+
+
+def tied(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
+    """
+    The runs that ID validation does not tell from the best of them; none where it is known of none.
+
+    Args:
+        runs (sequence of [`ComparedRun`]): of one seed.
+        metric (`str`): such as `"accuracy"`.
+    """
+    known = [run for run in runs if math.isfinite(_figure(run, metric))]
+    best = max(known, key=lambda run: metric_named(metric).sign * _figure(run, metric), default=None)
+    return [] if best is None else [run for run in known if not has_fallen(run, best, metric)]
 
 
 def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) -> ComparedRun:

@@ -213,5 +213,5 @@ class Runner:
         if rows := self._kind(run).sensitivity_rows(run):
             batch = {name: value.to(merged.device) for name, value in self.data.task.collator(rows).items()}
             sensitivity = measure_sensitivity(merged, pretrained, batch, self._sensitivity)
-            self._sensitivity = sensitivity
+            self._sensitivity = sensitivity or self._sensitivity
         return measure_drift(merged, pretrained, new, sensitivity)

@@ -66,6 +66,10 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
             (validation,) = run.summary.of_kind("validation")
             validation.metrics["accuracy"][str(run.seed)] -= 0.3
     assert unwarned(results) == (0, 9), "now it warns"
+    for run in results.runs:
+        if run.method == "plain" and run.setting == {"learning_rate": 1e-2}:
+            run.summary.of_kind("validation")[0].metrics["accuracy"][str(run.seed)] = float("nan")
+    assert unwarned(results) == (0, 9), "a run that has diverged is no best one"
 
 
 def test_the_chart_has_a_panel_for_each_kind_and_less_is_better_points_up():

@@ -52,9 +52,8 @@ PRETRAINED_ROWS = {"two-rows.weight": 1, "four-rows.weight": 2, "uneven.weight":
 def sharded(tensor, name, mesh):
     dim = 1 if name.startswith("conv1d") else 0
     placements = [Shard(dim)] if mesh.ndim == 1 else [Replicate(), Shard(dim)]
-    return distribute_tensor(
-        tensor.detach(), mesh, placements, src_data_rank=None
-    )  # all have the same, and send nothing
+    # All processes have the same tensor, and need not send it.
+    return distribute_tensor(tensor.detach(), mesh, placements, src_data_rank=None)
 
 
 class Twins:
