@@ -48,6 +48,8 @@ class ScriptArguments(DataOptions):
             `"ftp"`, bfloat16 weights have float32 masters in the optimizer; with `"plain"`, they have not.
         resume (`bool`, *optional*, defaults to `False`): go on from the last checkpoint in `output_dir`, if the run was
             started with a `save_strategy` other than `no`.
+        evaluate_pretrained (`bool`, *optional*, defaults to `True`): measure the pre-trained model too, where it can do the
+            job.
     """
 
     model: str = field(metadata={"help": "Hub name or local folder of the pre-trained model."})
@@ -64,6 +66,9 @@ class ScriptArguments(DataOptions):
     resume: bool = field(
         default=False,
         metadata={"help": "Go on from the last checkpoint in output_dir. Needs a --save_strategy other than no."},
+    )
+    evaluate_pretrained: bool = field(
+        default=True, metadata={"help": "Measure the pre-trained model too, where it can do the job."}
     )
 
 
@@ -193,7 +198,7 @@ def _finetune(
         if known.kind == "train":
             trainer.note_data(known)
     evaluations = data.evaluations(script.max_eval_samples)
-    if not new_parameters(model) and not script.resume:
+    if script.evaluate_pretrained and not new_parameters(model) and not script.resume:
         for known, dataset in evaluations:
             shown.measured = f"{known.name}, {PRETRAINED}"
             trainer.note_evaluation(task.measure(trainer, dataset), known, model=PRETRAINED)
@@ -220,6 +225,7 @@ def _settings(script: ScriptArguments) -> dict[str, Any]:
         "retained",
         "method",
         "resume",
+        "evaluate_pretrained",
         "label_column",
         "text_columns",
     }
