@@ -96,7 +96,7 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
         help="as --dry-run, and say how long that would take and how much memory, from a few steps of each method",
     )
     parser.add_argument("--init", metavar="TASK", help="write CONFIG, a commented config for this task, and stop")
-    parser.add_argument("--jobs", type=int, metavar="N", help="train so many runs at once, on a GPU each")
+    _add_jobs(parser)
     elsewhere = parser.add_mutually_exclusive_group()
     elsewhere.add_argument(
         "--ray", metavar="ADDRESS", help="train on a Ray cluster (local, auto, HOST:PORT) whose machines share DIR"
@@ -121,7 +121,12 @@ def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
         "place of the report to stdout.",
     )
     _add_config(parser, "stream")
+    _add_jobs(parser)
     parser.set_defaults(run=run_stream)
+
+
+def _add_jobs(parser: Parser) -> None:
+    parser.add_argument("--jobs", type=int, metavar="N", help="train so many runs at once, on a GPU each")
 
 
 def _add_config(parser: Parser, command: str) -> None:

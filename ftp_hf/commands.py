@@ -74,7 +74,7 @@ def run_stream(options: Namespace) -> None:
         from ftp_hf.compare.stream.stream import rehearse_stream, stream
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
-    _run_config(options, StreamConfig, stream, rehearse_stream)
+    _run_config(options, StreamConfig, functools.partial(stream, jobs=options.jobs), rehearse_stream)
 
 
 def _needs_more(error: ModuleNotFoundError) -> ValueError:

@@ -2,9 +2,10 @@
 
 from datasets import ClassLabel, Dataset, Features, Value
 
+from ftp_hf.compare.stream.plan import Chain
 from tests.support.models import save_bert
 
-__all__ = ["STAGES", "make_stream", "stream_config"]
+__all__ = ["STAGES", "chain", "make_stream", "stream_config"]
 
 STAGES = ["films", "songs", "meals"]
 _WORDS = {"films": ("good", "bad"), "songs": ("fine", "poor"), "meals": ("hot", "cold")}
@@ -52,3 +53,8 @@ def stream_config(folder, **changes):
         "training": {"num_train_epochs": 2, "per_device_train_batch_size": 4, "use_cpu": True, "weight_decay": 0.0},
         **changes,
     }
+
+
+def chain(config, method, order, seed, rolled_back=()):
+    """The runs of a method in an order of the stages."""
+    return Chain(method, tuple(order), seed).runs(config, rolled_back)

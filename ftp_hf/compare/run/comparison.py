@@ -13,9 +13,9 @@ from accelerate import PartialState
 from rich.console import Console
 
 from ftp_hf.checkpoints.lock import run_lock
-from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
+from ftp_hf.common.allocation import leaving_out_what_stays
 from ftp_hf.common.progress import make_progress, quiet
-from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
@@ -23,14 +23,16 @@ from .chosen import hand_over, what_next
 from .config import ComparisonConfig
 from .course import Course
 from .estimate import estimate
-from .plan import describe_plan
+from .plan import Run, describe_plan
 from .pool import Pool
-from .processes import join_processes
+from .processes import begin, join_processes
 from .ray_tasks import RayTasks
 from .runner import Runner
-from .workers import Workers
+from .workers import Workers, make_runner
 
 __all__ = ["compare", "rehearse", "take_part"]
+
+_RunWorkers = Workers[Run, ComparedRun]
 
 
 def compare(
@@ -70,12 +72,13 @@ def compare(
         ImportError: matplotlib, which draws the charts, is missing, or Ray.
     """
     runs = folder / "runs"
-    make_workers: Callable[[], Workers] | None = None
+    make_workers: Callable[[], _RunWorkers] | None = None
     if ray is not None:
         make_workers = partial(RayTasks, config, runs, ray, jobs)
     elif jobs is not None and jobs != 1:
-        make_workers = partial(Pool, config, runs, jobs)
-    main = _begin(config, jobs, launched_too=make_workers is None)
+        make_workers = partial(Pool, partial(make_runner, config, runs), jobs)
+    check_charts_can_be_drawn()
+    main = begin(config, jobs, launched_too=make_workers is None)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         with _course(config, runs, make_workers, output) as course:
             results = course.run()
@@ -102,12 +105,11 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: 
     Raises:
         ValueError: as [`compare`].
     """
-    _begin(config, jobs, launched_too=False)
+    check_charts_can_be_drawn()
+    begin(config, jobs, launched_too=False)
     runs = folder / "runs"
-    with (
-        leaving_out_what_stays(),
-        _course(config, runs, partial(Pool, config, runs, jobs, wait=False), output) as course,
-    ):
+    make_workers = partial(Pool, partial(make_runner, config, runs, wait=False), jobs)
+    with leaving_out_what_stays(), _course(config, runs, make_workers, output) as course:
         course.do_all()
 
 
@@ -134,24 +136,9 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO 
         print(describe_plan(config), *estimated, sep="\n", file=output or sys.stderr)
 
 
-def _begin(config: ComparisonConfig, jobs: int | None, *, launched_too: bool) -> bool:
-    """Whether this is the first process."""
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
-    check_charts_can_be_drawn()
-    keep_freed_memory()
-    state = join_processes(config)
-    if state.num_processes > 1 and not launched_too:
-        raise ValueError(
-            f"{state.num_processes} processes were launched, which train each run together: leave out jobs, ray and share"
-        )
-    first: bool = state.is_main_process
-    return first
-
-
 @contextmanager
 def _course(
-    config: ComparisonConfig, runs: Path, make_workers: Callable[[], Workers] | None, output: TextIO | None
+    config: ComparisonConfig, runs: Path, make_workers: Callable[[], _RunWorkers] | None, output: TextIO | None
 ) -> Iterator[Course]:
     console = Console(file=output or sys.stderr, quiet=not PartialState().is_main_process)
     with quiet(), make_progress(console) as progress:

@@ -41,7 +41,9 @@ class Course:
         workers ([`Workers`], *optional*): that train and evaluate in its place.
     """
 
-    def __init__(self, config: ComparisonConfig, runner: Runner, progress: Progress, workers: Workers | None) -> None:
+    def __init__(
+        self, config: ComparisonConfig, runner: Runner, progress: Progress, workers: Workers[Run, ComparedRun] | None
+    ) -> None:
         self.config, self.runner, self.progress, self.workers = config, runner, progress, workers
         self.lock = threading.RLock()
         self.total = sum(count_runs(config, name) for name in config.methods)
@@ -86,7 +88,7 @@ class Course:
         self.progress.update(self.bar, completed=self.total * _STEPS, description="finished")
         return pretrained, facts
 
-    def _compare_at_once(self, ordered: Sequence[str], workers: Workers) -> dict[str, MethodFacts]:
+    def _compare_at_once(self, ordered: Sequence[str], workers: Workers[Run, ComparedRun]) -> dict[str, MethodFacts]:
         """All methods, but each behind its base. One that fails does so when the others have finished."""
         with ThreadPoolExecutor(len(ordered)) as threads:
             comparing: dict[str, Future[MethodFacts]] = {}

@@ -1,53 +1,47 @@
-"""Processes on one machine that train and evaluate runs."""
+"""Processes on one machine that do what is asked of them."""
 
 import multiprocessing
 import os
 import queue
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from ftp_hf.compare.evidence.results import ComparedRun
-
-from .config import ComparisonConfig
-from .plan import Run
-from .runner import Runner
-from .workers import Lost, Workers, make_runner
+from .workers import Asked, Done, Lost, Workers
 
 __all__ = ["Pool"]
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
 
-class Pool(Workers):
+class Pool(Workers[Asked, Done]):
     """
     Processes with a runner each. Where there are GPUs each has one of them, in turn; the threads of a CPU are divided. A
     process that dies takes its run with it and is replaced.
 
     Args:
-        config ([`ComparisonConfig`]): of the comparison.
-        runs (`Path`): the folder of all runs.
+        make_runner (callable): gives a process its [`Runner`], or another whose methods can be asked for.
         count (`int`): how many processes.
-        wait (`bool`, *optional*, defaults to `True`): for a run that another process is at work on; otherwise others come
-            first.
     """
 
-    def __init__(self, config: ComparisonConfig, runs: Path, count: int, *, wait: bool = True) -> None:
+    def __init__(self, make_runner: Callable[[], Any], count: int) -> None:
         super().__init__(count)
-        self._make = partial(_start_process, config, runs, count, wait)
+        self._make = partial(_start_process, make_runner, count)
         self._free: queue.SimpleQueue[tuple[int, ProcessPoolExecutor]] = queue.SimpleQueue()
         for number in range(count):
             self._free.put((number, self._make(number)))
 
-    def do(self, do: str, run: Run) -> ComparedRun:
+    def do(self, do: str, run: Asked) -> Done:
         """As of [`Workers`]."""
         number, process = self._free.get()
         try:
-            return process.submit(_in_process, do, run).result()
+            begun: Future[Done] = process.submit(_in_process, do, run)
+            return begun.result()
         except BrokenProcessPool as error:
             process.shutdown()
             process = self._make(number)
@@ -62,15 +56,9 @@ class Pool(Workers):
             self._free.get()[1].shutdown()
 
 
-def _start_process(
-    config: ComparisonConfig,
-    runs: Path,
-    count: int,
-    wait: bool,
-    number: int,
-) -> ProcessPoolExecutor:
+def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
     threads = max(1, torch.get_num_threads() // count)
-    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (config, runs, threads, wait))
+    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (make_runner, threads))
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
     if gpus:
@@ -85,14 +73,14 @@ def _start_process(
     return process
 
 
-_runner: Runner
+_runner: Any
 
 
-def _begin(config: ComparisonConfig, runs: Path, threads: int, wait: bool) -> None:
+def _begin(make_runner: Callable[[], Any], threads: int) -> None:
     global _runner  # noqa: PLW0603 - of this process, which has nothing else to do
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _runner = make_runner(config, runs, wait=wait)
+    _runner = make_runner()
 
 
 def _end_with_parent() -> None:
@@ -102,6 +90,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _in_process(do: str, run: Run) -> ComparedRun:
-    done: ComparedRun = getattr(_runner, do)(run)
-    return done
+def _in_process(do: str, run: Any) -> Any:
+    return getattr(_runner, do)(run)

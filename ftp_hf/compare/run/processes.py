@@ -8,9 +8,11 @@ from pathlib import Path
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 
+from ftp_hf.common.allocation import keep_freed_memory
+
 from .config import ComparisonConfig
 
-__all__ = ["Elsewhere", "join_processes", "working_alone"]
+__all__ = ["Elsewhere", "begin", "join_processes", "working_alone"]
 
 _LOCK = "_turn.lock"
 
@@ -34,6 +36,33 @@ def join_processes(config: ComparisonConfig) -> PartialState:
             "under training"
         )
     return state
+
+
+def begin(config: ComparisonConfig, jobs: int | None = None, *, launched_too: bool = True) -> bool:
+    """
+    Join the processes of a launcher, to train one run after the other together.
+
+    Args:
+        config ([`ComparisonConfig`]): as for [`join_processes`].
+        jobs (`int`, *optional*): how many runs are asked for at once.
+        launched_too (`bool`, *optional*, defaults to `True`): whether there may be several of a launcher.
+
+    Returns:
+        `bool`: whether this is the first process.
+
+    Raises:
+        ValueError: `jobs` is below 1, or there are several processes which may not be.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    keep_freed_memory()
+    state = join_processes(config)
+    if state.num_processes > 1 and not launched_too:
+        raise ValueError(
+            f"{state.num_processes} processes were launched, which train each run together: leave out jobs, ray and share"
+        )
+    first: bool = state.is_main_process
+    return first
 
 
 class Elsewhere(Exception):  # noqa: N818 - it is none

@@ -19,7 +19,7 @@ from .workers import Lost, Workers, make_runner
 __all__ = ["RayTasks"]
 
 
-class RayTasks(Workers):
+class RayTasks(Workers[Run, ComparedRun]):
     """
     A task for each run, on any machine that has room: with a GPU where there are GPUs, and with its share of the CPUs. All
     machines share the folder of the runs. The run of a worker or a machine that is lost goes on elsewhere, from its last

@@ -7,29 +7,39 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from ftp_hf.common.allocation import keep_freed_memory
 from ftp_hf.common.progress import quiet
-from ftp_hf.compare.evidence.results import ComparedRun
 
 from .config import ComparisonConfig
-from .plan import Run
 from .processes import Elsewhere, join_processes
 from .runner import Runner
 
-__all__ = ["Lost", "Workers", "make_runner"]
+__all__ = ["Lost", "Workers", "make_runner", "settle"]
 
 _PATIENCE = 1.0
 """Seconds until it is asked again whether another process has done with a run."""
+
+
+class Work(Protocol):
+    """What is done by one process: a [`Run`], say. Its representation tells it from others."""
+
+    def describe(self) -> str:
+        """In a few words."""
+
+
+Asked = TypeVar("Asked", bound=Work)
+Done = TypeVar("Done")
 
 
 class Lost(Exception):  # noqa: N818 - what was lost is said in its message
     """Who was at work on a run is no more."""
 
 
-class Workers(ABC):
+class Workers(ABC, Generic[Asked, Done]):
     """
-    Do what [`Runner`] does, with several runs at once.
+    Do what [`Runner`] does, or another that does something to one thing after the other, with several at once.
 
     Args:
         count (`int`): of so many.
@@ -38,10 +48,10 @@ class Workers(ABC):
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count)
         self._lock = threading.Lock()
-        self._asked: dict[str, Future[ComparedRun]] = {}
+        self._asked: dict[str, Future[Done]] = {}
 
     @abstractmethod
-    def do(self, do: str, run: Run) -> ComparedRun:
+    def do(self, do: str, run: Asked) -> Done:
         """
         Have something done to a run, and wait for it.
 
@@ -53,7 +63,7 @@ class Workers(ABC):
             Lost: whoever did it has died.
         """
 
-    def ask(self, do: str, runs: Iterable[Run]) -> None:
+    def ask(self, do: str, runs: Iterable[Asked]) -> None:
         """
         Have something done to runs, each once, as soon as there is room.
 
@@ -64,7 +74,7 @@ class Workers(ABC):
         for run in runs:
             self._future(do, run)
 
-    def result(self, do: str, run: Run) -> ComparedRun:
+    def result(self, do: str, run: Asked) -> Done:
         """
         What something that is done to a run comes to, also where another process of the comparison does it.
 
@@ -87,7 +97,7 @@ class Workers(ABC):
         """Begin nothing more, and give up what was begun; it can be resumed."""
         self.close()
 
-    def _result_from_here(self, do: str, run: Run) -> ComparedRun | None:
+    def _result_from_here(self, do: str, run: Asked) -> Done | None:
         try:
             return self._future(do, run).result()
         except Elsewhere:
@@ -95,14 +105,14 @@ class Workers(ABC):
                 self._asked.pop(_key(do, run), None)
             return None
 
-    def _future(self, do: str, run: Run) -> Future[ComparedRun]:
+    def _future(self, do: str, run: Asked) -> Future[Done]:
         with self._lock:
             key = _key(do, run)
             if key not in self._asked:
                 self._asked[key] = self._threads.submit(self._do, do, run)
             return self._asked[key]
 
-    def _do(self, do: str, run: Run) -> ComparedRun:
+    def _do(self, do: str, run: Asked) -> Done:
         try:
             return self.do(do, run)
         except Elsewhere:
@@ -125,11 +135,21 @@ def make_runner(config: ComparisonConfig, runs: Path, *, wait: bool = True) -> R
         runs (`Path`): likewise.
         wait (`bool`, *optional*, defaults to `True`): likewise.
     """
-    keep_freed_memory()
-    _for_good.enter_context(quiet())
-    join_processes(config)
+    settle(config)
     return Runner(config, runs, wait=wait)
 
 
-def _key(do: str, run: Run) -> str:
+def settle(config: ComparisonConfig) -> None:
+    """
+    What such a process begins with.
+
+    Args:
+        config ([`ComparisonConfig`]): of what it is going to do.
+    """
+    keep_freed_memory()
+    _for_good.enter_context(quiet())
+    join_processes(config)
+
+
+def _key(do: str, run: Work) -> str:
     return f"{do} {run!r}"

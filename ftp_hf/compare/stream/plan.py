@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -11,41 +12,79 @@ from ftp_hf.compare.run.plan import Run
 from .config import StageConfig, StreamConfig
 from .methods import STREAM_METHODS
 
-__all__ = ["chain", "describe_stream", "stage_of", "stages_before"]
+__all__ = ["Chain", "chains", "describe_stream", "stage_of", "stages_before"]
 
 _RATE = "learning_rate"
 
 
-def chain(
-    config: StreamConfig, method: str, order: list[str], seed: int, rolled_back: Collection[int] = ()
-) -> list[Run]:
+@dataclass(frozen=True)
+class Chain:
     """
-    The runs of a method, each of which starts from the one before. Runs of several chains that are alike are the same.
+    What a method trains in one order of the stages.
+
+    Args:
+        method (`str`): of `STREAM_METHODS`.
+        order (tuple of `str`): of the stages.
+        seed (`int`): of all of the runs.
+    """
+
+    method: str
+    order: tuple[str, ...]
+    seed: int
+
+    def describe(self, length: int | None = None) -> str:
+        """
+        In a few words.
+
+        Args:
+            length (`int`, *optional*): of the stages that are named; by default all.
+        """
+        kind = STREAM_METHODS[self.method]
+        stages = "all stages" if kind.joint else " → ".join(self.order[:length])
+        return f"{kind.title}, {stages}, seed {self.seed}"
+
+    def runs(self, config: StreamConfig, rolled_back: Collection[int] = ()) -> list[Run]:
+        """
+        Its runs, each of which starts from the one before. Runs of several chains that are alike are the same.
+
+        Args:
+            config ([`StreamConfig`]): of the stream.
+            rolled_back (collection of `int`, *optional*): the places in the order whose runs no later one starts from.
+
+        Returns:
+            list of [`Run`]: one for each stage; a single one of a method that trains all of them at once.
+        """
+        kind, setting = STREAM_METHODS[self.method], config.methods[self.method]
+        trained = {key: value for key, value in setting.items() if key not in kind.settings}
+        if kind.joint:
+            first, *others = config.stages
+            stage = dataclasses.replace(config.stages[first], joined=others)
+            return [Run(kind.trains, trained, self.seed, config=stage)]
+        runs: list[Run] = []
+        base: Run | None = None
+        for place, name in enumerate(self.order):
+            if base is None and kind.first:
+                runs.append(Run(kind.first, {_RATE: setting[_RATE]}, self.seed, config=config.stages[name]))
+            else:
+                stage = _at_place(config, self.method, name, first=base is None)
+                runs.append(Run(kind.trains, trained, self.seed, base, stage))
+            base = base if place in rolled_back else runs[-1]
+        return runs
+
+
+def chains(config: StreamConfig) -> list[Chain]:
+    """
+    All that a stream trains: each method in each order with each seed, but one that trains all stages at once in one.
 
     Args:
         config ([`StreamConfig`]): of the stream.
-        method (`str`): of `STREAM_METHODS`.
-        order (list of `str`): of the stages.
-        seed (`int`): of all of the runs.
-        rolled_back (collection of `int`, *optional*): the places in the order whose runs no later one starts from.
-
-    Returns:
-        list of [`Run`]: one for each stage; a single one of a method that trains all of them at once.
     """
-    kind, setting = STREAM_METHODS[method], config.methods[method]
-    trained = {key: value for key, value in setting.items() if key not in kind.settings}
-    if kind.joint:
-        first, *others = config.stages
-        return [Run(kind.trains, trained, seed, config=dataclasses.replace(config.stages[first], joined=others))]
-    runs: list[Run] = []
-    base: Run | None = None
-    for place, stage in enumerate(order):
-        if base is None and kind.first:
-            runs.append(Run(kind.first, {_RATE: setting[_RATE]}, seed, config=config.stages[stage]))
-        else:
-            runs.append(Run(kind.trains, trained, seed, base, _at_place(config, method, stage, first=base is None)))
-        base = base if place in rolled_back else runs[-1]
-    return runs
+    return [
+        Chain(method, tuple(order), seed)
+        for method in config.methods
+        for order in config.orders[: 1 if STREAM_METHODS[method].joint else None]
+        for seed in config.seeds
+    ]
 
 
 def _at_place(config: StreamConfig, method: str, stage: str, *, first: bool) -> StageConfig:

@@ -10,9 +10,9 @@ from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.trackers import tracked, tracker_arguments
 from ftp_hf.compare.stream.config import StreamConfig
-from ftp_hf.compare.stream.plan import chain
 from ftp_hf.compare.stream.stages import StageRuns
 from tests.support.tiny_data import image_config, write_config
+from tests.support.tiny_streams import chain
 
 NAME = "plain/learning_rate=0.01/seed=0"
 

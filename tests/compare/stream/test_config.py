@@ -4,9 +4,9 @@ import pytest
 
 from ftp_hf.cli import main
 from ftp_hf.compare.stream.config import StreamConfig
-from ftp_hf.compare.stream.plan import chain, stages_before
+from ftp_hf.compare.stream.plan import stages_before
 from tests.support.tiny_data import write_config
-from tests.support.tiny_streams import STAGES, stream_config
+from tests.support.tiny_streams import STAGES, chain, stream_config
 
 
 def load(folder, **changes):

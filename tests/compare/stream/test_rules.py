@@ -6,12 +6,12 @@ from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.stream.config import StreamConfig
 from ftp_hf.compare.stream.left import Left
-from ftp_hf.compare.stream.plan import chain, stages_before
+from ftp_hf.compare.stream.plan import stages_before
 from ftp_hf.compare.stream.rules import check_stage, rules_without_metrics
 from ftp_hf.runs.facts import PRETRAINED, Evaluation, RuleResult
 from ftp_hf.runs.summary import RunSummary
 from tests.support.tiny_data import write_config
-from tests.support.tiny_streams import STAGES, stream_config
+from tests.support.tiny_streams import STAGES, chain, stream_config
 
 RULES = [
     "earlier_worst >= learnt - 0.1",

@@ -11,10 +11,9 @@ from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.run import trained
 from ftp_hf.compare.stream.config import StreamConfig
-from ftp_hf.compare.stream.plan import chain
 from ftp_hf.compare.stream.stream import stream
 from tests.support.tiny_data import write_config
-from tests.support.tiny_streams import STAGES, make_stream, stream_config
+from tests.support.tiny_streams import STAGES, chain, make_stream, stream_config
 
 pytestmark = pytest.mark.slow
 
@@ -123,3 +122,30 @@ def test_methods_that_know_something_of_the_earlier_stages(texts, tmp_path):
     merged = next(run for run in results.runs if run.method == "lora-merged")
     assert (tmp_path / "out" / merged.folders[-1] / "model.safetensors").is_file()
     assert not list((tmp_path / "out" / merged.folders[-1]).glob("adapter*"))
+
+
+def test_streams_at_once_come_to_the_same_and_one_that_fails_keeps_no_other(texts, tmp_path):
+    training = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "use_cpu": True, "weight_decay": 0.0}
+    asked = {"methods": {"plain": {}, "replay": {"rows": 2}}, "orders": [STAGES, [*STAGES[1:], STAGES[0]]]}
+    rules = ["earlier/films >= learnt - 0.3"]
+    config = load(texts, tmp_path, **asked, rules=rules, training=training)
+    one_by_one = stream(config, tmp_path / "one")
+    in_the_way = chain(config, "plain", STAGES, 0)[1].folder(tmp_path / "two" / "runs", config.first)
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where the run has its folder")
+    with pytest.raises(ValueError, match=r"sequential, films → songs → meals, seed 0: .*Error"):
+        stream(config, tmp_path / "two", jobs=2)
+    in_the_way.unlink()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "two").rglob("trained.json")}
+    for others in (chain(config, "plain", config.orders[1], 0), chain(config, "replay", STAGES, 0)):
+        assert all((run.folder(tmp_path / "two" / "runs", config.first) / "trained.json") in before for run in others)
+    assert figures(stream(config, tmp_path / "two", jobs=2)) == figures(one_by_one)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    left = [{file.parent.name for file in (tmp_path / name).rglob("model.safetensors")} for name in ("one", "two")]
+    assert left[0] == left[1], "the weights that nothing needs are gone"
+
+
+def test_jobs_are_at_least_one(texts, tmp_path, capsys):
+    file = write_config(tmp_path, stream_config(texts))
+    assert main(["stream", str(file), "--jobs", "0"]) == 1
+    assert "jobs must be at least 1, got 0" in capsys.readouterr().err
