@@ -10,7 +10,7 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.common.figures import Metric
 
-__all__ = ["NoOptions", "Task"]
+__all__ = ["NoOptions", "Task", "longest_first"]
 
 Options = TypeVar("Options")
 
@@ -146,7 +146,8 @@ class Task(Generic[Options]):
         self, trainer: Trainer, dataset: Dataset, *, corrupt: Callable[[Any], Any] | None = None
     ) -> Mapping[str, Any]:
         """
-        What a model comes to on a data set. A task that retained data test in another way than new ones overrides it.
+        What a model comes to on a data set, texts of like length together. A task that retained data test in another way than
+        new ones overrides it.
 
         Args:
             trainer (`Trainer`): of `trainer_class`, with the model.
@@ -156,7 +157,7 @@ class Task(Generic[Options]):
         Returns:
             mapping from `str`: as of `Trainer.evaluate`, with the prefix `eval_`.
         """
-        return trainer.evaluate(self.prepare(dataset, corrupt=corrupt))
+        return trainer.evaluate(longest_first(self.prepare(dataset, corrupt=corrupt)))
 
     def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
         """
@@ -204,6 +205,19 @@ class Task(Generic[Options]):
         mask = batch.get("attention_mask")
         counted = torch.ones(states[-1].shape[:-1], dtype=torch.bool, device=states[-1].device)
         return states[-1], mask.bool() if mask is not None and mask.shape == counted.shape else counted
+
+
+def longest_first(prepared: Dataset) -> Dataset:
+    """
+    Texts of like length together, so that little is padded in a batch; any other data as they are.
+
+    Args:
+        prepared (`Dataset`): as a model reads it.
+    """
+    if "input_ids" not in prepared.column_names:
+        return prepared
+    lengths = [len(tokens) for tokens in prepared["input_ids"]]
+    return prepared.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
 
 
 def _counted(of_one_class: Tensor, labels: Tensor | None) -> Tensor:

@@ -27,3 +27,16 @@ def test_texts_become_tokens_that_the_model_takes(task):
 def test_one_column_of_texts_is_expected(task, columns):
     with pytest.raises(ValueError, match=r"expected one text column of .* in few with the columns"):
         task.check("few", Dataset.from_dict({column: ["a film"] for column in columns}))
+
+
+def test_texts_of_like_length_are_measured_together(task):
+    class Batches:
+        def evaluate(self, rows):
+            self.lengths = [len(tokens) for tokens in rows["input_ids"]]
+            self.labels = rows["label"][:]
+            return {"eval_accuracy": 0.5}
+
+    data = Dataset.from_dict({"text": ["film", "a film", "good", "bad film"], "label": [0, 1, 0, 1]})
+    trainer = Batches()
+    assert task.measure(trainer, data) == {"eval_accuracy": 0.5}
+    assert (trainer.lengths, trainer.labels) == ([4, 4, 3, 3], [1, 1, 0, 0])
