@@ -37,6 +37,8 @@ if __name__ == "__main__":
     parser.add_argument("models", nargs="+")
     parser.add_argument("--count", type=int, default=1, help="how many clips, the first ones of the file")
     arguments = parser.parse_args()
+    if not arguments.clips.is_file():
+        parser.error(f"there is no file {arguments.clips}")
     disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

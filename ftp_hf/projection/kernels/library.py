@@ -50,12 +50,22 @@ def _load(compiler: Sequence[str]) -> ctypes.CDLL:
         return ctypes.CDLL(str(kept))
     except OSError:  # it is not there yet, or damaged
         pass
-    folder = _writable(kept.parent)
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as beside:
-        made = Path(beside, kept.name)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        made = Path(folder, kept.name)
         _run([*compiler, str(_SOURCE), "-o", str(made)])
-        # At once, as other processes compile the same at the same time.
-        return ctypes.CDLL(str(made.replace(kept) if folder else made))
+        return ctypes.CDLL(str(kept if _keep(made, kept) else made))
+
+
+def _keep(made: Path, kept: Path) -> bool:
+    """Whether there was room for the next processes to find it."""
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as beside:
+            # At once, as other processes compile the same at the same time.
+            Path(shutil.copy(made, beside)).replace(kept)
+    except OSError:
+        return False
+    return True
 
 
 def _place(compiler: Sequence[str]) -> Path:
@@ -64,14 +74,6 @@ def _place(compiler: Sequence[str]) -> Path:
     key = hashlib.sha256("\0".join([*compiler, predefined, _SOURCE.read_text(encoding="utf-8")]).encode()).hexdigest()
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - raises nothing
     return Path(folder, "ftp_hf", f"kernels-{key[:16]}.so")
-
-
-def _writable(folder: Path) -> Path | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def _run(command: list[str]) -> str:

@@ -1,9 +1,11 @@
 """The C++ kernels are compiled once for a kind of machine, and where they cannot be, torch's operations take their place."""
 
+import errno
 import logging
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,6 +83,17 @@ def test_without_a_place_to_keep_it_each_process_compiles(compiled, tmp_path):
     (tmp_path / "cache").write_text("a file is in the way")
     assert len(compiled()) == 1
     assert len(compiled()) == 1
+
+
+@needs_compiler
+def test_a_full_disk_keeps_nothing_and_nobody_from_the_kernels(compiled, monkeypatch, tmp_path):
+    def fill_up(source, folder):
+        Path(folder, source.name).write_bytes(source.read_bytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy", fill_up)
+    assert len(compiled()) == 1
+    assert [*(tmp_path / "cache" / "ftp_hf").iterdir()] == []
 
 
 @pytest.mark.parametrize(
