@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
-from measured import adapters, demo, every_study, methods, rates, sharding, studies, training
+from measured import adapters, demo, every_study, methods, rates, sharding, training
+from wrong_rates import four
 
 from ftp_hf.cli import make_parser
 from ftp_hf.common.figures import SPACE
@@ -183,7 +184,7 @@ def between(page: str, name: str, content: str) -> str:
 
 
 MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"studies": studies},
+    "README.md": {"four models": four},
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,

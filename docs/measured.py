@@ -35,12 +35,9 @@ STUDIES = {
     "smollm2_gsm8k": ("SmolLM2-135M on grade-school problems", "ftp"),
 }
 """
-Of the studies in model_cards/comparisons, in the order of the README: what each is about, and whose row it has there. One that
-is not named here has a row all the same, of the first of `_OURS` that it has.
+Of the studies in model_cards/comparisons, in the order of the page: what each is about, and whose row it has there. One that is
+not named here has a row all the same, of the first of `_OURS` that it has.
 """
-
-VARIANTS = ("pacs_mobilenet_statistics_train", "pacs_mobilenet_statistics_probed", "requests_minilm", "smollm2_gsm8k")
-"""Studies of the data and model of another, or without OOD data, which have no row in the README."""
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
@@ -55,21 +52,9 @@ _COLUMNS = {
 
 
 def every_study() -> str:
-    """A row for each study, for a page in `docs/`."""
-    return studies(without=(), root="../")
-
-
-def studies(without: Collection[str] = VARIANTS, root: str = "") -> str:
-    """
-    A row for each study: those of `STUDIES`, and then the others, with FTP's figures.
-
-    Args:
-        without (collection of `str`): the studies that are left out.
-        root (`str`): the repository, seen from the page.
-    """
+    """A row for each study, for a page in `docs/`: those of `STUDIES`, and then the others, with FTP's figures."""
     rows = []
     names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
-    names = [name for name in names if name not in without]
     for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
         results = ComparisonResults.load(COMPARISONS / name)
         judged = {verdict.method: verdict for verdict in verdicts(results)}
@@ -79,7 +64,7 @@ def studies(without: Collection[str] = VARIANTS, root: str = "") -> str:
         found = judged[method].differences.get("ood")
         rows.append(
             [
-                f"[{name}]({root}model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
+                f"[{name}](../model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
                 *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),

@@ -1,0 +1,55 @@
+"""
+The question that users have, for four models: what a method keeps at the learning rate that ID validation chose for plain
+fine-tuning, and at ten times that.
+"""
+
+import math
+import statistics
+
+from measured import COMPARISONS
+
+from ftp_hf.common.figures import show, table
+from ftp_hf.compare import ComparisonResults
+from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure
+from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.verdict import verdicts
+
+FOUR = {
+    "spoken_digits": ("Whisper tiny.en learns digits; word errors in %, read speech", "retained/read_speech"),
+    "smollm2_gsm8k": ("SmolLM2-135M learns school problems; loss, web texts", "retained/web"),
+    "pacs_mobilenet_statistics_frozen": ("MobileNetV2 learns photos; accuracy in %, other styles", "ood"),
+    "sts_embeddings": ("MiniLM learns news; Spearman, other sorts of text", "ood"),
+}
+"""Of studies in model_cards/comparisons: what is learnt and what is looked at, and which data that is."""
+
+_OURS = "ftp"
+_TIMES = 10
+
+
+def four() -> str:
+    """A row for each of the four: before training, then plain fine-tuning → FTP and the difference, at both rates."""
+    rows = [_row(name, about, kind) for name, (about, kind) in FOUR.items()]
+    return table(["", "seeds", "before", "at the rate that validation chose", "at ten times that"], rows)
+
+
+def _row(name: str, about: str, kind: str) -> list[str]:
+    results = ComparisonResults.load(COMPARISONS / name)
+    rate = results.method(REFERENCE).chosen["learning_rate"]
+    there = [found for other, found in at_rates(results).items() if math.isclose(other, _TIMES * rate)]
+    before = pretrained_figure(results, kind)
+    return [
+        f"[{about}](model_cards/comparisons/{name}/report.md)",
+        str(len(finished_seeds(results, _OURS))),
+        "–" if before is None else show(before, metric_of(results, kind)),
+        _cell(results, kind),
+        _cell(there[0], kind) if there else "not run",
+    ]
+
+
+def _cell(results: ComparisonResults, kind: str) -> str:
+    metric = metric_of(results, kind)
+    means = [statistics.fmean(by_seed(results, method, kind).values()) for method in (REFERENCE, _OURS)]
+    judged = next(verdict for verdict in verdicts(results) if verdict.method == _OURS)
+    figures = " → ".join(show(mean, metric) for mean in means)
+    return f"{figures} ({difference(judged.differences[kind], metric)})"
