@@ -206,7 +206,7 @@ class ProjectedOptimizer(Optimizer):
                 masters.moved.update(moved)
             step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
             # torch's optimizers create their own state where they find none, so ours has to come after it.
-            new = [tensor._replace(state=self.state[tensor.parameter]) for tensor in new]
+            new = [tensor.with_state(self.state[tensor.parameter]) for tensor in new]
             for tensor, state in zip(new, states, strict=True):
                 tensor.state.update(state)
             starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]

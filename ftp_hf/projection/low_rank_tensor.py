@@ -197,6 +197,10 @@ class LowRankTensor(NamedTuple):
         """The number of rows of the update."""
         return self.update.products[0].blocks * self.parameter.shape[int(self.update.products[0].transposed)]
 
+    def with_state(self, state: dict[str, Any]) -> "LowRankTensor":
+        """The update with another state."""
+        return self._replace(state=state)
+
     def widened(self) -> "LowRankTensor":
         """The update with copies of bfloat16 [`rows`] in float32, which the other factors follow."""
         return self._replace(rows=tuple(rows.float() if rows.dtype == torch.bfloat16 else rows for rows in self.rows))

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -32,9 +34,10 @@ GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 """What the gradient of a float32 weight can be."""
 
 
-class ProjectedTensor(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ProjectedTensor:
     """
-    A tensor that takes part in the projection, with its state.
+    A tensor that takes part in the projection, with its state: for one step, in which its memory stays where it is.
 
     Between steps only one of the displacement and the anchor has to be kept beside the weight, in one buffer:
 
@@ -108,11 +111,11 @@ class ProjectedTensor(NamedTuple):
             # Kernels round to the nearest.
             if stands_for is None or group.get("stochastic_rounding", False):
                 return whole
-            return whole._replace(rounded=local(stands_for.detach()))
+            return replace(whole, rounded=local(stands_for.detach()))
         # A sparse gradient, which has no views, is refused as that of a whole tensor is.
         if grad is not None and not grad.is_sparse:
             grad = whole.projected(grad)
-        return whole._replace(weight=whole.projected(weight), grad=grad)
+        return replace(whole, weight=whole.projected(weight), grad=grad)
 
     @property
     def gradient(self) -> Tensor:
@@ -126,7 +129,7 @@ class ProjectedTensor(NamedTuple):
         """Whether the tensor has taken a step."""
         return "radius" in self.state
 
-    @property
+    @cached_property
     def held(self) -> Tensor:
         """The buffer: the anchor, or at the floor the direction. The shape of the weight."""
         return self.projected(local(self.state[HELD]))
@@ -151,7 +154,7 @@ class ProjectedTensor(NamedTuple):
         """The state of the radius, by name."""
         return RadiusState(*self.radius_row)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """The number of rows of the weight, and of elements in a row."""
         if not self.weight.numel():
@@ -174,14 +177,14 @@ class ProjectedTensor(NamedTuple):
             return self.parameter.numel() if self.first_rows is None else self.first_rows
         return self.parameter.numel() // _rows(self.parameter, self.row_dim)
 
-    @property
+    @cached_property
     def layout(self) -> Layout | None:
         """How weight, buffer and gradient lie in memory; `None` if they are no such matrices."""
         weight = self.weight.stride()
         gradient = weight if self.grad is None else self.grad.stride()
         return layout_of(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
 
-    @property
+    @cached_property
     def grid(self) -> Grid | None:
         """The [`layout`] as a grid; `None` if it is none."""
         layout, (_, columns) = self.layout, self.shape
@@ -203,9 +206,13 @@ class ProjectedTensor(NamedTuple):
             "radius": torch.stack(RadiusState.first(radius.to(self.weight))),
         }
 
+    def with_state(self, state: dict[str, Any]) -> "ProjectedTensor":
+        """The tensor with another state."""
+        return replace(self, state=state)
+
     def widened(self) -> "ProjectedTensor":
         """The tensor with a copy of a bfloat16 weight in float32."""
-        return self._replace(weight=self.weight.float()) if self.weight.dtype == torch.bfloat16 else self
+        return replace(self, weight=self.weight.float()) if self.weight.dtype == torch.bfloat16 else self
 
     def anchor(self) -> Tensor:
         """`W0`, in the dtype of the weight and on its device."""

@@ -42,7 +42,7 @@ def stream(
         folder (`Path`): for the runs, in `runs/`, for `results.json` and for the report.
         jobs (`int`, *optional*): how many processes train at the same time, each another method, order or seed, on a GPU of its
             own where there are as many, on their share of the threads where there is none; by default one. As of
-            [`compare`][ftp_hf.compare.compare], one that fails keeps no other from being finished.
+            [`~ftp_hf.compare.compare`], one that fails keeps no other from being finished.
         output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
             place of the report to the standard output.
 

@@ -102,11 +102,12 @@ class _Tensor(NamedTuple):
 
     def packed(self) -> bytes:
         """As it lies in memory."""
-        numbers = [number for field in self[:-1] for number in (field if isinstance(field, tuple) else [field])]
-        return struct.pack(f"{len(numbers)}q{len(self.step)}f", *numbers, *self.step)
+        *head, grid, is_fragment, rounded, exp_avg, exp_avg_sq, step = self
+        return _PACKED.pack(*head, *grid, is_fragment, rounded, exp_avg, exp_avg_sq, *step)
 
 
 _NO_STEP = (0.0,) * (len(AdamWStep._fields) - 2)
+_PACKED = struct.Struct(f"{len(_Tensor._fields) - 2 + len(Grid._fields)}q{len(_NO_STEP)}f")
 
 
 def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = ()) -> tuple[Tensor, Tensor, Tensor]:
