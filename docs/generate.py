@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
 from measured import adapters, demo, every_study, methods, rates, sharding, training
+from streamed import streams
 from wrong_rates import four
 
 from ftp_hf.cli import make_parser
@@ -193,6 +194,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "adapters": adapters,
         "demo": demo,
     },
+    "docs/streams.md": {"streams": streams},
     "docs/performance.md": {"training": training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},

@@ -18,6 +18,8 @@ from ftp_hf.cards.card import write_model_card
 from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.privacy import public_command
 from ftp_hf.compare import ComparisonResults, headline
+from ftp_hf.compare.evidence.stream_results import StreamResults
+from ftp_hf.compare.report.stream import stream_headline
 from ftp_hf.runs.seeds import combine
 
 
@@ -65,6 +67,7 @@ def write_index(folder: Path) -> None:
         base = f"`{summary.base_model.name}`" if summary.base_model else ""
         lines.append(f"| [{name}]({name}/README.md) | {summary.method} | {base} | {summary.headline()} |")
     lines += _comparisons(folder)
+    lines += _streams(folder)
     (folder / "README.md").write_text("\n".join(lines) + "\n")
 
 
@@ -88,6 +91,26 @@ def _comparisons(folder: Path) -> list[str]:
         "| --- | ---: | --- |",
     ]
     return ["", *about, *lines]
+
+
+def _streams(folder: Path) -> list[str]:
+    """List the streams in the folder, with the best of each."""
+    lines = []
+    for file in sorted(folder.glob("streams/*/results.json")):
+        results = StreamResults.load(file.parent)
+        report = file.with_name("report.md").relative_to(folder)
+        lines.append(
+            f"| [{results.name}]({report}) | {len(results.orders)} × {len(results.seeds)} | {stream_headline(results)} |"
+        )
+    about = [
+        "## Streams",
+        "",
+        "Made by `ftp-hf stream` with the configs of that name in `examples/streams`, likewise.",
+        "",
+        "| stream | orders × seeds | what came out |",
+        "| --- | ---: | --- |",
+    ]
+    return ["", *about, *lines] if lines else []
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What a learning rate costs: figures at rates that were not chosen, by hand."""
 
 import copy
+import dataclasses
 
 import pytest
 
@@ -56,6 +57,10 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
     results = at_every_rate(rules=["retained/speech:wer <= pretrained + 0.45"])
     assert safe_rates(results) == {"Plain fine-tuning": [1e-3], "FTP": [1e-3, 1e-2]}
     assert unwarned(results) == (3, 12), "ID validation is the same at both rates"
+    small = dataclasses.replace(results.methods[0], name="small-lr", title="Small learning rate")
+    again = [dataclasses.replace(run, method="small-lr") for run in results.runs if run.method == "plain"]
+    both = dataclasses.replace(results, methods=[*results.methods, small], runs=[*results.runs, *again])
+    assert unwarned(both) == (3, 12), "its runs are those of plain fine-tuning, which are not counted twice"
     assert what_is_safe(results) == (
         "Rates at which every seed meets all rules: Plain fine-tuning, 0.001; FTP, 0.001, 0.01. Of the 12 runs whose ID "
         "validation is not told from the best of their method and seed, 3 break a rule: it does not warn of that, and a "

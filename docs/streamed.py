@@ -1,0 +1,43 @@
+"""What the streams in model_cards/streams came to."""
+
+import statistics
+
+from measured import ROOT
+
+from ftp_hf.common.figures import MINUS, mean_and_sd, metric_named, table
+from ftp_hf.compare.evidence.stream_results import StreamResults
+
+STREAMS = ROOT / "model_cards" / "streams"
+_SHOWN = ("final average", "worst stage", "forgetting")
+
+
+def streams() -> str:
+    """A row for each method of each stream: mean ± standard deviation over orders and seeds."""
+    rows = [row for file in sorted(STREAMS.glob("*/results.json")) for row in _rows(StreamResults.load(file.parent))]
+    return table(["stream", "method", *_SHOWN, "retained, before", "and after the last stage"], rows, left=2)
+
+
+def _rows(results: StreamResults) -> list[list[str]]:
+    less = ", less is better" * metric_named(results.metric).less_is_better
+    link = f"[{results.name}](../model_cards/streams/{results.name}/report.md) ({results.metric}{less})"
+    rows = []
+    for method in results.methods:
+        figures = [
+            mean_and_sd(results.measured(method.name, name).values(), results.metric).replace("-", MINUS)
+            for name in _SHOWN
+        ]
+        rows.append(
+            [link, method.title, *figures, _retained(results, method.name, 0), _retained(results, method.name, -1)]
+        )
+        link = ""
+    return rows
+
+
+def _retained(results: StreamResults, method: str, place: int) -> str:
+    """Of the retained sets that are measured as the stages are, after so many of these."""
+    same = [name for name, metric in results.retained_metrics.items() if metric == results.metric]
+    if not same:
+        return "–"
+    return mean_and_sd(
+        [statistics.fmean(run.retained[name][place] for name in same) for run in results.of(method)], results.metric
+    )
