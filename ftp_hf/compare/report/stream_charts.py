@@ -126,14 +126,8 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
     rows = -(-len(methods) // _COLUMNS)
     figure = new_figure(0.5 + 2.5 * rows)
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
-    means = {method: _mean([run.matrix for run in results.of(method)]) for method in methods}
-    every = [
-        _scaled(value, results.metric)
-        for method in results.methods
-        for run in results.of(method.name)
-        for row in run.matrix
-        for value in row
-    ]
+    means = {method.name: _mean([run.matrix for run in results.of(method.name)]) for method in results.methods}
+    every = [_scaled(value, results.metric) for mean in means.values() for row in mean for value in row]
     least, most = min(every), max(every)
     ends = least, most if most > least else least + 1.0
     image = None
