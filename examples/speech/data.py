@@ -1,7 +1,7 @@
 """
 Digits spoken by two Americans to train on, and by four speakers of other tongues, as data sets of sounds.
 
-    python examples/speech/data.py FOLDER OUT_DIR [--longest SECONDS]
+    python examples/speech/data.py FOLDER OUT_DIR
 
 `FOLDER` has the Free Spoken Digit Dataset (https://github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0) as a
 Parquet file a speaker: ten digits, 50 takes of each, with the columns `audio` (WAV, 8 kHz), `text` ("seven"), `label` and
@@ -13,18 +13,12 @@ Parquet file a speaker: ten digits, 50 takes of each, with the columns `audio` (
 | validation.parquet    | jackson, theo |   5–9 |   100 | choosing hyper-parameters                                       |
 | test.parquet          | jackson, theo |   0–4 |   100 | word errors and accuracy in distribution                        |
 | ood_SPEAKER.parquet   | each other    |   0–4 |    50 | other accents: Greek (george), German (lucas, yweweler), Belgian French (nicolas) |
-
-Hardly a clip takes more than a second, and one or two take 2.3: without these Whisper hears all in windows of half the length, at
-half the cost.
 """
 
 import argparse
-import io
-import math
 from pathlib import Path
 
-import soundfile
-from datasets import Audio, ClassLabel, Dataset, concatenate_datasets, disable_progress_bars
+from datasets import ClassLabel, Dataset, concatenate_datasets, disable_progress_bars
 
 LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 AMERICANS = ("jackson", "theo")
@@ -32,32 +26,25 @@ OTHERS = ("george", "lucas", "nicolas", "yweweler")
 TAKES = {"train": range(10, 50), "validation": range(5, 10), "test": range(5)}
 
 
-def load(folder: Path, speakers: tuple[str, ...], takes: range, longest: float) -> Dataset:
-    """The takes of these speakers, but for those of more than `longest` seconds."""
+def load(folder: Path, speakers: tuple[str, ...], takes: range) -> Dataset:
+    """The takes of these speakers."""
     clips = concatenate_datasets([Dataset.from_parquet(str(folder / f"{speaker}.parquet")) for speaker in speakers])
-    sounds = clips.cast_column("audio", Audio(decode=False))["audio"]
-    chosen = [
-        row
-        for row, (take, sound) in enumerate(zip(clips["take"], sounds, strict=True))
-        if take in takes and soundfile.info(io.BytesIO(sound["bytes"])).duration <= longest
-    ]
-    clips = clips.select(chosen)
+    clips = clips.select([row for row, take in enumerate(clips["take"]) if take in takes])
     return clips.select_columns(["audio", "text", "label"]).cast_column("label", ClassLabel(names=LABELS))
 
 
-def main(folder: Path, out_dir: Path, longest: float = math.inf) -> None:
+def main(folder: Path, out_dir: Path) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     for split, takes in TAKES.items():
-        load(folder, AMERICANS, takes, longest).to_parquet(out_dir / f"{split}.parquet")
+        load(folder, AMERICANS, takes).to_parquet(out_dir / f"{split}.parquet")
     for speaker in OTHERS:
-        load(folder, (speaker,), TAKES["test"], longest).to_parquet(out_dir / f"ood_{speaker}.parquet")
+        load(folder, (speaker,), TAKES["test"]).to_parquet(out_dir / f"ood_{speaker}.parquet")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the digits of each part as Parquet files.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("out_dir", type=Path)
-    parser.add_argument("--longest", type=float, default=math.inf, help="leave out clips of more seconds")
     arguments = parser.parse_args()
     disable_progress_bars()
-    main(arguments.folder, arguments.out_dir, arguments.longest)
+    main(arguments.folder, arguments.out_dir)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from transformers import AutoModelForAudioClassification, AutoModelForSpeechSeq2Seq
 
 pytest.importorskip("soundfile")
@@ -36,24 +36,12 @@ def test_speakers_and_takes_are_kept_apart(monkeypatch, tmp_path):
     assert made["test"].features["label"].names[7] == "seven"
 
 
-def test_recordings_that_are_too_long_are_left_out(monkeypatch, tmp_path):
-    for speaker in ("jackson", "theo", "george", "lucas", "nicolas", "yweweler"):
-        clips = [sounds(2, seconds, take=[0, 10]) for seconds in (0.3, 0.5)]
-        concatenate_datasets(clips).to_parquet(tmp_path / f"{speaker}.parquet")
-    run_here(monkeypatch, "examples/speech/data.py", tmp_path, tmp_path / "out", "--longest", 0.4)
-    assert len(DatasetSpec.parse(str(tmp_path / "out" / "train.parquet")).load()) == 2
-    assert len(DatasetSpec.parse(str(tmp_path / "out" / "ood_george.parquet")).load()) == 1
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "config", "kind", "told", "flags"),
     [
         ("speech_recognition", "spoken_digits", AutoModelForSpeechSeq2Seq, "wer", []),
-        (
-            *("speech_recognition", "spoken_digits_short", AutoModelForSpeechSeq2Seq, "wer"),
-            ["--evaluate_pretrained", "false"],
-        ),
+        ("speech_recognition", "spoken_digits", AutoModelForSpeechSeq2Seq, "wer", ["--evaluate_pretrained", "false"]),
         ("audio_classification", "spoken_digits_classes", AutoModelForAudioClassification, "accuracy", []),
     ],
 )

@@ -142,9 +142,22 @@ class StreamResults:
         Returns:
             `dict[int, float]`: by the number of order and seed, which counts all seeds of the first order first.
         """
+        return self._by_number(method, lambda run: MEASURES[measure](run, self.sign))
+
+    def retained(self, method: str, name: str) -> dict[int, float]:
+        """
+        The figure of a retained set after the last stage, likewise.
+
+        Args:
+            method (`str`): its name.
+            name (`str`): of the set.
+        """
+        return self._by_number(method, lambda run: run.retained[name][-1])
+
+    def _by_number(self, method: str, value_of: Callable[[StreamRun], float | None]) -> dict[int, float]:
         found = {}
         for run in self.of(method):
-            value = MEASURES[measure](run, self.sign)
+            value = value_of(run)
             for number, order in enumerate(self.orders):
                 if value is not None and (run.order == order or not run.is_sequential):
                     found[number * len(self.seeds) + self.seeds.index(run.seed)] = value

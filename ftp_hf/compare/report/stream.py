@@ -103,7 +103,7 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
     others = [picture for name, picture in pictures.items() if not name.startswith("matrix")]
     yield Section("From stage to stage", [*others, *heat])
     if results.retained_metrics:
-        yield Section("What the model could do before", [_retained_table(results)])
+        yield Section("What the model could do before", list(_retained(results)))
     yield Section("What it took", [_cost_table(results)])
     if results.rules:
         yield Section("Broken rules", broken_rules(results), folded=True)
@@ -171,27 +171,34 @@ def _marked(paired: PairedDifference | None, metric: str) -> str:
     return Strong(text) if paired is not None and paired.is_clear else text
 
 
-def _retained_table(results: StreamResults) -> Table:
-    rows = []
+def _retained(results: StreamResults) -> Iterator[Block]:
     before = {
         name: [run.retained[name][0] for run in results.runs if name in run.retained]
         for name in results.retained_metrics
     }
-    rows.append(
-        ["before", *(mean_and_sd(before[name][:1], metric) for name, metric in results.retained_metrics.items())]
-    )
+    rows = [["before", *(mean_and_sd(before[name][:1], metric) for name, metric in results.retained_metrics.items())]]
     for method in results.methods:
-        finals = {
-            name: [run.retained[name][-1] for run in results.of(method.name)] for name in results.retained_metrics
-        }
-        rows.append(
-            [method.title, *(mean_and_sd(finals[name], metric) for name, metric in results.retained_metrics.items())]
-        )
+        cells = [_after_all(results, method.name, name, metric) for name, metric in results.retained_metrics.items()]
+        rows.append([method.title, *cells])
     titles = [
         f"{name} ({metric.replace('_', ' ')}, {'less' if metric_named(metric).less_is_better else 'more'} is better)"
         for name, metric in results.retained_metrics.items()
     ]
-    return Table(["method", *titles], rows)
+    yield Table(["method", *titles], rows)
+    if any(method.name == _REFERENCE for method in results.methods):
+        yield Text(
+            "After the last stage, and in brackets the method minus sequential training over the same orders and seeds, with its 95 % "
+            "interval."
+        )
+
+
+def _after_all(results: StreamResults, method: str, name: str, metric: str) -> str:
+    found, plain = results.retained(method, name), results.retained(_REFERENCE, name)
+    text = mean_and_sd([run.retained[name][-1] for run in results.of(method)], metric)
+    if method == _REFERENCE or not plain:
+        return text
+    paired = paired_difference(found, plain, metric_named(metric).possible)
+    return text if paired is None else f"{text} ({difference(paired, metric)})"
 
 
 def _cost_table(results: StreamResults) -> Table:
