@@ -38,7 +38,7 @@ NOT_RUN = {
     r"(for|rate=|echo|MINILM=|done)": "the shell's",
     r"python examples/(text|image)_classification.py": "minutes; tests/examples/test_examples.py runs both",
     r"python examples/compare_runs.py": "after them, likewise",
-    r"python examples/digits/data.py": "likewise",
+    r"(\.venv/bin/)?python examples/digits/data.py": "likewise",
     r"(torchrun|accelerate launch) ": "launches; tests/examples/test_processes.py does",
     r"python split.py": "its lines are run as a snippet",
     r"mkdir -p": "of the shell, for the file of the next line",
