@@ -18,7 +18,7 @@ from ftp_hf.common.figures import metric_named, table
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import mean_on, metric_of, tested
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
-from ftp_hf.compare.evidence.small_rates import SMALL, tied
+from ftp_hf.compare.evidence.small_rates import methods_once, tied
 from ftp_hf.compare.evidence.statistics import paired_difference
 
 Ranking = Callable[[ComparedRun], float]
@@ -92,8 +92,7 @@ def _ties(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
 
 def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
     """The runs of each seed and method that was trained: those computed from the runs of another one share its ties."""
-    # small-lr has the runs of plain fine-tuning once more.
-    names = [method.name for method in results.methods if "learning_rate" in method.chosen and method.name != SMALL]
+    names = [method.name for method in methods_once(results) if "learning_rate" in method.chosen]
     each = [
         (seed, [run for run in results.runs if run.method == name and run.seed == seed and run.summary.of_kind("ood")])
         for name in names

@@ -12,6 +12,7 @@ from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import mean_by_seed
@@ -60,13 +61,13 @@ def every_study() -> str:
         judged = {verdict.method: verdict for verdict in verdicts(results)}
         about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
         if results.metric != "accuracy":
-            about = f"{about} ({_measure(results)})"
+            about = f"{about} ({measure_of(results)})"
         found = judged[method].differences.get("ood")
         rows.append(
             [
                 f"[{name}](../model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
-                *(f"{_mean(results, REFERENCE, kind)} → {_mean(results, method, kind)}" for kind in ("id", "ood")),
+                *(f"{mean_of(results, REFERENCE, kind)} → {mean_of(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),
                 "" if found is None else {1: "**win**", 0: "tie", -1: "**loss**"}[judged[method].sign("ood")],
             ]
@@ -81,7 +82,7 @@ def rates() -> str:
         results = ComparisonResults.load(COMPARISONS / name)
         for rate, there in at_rates(results).items():
             if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
-                study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({_measure(results)})"
+                study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
                 rows.append(
                     [study, f"{rate:g}", *(_before_and_after(there, kind) for kind in ("id", "ood", "retained"))]
                 )
@@ -105,7 +106,8 @@ def _before_and_after(results: ComparisonResults, kind: str) -> str:
     return " → ".join(show(figure, results.metric) for figure in figures) or "–"
 
 
-def _measure(results: ComparisonResults) -> str:
+def measure_of(results: ComparisonResults | StreamResults) -> str:
+    """What the figures are of, and which way is better."""
     return f"{results.metric}{', less is better' * metric_named(results.metric).less_is_better}"
 
 
@@ -200,9 +202,10 @@ def _measured(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean(results: ComparisonResults, method: str, kind: str) -> str:
+def mean_of(results: ComparisonResults, method: str, kind: str) -> str:
+    """The mean over the seeds, as it is shown."""
     figures = list(by_seed(results, method, kind).values())
-    return show(statistics.fmean(figures), results.metric) if figures else "–"
+    return show(statistics.fmean(figures), metric_of(results, kind)) if figures else "–"
 
 
 def _mean_and_sd(results: ComparisonResults, method: str, kind: str) -> str:

@@ -2,9 +2,9 @@
 
 import statistics
 
-from measured import ROOT
+from measured import ROOT, measure_of
 
-from ftp_hf.common.figures import MINUS, mean_and_sd, metric_named, table
+from ftp_hf.common.figures import MINUS, mean_and_sd, table
 from ftp_hf.compare.evidence.stream_results import StreamResults
 
 STREAMS = ROOT / "model_cards" / "streams"
@@ -18,8 +18,7 @@ def streams() -> str:
 
 
 def _rows(results: StreamResults) -> list[list[str]]:
-    less = ", less is better" * metric_named(results.metric).less_is_better
-    link = f"[{results.name}](../model_cards/streams/{results.name}/report.md) ({results.metric}{less})"
+    link = f"[{results.name}](../model_cards/streams/{results.name}/report.md) ({measure_of(results)})"
     rows = []
     for method in results.methods:
         figures = [

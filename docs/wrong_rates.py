@@ -4,14 +4,13 @@ fine-tuning, and at ten times that.
 """
 
 import math
-import statistics
 
-from measured import COMPARISONS
+from measured import COMPARISONS, mean_of
 
 from ftp_hf.common.figures import show, table
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure
+from ftp_hf.compare.evidence.measures import REFERENCE, finished_seeds, metric_of, pretrained_figure
 from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.verdict import verdicts
 
@@ -48,8 +47,6 @@ def _row(name: str, about: str, kind: str) -> list[str]:
 
 
 def _cell(results: ComparisonResults, kind: str) -> str:
-    metric = metric_of(results, kind)
-    means = [statistics.fmean(by_seed(results, method, kind).values()) for method in (REFERENCE, _OURS)]
     judged = next(verdict for verdict in verdicts(results) if verdict.method == _OURS)
-    figures = " → ".join(show(mean, metric) for mean in means)
-    return f"{figures} ({difference(judged.differences[kind], metric)})"
+    figures = " → ".join(mean_of(results, method, kind) for method in (REFERENCE, _OURS))
+    return f"{figures} ({difference(judged.differences[kind], metric_of(results, kind))})"

@@ -22,7 +22,7 @@ from .likelihood import (
     next_token_logits,
 )
 from .prompts import CHOICES, LanguageOptions, check_columns, encoded, pairs_of
-from .task import Task, longest_first
+from .task import Task
 
 __all__ = ["LanguageOptions", "LanguageTask"]
 
@@ -121,7 +121,7 @@ class LanguageTask(Task[LanguageOptions]):
             likelihoods[np.asarray(rows["place"])] = trainer.predict(rows).predictions
             accuracy = choice_accuracy(likelihoods.tolist(), dataset[CHOICES], dataset[self.options.answer_column])
             return {f"eval_{name}": value for name, value in accuracy.items()}
-        metrics = trainer.evaluate(longest_first(self.prepare(dataset, corrupt=corrupt)))
+        metrics = trainer.evaluate(self.prepare(dataset, corrupt=corrupt))
         if (count := self.options.generated_answers) and self.options.answer_column in dataset.column_names:
             rows = dataset.select(range(min(count, len(dataset))))
             pairs = [pair for row in rows for pair in pairs_of(row, self.options, corrupt)]

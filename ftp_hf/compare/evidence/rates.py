@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.rules import check_rules, parse_rules
 
-from .measures import REFERENCE, finished_seeds
+from .measures import finished_seeds
 from .results import ComparedRun, ComparisonResults
-from .small_rates import SMALL, tied
+from .small_rates import methods_once, tied
 
 __all__ = ["at_rates", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
@@ -79,13 +79,11 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
         results ([`ComparisonResults`]): finished or not.
     """
     by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
-    repeated = (
-        {REFERENCE} if any(method.name == SMALL for method in results.methods) else set()
-    )  # which has its runs, and more
+    once = {method.name for method in methods_once(results)}
     for there in at_rates(results).values():
-        for method in there.methods:
-            for run in there.chosen_runs(method.name) if method.name not in repeated else ():
-                by_choice.setdefault((method.name, run.seed), []).append(run)
+        for name in (method.name for method in there.methods if method.name in once):
+            for run in there.chosen_runs(name):
+                by_choice.setdefault((name, run.seed), []).append(run)
     open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in tied(runs, results.metric)]
     meets = _meeting_rules(results)
     return sum(not meets(run) for run in open_runs), len(open_runs)

@@ -7,9 +7,9 @@ from ftp_hf.common.figures import is_share, metric_named, show
 
 from .formats import points
 from .measures import REFERENCE, finished_seeds
-from .results import ComparedRun, ComparisonResults
+from .results import ComparedRun, ComparisonResults, MethodFacts
 
-__all__ = ["SMALL", "has_fallen", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
+__all__ = ["SMALL", "has_fallen", "methods_once", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
 
 SMALL = "small-lr"
 _RATE = "learning_rate"
@@ -72,6 +72,17 @@ def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) 
     """
     kept = [run for run in tried if not has_fallen(run, best, metric)]
     return min(kept, key=lambda run: run.setting[_RATE], default=best)
+
+
+def methods_once(results: ComparisonResults) -> list[MethodFacts]:
+    """
+    The methods but plain fine-tuning, where a small learning rate has its runs too, and more.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    repeats = any(method.name == SMALL for method in results.methods)
+    return [method for method in results.methods if not (repeats and method.name == REFERENCE)]
 
 
 def null_hypothesis(results: ComparisonResults) -> str:
