@@ -234,13 +234,13 @@ def _radius_gradient_kernel(table, blocks, partials, TILE_ROWS: tl.constexpr, TI
 
 
 @triton.jit
-def _learn_kernel(table, gradients, options, rates, OWN: tl.constexpr):
+def _learn_kernel(table, gradients, shared, rates, OWN: tl.constexpr):
     radius_row = _radius_row(table)
-    lr = tl.load(rates + tl.program_id(0)) if OWN else tl.load(options + _LR)
-    beta1 = tl.load(options + _BETA1)
-    beta2 = tl.load(options + _BETA2)
-    kappa = tl.load(options + _KAPPA)
-    gradient = tl.load(gradients + tl.program_id(0)).to(tl.float64) * tl.load(options + _SIGN)
+    lr = tl.load(rates + tl.program_id(0)) if OWN else tl.load(shared + _LR)
+    beta1 = tl.load(shared + _BETA1)
+    beta2 = tl.load(shared + _BETA2)
+    kappa = tl.load(shared + _KAPPA)
+    gradient = tl.load(gradients + tl.program_id(0)).to(tl.float64) * tl.load(shared + _SIGN)
     gradient = tl.where(gradient > 0, kappa * gradient, gradient)
 
     radius = tl.load(radius_row)

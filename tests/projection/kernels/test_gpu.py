@@ -1,5 +1,7 @@
 """On a CUDA device: the same results as on the CPU, without a wait, in few launches, in a graph."""
 
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 from torch.distributed.device_mesh import init_device_mesh
@@ -45,15 +47,23 @@ def test_steps_are_those_of_the_cpu(options, dtype):
         assert all(state["anchor_or_direction"].is_pinned() for state in optimizers[1].state.values())
 
 
+@contextmanager
+def waits_are_errors():
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_step_does_not_wait_for_the_device():
     parameters = on_gpu(make_parameters(torch.float32))
     optimizer = FTPAdamW(parameters.items(), fused=True)
     gradients = make_gradients(make_parameters(torch.float32), 4)
     for step, gradient in enumerate(gradients):
         feed(parameters, gradient)
-        torch.cuda.set_sync_debug_mode("error" if step else "default")
-        optimizer.step()
-        torch.cuda.set_sync_debug_mode("default")
+        with waits_are_errors() if step else nullcontext():
+            optimizer.step()
 
 
 def test_launches_of_a_step():

@@ -255,13 +255,15 @@ def test_triton_launches_do_not_grow_with_the_number_of_tensors(served, monkeypa
 
 @pytest.mark.slow
 def test_the_triton_kernels_compile_for_a_gpu():
-    # The interpreter takes what the compiler does not; compiling needs no device. In a process of its own, because the
-    # interpreter is chosen when Triton is imported.
+    # The interpreter takes what the compiler does not, nor what makes a launch of a kernel's parameters; neither needs a
+    # device. In a process of its own, because the interpreter is chosen when Triton is imported.
     script = """
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
+from triton.compiler import ASTSource, compile, make_backend
+from triton.runtime.jit import create_function_from_signature
 from ftp_hf.projection.kernels import cuda as ours
 
+TARGET = GPUTarget("cuda", 90, 32)
 TILE, BLOCK = dict(ours._TILE), {"BLOCK": 128}
 for kernel, types, constants in (
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
@@ -275,7 +277,8 @@ for kernel, types, constants in (
     (ours._settle_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK | {"IS_WHOLE": True}),
 ):
     signature = dict(zip(kernel.arg_names, types)) | dict.fromkeys(constants, "constexpr")
-    compiled = compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32))
+    create_function_from_signature(kernel.signature, kernel.params, make_backend(TARGET))
+    compiled = compile(ASTSource(kernel, signature, constants), target=TARGET)
     assert len(compiled.asm["cubin"]) > 1000
     print(kernel.__name__)
 """
