@@ -32,6 +32,7 @@ from .participants import Participants
 from .radii import Radius, radii_of
 from .rounding import MASTER, count_step
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
+from .steady import Found, found
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
@@ -54,6 +55,7 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
+    _found: Found | None = None
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
@@ -196,11 +198,12 @@ class ProjectedOptimizer(Optimizer):
 
     def _step_over(self, piece: Set[Tensor]) -> None:
         with masters_in_place(self, piece) as masters:
-            tensors = self._participants._replace(members=masters.members).with_gradient(masters.parameter_of)
-            new = [tensor for tensor in tensors if not tensor.has_state]
+            participants = self._participants._replace(members=masters.members)
+            self._found = found(participants, masters.parameter_of, self._found)
+            new = [tensor for tensor in self._found.tensors if not tensor.has_state]
             states = states_before(new, self._anchors, masters.parameter_of)
             learning = []
-            for kernels, batch in batches([tensor for tensor in tensors if tensor.has_state]):
+            for kernels, batch in self._found.learning:
                 gradients, moved = radius_gradients(kernels, batch, self._steps_as)
                 learning.append(PendingProjection(kernels, batch, gradients))
                 masters.moved.update(moved)
@@ -212,6 +215,7 @@ class ProjectedOptimizer(Optimizer):
             starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
             for pending in put_together([*learning, *starting]):
                 masters.rounded.update(pending.project())
+            self._found.leave_gradients()
 
     @property
     def _moves_each_alone(self) -> bool:

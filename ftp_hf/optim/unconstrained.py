@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.optim import ASGD, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop, Rprop
 
 from ftp_hf.projection.adamw_step import adamw_steps
-from ftp_hf.projection.kernels import cpu
-from ftp_hf.projection.kernels.dispatch import Kernels
+from ftp_hf.projection.kernels.dispatch import Kernels, take_adamw_steps
 
 __all__ = ["MOVE_EACH_ALONE", "radius_gradients"]
 
@@ -21,10 +20,10 @@ def radius_gradients(
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """
     `∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step in the same pass: AdamW's, where
-    the kernels are those of the CPU.
+    the kernels can.
     """
-    if kernels is not cpu or optimizer is not AdamW:
+    if optimizer is not AdamW or not take_adamw_steps(kernels):
         return kernels.radius_gradients(batch), ()
     steps = adamw_steps(batch)
     moved = [tensor.parameter for tensor, step in zip(batch, steps, strict=True) if step is not None]
-    return cpu.radius_gradients(batch, steps), moved
+    return kernels.radius_gradients(batch, steps), moved

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .batch import remembered
 from .sharding import local
 from .tensor import ProjectedTensor
 
-__all__ = ["AdamWStep", "adamw_steps"]
+__all__ = ["AdamWNumbers", "AdamWStep", "adamw_steps"]
 
 
 class AdamWStep(NamedTuple):
@@ -24,6 +25,34 @@ class AdamWStep(NamedTuple):
     """`m`, laid out in memory as the weight is."""
     exp_avg_sq: Tensor
     """`v`."""
+    taken: Tensor
+    """`t`, the steps that were taken, this one included: 0-D."""
+    group: dict[str, Any]
+    """The param group, with the options."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What is kept of a tensor between steps."""
+        return self.exp_avg, self.exp_avg_sq, self.taken
+
+    def numbers(self) -> "AdamWNumbers":
+        """What a step on the CPU takes from the steps taken and the options."""
+        lr, (beta1, beta2), taken = float(self.group["lr"]), map(float, self.group["betas"]), float(self.taken)
+        return AdamWNumbers(
+            decay=1 - lr * self.group["weight_decay"],
+            exp_avg_weight=1 - beta1,
+            beta2=beta2,
+            exp_avg_sq_weight=1 - beta2,
+            step_size=lr / (1 - beta1**taken),
+            correction=math.sqrt(1 - beta2**taken),
+            eps=self.group["eps"],
+            sign=-1.0 if self.group["maximize"] else 1.0,
+        )
+
+
+class AdamWNumbers(NamedTuple):
+    """The numbers of an [`AdamWStep`]."""
+
     decay: float
     exp_avg_weight: float
     """`1 − β₁`."""
@@ -40,21 +69,27 @@ class AdamWStep(NamedTuple):
 def adamw_steps(tensors: Sequence[ProjectedTensor]) -> list[AdamWStep | None]:
     """
     The steps that torch's `AdamW(fused=True)` would take, which counts them as taken. `None` for the tensors that are left to
-    torch: without `fused=True`, with AMSGrad or `capturable`, with β₁ up to a half, without moments yet, or only some of whose
-    rows are projected.
+    torch: without `fused=True`, with AMSGrad or `capturable`, with β₁ up to a half, with options that are on a GPU, without
+    moments yet, or only some of whose rows are projected.
 
     Args:
-        tensors (sequence of `ProjectedTensor`): of one param group, on the CPU.
+        tensors (sequence of `ProjectedTensor`): of one param group, on one device.
     """
-    group = tensors[0].group
-    # Where β₁ is no more than a half, torch computes the mean in another way.
-    if not group["fused"] or group["amsgrad"] or group["capturable"] or group["betas"][0] <= 0.5:
+    if not _is_fused(tensors[0].group):
         return [None] * len(tensors)
-    taken = [_has_moments(tensor) and tensor.first_rows is None for tensor in tensors]
-    counts = [tensor.state["step"] for tensor, takes in zip(tensors, taken, strict=True) if takes]
+    steps = remembered(tensors, adamw_steps, lambda: [_step(tensor) for tensor in tensors])
+    counts = [step.taken for step in steps if step is not None]
     if counts:
         torch._foreach_add_(counts, 1)
-    return [_step(tensor, group) if takes else None for tensor, takes in zip(tensors, taken, strict=True)]
+    return steps
+
+
+def _is_fused(group: dict[str, Any]) -> bool:
+    numbers = (group["lr"], *group["betas"])
+    if any(isinstance(number, Tensor) and not number.is_cpu for number in numbers):
+        return False  # The host would wait for them.
+    # Where β₁ is no more than a half, torch computes the mean in another way.
+    return bool(group["fused"] and not group["amsgrad"] and not group["capturable"] and group["betas"][0] > 0.5)
 
 
 def _has_moments(tensor: ProjectedTensor) -> bool:
@@ -65,17 +100,8 @@ def _has_moments(tensor: ProjectedTensor) -> bool:
     )
 
 
-def _step(tensor: ProjectedTensor, group: dict[str, Any]) -> AdamWStep:
-    lr, (beta1, beta2), count = float(group["lr"]), map(float, group["betas"]), float(tensor.state["step"])
-    return AdamWStep(
-        exp_avg=local(tensor.state["exp_avg"]),
-        exp_avg_sq=local(tensor.state["exp_avg_sq"]),
-        decay=1 - lr * group["weight_decay"],
-        exp_avg_weight=1 - beta1,
-        beta2=beta2,
-        exp_avg_sq_weight=1 - beta2,
-        step_size=lr / (1 - beta1**count),
-        correction=math.sqrt(1 - beta2**count),
-        eps=group["eps"],
-        sign=-1.0 if group["maximize"] else 1.0,
-    )
+def _step(tensor: ProjectedTensor) -> AdamWStep | None:
+    if not _has_moments(tensor) or tensor.first_rows is not None:
+        return None
+    state = tensor.state
+    return AdamWStep(local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"], tensor.group)

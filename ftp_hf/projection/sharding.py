@@ -8,13 +8,12 @@ processes. The radius belongs to the whole tensor, and every process keeps the s
 import functools
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 import torch.distributed
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.distributed.device_mesh import DeviceMesh
 from typing_extensions import TypeIs
 
 from .equations import RowDim, row_dims
@@ -71,13 +70,12 @@ class Sharding(NamedTuple):
             ValueError: rows of a matrix are cut through, or the tensor is cut along two dimensions of the mesh.
         """
         check_rows_are_whole(name, tensor, row_dim)
-        return _sharding(tensor.device_mesh, tensor.placements, tensor.ndim) if is_dtensor(tensor) else None
-
-
-@functools.lru_cache(maxsize=64)
-def _sharding(mesh: DeviceMesh, placements: "tuple[Placement, ...]", ndim: int) -> Sharding | None:
-    cuts = _cuts(placements)
-    return Sharding(mesh.get_group(cuts[0]), mesh.device_type, splits_rows=ndim < 2) if cuts else None
+        cuts = _cuts(tensor.placements) if is_dtensor(tensor) else []
+        if not cuts:
+            return None
+        # Not kept: a mesh is equal to one of process groups that were destroyed since.
+        mesh = cast("DTensor", tensor).device_mesh
+        return cls(mesh.get_group(cuts[0]), mesh.device_type, splits_rows=tensor.ndim < 2)
 
 
 def check_rows_are_whole(name: str, tensor: Tensor, row_dim: RowDim) -> None:

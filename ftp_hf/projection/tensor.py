@@ -34,10 +34,11 @@ GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 """What the gradient of a float32 weight can be."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ProjectedTensor:
     """
-    A tensor that takes part in the projection, with its state: for one step, in which its memory stays where it is.
+    A tensor that takes part in the projection, with its state: for one step, or for several ([`found`] says when) between which
+    nothing but the numbers in its memory changes. Between them it has no gradient.
 
     Between steps only one of the displacement and the anchor has to be kept beside the weight, in one buffer:
 
@@ -103,19 +104,20 @@ class ProjectedTensor:
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
-        gradient = parameter.grad if stands_for is None else stands_for.grad
-        weight, grad = local(parameter), None if gradient is None else local(gradient)
         sharding = Sharding.of(name, parameter, row_dim)
-        whole = cls(name, parameter, weight, grad, state, group, row_dim, sharding, first_rows)
-        if first_rows is None:
-            # Kernels round to the nearest.
-            if stands_for is None or group.get("stochastic_rounding", False):
-                return whole
-            return replace(whole, rounded=local(stands_for.detach()))
-        # A sparse gradient, which has no views, is refused as that of a whole tensor is.
-        if grad is not None and not grad.is_sparse:
-            grad = whole.projected(grad)
-        return replace(whole, weight=whole.projected(weight), grad=grad)
+        tensor = cls(name, parameter, local(parameter), None, state, group, row_dim, sharding, first_rows)
+        tensor.weight = tensor.projected(tensor.weight)
+        # Kernels round to the nearest.
+        if stands_for is not None and first_rows is None and not group.get("stochastic_rounding", False):
+            tensor.rounded = local(stands_for.detach())
+        tensor.take_gradient(parameter.grad if stands_for is None else stands_for.grad)
+        return tensor
+
+    def take_gradient(self, gradient: Tensor | None) -> None:
+        """Have the gradient of a step, that of the whole parameter or of the one that a master stands in for."""
+        grad = None if gradient is None else local(gradient)
+        # A sparse one, which has no views, is refused as that of a whole tensor is.
+        self.grad = grad if grad is None or grad.is_sparse else self.projected(grad)
 
     @property
     def gradient(self) -> Tensor:

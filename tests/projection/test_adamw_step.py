@@ -9,69 +9,29 @@ from torch.optim import AdamW
 
 from ftp_hf import FTP, FTPAdamW
 from ftp_hf.projection.adamw_step import adamw_steps
-from ftp_hf.projection.kernels import cpu
+from ftp_hf.projection.kernels import cpu, cuda
 from ftp_hf.projection.tensor import ProjectedTensor
-
-OPTIONS = {
-    "defaults": {},
-    "decay": {"weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-6},
-    "maximize": {"maximize": True, "weight_decay": 0.01},
-    "no moments": {"betas": (0.6, 0.0), "lr": 0.3},
-    "tensors": {"lr": torch.tensor(1e-2)},
-}
-# The last elements of a tensor whose number is no multiple of 16 are rounded otherwise by torch itself.
-SHAPES = {
-    "matrix": ((48, 64), 0),
-    "long rows": ((2, 4096 + 1024), 0),
-    "ends": ((7, 9), 0),
-    "scalar": ((), 0),
-    "columns": ((600, 48), 1),
-    "conv": ((4, 4, 3, 3), 1),
-}
-"""Shapes, and the dimension that counts rows."""
+from tests.support.adamw import OPTIONS, SHAPES, step_of_torch, trained
 
 
-def trained(shape, options, dtype=torch.float32, rows=0):
-    """A parameter, and its tensor with the state after two steps of an FTPAdamW and another gradient."""
-    generator = torch.Generator().manual_seed(0)
-    parameter = torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
-    optimizer = FTPAdamW([("w", parameter)], fused=True, **options, transposed=["w"] if rows else [])
-    for _ in range(2):
-        parameter.grad = torch.randn(shape, generator=generator).to(dtype)
-        optimizer.step()
-    parameter.grad = torch.randn(shape, generator=generator).to(dtype)
-    state, group = optimizer.state[parameter], optimizer.param_groups[0]
-    master = state.pop("master", None)
-    weight = parameter if master is None else master
-    stands_for = None if master is None else parameter
-    return weight, ProjectedTensor.of("w", weight, stands_for, state, group, rows)
-
-
-def step_of_torch(tensor, options):
-    """What torch's fused AdamW makes of a copy: the weight, its moments and its count."""
-    weight = torch.nn.Parameter(tensor.weight.detach().clone())
-    optimizer = torch.optim.AdamW([weight], **{"weight_decay": 0.0, **options}, fused=True)
-    optimizer.state[weight] = copy.deepcopy({key: tensor.state[key] for key in ("step", "exp_avg", "exp_avg_sq")})
-    weight.grad = tensor.gradient.float()
-    optimizer.step()
-    return [weight.detach(), *optimizer.state[weight].values()]
-
-
+@pytest.mark.parametrize("kernels", [cpu, pytest.param(cuda, marks=pytest.mark.slow)], ids=["cpu", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(("shape", "rows"), SHAPES.values(), ids=SHAPES)
 @torch.no_grad()
-def test_the_step_is_that_of_torch(shape, rows, options, dtype):
+def test_the_step_is_that_of_torch(shape, rows, options, dtype, kernels):
     with torch.enable_grad():
         weight, tensor = trained(shape, options, dtype, rows)
     expected, untouched = step_of_torch(tensor, options), copy.deepcopy(tensor)
     steps = adamw_steps([tensor])
-    gradients = cpu.radius_gradients([tensor], steps)
-    assert torch.equal(gradients, cpu.radius_gradients([untouched]))
+    gradients = kernels.radius_gradients([tensor], steps)
+    assert torch.equal(gradients, kernels.radius_gradients([untouched]))
     assert torch.equal(tensor.held, untouched.held)
     found = [weight.detach(), *(tensor.state[key] for key in ("step", "exp_avg", "exp_avg_sq"))]
     for ours, theirs in zip(found, expected, strict=True):
-        if weight.numel() % 16:
+        if kernels is cuda:  # whose operations are those of torch on CUDA, in another order (test_gpu.py compares them)
+            torch.testing.assert_close(ours, theirs, rtol=5e-7, atol=1e-6)
+        elif weight.numel() % 16:  # whose last elements torch itself rounds otherwise
             torch.testing.assert_close(ours, theirs, rtol=2.4e-7, atol=1e-9)
         else:
             assert torch.equal(ours, theirs)

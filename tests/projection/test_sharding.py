@@ -4,11 +4,25 @@ import functools
 import json
 
 import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from ftp_hf.projection.sharding import Sharding
 from tests.support import launch
 from tests.support.trajectories import MANIFEST, TOLERANCE
 
 pytestmark = pytest.mark.slow
+
+
+def test_process_groups_that_are_made_anew_take_the_place_of_destroyed_ones(tmp_path):
+    # As in a notebook that trains twice: the mesh is equal to the one before.
+    for training in range(2):
+        torch.distributed.init_process_group("gloo", f"file://{tmp_path}/{training}", rank=0, world_size=1)
+        mesh = init_device_mesh("cpu", (1,))
+        weight = distribute_tensor(torch.ones(4, 3), mesh, [Shard(0)])
+        assert Sharding.of("weight", weight, 0).group is mesh.get_group()
+        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ constexpr uint16_t kNaN = 0x7fc0;  // in bfloat16
 
 enum Type : int64_t { kFloat32, kBFloat16, kFloat16 };  // HELD_DTYPES of tensor.py, which begin with GRADIENT_DTYPES
 
-struct AdamW {  // AdamWStep of adamw_step.py
+struct AdamW {  // AdamWNumbers of adamw_step.py
     float decay, exp_avg_weight, beta2, exp_avg_sq_weight, step_size, correction, eps, sign;
 };
 

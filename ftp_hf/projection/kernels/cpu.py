@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ftp_hf.projection.adamw_step import AdamWStep
+from ftp_hf.projection.adamw_step import AdamWNumbers, AdamWStep
+from ftp_hf.projection.batch import remembered
 from ftp_hf.projection.layout import Grid
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
@@ -66,14 +67,14 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager.distances`]."""
-    tensors, blocks, owners = _plan(batch)
+    tensors, blocks, owners = _plan_without_gradients(batch)
     found = torch.empty(len(blocks))
     _run("ftp_distances", [tensors, blocks], [found])
     return _largest(found, owners, len(batch))
 
 
 def _project_rows(batch: Sequence[ProjectedTensor], radii: Tensor, largest: Tensor | None) -> tuple[Tensor, Tensor]:
-    tensors, blocks, owners = _plan(batch)
+    tensors, blocks, owners = _plan_without_gradients(batch)
     found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
     row_norms = torch.zeros(len(batch)) if largest is None else largest
     _run("ftp_project", [tensors, radii, row_norms, blocks], [found, projected])
@@ -98,7 +99,7 @@ class _Tensor(NamedTuple):
     exp_avg: int
     exp_avg_sq: int
     step: tuple[float, ...]
-    """The numbers of an [`AdamWStep`], of four bytes each."""
+    """Those of [`AdamWNumbers`], of four bytes each."""
 
     def packed(self) -> bytes:
         """As it lies in memory."""
@@ -106,8 +107,13 @@ class _Tensor(NamedTuple):
         return _PACKED.pack(*head, *grid, is_fragment, rounded, exp_avg, exp_avg_sq, *step)
 
 
-_NO_STEP = (0.0,) * (len(AdamWStep._fields) - 2)
+_NO_STEP = (0.0,) * len(AdamWNumbers._fields)
 _PACKED = struct.Struct(f"{len(_Tensor._fields) - 2 + len(Grid._fields)}q{len(_NO_STEP)}f")
+
+
+def _plan_without_gradients(batch: Sequence[ProjectedTensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """As [`_plan`], for what reads no gradients, which are often elsewhere than at the step before."""
+    return remembered(batch, _plan, functools.partial(_plan, batch))
 
 
 def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = ()) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,7 +136,7 @@ def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = 
                 rounded=0 if tensor.rounded is None else tensor.rounded.data_ptr(),
                 exp_avg=0 if step is None else step.exp_avg.data_ptr(),
                 exp_avg_sq=0 if step is None else step.exp_avg_sq.data_ptr(),
-                step=_NO_STEP if step is None else step[2:],
+                step=_NO_STEP if step is None else step.numbers(),
             ).packed()
         )
     return torch.frombuffer(fields, dtype=torch.uint8), *_blocks(tuple(shapes))

@@ -6,20 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
+from typing_extensions import TypeIs
 
+from ftp_hf.projection.adamw_step import AdamWStep
+from ftp_hf.projection.batch import Batch
 from ftp_hf.projection.low_rank_tensor import LowRankTensor
 from ftp_hf.projection.tensor import ProjectedTensor
 
 from . import cpu, eager, low_rank
 
-__all__ = ["Kernels", "batches"]
+__all__ = ["Kernels", "MovingKernels", "batches", "take_adamw_steps"]
 
 
 class Kernels(Protocol):
     """
-    What the modules of kernels have in common. Every function takes tensors of one kind ([`ProjectedTensor`] or
-    [`LowRankTensor`]), param group, device and dtype, all of them sharded or none; of sharded ones, the parts of this
-    process, which may be empty.
+    What the modules of kernels have in common. Every function takes tensors as those of a [`Batch`]; of sharded ones, the parts of
+    this process, which may be empty.
     """
 
     def radius_gradients(self, batch: Sequence[Any]) -> Tensor:
@@ -32,9 +34,19 @@ class Kernels(Protocol):
         """The largest row norm of each displacement, between steps or after the unconstrained step."""
 
 
-def batches(
-    tensors: Sequence[ProjectedTensor | LowRankTensor],
-) -> Iterator[tuple[Kernels, list[ProjectedTensor | LowRankTensor]]]:
+class MovingKernels(Kernels, Protocol):
+    """Those that can take AdamW's steps in the pass of the radius gradient."""
+
+    def radius_gradients(self, batch: Sequence[Any], steps: Sequence[AdamWStep | None] = ()) -> Tensor:
+        """`∇γ(t)`, one value per tensor, and the steps of the tensors that have one."""
+
+
+def take_adamw_steps(kernels: Kernels) -> TypeIs[MovingKernels]:
+    """Whether kernels are [`MovingKernels`]."""
+    return kernels is not eager and kernels is not low_rank
+
+
+def batches(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> Iterator[tuple[Kernels, Batch]]:
     """
     Group the tensors that are computed together, each group with its kernels.
 
@@ -42,13 +54,13 @@ def batches(
         tensors (sequence of `ProjectedTensor` or `LowRankTensor`): with their state.
 
     Yields:
-        `tuple[Kernels, list[ProjectedTensor | LowRankTensor]]`
+        `tuple[Kernels, Batch]`
     """
-    groups: dict[Any, list[ProjectedTensor | LowRankTensor]] = {}
+    groups: dict[Any, Batch] = {}
     for tensor in tensors:
         kernels = _kernels_for(tensor)
         key = (kernels, id(tensor.group), tensor.weight.device, tensor.weight.dtype, tensor.sharding is None)
-        groups.setdefault(key, []).append(tensor)
+        groups.setdefault(key, Batch()).append(tensor)
     for (kernels, *_), batch in groups.items():
         yield kernels, batch
 

@@ -1,27 +1,49 @@
-"""What the CUDA kernels are told: where tensors are, how their rows are cut into blocks, and the options."""
+"""What the CUDA kernels are told: where tensors are, how they read them, how their rows are cut into blocks, and the options."""
 
 import functools
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from enum import IntEnum, auto
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ftp_hf.projection.adamw_step import AdamWStep
+from ftp_hf.projection.batch import remembered
+from ftp_hf.projection.layout import Layout
 from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
 
-__all__ = ["Options", "Row", "on_device", "plan"]
+__all__ = ["AdamWOptions", "RadiusOptions", "Reading", "Row", "gradients_of", "on_device", "plan"]
 
-_CAPTURED: list[tuple[Tensor, Tensor]] = []
+_CAPTURED: list[tuple[Tensor, ...]] = []
+"""What the replays of CUDA graphs read."""
+
+SHORT_ROW = 1024
+"""The most elements of a row that several are read together of."""
+_VECTOR = 8
+"""Elements, in the boundaries of which a row has to begin for the widest loads: 16 bytes of bfloat16."""
+
+
+class Reading(IntEnum):
+    """How the kernels read a tensor, tile by tile."""
+
+    ANY = auto()
+    """By what [`Layout`] says, which costs divisions."""
+    UPRIGHT = auto()
+    """The rows lie side by side, as those of a transposed weight."""
+    SHORT = auto()
+    """The elements of a row lie side by side, from a boundary of 16 bytes on, and there are up to `SHORT_ROW`."""
+    LONG = auto()
+    """As `SHORT`, of more."""
 
 
 class Row(NamedTuple):
-    """A row of the table: where a tensor is, and its [`Layout`]."""
+    """A row of the table: where a tensor is, but for its gradient, and its [`Layout`]."""
 
     weight: int
     held: int
-    gradient: int
     radius: int
     held_type: int
     gradient_type: int
@@ -41,9 +63,15 @@ class Row(NamedTuple):
     gradient_columns: int
     gradient_column: int
     is_fragment: int
+    reading: int
+    exp_avg: int
+    """0 where the tensor does not take AdamW's step in the pass of the radius gradient."""
+    exp_avg_sq: int
+    taken: int
+    """The steps taken; without a step, of any number."""
 
 
-class Options(NamedTuple):
+class RadiusOptions(NamedTuple):
     """What an Adam step on the radii takes from the param group."""
 
     lr: float
@@ -52,28 +80,70 @@ class Options(NamedTuple):
     kappa: float
     sign: float
 
+    @classmethod
+    def of(cls, group: dict[str, Any]) -> "RadiusOptions":
+        """Those of a param group."""
+        beta1, beta2 = group["radius_betas"]
+        return cls(group["radius_lr"], beta1, beta2, group["kappa"], _sign(group))
 
-def plan(batch: Sequence[ProjectedTensor], elements: int) -> tuple[Tensor, Tensor, Tensor]:
+
+class AdamWOptions(NamedTuple):
+    """What AdamW's step takes from the param group."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    sign: float
+
+    @classmethod
+    def of(cls, group: dict[str, Any]) -> "AdamWOptions":
+        """Those of a param group."""
+        beta1, beta2 = map(float, group["betas"])
+        return cls(float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"], _sign(group))
+
+
+def _sign(group: dict[str, Any]) -> float:
+    return -1.0 if group.get("maximize", False) else 1.0
+
+
+def plan(
+    batch: Sequence[ProjectedTensor], elements: int, steps: Sequence[AdamWStep | None] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
     """
     The table, one [`Row`] per tensor; the blocks of rows; and the number of the first block of each tensor, and of them all.
 
     Args:
         batch (`Sequence[ProjectedTensor]`): of one device.
         elements (`int`): how many elements a block should have.
+        steps (sequence of [`AdamWStep`] or `None`, *optional*): one for each tensor, or none.
     """
+    key = (plan, elements, tuple(step is not None for step in steps))
+    planned = remembered(batch, key, functools.partial(_plan, batch, elements, steps))
+    if planned[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        _CAPTURED.append(planned)
+    return planned
+
+
+def _plan(
+    batch: Sequence[ProjectedTensor], elements: int, steps: Sequence[AdamWStep | None]
+) -> tuple[Tensor, Tensor, Tensor]:
     device = batch[0].weight.device
-    return _table(device, tuple(map(_row, batch))), *_blocks(device, tuple(tensor.shape for tensor in batch), elements)
+    table = _sent(torch.tensor([*itertools.starmap(_row, itertools.zip_longest(batch, steps))]), device)
+    return table, *_blocks(device, tuple(tensor.shape for tensor in batch), elements)
 
 
-def _row(tensor: ProjectedTensor) -> Row:
+def _row(tensor: ProjectedTensor, step: AdamWStep | None) -> Row:
     layout = tensor.layout
     if layout is None:
         raise ValueError(f"the rows of {tensor.name} are spaced in too many ways")
+    radius = tensor.radius_row.data_ptr()
+    moments = (0, 0, radius) if step is None else tuple(each.data_ptr() for each in step.tensors)
+    addresses = (tensor.weight.data_ptr(), tensor.held.data_ptr())
     return Row(
-        tensor.weight.data_ptr(),
-        tensor.held.data_ptr(),
-        0 if tensor.grad is None else tensor.grad.data_ptr(),
-        tensor.radius_row.data_ptr(),
+        *addresses,
+        radius,
         HELD_DTYPES.index(tensor.held.dtype),
         0 if tensor.grad is None else GRADIENT_DTYPES.index(tensor.grad.dtype),
         tensor.shape[1],
@@ -83,27 +153,49 @@ def _row(tensor: ProjectedTensor) -> Row:
         *layout.held,
         *layout.gradient,
         int(tensor.is_fragment),
+        _reading(layout, tensor.shape, (*addresses, _gradient(tensor), *moments[:2])),
+        *moments,
     )
 
 
+def _reading(layout: Layout, shape: tuple[int, int], addresses: Sequence[int]) -> Reading:
+    rows, columns = shape
+    own = (layout.weight, layout.held, layout.gradient)
+    if layout.rows_together < rows or layout.columns_together < columns:
+        return Reading.ANY
+    if all(strides[1] == 1 for strides in own):
+        return Reading.UPRIGHT
+    aligned = not any(address % (2 * _VECTOR) for address in addresses)
+    if aligned and not columns % _VECTOR and all(strides[3] == 1 and not strides[1] % _VECTOR for strides in own):
+        return Reading.SHORT if columns <= SHORT_ROW else Reading.LONG
+    return Reading.ANY
+
+
+def gradients_of(batch: Sequence[ProjectedTensor]) -> Tensor:
+    """The addresses of the gradients, which are often elsewhere than at the step before."""
+    return _sent(torch.tensor([_gradient(tensor) for tensor in batch]), batch[0].weight.device)
+
+
+def _gradient(tensor: ProjectedTensor) -> int:
+    return 0 if tensor.grad is None else tensor.grad.data_ptr()
+
+
 @functools.lru_cache(maxsize=32)
-def _table(device: torch.device, rows: tuple[Row, ...]) -> Tensor:
-    # Sent again only if an address in it changed.
-    table = torch.tensor(rows)
+def on_device(device: torch.device, options: RadiusOptions | AdamWOptions) -> Tensor:
+    """The options for the kernels. They are sent again only if one of them changed."""
+    return _sent(torch.tensor(options, dtype=torch.float64), device)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values on the device, without a wait for it."""
     if device.type != "cuda":
-        return table
-    host = table.pin_memory()
-    table = host.to(device, non_blocking=True)
+        return values
+    host = values.pin_memory()
+    sent = host.to(device, non_blocking=True)
     if torch.cuda.is_current_stream_capturing():
         # Each replay of the graph copies again, from the same memory.
-        _CAPTURED.append((host, table))
-    return table
-
-
-@functools.lru_cache(maxsize=32)
-def on_device(device: torch.device, options: Options) -> Tensor:
-    """The options for the kernels. They are sent again only if one of them changed."""
-    return torch.tensor(options, dtype=torch.float64, device=device)
+        _CAPTURED.append((host, sent))
+    return sent
 
 
 @functools.lru_cache(maxsize=32)

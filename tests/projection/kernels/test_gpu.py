@@ -1,5 +1,6 @@
 """On a CUDA device: the same results as on the CPU, without a wait, in few launches, in a graph."""
 
+import copy
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -9,7 +10,11 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from torch.profiler import ProfilerActivity, profile
 
 from ftp_hf import FTPAdamW
+from ftp_hf.projection.adamw_step import adamw_steps
+from tests.support import adamw
 from tests.support.problems import LOOP, make_gradients, make_parameters, train
+
+cuda_kernels = pytest.importorskip("ftp_hf.projection.kernels.cuda")
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -45,6 +50,22 @@ def test_steps_are_those_of_the_cpu(options, dtype):
         assert optimizers[1].radii()[name].radius == pytest.approx(radius.radius, abs=1e-4)
     if "anchor_device" in options:
         assert all(state["anchor_or_direction"].is_pinned() for state in optimizers[1].state.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("options", adamw.OPTIONS.values(), ids=adamw.OPTIONS)
+@pytest.mark.parametrize(("shape", "rows"), adamw.SHAPES.values(), ids=adamw.SHAPES)
+@torch.no_grad()
+def test_adamw_steps_are_those_of_torch(shape, rows, options, dtype):
+    with torch.enable_grad():
+        weight, tensor = adamw.trained(shape, options, dtype, rows, device="cuda")
+    expected, untouched = adamw.step_of_torch(tensor, options), copy.deepcopy(tensor)
+    gradients = cuda_kernels.radius_gradients([tensor], adamw_steps([tensor]))
+    assert torch.equal(gradients, cuda_kernels.radius_gradients([untouched]))
+    found = [weight.detach(), *(tensor.state[key] for key in ("step", "exp_avg", "exp_avg_sq"))]
+    for ours, theirs in zip(found, expected, strict=True):
+        # Up to torch 2.11 its constants are in float64, and with a second moment of one gradient the steps are up to lr.
+        torch.testing.assert_close(ours, theirs, rtol=2.4e-7, atol=1e-6 if "lr" in options else 2.4e-7)
 
 
 @contextmanager

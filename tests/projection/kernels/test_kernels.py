@@ -28,8 +28,9 @@ def strided(shape):
     return torch.empty(shape[0], 2 * shape[1])[:, : shape[1]]
 
 
-# The Triton kernels work in tiles of 8 × 512 and blocks of 2¹⁵ elements (those of the CPU are set to as many here):
-# below, at and above both.
+# The Triton kernels read blocks of 2¹⁵ elements (those of the CPU are set to as many here) in tiles of 4,096, of rows of up to
+# 1,024 elements and of longer ones that begin at boundaries of 16 bytes, of rows side by side, and of any others: below, at and
+# above all of these.
 LAYOUTS = {
     "scalar": torch.empty(()),
     "vector": torch.empty(5),
@@ -39,6 +40,8 @@ LAYOUTS = {
     "row": torch.empty(1, 7),
     "column": torch.empty(7, 1),
     "tile": torch.empty(8, 512),
+    "short-rows": torch.empty(5, 1016),
+    "long-rows": torch.empty(9, 4104),
     "blocks": torch.empty(33, 1030),
     "conv": torch.empty(4, 3, 2, 2),
     "channels-last": torch.empty(4, 3, 2, 2).to(memory_format=torch.channels_last),
@@ -72,6 +75,9 @@ def laid_out_like(parameters, gradient):
 @pytest.fixture
 def served(monkeypatch):
     """Choose the kernels of a test; collects which tensors they took."""
+
+    # The interpreter takes as long for a tile of any size.
+    monkeypatch.setattr(triton_kernels, "_TILES", {"TILE": 4096, "SPREAD_TILE": 8192})
 
     def choose(module):
         names = set()
@@ -264,9 +270,10 @@ from triton.runtime.jit import create_function_from_signature
 from ftp_hf.projection.kernels import cuda as ours
 
 TARGET = GPUTarget("cuda", 90, 32)
-TILE, BLOCK = dict(ours._TILE), {"BLOCK": 128}
+TILE, BLOCK = {name: size for name, size in ours._TILES.items() if name != "num_warps"}, {"BLOCK": 128}
 for kernel, types, constants in (
-    (ours._radius_gradient_kernel, ["*i64", "*i64", "*fp32"], TILE),
+    (ours._radius_gradient_kernel, ["*i64", "*i64", "*i64", "*fp32", "*fp32"], TILE | {"MOVES": False}),
+    (ours._radius_gradient_kernel, ["*i64", "*i64", "*i64", "*fp64", "*fp32"], TILE | {"MOVES": True}),
     (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
     (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
     (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": False}),
@@ -286,4 +293,4 @@ for kernel, types, constants in (
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.split()) == 9
+    assert len(result.stdout.split()) == 10

@@ -280,7 +280,8 @@ def main(output):
         results["optimizers"]["resized-from-elsewhere"] = compare(resized_from_elsewhere, mesh)
         results["optimizers"]["float64"] = compare(fused, mesh, torch.float64)
         results["optimizers"]["hsdp"] = compare(fused, init_device_mesh("cpu", (2, world // 2)))
-    # Triton's interpreter is slow, and of four processes on fewer cores more so.
+    # Triton's interpreter is slow, of a tile of any size, and of four processes on fewer cores more so.
+    triton_kernels._TILES.update(TILE=4096, SPREAD_TILE=8192)
     for module, steps in ((eager_kernels, 16), (triton_kernels, 4 if world == 2 else 3)):
         with mock.patch.object(kernels, "_kernels_for", lambda _, module=module: module):
             results["optimizers"][module.__name__.removeprefix("ftp_hf.")] = compare(fused, mesh, steps=steps)
