@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
-from measured import adapters, demo, every_study, methods, rates, sharding, training
+from measured import adapters, demo, every_study, gpu_steps, gpu_training, methods, rates, sharding, training
 from streamed import streams
 from wrong_rates import four
 
@@ -195,7 +195,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "demo": demo,
     },
     "docs/streams.md": {"streams": streams},
-    "docs/performance.md": {"training": training},
+    "docs/performance.md": {"training": training, "steps on a GPU": gpu_steps, "training on a GPU": gpu_training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},
     "docs/command.md": {"options": command_options},

@@ -172,6 +172,43 @@ def training() -> str:
     return _table(["under the Trainer, batch 32", "plain AdamW", "FTP", "TPGM", "FTP's optimizer step adds"], rows)
 
 
+_ON_GPU = {
+    "adamw_fused": "torch's fused AdamW, float32",
+    "adamw_foreach": "torch's AdamW, `foreach`",
+    "ftp": "`FTPAdamW`, float32",
+    "ftp_bf16_anchors": "`FTPAdamW`, bfloat16 anchors",
+    "ftp_bf16_weights": "`FTPAdamW`, bfloat16 weights",
+    "ftp_without_masters": "`FTPAdamW`, bfloat16 weights without masters",
+    "ftp_host_anchors": "`FTPAdamW`, anchors in host memory",
+}
+_GPU_MODELS = {"vit_b": "ViT-B (86.6 M), 64 images", "llama_1b": "Llama (1.1 B), 4 texts of 1,024 tokens"}
+
+
+def gpu_steps() -> str:
+    """The optimizer's step and its memory on a GPU."""
+    bytes_of = {row["contestant"]: row for row in _measured("h100/memory")}
+    billion = {row["contestant"]: row for row in _measured("h100/step_1b")}
+    rows = []
+    for row in _measured("h100/step"):
+        name = row["contestant"]
+        larger = f"{billion[name]['ms']:.1f} ms ({billion[name]['ratio']:.2f})" if name in billion else "–"
+        memory = [f"{bytes_of[name][key]:.1f}" for key in ("rest", "later_peak")]
+        rows.append(
+            [_ON_GPU[name], f"{row['ms']:.1f} ms ({row['ratio']:.2f})", f"{row['launches']:,}", larger, *memory]
+        )
+    head = ["a step of", "ViT-B (86.6 M)", "launches", "Llama (1.1 B)", "bytes a parameter at rest", "at the peak"]
+    return _table(head, rows)
+
+
+def gpu_training() -> str:
+    """A whole training step in bfloat16 weights on a GPU."""
+    rows = []
+    for model, about in _GPU_MODELS.items():
+        plain, ftp = _measured(f"h100/{model}")
+        rows.append([about, f"{plain['ms']:.1f} ms", f"{ftp['ms']:.1f} ms", f"{ftp['ratio']:.3f}"])
+    return _table(["a training step, bfloat16 weights", "torch's fused AdamW", "`FTPAdamW`", "ratio"], rows)
+
+
 def sharding() -> str:
     """What FTP adds to the traffic of FSDP2, on paper."""
     about = {"vit_b": "ViT-B (86.6 M, 200 tensors)", "llama_1b": "Llama (1.1 B, 201 tensors)"}

@@ -12,9 +12,12 @@ from ftp_hf.projection.adamw_step import adamw_steps
 from ftp_hf.projection.kernels import cpu, cuda
 from ftp_hf.projection.tensor import ProjectedTensor
 from tests.support.adamw import OPTIONS, SHAPES, step_of_torch, trained
+from tests.support.marks import INTERPRETED
 
 
-@pytest.mark.parametrize("kernels", [cpu, pytest.param(cuda, marks=pytest.mark.slow)], ids=["cpu", "triton"])
+@pytest.mark.parametrize(
+    "kernels", [cpu, pytest.param(cuda, marks=[pytest.mark.slow, INTERPRETED])], ids=["cpu", "triton"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(("shape", "rows"), SHAPES.values(), ids=SHAPES)

@@ -16,9 +16,12 @@ from ftp_hf.projection.kernels import cpu as cpu_kernels
 from ftp_hf.projection.kernels import cuda as triton_kernels
 from ftp_hf.projection.kernels import dispatch as kernels
 from ftp_hf.projection.kernels import eager as eager_kernels
+from tests.support.marks import INTERPRETED
 from tests.support.problems import make_gradients, train
 
 KERNELS = {"eager": eager_kernels, "cpu": cpu_kernels, "triton": triton_kernels}
+TRITON = pytest.param("triton", marks=INTERPRETED)
+SLOW_TRITON = pytest.param("triton", marks=[pytest.mark.slow, INTERPRETED])
 LAUNCHES = ["_radius_gradient_kernel", "_sum_kernel", "_learn_kernel", "_project_kernel", "_settle_kernel"]
 STEPS = 24
 
@@ -94,7 +97,7 @@ def served(monkeypatch):
     return choose
 
 
-@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])
 def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     took = served(KERNELS[name])
     monkeypatch.setattr(cpu_kernels, "_BLOCK_ELEMENTS", triton_kernels._BLOCK_ELEMENTS)
@@ -130,7 +133,7 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
 SHARED = ("scalar", "vector", "spaced-vector", "matrix", "conv", "channels-last", "conv1d", "heads", "strided")
 
 
-@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])
 def test_radii_that_learn_by_a_share_are_those_of_the_reference(name, served):
     took = served(KERNELS[name])
     parameters = {key: parameter for key, parameter in make_parameters().items() if key in SHARED}
@@ -154,7 +157,7 @@ def test_radii_that_learn_by_a_share_are_those_of_the_reference(name, served):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])
 def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
     served(KERNELS[name])
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +177,7 @@ def test_narrow_anchors_are_exact_and_follow_the_reference(name, dtype, served):
         np.testing.assert_allclose(weight.detach(), reference.w, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["eager", "cpu", pytest.param("triton", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])
 def test_gradients_in_bfloat16_count_as_in_float32(name, served):
     took = served(KERNELS[name])
     wide = {
@@ -192,7 +195,7 @@ def test_gradients_in_bfloat16_count_as_in_float32(name, served):
     assert took
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", ["eager", "cpu", TRITON])
 def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
     served(KERNELS[name])
     parameters = {"w": torch.nn.Parameter(torch.randn(20, 30))}
@@ -223,6 +226,7 @@ def test_the_cpu_kernels_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(weight, results[0][0]) and radii == results[0][1] for weight, radii in results)
 
 
+@INTERPRETED
 @pytest.mark.slow
 def test_triton_launches_do_not_grow_with_the_number_of_tensors(served, monkeypatch):
     served(triton_kernels)
