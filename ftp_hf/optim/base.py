@@ -25,14 +25,14 @@ from .checks import (
     check_pretrained_rows,
     check_rows,
 )
-from .masters import masters_in_place, pieces_of_a_step, step_in_pieces
+from .findings import Findings, findings
+from .masters import Masters, masters_in_place, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_of
 from .rounding import MASTER, count_step
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
-from .steady import Found, found
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
@@ -55,7 +55,7 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
-    _found: Found | None = None
+    _findings: Findings | None = None
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
@@ -68,6 +68,7 @@ class ProjectedOptimizer(Optimizer):
     def _set_anchors(self, anchors: Anchors | None) -> None:
         """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
         self._anchors = None if anchors is None else own_anchors(anchors, self.param_groups)
+        self._findings = None
         # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
         # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
         self._step_supports_amp_scaling = False
@@ -128,7 +129,7 @@ class ProjectedOptimizer(Optimizer):
         **options: Unpack[ProjectionOptions],
     ) -> None:
         """
-        Tell an optimizer that has not stepped yet what it was not told: names where its groups have none, what is to be
+        Tell an optimizer what it was not told: names where its groups have none, what is to be
         excluded besides, which rows it was not told, and anchors and low-rank updates where it has none.
 
         Args:
@@ -199,23 +200,28 @@ class ProjectedOptimizer(Optimizer):
     def _step_over(self, piece: Set[Tensor]) -> None:
         with masters_in_place(self, piece) as masters:
             participants = self._participants._replace(members=masters.members)
-            self._found = found(participants, masters.parameter_of, self._found)
-            new = [tensor for tensor in self._found.tensors if not tensor.has_state]
-            states = states_before(new, self._anchors, masters.parameter_of)
-            learning = []
-            for kernels, batch in self._found.learning:
-                gradients, moved = radius_gradients(kernels, batch, self._steps_as)
-                learning.append(PendingProjection(kernels, batch, gradients))
-                masters.moved.update(moved)
-            step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
-            # torch's optimizers create their own state where they find none, so ours has to come after it.
-            new = [tensor.with_state(self.state[tensor.parameter]) for tensor in new]
-            for tensor, state in zip(new, states, strict=True):
-                tensor.state.update(state)
-            starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
-            for pending in put_together([*learning, *starting]):
-                masters.rounded.update(pending.project())
-            self._found.leave_gradients()
+            self._findings = findings(participants, masters.parameter_of, self._findings)
+            try:
+                self._step_with(self._findings, masters)
+            finally:
+                self._findings = self._findings.between_steps()
+
+    def _step_with(self, found: Findings, masters: Masters) -> None:
+        new = [tensor for tensor in found.tensors if not tensor.has_state]
+        states = states_before(new, self._anchors, masters.parameter_of)
+        learning = []
+        for kernels, batch in found.learning:
+            gradients, moved = radius_gradients(kernels, batch, self._steps_as)
+            learning.append(PendingProjection(kernels, batch, gradients))
+            masters.moved.update(moved)
+        step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
+        # torch's optimizers create their own state where they find none, so ours has to come after it.
+        new = [tensor.with_state(self.state[tensor.parameter]) for tensor in new]
+        for tensor, state in zip(new, states, strict=True):
+            tensor.state.update(state)
+        starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
+        for pending in put_together([*learning, *starting]):
+            masters.rounded.update(pending.project())
 
     @property
     def _moves_each_alone(self) -> bool:
@@ -299,6 +305,7 @@ class ProjectedOptimizer(Optimizer):
                 tensor.radius_state.at_floor.zero_()
         for state in self.state.values():
             state.pop(MASTER, None)
+        self._findings = None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -337,6 +344,7 @@ class ProjectedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._findings = None
         self._is_built = True
         for group in self.param_groups:
             self._fill_in(group)

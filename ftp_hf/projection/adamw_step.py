@@ -93,10 +93,13 @@ def _is_fused(group: dict[str, Any]) -> bool:
 
 
 def _has_moments(tensor: ProjectedTensor) -> bool:
-    """Whether its state has the moments in float32, without gaps between them and the weight's elements."""
-    moments = [local(tensor.state[key]) for key in ("exp_avg", "exp_avg_sq") if key in tensor.state]
-    return len(moments) == 2 and all(
-        moment.dtype == torch.float32 and moment.stride() == tensor.weight.stride() for moment in moments
+    """Whether its state has count and moments in float32, beside the weight, without gaps between their and its elements."""
+    kept = [local(tensor.state[key]) for key in ("step", "exp_avg", "exp_avg_sq") if key in tensor.state]
+    weight = tensor.weight
+    return (
+        len(kept) == 3
+        and all(each.dtype == torch.float32 and each.device == weight.device for each in kept)
+        and all(moment.stride() == weight.stride() for moment in kept[1:])
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 __all__ = ["Batch", "remembered"]
 
-_Found = TypeVar("_Found")
+_T = TypeVar("_T")
 
 
 class Batch(list[Any]):
@@ -16,10 +16,10 @@ class Batch(list[Any]):
 
     def __init__(self, tensors: Iterable[Any] = ()) -> None:
         super().__init__(tensors)
-        self.found: dict[Hashable, Any] = {}
+        self.known: dict[Hashable, Any] = {}
 
 
-def remembered(batch: Sequence[Any], key: Hashable, find: Callable[[], _Found]) -> _Found:
+def remembered(batch: Sequence[Any], key: Hashable, find: Callable[[], _T]) -> _T:
     """
     What is known of where the tensors of a batch are.
 
@@ -30,6 +30,6 @@ def remembered(batch: Sequence[Any], key: Hashable, find: Callable[[], _Found]) 
     """
     if not isinstance(batch, Batch):
         return find()
-    if key not in batch.found:
-        batch.found[key] = find()
-    return batch.found[key]  # type: ignore[no-any-return]
+    if key not in batch.known:
+        batch.known[key] = find()
+    return batch.known[key]  # type: ignore[no-any-return]

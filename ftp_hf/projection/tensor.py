@@ -37,8 +37,8 @@ GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 @dataclass(eq=False)
 class ProjectedTensor:
     """
-    A tensor that takes part in the projection, with its state: for one step, or for several ([`found`] says when) between which
-    nothing but the numbers in its memory changes. Between them it has no gradient.
+    A tensor that takes part in the projection, with its state: for one step, or for several between which nothing but the numbers in
+    its memory changes (optim/findings.py says when that is so). Between them it has no gradient.
 
     Between steps only one of the displacement and the anchor has to be kept beside the weight, in one buffer:
 

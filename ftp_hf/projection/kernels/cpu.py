@@ -20,7 +20,9 @@ from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, Projec
 from .driver import project_at_radii
 from .library import PANEL, library
 
-__all__ = ["distances", "project", "radius_gradients", "takes"]
+__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
+
+TAKES_ADAMW_STEPS = True
 
 _BLOCK_ELEMENTS = 2**17
 _LEAST_ROWS = 128

@@ -24,11 +24,13 @@ from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, Projec
 
 from .table import SHORT_ROW, AdamWOptions, RadiusOptions, Reading, Row, gradients_of, on_device, plan
 
-__all__ = ["distances", "project", "radius_gradients", "takes"]
+__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
+
+TAKES_ADAMW_STEPS = True
 
 _BLOCK_ELEMENTS = 2**15
 _TILES = {"TILE": 2048, "SPREAD_TILE": 512, "num_warps": 4}
-"""Elements of a tile; fewer, where each of them has an address of its own."""
+"""Elements of a tile; where each of them has an address of its own `SPREAD_TILE`, or of rows side by side twice that."""
 _REDUCTION = {"BLOCK": 128}
 
 

@@ -24,6 +24,10 @@ class Kernels(Protocol):
     this process, which may be empty.
     """
 
+    @property
+    def TAKES_ADAMW_STEPS(self) -> bool:  # noqa: N802 - a constant of the modules
+        """Whether they are [`MovingKernels`]."""
+
     def radius_gradients(self, batch: Sequence[Any]) -> Tensor:
         """`∇γ(t)`, one value per tensor, before the unconstrained step."""
 
@@ -43,7 +47,7 @@ class MovingKernels(Kernels, Protocol):
 
 def take_adamw_steps(kernels: Kernels) -> TypeIs[MovingKernels]:
     """Whether kernels are [`MovingKernels`]."""
-    return kernels is not eager and kernels is not low_rank
+    return kernels.TAKES_ADAMW_STEPS
 
 
 def batches(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> Iterator[tuple[Kernels, Batch]]:

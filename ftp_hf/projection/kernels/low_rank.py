@@ -12,7 +12,9 @@ from ftp_hf.projection.sharding import whole_tensors
 
 from .driver import project_at_radii
 
-__all__ = ["distances", "project", "radius_gradients"]
+__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients"]
+
+TAKES_ADAMW_STEPS = False
 
 
 def radius_gradients(batch: Sequence[LowRankTensor]) -> Tensor:

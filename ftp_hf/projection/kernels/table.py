@@ -22,6 +22,8 @@ _CAPTURED: list[tuple[Tensor, ...]] = []
 
 SHORT_ROW = 1024
 """The most elements of a row that several are read together of."""
+_LEAST_ROW = 256
+"""Of shorter rows too much of a tile is empty."""
 _VECTOR = 8
 """Elements, in the boundaries of which a row has to begin for the widest loads: 16 bytes of bfloat16."""
 
@@ -34,7 +36,7 @@ class Reading(IntEnum):
     UPRIGHT = auto()
     """The rows lie side by side, as those of a transposed weight."""
     SHORT = auto()
-    """The elements of a row lie side by side, from a boundary of 16 bytes on, and there are up to `SHORT_ROW`."""
+    """The elements of a row lie side by side, from a boundary of 16 bytes on, and there are `_LEAST_ROW` to `SHORT_ROW`."""
     LONG = auto()
     """As `SHORT`, of more."""
 
@@ -119,11 +121,12 @@ def plan(
         elements (`int`): how many elements a block should have.
         steps (sequence of [`AdamWStep`] or `None`, *optional*): one for each tensor, or none.
     """
-    key = (plan, elements, tuple(step is not None for step in steps))
-    planned = remembered(batch, key, functools.partial(_plan, batch, elements, steps))
-    if planned[0].is_cuda and torch.cuda.is_current_stream_capturing():
+    find = functools.partial(_plan, batch, elements, steps)
+    if _is_captured(batch[0].weight.device):
+        planned = find()
         _CAPTURED.append(planned)
-    return planned
+        return planned
+    return remembered(batch, (plan, elements, tuple(step is not None for step in steps)), find)
 
 
 def _plan(
@@ -166,7 +169,12 @@ def _reading(layout: Layout, shape: tuple[int, int], addresses: Sequence[int]) -
     if all(strides[1] == 1 for strides in own):
         return Reading.UPRIGHT
     aligned = not any(address % (2 * _VECTOR) for address in addresses)
-    if aligned and not columns % _VECTOR and all(strides[3] == 1 and not strides[1] % _VECTOR for strides in own):
+    if (
+        aligned
+        and columns >= _LEAST_ROW
+        and not columns % _VECTOR
+        and all(strides[3] == 1 and not strides[1] % _VECTOR for strides in own)
+    ):
         return Reading.SHORT if columns <= SHORT_ROW else Reading.LONG
     return Reading.ANY
 
@@ -180,10 +188,16 @@ def _gradient(tensor: ProjectedTensor) -> int:
     return 0 if tensor.grad is None else tensor.grad.data_ptr()
 
 
-@functools.lru_cache(maxsize=32)
 def on_device(device: torch.device, options: RadiusOptions | AdamWOptions) -> Tensor:
     """The options for the kernels. They are sent again only if one of them changed."""
+    return _send_options(device, options) if _is_captured(device) else _kept_options(device, options)
+
+
+def _send_options(device: torch.device, options: RadiusOptions | AdamWOptions) -> Tensor:
     return _sent(torch.tensor(options, dtype=torch.float64), device)
+
+
+_kept_options = functools.lru_cache(maxsize=32)(_send_options)
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:
@@ -192,10 +206,15 @@ def _sent(values: Tensor, device: torch.device) -> Tensor:
         return values
     host = values.pin_memory()
     sent = host.to(device, non_blocking=True)
-    if torch.cuda.is_current_stream_capturing():
+    if _is_captured(device):
         # Each replay of the graph copies again, from the same memory.
         _CAPTURED.append((host, sent))
     return sent
+
+
+def _is_captured(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured: what it is told is its own, for as long as it is replayed."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 @functools.lru_cache(maxsize=32)

@@ -31,8 +31,8 @@ def strided(shape):
     return torch.empty(shape[0], 2 * shape[1])[:, : shape[1]]
 
 
-# The Triton kernels read blocks of 2¹⁵ elements (those of the CPU are set to as many here) in tiles of 4,096, of rows of up to
-# 1,024 elements and of longer ones that begin at boundaries of 16 bytes, of rows side by side, and of any others: below, at and
+# The Triton kernels read blocks of 2¹⁵ elements (those of the CPU are set to as many here) in tiles of 4,096, of rows of 256
+# to 1,024 elements and of longer ones that begin at boundaries of 16 bytes, of rows side by side, and of any others: below, at and
 # above all of these.
 LAYOUTS = {
     "scalar": torch.empty(()),
@@ -43,6 +43,7 @@ LAYOUTS = {
     "row": torch.empty(1, 7),
     "column": torch.empty(7, 1),
     "tile": torch.empty(8, 512),
+    "narrow-rows": torch.empty(70, 24),
     "short-rows": torch.empty(5, 1016),
     "long-rows": torch.empty(9, 4104),
     "blocks": torch.empty(33, 1030),
@@ -79,9 +80,6 @@ def laid_out_like(parameters, gradient):
 def served(monkeypatch):
     """Choose the kernels of a test; collects which tensors they took."""
 
-    # The interpreter takes as long for a tile of any size.
-    monkeypatch.setattr(triton_kernels, "_TILES", {"TILE": 4096, "SPREAD_TILE": 8192})
-
     def choose(module):
         names = set()
         chosen = kernels._kernels_for
@@ -100,6 +98,8 @@ def served(monkeypatch):
 @pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])
 def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     took = served(KERNELS[name])
+    # The interpreter takes as long for a tile of any size; other tests are of those that a GPU has.
+    monkeypatch.setattr(triton_kernels, "_TILES", {"TILE": 4096, "SPREAD_TILE": 8192})
     monkeypatch.setattr(cpu_kernels, "_BLOCK_ELEMENTS", triton_kernels._BLOCK_ELEMENTS)
     cpu_kernels._blocks.cache_clear()
     parameters = make_parameters()
@@ -130,7 +130,19 @@ def test_steps_are_those_of_the_reference(name, served, monkeypatch):
     cpu_kernels._blocks.cache_clear()
 
 
-SHARED = ("scalar", "vector", "spaced-vector", "matrix", "conv", "channels-last", "conv1d", "heads", "strided")
+SHARED = (
+    "scalar",
+    "vector",
+    "spaced-vector",
+    "matrix",
+    "narrow-rows",
+    "short-rows",
+    "conv",
+    "channels-last",
+    "conv1d",
+    "heads",
+    "strided",
+)
 
 
 @pytest.mark.parametrize("name", ["eager", "cpu", SLOW_TRITON])

@@ -15,6 +15,7 @@ def shifted(tensor):
 
 
 READ = {
+    "of few columns": (torch.randn(16, 64), 0, Reading.ANY),
     "linear": (torch.randn(4, 768), 0, Reading.SHORT),
     "longer": (torch.randn(4, 3072), 0, Reading.LONG),
     "vector": (torch.randn(768), 0, Reading.SHORT),
@@ -22,7 +23,7 @@ READ = {
     "between boundaries": (shifted(torch.randn(4, 768)), 0, Reading.ANY),
     "transposed": (torch.randn(768, 16), 1, Reading.UPRIGHT),
     "of three dimensions, in two ways": (torch.randn(3, 16, 8), (0, 2), Reading.ANY),
-    "channels last": (torch.randn(8, 8, 3, 3).to(memory_format=torch.channels_last), 0, Reading.SHORT),
+    "channels last": (torch.randn(8, 32, 3, 3).to(memory_format=torch.channels_last), 0, Reading.SHORT),
 }
 
 

@@ -1,5 +1,6 @@
 """What a step found out is used by the next ones, as long as it is true."""
 
+import copy
 import gc
 import weakref
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from ftp_hf import FTPAdamW
-from ftp_hf.optim import steady
+from ftp_hf.optim import findings
 from ftp_hf.optim.participants import Participants
 from tests.support.problems import make_gradients, make_parameters
 
@@ -28,8 +29,8 @@ def test_parameters_are_looked_through_once(dtype, monkeypatch):
     optimizer = FTPAdamW(parameters.items(), fused=True)
     for gradient in make_gradients(parameters, 8):
         step(optimizer, parameters, gradient)
-    # At the first step there was no state yet.
-    assert len(calls) == 2
+    # At the first step there was no state yet, and the second might have been another one's like.
+    assert len(calls) == 3
 
 
 def test_gradients_are_freed_between_steps():
@@ -43,6 +44,44 @@ def test_gradients_are_freed_between_steps():
         optimizer.zero_grad()
         gc.collect()
         assert [each() for each in held] == [None] * len(held)
+
+
+@pytest.mark.parametrize("change", ["load_state_dict", "release_weights"])
+def test_a_state_that_is_replaced_is_freed(change):
+    parameters = make_parameters(torch.bfloat16)
+    optimizer = FTPAdamW(parameters.items(), fused=True)
+    for gradient in make_gradients(parameters, 5):
+        step(optimizer, parameters, gradient)
+    held = [weakref.ref(state["master"]) for state in optimizer.state.values()]
+    if change == "load_state_dict":
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    else:
+        optimizer.release_weights()
+    gc.collect()
+    assert [each() for each in held] == [None] * len(held)
+
+
+def test_nothing_is_kept_of_weights_without_masters():
+    parameters = make_parameters(torch.bfloat16)
+    optimizer = FTPAdamW(parameters.items(), fused=True, stochastic_rounding=True)
+    for gradient in make_gradients(parameters, 5):
+        step(optimizer, parameters, gradient)
+        assert optimizer._findings is None
+
+
+def test_a_step_that_fails_leaves_no_gradients(monkeypatch):
+    parameters = make_parameters(torch.float32)
+    optimizer = FTPAdamW(parameters.items(), fused=True)
+    *gradients, last = make_gradients(parameters, 5)
+    for gradient in gradients:
+        step(optimizer, parameters, gradient)
+    monkeypatch.setattr(FTPAdamW, "_unconstrained_step", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        step(optimizer, parameters, last)
+    held = [weakref.ref(parameter.grad) for parameter in parameters.values()]
+    optimizer.zero_grad()
+    gc.collect()
+    assert [each() for each in held] == [None] * len(held)
 
 
 def load_own_state(optimizer, _):
@@ -62,10 +101,30 @@ def exclude(optimizer, _):
     optimizer.param_groups[0]["exclude"] = ("proj.weight",)
 
 
-def take_the_buffers_away(optimizer, _):
+def replace_the_state(optimizer, _):
     for state in optimizer.state.values():
-        state["anchor_or_direction"] = state["anchor_or_direction"].clone()
-        state["exp_avg"] = state["exp_avg"].clone()
+        state.update({key: value.clone() for key, value in state.items()})
+
+
+def move_the_state(optimizer, _):
+    for state in optimizer.state.values():
+        for value in state.values():
+            value.data = value.detach().clone()
+
+
+def offload_the_state(optimizer, _):
+    for state in optimizer.state.values():
+        for value in state.values():
+            kept = value.detach().clone()
+            value.untyped_storage().resize_(0)
+            room = torch.empty(1 << 16)  # where it was
+            value.untyped_storage().resize_(kept.untyped_storage().nbytes())
+            value.copy_(kept)
+            del room
+
+
+def name_other_rows(optimizer, parameters):
+    optimizer.fill_in(parameters, row_dims={parameters["proj.weight"]: (1,)})
 
 
 def give_up_masters(optimizer, _):
@@ -77,7 +136,10 @@ CHANGES = (
     move_weights,
     lay_out_otherwise,
     exclude,
-    take_the_buffers_away,
+    replace_the_state,
+    move_the_state,
+    offload_the_state,
+    name_other_rows,
     give_up_masters,
 )
 
@@ -88,7 +150,7 @@ def test_what_changes_between_steps_is_noticed(change, dtype, monkeypatch):
     results = []
     for looks_anew in (False, True):
         if looks_anew:
-            monkeypatch.setattr(steady, "_signature", lambda *_: None)
+            monkeypatch.setattr(findings, "_signature", lambda *_: None)
         parameters = make_parameters(dtype)
         optimizer = FTPAdamW(parameters.items(), lr=1e-2, fused=True)
         for number, gradient in enumerate(make_gradients(parameters, 12)):
