@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
 from measured import adapters, demo, every_study, gpu_steps, gpu_training, methods, rates, sharding, training
-from streamed import streams
+from streamed import small_rate, streams
 from wrong_rates import four
 
 from ftp_hf.cli import make_parser
@@ -194,7 +194,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "adapters": adapters,
         "demo": demo,
     },
-    "docs/streams.md": {"streams": streams},
+    "docs/streams.md": {"streams": streams, "small rate": small_rate},
     "docs/performance.md": {"training": training, "steps on a GPU": gpu_steps, "training on a GPU": gpu_training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},

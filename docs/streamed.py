@@ -5,16 +5,33 @@ import statistics
 from measured import ROOT, measure_of
 
 from ftp_hf.common.figures import MINUS, mean_and_sd, table
+from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.statistics import paired_difference
 from ftp_hf.compare.evidence.stream_results import StreamResults
 
 STREAMS = ROOT / "model_cards" / "streams"
 _SHOWN = ("final average", "worst stage", "forgetting")
+_AGAINST_SMALL = ("final average", "worst stage", "learning accuracy", "forgetting")
 
 
 def streams() -> str:
     """A row for each method of each stream: mean ± standard deviation over orders and seeds."""
     rows = [row for file in sorted(STREAMS.glob("*/results.json")) for row in _rows(StreamResults.load(file.parent))]
     return table(["stream", "method", *_SHOWN, "retained, before", "and after the last stage"], rows, left=2)
+
+
+def small_rate() -> str:
+    """On PACS, each method minus plain fine-tuning at a third of its rate, over the same orders and seeds."""
+    results, small = (StreamResults.load(STREAMS / name) for name in ("pacs_mobilenet", "pacs_mobilenet_small_rate"))
+    rows = []
+    for method in results.methods:
+        measured = {
+            name: (results.measured(method.name, name), small.measured("plain", name)) for name in _AGAINST_SMALL
+        }
+        paired = [paired_difference(*pair) for pair in measured.values()]
+        if method.name in results.sequential:
+            rows.append([method.title, *(difference(each, results.metric) for each in paired)])
+    return table(["minus sequential training at 1e-4", *_AGAINST_SMALL], rows)
 
 
 def _rows(results: StreamResults) -> list[list[str]]:
