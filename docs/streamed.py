@@ -21,17 +21,22 @@ def streams() -> str:
 
 
 def small_rate() -> str:
-    """On PACS, each method minus plain fine-tuning at a third of its rate, over the same orders and seeds."""
-    results, small = (StreamResults.load(STREAMS / name) for name in ("pacs_mobilenet", "pacs_mobilenet_small_rate"))
+    """Each method minus plain fine-tuning at a third of its rate, over the same orders and seeds."""
     rows = []
-    for method in results.methods:
-        measured = {
-            name: (results.measured(method.name, name), small.measured("plain", name)) for name in _AGAINST_SMALL
-        }
-        paired = [paired_difference(*pair) for pair in measured.values()]
-        if method.name in results.sequential:
-            rows.append([method.title, *(difference(each, results.metric) for each in paired)])
-    return table(["minus sequential training at 1e-4", *_AGAINST_SMALL], rows)
+    for folder in sorted(STREAMS.glob("*_small_rate")):
+        results, small = (
+            StreamResults.load(STREAMS / folder.name.removesuffix("_small_rate")),
+            StreamResults.load(folder),
+        )
+        for method in results.methods:
+            if method.name not in results.sequential:
+                continue
+            paired = [
+                paired_difference(results.measured(method.name, name), small.measured("plain", name))
+                for name in _AGAINST_SMALL
+            ]
+            rows.append([results.name, method.title, *(difference(each, results.metric) for each in paired)])
+    return table(["minus sequential training at 1e-4", "", *_AGAINST_SMALL], rows, left=2)
 
 
 def _rows(results: StreamResults) -> list[list[str]]:
