@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
 from measured import adapters, demo, every_study, gpu_steps, gpu_training, methods, rates, sharding, training
-from streamed import small_rate, streams
+from streamed import after_stages, small_rate, streams
 from wrong_rates import four
 
 from ftp_hf.cli import make_parser
@@ -185,7 +185,7 @@ def between(page: str, name: str, content: str) -> str:
 
 
 MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "README.md": {"four models": four},
+    "README.md": {"four models": lambda: f"{four()}\n\n{after_stages()}"},
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,

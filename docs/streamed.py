@@ -4,13 +4,14 @@ import statistics
 
 from measured import ROOT, measure_of
 
-from ftp_hf.common.figures import MINUS, mean_and_sd, table
+from ftp_hf.common.figures import MINUS, mean_and_sd, show, table
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.statistics import paired_difference
 from ftp_hf.compare.evidence.stream_results import StreamResults
 
 STREAMS = ROOT / "model_cards" / "streams"
 _SHOWN = ("final average", "worst stage", "forgetting")
+_RUNS = 9
 _AGAINST_SMALL = ("final average", "worst stage", "learning accuracy", "forgetting")
 
 
@@ -18,6 +19,33 @@ def streams() -> str:
     """A row for each method of each stream: mean ± standard deviation over orders and seeds."""
     rows = [row for file in sorted(STREAMS.glob("*/results.json")) for row in _rows(StreamResults.load(file.parent))]
     return table(["stream", "method", *_SHOWN, "retained, before", "and after the last stage"], rows, left=2)
+
+
+_HEAD = "[stage after stage](docs/streams.md#what-came-out), % in the end"
+_IN_SHORT = {
+    "ten domains of intents, MiniLM": ("clinc150_minilm", "clinc150_minilm_small_rate"),
+    "four art styles, MobileNetV2": ("pacs_mobilenet", "pacs_mobilenet_small_rate"),
+    "four speakers, Whisper, word errors": ("speakers_whisper_large_rate", "speakers_whisper"),
+}
+"""What is learnt stage after stage: the stream, and that in which plain fine-tuning has a third of its rate."""
+
+
+def after_stages() -> str:
+    """The final average of plain fine-tuning, of FTP with the difference, and of plain fine-tuning at a third of its rate."""
+    rows = []
+    for about, names in _IN_SHORT.items():
+        results, small = (StreamResults.load(STREAMS / name) for name in names)
+        paired = paired_difference(*(results.measured(method, "final average") for method in ("ftp", "plain")))
+        ftp = f"{_final(results, 'ftp')} ({difference(paired, results.metric)})"
+        rows.append([about, _final(results, "plain"), ftp, _final(small, "plain")])
+    return table([_HEAD, "plain", "FTP", "plain, a third of the rate"], rows)
+
+
+def _final(results: StreamResults, method: str) -> str:
+    """With the number of runs where it is not that of three orders and three seeds."""
+    values = results.measured(method, "final average").values()
+    runs = "" if len(values) == _RUNS else f" ({len(values)} runs)"
+    return show(statistics.fmean(values), results.metric) + runs
 
 
 def small_rate() -> str:
