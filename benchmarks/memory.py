@@ -128,11 +128,11 @@ def main() -> None:
 
     sizes = shapes(arguments.model)
     # What CUDA's allocator counts does not depend on what a process did before.
-    apart = measure if torch.device(arguments.device).type == "cuda" else partial(in_fresh_process, measure)
+    figures_of = measure if torch.device(arguments.device).type == "cuda" else partial(in_fresh_process, measure)
     rows: list[dict[str, Any]] = []
     for name in arguments.contestants or default_contestants(arguments.device):
         row: dict[str, Any] = {"model": arguments.model, "parameters": elements(sizes), "contestant": name}
-        results = [apart(name, sizes, arguments.device, arguments.seed) for _ in range(arguments.repetitions)]
+        results = [figures_of(name, sizes, arguments.device, arguments.seed) for _ in range(arguments.repetitions)]
         rows.append(row | {key: median(result[key] for result in results) for key in results[0]})
     baseline = next((row["rest"] for row in rows if row["contestant"] == BASELINE), None)
     for row in rows:

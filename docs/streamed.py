@@ -13,14 +13,6 @@ STREAMS = ROOT / "model_cards" / "streams"
 _SHOWN = ("final average", "worst stage", "forgetting")
 _RUNS = 9
 _AGAINST_SMALL = ("final average", "worst stage", "learning accuracy", "forgetting")
-
-
-def streams() -> str:
-    """A row for each method of each stream: mean ± standard deviation over orders and seeds."""
-    rows = [row for file in sorted(STREAMS.glob("*/results.json")) for row in _rows(StreamResults.load(file.parent))]
-    return table(["stream", "method", *_SHOWN, "retained, before", "and after the last stage"], rows, left=2)
-
-
 _HEAD = "[stage after stage](docs/streams.md#what-came-out), % in the end"
 _IN_SHORT = {
     "ten domains of intents, MiniLM": ("clinc150_minilm", "clinc150_minilm_small_rate"),
@@ -28,6 +20,12 @@ _IN_SHORT = {
     "four speakers, Whisper, word errors": ("speakers_whisper_large_rate", "speakers_whisper"),
 }
 """What is learnt stage after stage: the stream, and that in which plain fine-tuning has a third of its rate."""
+
+
+def streams() -> str:
+    """A row for each method of each stream: mean ± standard deviation over orders and seeds."""
+    rows = [row for file in sorted(STREAMS.glob("*/results.json")) for row in _rows(StreamResults.load(file.parent))]
+    return table(["stream", "method", *_SHOWN, "retained, before", "and after the last stage"], rows, left=2)
 
 
 def after_stages() -> str:

@@ -68,7 +68,6 @@ class ProjectedOptimizer(Optimizer):
     def _set_anchors(self, anchors: Anchors | None) -> None:
         """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
         self._anchors = None if anchors is None else own_anchors(anchors, self.param_groups)
-        self._findings = None
         # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
         # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
         self._step_supports_amp_scaling = False
@@ -129,8 +128,8 @@ class ProjectedOptimizer(Optimizer):
         **options: Unpack[ProjectionOptions],
     ) -> None:
         """
-        Tell an optimizer what it was not told: names where its groups have none, what is to be
-        excluded besides, which rows it was not told, and anchors and low-rank updates where it has none.
+        Tell an optimizer what it was not told: names where its groups have none, what is to be excluded besides, which rows it
+        was not told, and anchors and low-rank updates where it has none.
 
         Args:
             named_parameters (mapping from `str` to `Tensor`): those of the model.

@@ -1,6 +1,6 @@
 """What a step finds out of the parameters, kept for the next ones for as long as nothing is replaced or moves in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -64,30 +64,25 @@ def findings(participants: Participants, parameter_of: Mapping[Tensor, Tensor], 
     Raises:
         ValueError: as [`Participants.with_gradient`].
     """
-    signature = None if participants.low_rank else _signature(participants.groups, participants.state, parameter_of)
-    same = (
-        before is not None
-        and before.signature is not None
-        and signature is not None
-        and signature.parts == before.signature.parts
-    )
-    if before is not None and same and before.are_kept:
+    signature = _signature(participants, parameter_of)
+    same = before and before.signature and signature and before.signature.parts == signature.parts
+    if before and same and before.are_kept:
         for tensor in before.tensors:
             if isinstance(tensor, ProjectedTensor):
                 tensor.take_gradient(parameter_of.get(tensor.parameter, tensor.parameter).grad)
         return before
     tensors = participants.with_gradient(parameter_of)
     learning = list(batches([tensor for tensor in tensors if tensor.has_state]))
-    return Findings(signature, tensors, learning, are_kept=same)
+    return Findings(signature, tensors, learning, are_kept=bool(same))
 
 
-def _signature(
-    groups: Sequence[dict[str, Any]], state: Mapping[Tensor, dict[str, Any]], parameter_of: Mapping[Tensor, Tensor]
-) -> _Signature | None:
+def _signature(participants: Participants, parameter_of: Mapping[Tensor, Tensor]) -> _Signature | None:
     """That of a step; `None` where masters come and go, or tensors are not simply somewhere in memory."""
-    parts: list[Any] = []
+    if participants.low_rank:
+        return None
+    parts: list[Any] = [dict(participants.rows), dict(participants.pretrained_rows)]
     objects: list[Any] = []
-    for group in groups:
+    for group in participants.groups:
         if is_rounded(group):
             return None
         objects.append(group)
@@ -107,7 +102,7 @@ def _signature(
             # Where a gradient is may be another place at every step.
             parts += (gradient.data_ptr() % _BOUNDARY, gradient.stride(), gradient.dtype)
             parts += (parameter.data_ptr(), parameter.shape, parameter.stride(), source.data_ptr())
-            for value in state.get(parameter, {}).values():
+            for value in participants.state.get(parameter, {}).values():
                 if isinstance(value, Tensor):
                     objects.append(value)
                     parts += (id(value), value.data_ptr())

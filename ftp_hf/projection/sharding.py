@@ -8,7 +8,7 @@ processes. The radius belongs to the whole tensor, and every process keeps the s
 import functools
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -70,11 +70,10 @@ class Sharding(NamedTuple):
             ValueError: rows of a matrix are cut through, or the tensor is cut along two dimensions of the mesh.
         """
         check_rows_are_whole(name, tensor, row_dim)
-        cuts = _cuts(tensor.placements) if is_dtensor(tensor) else []
-        if not cuts:
+        if not is_dtensor(tensor) or not (cuts := _cuts(tensor.placements)):
             return None
         # Not kept: a mesh is equal to one of process groups that were destroyed since.
-        mesh = cast("DTensor", tensor).device_mesh
+        mesh = tensor.device_mesh
         return cls(mesh.get_group(cuts[0]), mesh.device_type, splits_rows=tensor.ndim < 2)
 
 

@@ -76,9 +76,9 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
     `∇γ(t)` of every tensor, as in [`eager.radius_gradients`]; and AdamW's steps, which then do not read weights and gradients
     once more. In two launches.
     """
-    table, blocks, starts = plan(batch, _BLOCK_ELEMENTS, steps)
-    partials = torch.empty(len(blocks), device=table.device)
     moves = any(step is not None for step in steps)
+    table, blocks, starts = plan(batch, _BLOCK_ELEMENTS, steps if moves else ())
+    partials = torch.empty(len(blocks), device=table.device)
     # Without a step nothing is read of the options.
     options = on_device(table.device, AdamWOptions.of(batch[0].group)) if moves else partials
     inputs = (table, blocks, gradients_of(batch), options)

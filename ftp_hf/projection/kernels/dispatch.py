@@ -24,9 +24,8 @@ class Kernels(Protocol):
     this process, which may be empty.
     """
 
-    @property
-    def TAKES_ADAMW_STEPS(self) -> bool:  # noqa: N802 - a constant of the modules
-        """Whether they are [`MovingKernels`]."""
+    TAKES_ADAMW_STEPS: bool
+    """Whether they are [`MovingKernels`]."""
 
     def radius_gradients(self, batch: Sequence[Any]) -> Tensor:
         """`∇γ(t)`, one value per tensor, before the unconstrained step."""

@@ -126,7 +126,7 @@ def plan(
         planned = find()
         _CAPTURED.append(planned)
         return planned
-    return remembered(batch, (plan, elements, tuple(step is not None for step in steps)), find)
+    return remembered(batch, (plan, elements, bool(steps)), find)
 
 
 def _plan(
