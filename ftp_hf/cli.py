@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
+        # Python's own name a module, ours say how to get one.
+        if isinstance(error, ImportError) and error.name is not None:
+            raise
         let_the_first_speak()
         for problem in (str(error), *getattr(error, "__notes__", ())):
             print(f"ftp-hf {options.command}: {' '.join(problem.split())}", file=sys.stderr)

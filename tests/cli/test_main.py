@@ -1,4 +1,4 @@
-"""`python -m ftp_hf`."""
+"""`python -m ftp_hf`, and what the command makes of errors."""
 
 import runpy
 import sys
@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from ftp_hf import __version__
+from ftp_hf.cli import main
 
 
 def test_the_module_is_the_command(monkeypatch, capsys):
@@ -13,3 +14,22 @@ def test_the_module_is_the_command(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         runpy.run_module("ftp_hf", run_name="__main__")
     assert capsys.readouterr().out == f"ftp-hf {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["compare CONFIG", "compare --init sentence-similarity NEW"])
+def test_a_task_without_its_package_is_one_line(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ftp_hf.tasks.similarity", raising=False)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    config = tmp_path / "config.yaml"
+    config.write_text("task: sentence-similarity\nmodel: m\ntrain: t\nvalidation: v\ntest: t\nmethods: {plain: }\n")
+    words = {"CONFIG": str(config), "NEW": str(tmp_path / "new.yaml")}
+    assert main([words.get(word, word) for word in command.split()]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        'ftp-hf compare: the task "sentence-similarity" trains with sentence-transformers: pip install "ftp-hf[embeddings]"'
+    ]
+
+
+def test_an_import_that_is_a_fault_shows_where_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ftp_hf.tasks", None)
+    with pytest.raises(ModuleNotFoundError, match=r"ftp_hf\.tasks"):
+        main(["tasks"])
