@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftp_hf.common.forked import begin_imports
+
 if TYPE_CHECKING:
     from ftp_hf.compare.run.config import ComparisonConfig
     from ftp_hf.hub.versions import Version
@@ -34,6 +36,7 @@ __all__ = [
 
 def run_compare(options: Namespace) -> None:
     """Compare methods, or say what that would take."""
+    _begin_imports(options)
     try:
         from ftp_hf.compare.run.begin import first_config
         from ftp_hf.compare.run.comparison import compare, rehearse, take_part
@@ -69,12 +72,19 @@ def _print_sbatch(options: Namespace, config: "ComparisonConfig", folder: Path) 
 
 def run_stream(options: Namespace) -> None:
     """Train stage after stage, or say what that would take."""
+    _begin_imports(options)
     try:
         from ftp_hf.compare.stream.config import StreamConfig
         from ftp_hf.compare.stream.stream import rehearse_stream, stream
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
     _run_config(options, StreamConfig, functools.partial(stream, jobs=options.jobs), rehearse_stream)
+
+
+def _begin_imports(options: Namespace) -> None:
+    """Of the processes that are going to be asked for, beside those of this one."""
+    if (options.jobs or 1) > 1 and not getattr(options, "ray", None):
+        begin_imports("ftp_hf.compare.run.pool")
 
 
 def _needs_more(error: ModuleNotFoundError) -> ValueError:

@@ -70,6 +70,11 @@ class ImageTask(ClassificationTask[ImageOptions]):
         size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}
         self.processor = AutoImageProcessor.from_pretrained(model, **size)  # type: ignore[no-untyped-call]
 
+    @property
+    def augments(self) -> bool:
+        """As `random_flip` says."""
+        return self.options.random_flip
+
     def arguments(self) -> dict[str, Any]:
         """Pixels are made of a column that no model takes, when a row is read."""
         return {"remove_unused_columns": False}

@@ -102,6 +102,11 @@ class SegmentationTask(Task[SegmentationOptions]):
             model, size={"width": self.size[0], "height": self.size[1]}, do_center_crop=False
         )
 
+    @property
+    def augments(self) -> bool:
+        """As `random_flip` says."""
+        return self.options.random_flip
+
     def arguments(self) -> dict[str, Any]:
         """Pixels are made of columns that no model takes, when a row is read."""
         return {"remove_unused_columns": False}

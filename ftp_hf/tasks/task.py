@@ -70,6 +70,11 @@ class Task(Generic[Options]):
         self.model, self.labels, self.label_column = model, list(labels), label_column
         self.options: Options = self.options_class() if options is None else options
 
+    @property
+    def augments(self) -> bool:
+        """Whether a row that is prepared for training may come out another one each time it is read."""
+        return True
+
     def load_model(self, **options: Any) -> nn.Module:
         """
         The pre-trained model, as training starts from it.

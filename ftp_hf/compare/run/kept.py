@@ -90,14 +90,14 @@ class KeptRows(Dataset):  # type: ignore[misc] # of no known type
 
 
 class _PreparingOnceMixin(Task[Any]):
-    """For any [`Task`]: of data that are not augmented, what is prepared is kept, and its rows if they are made when read."""
+    """For any [`Task`]: what is prepared is kept, unless it is augmented, and its rows if they are made when read."""
 
     kind: type[Task[Any]]
     room: Room
 
     def __init__(self, *args: Any, **about: Any) -> None:
         super().__init__(*args, **about)
-        self._prepared = WeakKeyDictionary[Dataset, dict[Any, Dataset]]()
+        self._prepared = WeakKeyDictionary[Dataset, dict[tuple[bool, Any], Dataset]]()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without what is kept, as the fingerprint of a data set is made of what prepares it."""
@@ -107,13 +107,13 @@ class _PreparingOnceMixin(Task[Any]):
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
     ) -> Dataset:
         """As of [`Task`]."""
-        if augment:
+        if augment and self.augments:
             return super().prepare(dataset, augment=True, corrupt=corrupt)
-        known = self._prepared.setdefault(dataset, {})
-        if corrupt not in known:
-            made = super().prepare(dataset, corrupt=corrupt)
-            known[corrupt] = KeptRows(made, self.room) if made.format["type"] == "custom" else made
-        return known[corrupt]
+        known, key = self._prepared.setdefault(dataset, {}), (augment, corrupt)
+        if key not in known:
+            made = super().prepare(dataset, augment=augment, corrupt=corrupt)
+            known[key] = KeptRows(made, self.room) if made.format["type"] == "custom" else made
+        return known[key]
 
 
 def preparing_once(kind: type[Task[Any]], room: Room) -> type[Task[Any]]:

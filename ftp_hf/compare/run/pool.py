@@ -4,13 +4,16 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
+
+from ftp_hf.common.forked import CAN_FORK, begin_imports
 
 from .workers import Asked, Done, Lost, Workers
 
@@ -56,14 +59,21 @@ class Pool(Workers[Asked, Done]):
             self._free.get()[1].shutdown()
 
 
+def _context() -> BaseContext:
+    if not CAN_FORK or torch.cuda.is_available():  # which an import may have asked for, and it does not survive a fork
+        return multiprocessing.get_context("spawn")
+    begin_imports(__name__)
+    return multiprocessing.get_context("forkserver")
+
+
 def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
     threads = max(1, torch.get_num_threads() // count)
-    process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (make_runner, threads))
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
     if gpus:
         os.environ[_GPUS] = gpus[number % len(gpus)]
     try:
+        process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ)))
         process.submit(int)  # which starts it, as libraries may look for GPUs when they are imported
     finally:
         if given is not None:
@@ -76,8 +86,9 @@ def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> P
 _runner: Any
 
 
-def _begin(make_runner: Callable[[], Any], threads: int) -> None:
+def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[str, str]) -> None:
     global _runner  # noqa: PLW0603 - of this process, which has nothing else to do
+    os.environ.update(environment)  # that which it was forked from has the one of then
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _runner = make_runner()

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ftp_hf.common.allocation import keep_freed_memory
+from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.progress import quiet
 
 from .config import ComparisonConfig
@@ -148,6 +148,7 @@ def settle(config: ComparisonConfig) -> None:
     """
     keep_freed_memory()
     _for_good.enter_context(quiet())
+    _for_good.enter_context(leaving_out_what_stays())
     join_processes(config)
 
 

@@ -6,6 +6,7 @@ from datasets.fingerprint import Hasher
 from ftp_hf.compare.run.kept import KeptAnswers, KeptRows, Room, preparing_once
 from ftp_hf.function_distance import function_distance
 from ftp_hf.tasks import Task
+from ftp_hf.tasks.image import ImageOptions, ImageTask
 
 ROW_BYTES = 16
 
@@ -73,6 +74,25 @@ def test_a_task_prepares_a_data_set_once():
     assert task.prepare(numbers, augment=True) is not task.prepare(numbers, augment=True)
     # Of which the fingerprints of other data sets are made.
     assert Hasher.hash(task) == before
+
+
+class SameTens(Tens):
+    augments = False
+
+
+def test_training_rows_that_are_not_augmented_are_kept_beside_the_others():
+    numbers, task = Dataset.from_dict({"number": [1, 2]}), preparing_once(SameTens, Room())("model")
+    train = task.prepare(numbers, augment=True)
+    assert isinstance(train, KeptRows)
+    assert task.prepare(numbers, augment=True) is train
+    assert task.prepare(numbers) is not train  # a task may sort what it trains on
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_images_are_augmented_if_they_are_flipped(flips):
+    task = object.__new__(ImageTask)
+    task.options = ImageOptions(random_flip=flips)
+    assert task.augments is flips
 
 
 def test_answers_are_made_once_while_there_is_room():

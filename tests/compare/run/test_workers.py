@@ -1,10 +1,14 @@
 """Comparisons of which several runs are trained at once."""
 
+import os
+from contextlib import closing
+
 import pytest
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.plan import Run
+from ftp_hf.compare.run.pool import Pool
 from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
 
@@ -39,6 +43,19 @@ def test_they_come_to_the_same_and_one_that_fails_keeps_no_other(images, tmp_pat
     assert figures(results) == figures(one_by_one)
     assert [method.chosen for method in results.methods] == [method.chosen for method in one_by_one.methods]
     assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+class Seer:
+    def look_up(self, variable):
+        return os.environ.get(variable)
+
+
+@pytest.mark.slow
+def test_a_process_begins_with_the_environment_of_now(monkeypatch):
+    for value in ("first", "second"):  # whatever there was when the process was begun that others are forked from
+        monkeypatch.setenv("FTP_HF_LOOKED_UP", value)
+        with closing(Pool(Seer, 1)) as pool:
+            assert pool.result("look_up", "FTP_HF_LOOKED_UP") == value
 
 
 def test_there_is_at_least_one(images, tmp_path, capsys):
