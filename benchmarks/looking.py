@@ -12,6 +12,7 @@ from typing import Any
 
 from measure import parser, print_table, write
 
+from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.common.progress import quiet
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.estimate import estimate
@@ -20,7 +21,8 @@ from ftp_hf.compare.run.runner import Runner
 
 def look(config: Path, methods: Sequence[str]) -> dict[str, Any]:
     """Seconds of all runs of the methods, and of all that is measured of them."""
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder, quiet(), leaving_out_what_stays():
         runner = Runner(ComparisonConfig.load(config, methods=list(methods)), Path(folder))
         runner.check()
         found = estimate(runner)

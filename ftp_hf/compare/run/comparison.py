@@ -25,7 +25,7 @@ from .course import Course
 from .estimate import estimate
 from .plan import Run, describe_plan
 from .pool import Pool
-from .processes import begin, join_processes
+from .processes import begin
 from .ray_tasks import RayTasks
 from .runner import Runner
 from .workers import Workers, make_runner
@@ -127,8 +127,8 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO 
         ValueError, ImportError: as [`compare`].
     """
     check_charts_can_be_drawn()
-    main = join_processes(config).is_main_process
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    main = begin(config)
+    with tempfile.TemporaryDirectory() as folder, quiet(), leaving_out_what_stays():
         runner = Runner(config, Path(folder))
         runner.check()
         estimated = [estimate(runner).describe()] if measure else []
