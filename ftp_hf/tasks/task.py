@@ -174,9 +174,9 @@ class Task(Generic[Options]):
             size (`int`): rows of a batch.
         """
         prepared = self.prepare(dataset)
-        rows = [prepared[row] for row in range(len(prepared))]
         if size > 1:
-            rows.sort(key=lambda row: -len(row.get("input_ids", ())))
+            prepared = longest_first(prepared)
+        rows = [prepared[row] for row in range(len(prepared))]
         return [self.collator(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

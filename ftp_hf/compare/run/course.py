@@ -52,6 +52,7 @@ class Course:
         self.chosen: dict[str, dict[str, float]] = {}
         self.open = [name for name in config.methods if isinstance(METHODS[name], Continued)]
         self.tried: list[Run] = []
+        self.told: list[Run] = []
         self.runs: list[ComparedRun] = []
 
     def run(self) -> ComparisonResults:
@@ -139,14 +140,19 @@ class Course:
         last = min(tried, key=lambda run: run.setting[_RATE])
         (setting,) = settings_of(self.config, name)
         rates = method.rates(setting, last.setting[_RATE])
+        below: list[ComparedRun] = []
         while rates and not has_fallen(last, best, metric):
             last = self._finish(self._plan(name, {_RATE: rates.pop(0)}, seed), self._train)
-            tried.append(last)
+            below.append(last)
+        tried += below
+        chosen = smallest_kept(tried, best, metric).setting
+        # The one that the base has chosen is there with all seeds.
+        repeated = len(below) if self.config.every_setting else int(chosen != self.chosen[base])
         with self.lock:
             self.open.remove(name)
-            self.total -= len(rates) * (len(self.config.seeds) if self.config.every_setting else 1)
+            self.total -= count_runs(self.config, name) - len(below) - repeated * (len(self.config.seeds) - 1)
         self.progress.update(self.bar, total=self.total * _STEPS)
-        return self._run_chosen(name, tried, smallest_kept(tried, best, metric).setting)
+        return self._run_chosen(name, tried, chosen)
 
     def _run_chosen(self, name: str, tried: Sequence[ComparedRun], chosen: dict[str, float]) -> dict[str, float]:
         """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
@@ -229,7 +235,9 @@ class Course:
         self.progress.update(self.bar, description=run.describe())
         finished = do(run)
         with self.lock:
-            self._tell(run, finished)
+            if run not in self.told:  # another method may have the same
+                self.told.append(run)
+                self._tell(run, finished)
         return finished
 
     def _tell(self, run: Run, finished: ComparedRun) -> None:

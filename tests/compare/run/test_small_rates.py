@@ -106,14 +106,16 @@ class KnownRunner:
 def compare_known(images, tmp_path, monkeypatch):
     """A comparison of plain fine-tuning at 1e-3 and 1e-2, and below, with known figures."""
 
-    def run(figures, **settings):
+    def run(figures, every_setting=False, **settings):
         runner = KnownRunner(figures)
         monkeypatch.setattr(module, "Runner", runner)
         runner.data = type("Data", (), {"train_facts": None})
         for name in ("hand_over", "write_report"):
             monkeypatch.setattr(module, name, lambda *_: None)
         output = io.StringIO()
-        config = load(tmp_path, image_config(images, methods={"plain": {}, "small-lr": settings}, seeds=[0, 1]))
+        methods = {"plain": {}, "small-lr": settings}
+        content = image_config(images, methods=methods, seeds=[0, 1], every_setting=every_setting)
+        config = load(tmp_path, content)
         return runner, compare(config, tmp_path / "out", output=output), output.getvalue()
 
     return run
@@ -146,7 +148,8 @@ def test_where_plain_has_fallen_already_no_smaller_rate_is_tried(compare_known):
     assert runner.trained == [(1e-3, 0), (1e-2, 0), (1e-2, 1)]
     assert results.method("small-lr").chosen == results.method("plain").chosen == {"learning_rate": 1e-2}
     assert runner.forgotten == [1e-3]
-    assert "4/4 plain fine-tuning, learning rate 0.01, seed 1" in said
+    assert said.splitlines()[3].startswith("3/up to 8 plain fine-tuning, learning rate 0.01, seed 1")
+    assert "\n4/" not in said  # they are plain fine-tuning's
 
 
 def test_a_rate_that_plain_did_not_choose_is_kept_for_it(compare_known):
@@ -160,6 +163,16 @@ def test_no_more_are_tried_than_was_said(compare_known):
     runner, results, _ = compare_known({**FIGURES, 3.2e-5: 0.9}, most=3)
     assert min(runner.trained) == (3.2e-5, 0)
     assert results.method("small-lr").chosen == {"learning_rate": 3.2e-5}
+
+
+@pytest.mark.parametrize("figures", [FIGURES, {**FIGURES, 1e-2: 0.95}, {**FIGURES, 1e-2: 0.91, 3.2e-4: 0.5}])
+@pytest.mark.parametrize("every_setting", [True, False])
+def test_each_run_is_counted_once(compare_known, figures, every_setting):
+    runner, _, said = compare_known(figures, every_setting)
+    done = [line.split(" ", 1)[0] for line in said.splitlines() if re.match(r"\d+/", line)]
+    count = len(runner.trained)
+    assert [int(each.partition("/")[0]) for each in done] == [*range(1, count + 1)]
+    assert done[-1] in (f"{count}/{count}", f"{count}/up")  # if nothing came after it was known how many there are
 
 
 @pytest.mark.slow
