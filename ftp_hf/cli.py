@@ -19,6 +19,7 @@ from ftp_hf.commands import (
     run_trial,
 )
 from ftp_hf.common.launched import let_the_first_speak
+from ftp_hf.common.problems import is_of_python
 from ftp_hf.parsing import Parser, ShowVersion, loading
 
 __all__ = ["main", "make_parser"]
@@ -42,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = options.run(options)
     # What a person can do something about; anything else is a bug, and shows where it is.
     except (ImportError, OSError, ValueError) as error:
-        # Python's own name a module, ours say how to get one.
-        if isinstance(error, ImportError) and error.name is not None:
+        if is_of_python(error):
             raise
         let_the_first_speak()
         for problem in (str(error), *getattr(error, "__notes__", ())):

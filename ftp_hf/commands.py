@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftp_hf.common.forked import begin_imports
+from ftp_hf.common.problems import is_of_python
 
 if TYPE_CHECKING:
     from ftp_hf.compare.run.config import ComparisonConfig
@@ -44,8 +45,12 @@ def run_compare(options: Namespace) -> None:
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
     if options.init:
-        with options.config.open("x", encoding="utf-8") as file:
-            file.write(first_config(options.init))
+        text = first_config(options.init)
+        try:
+            with options.config.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError as error:
+            raise ValueError(f"{options.config} exists: name another file, or delete it") from error
         print(options.config)
         return
     if options.estimate:
@@ -83,7 +88,8 @@ def run_stream(options: Namespace) -> None:
 
 def _begin_imports(options: Namespace) -> None:
     """Of the processes that are going to be asked for, beside those of this one."""
-    if (options.jobs or 1) > 1 and not getattr(options, "ray", None):
+    others = ("dry_run", "estimate", "init", "ray", "sbatch")
+    if (options.jobs or 1) > 1 and not any(getattr(options, other, None) for other in others):
         begin_imports("ftp_hf.compare.run.pool")
 
 
@@ -105,6 +111,8 @@ def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse
         else:
             run(config, options.output_dir or Path("runs", options.command, config.name))
     except (ImportError, OSError, ValueError) as error:
+        if is_of_python(error):
+            raise
         located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
         raise located from error

@@ -3,11 +3,12 @@
 import multiprocessing
 import sys
 from multiprocessing import forkserver
+from pathlib import Path
 
 __all__ = ["CAN_FORK", "begin_imports"]
 
-CAN_FORK = sys.platform == "linux"
-"""Elsewhere libraries of the system do not survive it."""
+CAN_FORK = sys.platform == "linux" and not any(Path(gpu).exists() for gpu in ("/dev/nvidiactl", "/dev/kfd"))
+"""On other systems libraries do not survive it; nor does CUDA, which an import may have asked what GPUs there are."""
 
 
 def begin_imports(module: str) -> None:

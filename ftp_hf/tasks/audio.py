@@ -55,6 +55,11 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
         freeze_positions(model)
         return model
 
+    @property
+    def augments(self) -> bool:
+        """It is the model that changes what it hears in training, where its config says so."""
+        return False
+
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:

@@ -94,6 +94,11 @@ class SpeechTask(WindowsTask[SpeechOptions]):
             setattr(model.generation_config, name, value)
         return model
 
+    @property
+    def augments(self) -> bool:
+        """It is the model that changes what it hears in training, where its config says so."""
+        return False
+
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:

@@ -72,7 +72,10 @@ class Task(Generic[Options]):
 
     @property
     def augments(self) -> bool:
-        """Whether a row that is prepared for training may come out another one each time it is read."""
+        """
+        Whether a row that is prepared for training may come out another one each time it is read; if not, a comparison keeps
+        it. A class that overrides [`prepare`] says so anew: what it inherits is said of another one.
+        """
         return True
 
     def load_model(self, **options: Any) -> nn.Module:

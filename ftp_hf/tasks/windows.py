@@ -82,11 +82,6 @@ def _encoding_once(model: nn.Module) -> Iterator[None]:
 class WindowsTask(Task[Options]):
     """A task whose batches may have windows of any length, as [`hearing`] says."""
 
-    @property
-    def augments(self) -> bool:
-        """It is the model that changes what it hears in training, where its config says so."""
-        return False
-
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """As of [`Task`], in the windows of the batch."""
         with hearing(model, batch):

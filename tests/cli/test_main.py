@@ -29,6 +29,19 @@ def test_a_task_without_its_package_is_one_line(command, tmp_path, capsys, monke
     ]
 
 
+@pytest.mark.parametrize(
+    ("task", "said"), [("text-clasification", "text-classification"), ("image-classification", "exists")]
+)
+def test_a_first_config_is_written_whole_or_not_at_all(task, said, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    if said == "exists":
+        file.write_text("mine")
+    assert main(["compare", "--init", task, str(file)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert file.read_text() == "mine" if said == "exists" else not file.exists()
+
+
 def test_an_import_that_is_a_fault_shows_where_it_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "ftp_hf.tasks", None)
     with pytest.raises(ModuleNotFoundError, match=r"ftp_hf\.tasks"):

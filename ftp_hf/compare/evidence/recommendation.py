@@ -1,5 +1,7 @@
 """Which of the runs is worth going on with."""
 
+import math
+
 from ftp_hf.common.figures import metric_named
 from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.rules import check_rules, parse_rules
@@ -33,9 +35,13 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
         if any(gain := _gains(verdict, robust_kind(results))) and meets_rules(results, verdict.method)
     }
     kept = [run for run in results.chosen_runs(max(gains, key=gains.__getitem__)) if run.folder] if gains else []
-    figures = {run.seed: run.value("validation", results.metric) for run in kept}
     better = metric_named(results.metric).sign
-    return max(kept, key=lambda run: better * (figures[run.seed] or 0.0), default=None)
+
+    def validation(run: ComparedRun) -> float:
+        figure = run.value("validation", results.metric)
+        return better * figure if figure is not None and math.isfinite(figure) else -math.inf
+
+    return max(kept, key=validation, default=None)
 
 
 def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:

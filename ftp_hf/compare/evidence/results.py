@@ -94,17 +94,15 @@ class ComparedRun:
         found = {result.data: result.metrics.get(metric, {}) for result in self.summary.of_kind(kind)}
         return {data: by_seed[str(self.seed)] for data, by_seed in found.items() if str(self.seed) in by_seed}
 
-    def value(self, kind: str, metric: str, *, prefix: str = "") -> float | None:
+    def value(self, kind: str, metric: str) -> float | None:
         """
         The unweighted mean over the data sets of a kind.
 
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
-            prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
         """
-        results = [result for result in self.summary.of_kind(kind) if result.data.startswith(prefix)]
-        return mean_by_seed(results, metric).get(str(self.seed))
+        return mean_by_seed(self.summary.of_kind(kind), metric).get(str(self.seed))
 
 
 @dataclass

@@ -191,8 +191,10 @@ class StreamResults:
 
 def is_stream(folder: Path) -> bool:
     """Whether the `results.json` in a folder is that of a stream."""
-    file = folder / RESULTS
-    return file.is_file() and "orders" in json.loads(file.read_text(encoding="utf-8"))
+    try:
+        return "orders" in json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # whoever loads it says so
+        return False
 
 
 def _of_stages(measure: Callable[[StreamRun, int], float | None]) -> Callable[[StreamRun, int], float | None]:

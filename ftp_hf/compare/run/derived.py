@@ -8,10 +8,9 @@ from transformers import set_seed
 
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
-from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
-from .folder import has_weights
+from .folder import has_weights, load_all_weights
 from .kinds import Derived
 from .methods import METHODS
 from .plan import Run
@@ -48,7 +47,7 @@ class DerivedRuns:
         set_seed(run.seed)
         model = self.trained.task.load_model()
         start, new = _copied_state(model), new_parameters(model)
-        load_weights(model, self.trained.folder(source_of(run)))
+        load_all_weights(model, self.trained.folder(source_of(run)))
         model.load_state_dict(_method(run).weights(start, _copied_state(model), **run.setting, new=new))
         return model
 

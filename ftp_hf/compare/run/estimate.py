@@ -17,6 +17,7 @@ from ftp_hf.runs.facts import PRETRAINED, Hardware
 
 from .config import ComparisonConfig
 from .drift import DISTANT, FunctionDistance, measure_drift, measure_sensitivity
+from .kept import KeptRows, Room
 from .kinds import Continued, Trained
 from .measuring import evaluator
 from .methods import METHODS
@@ -58,7 +59,7 @@ class Estimate:
         return (
             f"It would take {'at most ' * self.is_most}about {duration(total)} in all: {parts}; evaluation {duration(self.evaluation)}."
             f"{memory} An estimate from {_STEPS} steps of each method and {_BATCHES} batches of each kind of data on {self.device}, "
-            "for one run at a time; writing to the disk is not in it, nor are prepared rows, which are kept in up to 2 GiB."
+            "for one run at a time; writing to the disk is not in it, nor are prepared rows, which are kept in up to 3 GiB."
         )
 
 
@@ -74,6 +75,8 @@ def estimate(runner: Runner) -> Estimate:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")  # as these are a few rows
         evaluation = _Evaluation(runner)
+    if isinstance(runner.data.train, KeptRows):  # rows that one method had to make, others would find
+        runner.data.train = KeptRows(runner.data.train, Room(0))
     for name in config.methods:
         method = METHODS[name]
         if isinstance(method, Trained):

@@ -1,16 +1,20 @@
 """What the folder of a run holds: its results, and weights and checkpoints for as long as they are needed."""
 
+import functools
 import json
+import os
 import shutil
 import uuid
 from pathlib import Path
 
 from accelerate import PartialState
+from torch import nn
 
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 from ftp_hf.compare.evidence.results import ComparedRun
+from ftp_hf.pretrained.loading import has_whole_weights, load_weights
 
 from .epochs import forget_epochs
 
@@ -20,6 +24,7 @@ __all__ = [
     "forget_run",
     "forget_weights",
     "has_weights",
+    "load_all_weights",
     "read_run",
     "scratch",
     "write_run",
@@ -27,8 +32,6 @@ __all__ = [
 
 TRAINED = "trained.json"
 """Written last of all that a training leaves."""
-
-_PROCESS = uuid.uuid4().hex
 
 
 def read_run(file: Path) -> ComparedRun:
@@ -53,12 +56,24 @@ def forget_run(file: Path) -> None:
 
 def scratch(runs: Path) -> Path:
     """Where Trainers of this process that train nothing may lie, among all runs; several may share that folder."""
-    return runs / f"_check-{_PROCESS}"
+    return runs / f"_check-{_unique_name(os.getpid())}"
 
 
 def has_weights(folder: Path) -> bool:
     """Whether the weights of a run are still there."""
     return folder.is_dir() and any(map(_holds_weights, folder.iterdir()))
+
+
+def load_all_weights(model: nn.Module, folder: Path) -> None:
+    """
+    Give a model the weights of a run.
+
+    Raises:
+        FileNotFoundError: they are not there.
+    """
+    if not has_whole_weights(folder):
+        raise FileNotFoundError(f"{folder} has no weights: delete the folder, and the run is trained again")
+    load_weights(model, folder)
 
 
 def forget_weights(folder: Path) -> None:
@@ -74,6 +89,12 @@ def forget_checkpoints(folder: Path) -> None:
     if PartialState().is_main_process:
         for checkpoint in list_checkpoints(folder):
             shutil.rmtree(checkpoint)
+
+
+@functools.cache
+def _unique_name(process: int) -> str:
+    """On all machines; of a process, as one that was forked from another has what that remembers."""
+    return f"{uuid.uuid4().hex}-{process}"
 
 
 def _holds_weights(path: Path) -> bool:

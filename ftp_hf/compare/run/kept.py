@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from datasets import Dataset
 from torch import Tensor
@@ -13,7 +13,7 @@ from ftp_hf.tasks import Task
 
 __all__ = ["KeptAnswers", "KeptRows", "Room", "preparing_once"]
 
-_BYTES = 2**31
+_BYTES, _TRAINING_BYTES = 2**31, 2**30
 
 
 class Room:
@@ -32,6 +32,10 @@ class Room:
         if fits := size <= self._left:
             self._left -= size
         return fits
+
+    def give_back(self, size: int) -> None:
+        """Bytes that were taken."""
+        self._left += size
 
 
 class KeptAnswers:
@@ -74,6 +78,7 @@ class KeptRows(Dataset):  # type: ignore[misc] # of no known type
     def __init__(self, dataset: Dataset, room: Room) -> None:
         self.__dict__.update(dataset.__dict__)
         self._room, self._kept = room, dict[int, dict[str, Any]]()
+        finalize(self, _give_back, room, self._kept).atexit = False
 
     def __getitem__(self, key: Any) -> Any:
         """As of `Dataset`; a single row is kept."""
@@ -94,6 +99,7 @@ class _PreparingOnceMixin(Task[Any]):
 
     kind: type[Task[Any]]
     room: Room
+    training_room: Room
 
     def __init__(self, *args: Any, **about: Any) -> None:
         super().__init__(*args, **about)
@@ -107,24 +113,35 @@ class _PreparingOnceMixin(Task[Any]):
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
     ) -> Dataset:
         """As of [`Task`]."""
-        if augment and self.augments:
+        if augment and (self.augments or not self._says_whether_it_augments):
             return super().prepare(dataset, augment=True, corrupt=corrupt)
         known, key = self._prepared.setdefault(dataset, {}), (augment, corrupt)
         if key not in known:
             made = super().prepare(dataset, augment=augment, corrupt=corrupt)
-            known[key] = KeptRows(made, self.room) if made.format["type"] == "custom" else made
+            room = self.training_room if augment else self.room
+            known[key] = KeptRows(made, room) if made.format["type"] == "custom" else made
         return known[key]
+
+    @property
+    def _says_whether_it_augments(self) -> bool:
+        definer = next(each for each in self.kind.__mro__ if {"augments", "prepare"} & vars(each).keys())
+        return "augments" in vars(definer)
 
 
 def preparing_once(kind: type[Task[Any]], room: Room) -> type[Task[Any]]:
     """
-    A task that prepares each data set once for each corruption.
+    A task that prepares each data set once for each corruption, and once to train on, unless it is augmented.
 
     Args:
         kind (`type`): a [`Task`].
-        room ([`Room`]): for rows.
+        room ([`Room`]): for rows to evaluate on. Those to train on have another gigabyte.
     """
-    return cast("type[Task[Any]]", type(kind.__name__, (_PreparingOnceMixin, kind), {"kind": kind, "room": room}))
+    own = {"kind": kind, "room": room, "training_room": Room(_TRAINING_BYTES)}
+    return cast("type[Task[Any]]", type(kind.__name__, (_PreparingOnceMixin, kind), own))
+
+
+def _give_back(room: Room, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    room.give_back(sum(map(_bytes_of, rows.values())))
 
 
 def _unprepared(kind: type[Task[Any]], state: Mapping[str, Any]) -> Task[Any]:

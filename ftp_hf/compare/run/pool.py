@@ -1,5 +1,6 @@
 """Processes on one machine that do what is asked of them."""
 
+import functools
 import multiprocessing
 import os
 import queue
@@ -12,6 +13,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
+from datasets.fingerprint import fingerprint_rng
 
 from ftp_hf.common.forked import CAN_FORK, begin_imports
 
@@ -20,6 +22,9 @@ from .workers import Asked, Done, Lost, Workers
 __all__ = ["Pool"]
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
+
+_starting = threading.Lock()
+"""Held by the thread that has changed the environment for the process that it starts."""
 
 
 class Pool(Workers[Asked, Done]):
@@ -60,13 +65,18 @@ class Pool(Workers[Asked, Done]):
 
 
 def _context() -> BaseContext:
-    if not CAN_FORK or torch.cuda.is_available():  # which an import may have asked for, and it does not survive a fork
+    if not CAN_FORK or torch.cuda.is_available():
         return multiprocessing.get_context("spawn")
     begin_imports(__name__)
     return multiprocessing.get_context("forkserver")
 
 
 def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
+    with _starting:
+        return _started(make_runner, count, number)
+
+
+def _started(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
     threads = max(1, torch.get_num_threads() // count)
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
@@ -74,7 +84,7 @@ def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> P
         os.environ[_GPUS] = gpus[number % len(gpus)]
     try:
         process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ)))
-        process.submit(int)  # which starts it, as libraries may look for GPUs when they are imported
+        process.submit(_get_ready)  # which starts it, as libraries may look for GPUs when they are imported
     finally:
         if given is not None:
             os.environ[_GPUS] = given
@@ -83,15 +93,17 @@ def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> P
     return process
 
 
-_runner: Any
+_make_runner: Callable[[], Any]
 
 
 def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[str, str]) -> None:
-    global _runner  # noqa: PLW0603 - of this process, which has nothing else to do
-    os.environ.update(environment)  # that which it was forked from has the one of then
+    global _make_runner  # noqa: PLW0603 - of this process, which has nothing else to do
+    _make_runner = make_runner
+    # That which it was forked from has the environment of then, and all would name what they keep of data alike.
+    os.environ.update(environment)
+    fingerprint_rng.seed()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _runner = make_runner()
 
 
 def _end_with_parent() -> None:
@@ -101,5 +113,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@functools.cache
+def _runner() -> Any:
+    return _make_runner()
+
+
+def _get_ready() -> None:
+    """What goes wrong here does so again, and is told, when something is asked for."""
+    _runner()
+
+
 def _in_process(do: str, run: Any) -> Any:
-    return getattr(_runner, do)(run)
+    return getattr(_runner(), do)(run)

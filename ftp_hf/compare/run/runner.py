@@ -20,7 +20,7 @@ from ftp_hf.tasks import Task
 from .averaged import AveragedRuns
 from .config import ComparisonConfig
 from .data import RunData
-from .derived import DerivedRuns
+from .derived import DerivedRuns, source_of
 from .drift import FunctionDistance, measure_drift, measure_sensitivity
 from .folder import forget_weights, has_weights, read_run, scratch, write_run
 from .kept import KeptAnswers
@@ -52,7 +52,7 @@ class Runner:
         self.config, self.runs, self.wait = config, runs, wait
         self.data = RunData(config)
         self.answers = KeptAnswers(self.data.room)
-        self.trained = TrainedRuns(config, runs, self.data)
+        self.trained = TrainedRuns(config, runs, self.data, wait=wait)
         self.derived = DerivedRuns(self.trained)
         self.averaged = AveragedRuns(self.trained)
         self._sensitivity: Any = None  # of the last model that was measured, which knows that of the pre-trained model
@@ -183,12 +183,13 @@ class Runner:
 
     def _evaluated(self, run: Run) -> ComparedRun:
         kind = self._kind(run)
-        kind.keep_weights(run)
-        trainer, pretrained = evaluator(self.trained, run, kind.load(run)), self.data.task.load_model()
+        with self.trained.untouched(run if isinstance(kind, TrainedRuns) else source_of(run)):
+            kind.keep_weights(run)
+            model, record = kind.load(run), kind.record(run)
+        trainer, pretrained = evaluator(self.trained, run, model), self.data.task.load_model()
         distance = FunctionDistance(self.data.task, pretrained, self.answers)
         measured = measure(self.data, run, trainer, distance, self._known(run))
         drift = self._measure_drift(run, trainer.model, pretrained)
-        record = kind.record(run)
         before = self.pretrained()
         summary = dataclasses.replace(
             record.summary,

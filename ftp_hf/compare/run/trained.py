@@ -2,7 +2,8 @@
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,13 +18,21 @@ from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
-from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
 from .config import ComparisonConfig
 from .data import RunData
 from .epochs import KeepEpochs
-from .folder import TRAINED, forget_checkpoints, forget_run, has_weights, read_run, scratch, write_run
+from .folder import (
+    TRAINED,
+    forget_checkpoints,
+    forget_run,
+    has_weights,
+    load_all_weights,
+    read_run,
+    scratch,
+    write_run,
+)
 from .kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs
@@ -43,10 +52,11 @@ class TrainedRuns:
         config ([`ComparisonConfig`]): of the comparison.
         runs (`Path`): the folder of all runs.
         data ([`RunData`]): what they are trained and chosen on.
+        wait (`bool`, *optional*, defaults to `True`): as for [`Runner`].
     """
 
-    def __init__(self, config: ComparisonConfig, runs: Path, data: RunData) -> None:
-        self.config, self.runs, self.data = config, runs, data
+    def __init__(self, config: ComparisonConfig, runs: Path, data: RunData, *, wait: bool = True) -> None:
+        self.config, self.runs, self.data, self.wait = config, runs, data, wait
         self.task = data.task
 
     def check(self, run: Run) -> None:
@@ -67,7 +77,18 @@ class TrainedRuns:
     def keep_weights(self, run: Run) -> None:
         """Train a run again whose weights are needed now, but were forgotten when another setting was the chosen one."""
         folder = self.folder(run)
-        self.train_again_unless(lambda: not (folder / TRAINED).is_file() or has_weights(folder), run)
+        self.train_again_unless(lambda: (folder / TRAINED).is_file() and has_weights(folder), run)
+
+    @contextmanager
+    def untouched(self, run: Run | None) -> Iterator[None]:
+        """
+        Let nobody else train a run again, and so delete and write its weights, within the block.
+
+        Args:
+            run ([`Run`], *optional*): which; of no run there is nothing to see to.
+        """
+        with nullcontext() if run is None else working_alone(self.folder(run), wait=self.wait):
+            yield
 
     def train_again_unless(self, is_there: Callable[[], bool], run: Run) -> None:
         """
@@ -77,10 +98,8 @@ class TrainedRuns:
             is_there (callable): whether there is what it would be trained for.
             run ([`Run`]): which.
         """
-        if from_first_process(is_there()):
-            return
-        with working_alone(self.folder(run)):
-            if from_first_process(is_there()):
+        with working_alone(self.folder(run), wait=self.wait):
+            if from_first_process(is_there()):  # asked within: whoever trains it again begins by forgetting it
                 return
             forget_run(self.folder(run) / TRAINED)
             self._fit(run)
@@ -104,7 +123,7 @@ class TrainedRuns:
             from peft import PeftModel  # noqa: PLC0415 - only these methods need it
 
             return PeftModel.from_pretrained(model, str(self.folder(run)))
-        load_weights(model, self.folder(run))
+        load_all_weights(model, self.folder(run))
         return model
 
     def record(self, run: Run) -> ComparedRun:
@@ -131,7 +150,7 @@ class TrainedRuns:
         model, method = self.task.load_model(), METHODS[run.method]
         new = new_parameters(model)
         if run.base is not None:
-            load_weights(model, self.folder(run.base))
+            load_all_weights(model, self.folder(run.base))
         if isinstance(method, Trained) and method.adapter:
             model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
         return model, new
@@ -185,8 +204,6 @@ class TrainedRuns:
         return {"model": model, "eval_dataset": self.data.validation, **self.task.trainer_options(model)}
 
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
-        if run.base is not None:
-            self.keep_weights(run.base)
         name, folder = self.tracked_name(run), self.folder(run)
         checkpoint = newest_whole(list_checkpoints(folder))
         with tracked(self.config.training, self.config.name, name, folder, resumes=checkpoint is not None):
@@ -195,7 +212,10 @@ class TrainedRuns:
 
     def _fit_from(self, checkpoint: Path | None, run: Run, progress: Progress, trackers: dict[str, Any]) -> None:
         folder = self.folder(run)
-        trainer = self.make_trainer(run, folder, besides=trackers)
+        with self.untouched(run.base):
+            if run.base is not None:
+                self.keep_weights(run.base)
+            trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
         if epochs := averaged_epochs(self.config, run.method):

@@ -1,6 +1,7 @@
 """Who trains and evaluates runs which need nothing of each other, several at once."""
 
 import contextlib
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,8 @@ from .processes import Elsewhere, join_processes
 from .runner import Runner
 
 __all__ = ["Lost", "Workers", "make_runner", "settle"]
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE = 1.0
 """Seconds until it is asked again whether another process has done with a run."""
@@ -120,6 +123,8 @@ class Workers(ABC, Generic[Asked, Done]):
         except Lost as error:
             raise ValueError(f"{run.describe()}: {error}") from error
         except Exception as error:
+            if not isinstance(error, OSError | ValueError):  # a bug, which shows where it is
+                logger.exception("%s", run.describe())
             raise ValueError(f"{run.describe()}: {type(error).__name__}: {error}") from error
 
 

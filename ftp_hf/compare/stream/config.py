@@ -144,9 +144,13 @@ class StreamConfig:
 
 def _stages(value: Any) -> dict[str, str]:
     named = {name: name for name in value} if is_list_of(str, value) else value
-    if not isinstance(named, dict) or len(named) < 2 or not all(isinstance(text, str) for text in named.values()):
+    if (
+        not isinstance(named, dict)
+        or len(named) < max(2, len(value))
+        or not all(isinstance(text, str) for text in named.values())
+    ):
         raise ValueError(
-            f"stages must be a list of at least two names, or a mapping from names to what {_PLACE} stands for, got {value!r}"
+            f"stages must be a list of at least two names, all different, or a mapping from names to what {_PLACE} stands for, got {value!r}"
         )
     return named
 

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 from transformers import set_seed
 
+from ftp_hf.compare.run.folder import load_all_weights
 from ftp_hf.compare.run.kinds import Projected
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.trained import TrainedRuns
-from ftp_hf.pretrained.loading import load_weights, mark_loaded
+from ftp_hf.pretrained.loading import mark_loaded
 from ftp_hf.pretrained.origin import new_parameters
 
 from .config import StageConfig
@@ -37,6 +38,9 @@ class StageRuns(TrainedRuns):
 
     def __init__(self, config: StageConfig, runs: Path, data: StageData) -> None:
         super().__init__(config, runs, data)
+
+    def keep_weights(self, run: Run) -> None:
+        """Nothing: it is of another stage, with whose data the course has seen to it."""
 
     def start(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
         """
@@ -82,7 +86,7 @@ class StageRuns(TrainedRuns):
             return super().load(run)
         set_seed(run.seed)
         model = self.task.load_model()
-        load_weights(model, self.folder(run))
+        load_all_weights(model, self.folder(run))
         return model
 
     def _start_adapted(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:

@@ -136,6 +136,10 @@ def test_both_forms_have_the_same_tables(everything):
     assert len(in_html) == 9
 
 
+def mean_of_names(run, kind, prefix):
+    return statistics.fmean(v for name, v in run.values(kind, "accuracy").items() if name.startswith(prefix))
+
+
 def figures(results):
     """Every figure that can be had from the results, as it is printed."""
     found = set()
@@ -146,7 +150,7 @@ def figures(results):
         for kind in kinds:
             names = list(runs[0].values(kind, "accuracy"))
             prefixes = {name.partition("/")[0] + "/" * (kind == "corrupted") for name in names}
-            groups += [[run.value(kind, "accuracy", prefix=prefix) for run in runs] for prefix in prefixes]
+            groups += [[mean_of_names(run, kind, prefix) for run in runs] for prefix in prefixes]
         for values in groups:
             found |= {f"{100 * number:.1f}" for number in (statistics.fmean(values), statistics.stdev(values))}
         differences = [against_plain(results, method.name, kind) for kind in kinds]

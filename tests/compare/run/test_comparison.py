@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
@@ -20,6 +21,7 @@ from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.run.data import RunData
 from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.compare.run.processes import Elsewhere
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import check_files, list_run_files
 from ftp_hf.runs.summary import RunSummary
@@ -208,6 +210,21 @@ def test_weights_that_somebody_deleted_are_missing_and_nothing_is_trained_for_th
     assert {run.folder for run in again.runs} == {None}
     assert not list((tmp_path / "out").rglob("*.safetensors"))
     assert "The weights" not in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_another_process_trains_again_is_not_taken_for_finished(compared, tmp_path):
+    config, results, folder = compared
+    shutil.copytree(folder / "runs", tmp_path, dirs_exist_ok=True)
+    known = results.chosen_runs("wise-ft")[0]
+    base = Run("plain", results.method("plain").chosen, known.seed)
+    run = Run("wise-ft", known.setting, known.seed, base)
+    run.evaluation_file(tmp_path, config).unlink()
+    (base.folder(tmp_path, config) / "trained.json").unlink()  # by which it begins
+    with FileLock(base.folder(tmp_path, config) / "_turn.lock"), pytest.raises(Elsewhere):
+        Runner(config, tmp_path, wait=False).evaluate(run)
+    again = Runner(config, tmp_path, wait=False).evaluate(run)
+    assert again.values("ood", "accuracy") == known.values("ood", "accuracy")
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 from datasets import Dataset
@@ -86,6 +88,26 @@ def test_training_rows_that_are_not_augmented_are_kept_beside_the_others():
     assert isinstance(train, KeptRows)
     assert task.prepare(numbers, augment=True) is train
     assert task.prepare(numbers) is not train  # a task may sort what it trains on
+
+
+def test_a_task_that_prepares_in_its_own_way_says_anew_whether_it_augments():
+    class Cropping(SameTens):
+        def prepare(self, dataset, *, augment=False, corrupt=None):
+            return super().prepare(dataset, augment=augment, corrupt=corrupt)
+
+    numbers, task = Dataset.from_dict({"number": [1, 2]}), preparing_once(Cropping, Room())("model")
+    assert task.prepare(numbers, augment=True) is not task.prepare(numbers, augment=True)
+    assert task.prepare(numbers) is task.prepare(numbers)
+
+
+def test_room_is_given_back_with_the_rows_that_had_it(rows):
+    room = Room(2 * (ROW_BYTES + 10))
+    kept = KeptRows(rows, room)
+    kept.__getitems__([0, 1])
+    assert not room.take(2 * ROW_BYTES)
+    del kept
+    gc.collect()
+    assert room.take(2 * ROW_BYTES)
 
 
 @pytest.mark.parametrize("flips", [True, False])

@@ -58,6 +58,16 @@ def test_a_process_begins_with_the_environment_of_now(monkeypatch):
             assert pool.result("look_up", "FTP_HF_LOOKED_UP") == value
 
 
+def no_runner():
+    raise OSError("the Hub does not answer")
+
+
+@pytest.mark.slow
+def test_a_runner_that_cannot_be_made_is_no_process_that_died():
+    with closing(Pool(no_runner, 1)) as pool, pytest.raises(OSError, match="the Hub does not answer"):
+        pool.do("look_up", "anything")
+
+
 def test_there_is_at_least_one(images, tmp_path, capsys):
     file = write_config(tmp_path, image_config(images))
     assert main(["compare", str(file), "--jobs", "0"]) == 1

@@ -90,6 +90,7 @@ def test_rules_stand_in_the_config_or_in_a_file_beside_it(tmp_path):
         ({"methods": {"replay": {"rows": 0.5}}}, "rows must be a whole number"),
         ({"methods": {"plain": {"alpha": 1}}}, "unknown key of methods: plain: 'alpha'"),
         ({"stages": ["films"]}, "at least two names"),
+        ({"stages": ["films", "films", "books"]}, "all different"),
         ({"orders": 7}, "between 1 and 6, got 7"),
         ({"orders": [["films", "songs"]]}, "list of lists of all stages"),
         ({"heads": "many"}, "heads must be 'one' or 'per-stage'"),
