@@ -39,7 +39,7 @@ from .plan import Run, averaged_epochs
 from .processes import working_alone
 from .trackers import tracked, tracker_arguments
 
-__all__ = ["Progress", "TrainedRuns", "free_memory"]
+__all__ = ["Progress", "TrainedRuns", "check_processes", "free_memory"]
 
 Progress = Callable[[float], None]
 
@@ -71,7 +71,7 @@ class TrainedRuns:
             self._fit(run, progress)
         forget_checkpoints(folder)
         trained = self.record(run)
-        _check_processes(trained)
+        check_processes(trained)
         return trained
 
     def keep_weights(self, run: Run) -> None:
@@ -292,8 +292,13 @@ class _Report(TrainerCallback):
         self._progress(state.global_step / state.max_steps)
 
 
-def _check_processes(run: ComparedRun) -> None:
-    """The batch of a step grows with the processes, so that runs on other numbers of them are other runs."""
+def check_processes(run: ComparedRun) -> None:
+    """
+    The batch of a step grows with the processes, so that runs on other numbers of them are other runs.
+
+    Raises:
+        ValueError: a run was trained on another number of them.
+    """
     trained, now = (run.summary.hardware.processes if run.summary.hardware else 1), PartialState().num_processes
     if trained != now:
         raise ValueError(

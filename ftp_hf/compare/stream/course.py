@@ -24,7 +24,7 @@ from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import working_alone
 from ftp_hf.compare.run.rules import rules_without_figures
-from ftp_hf.compare.run.trained import free_memory
+from ftp_hf.compare.run.trained import check_processes, free_memory
 from ftp_hf.compare.run.workers import Workers
 from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.runs.rules import describe
@@ -227,11 +227,13 @@ class StreamCourse:
 
     def _train(self, run: Run) -> None:
         """A run, and before it all that it starts from, where that is needed and is not there any more."""
-        base = None if self._finished(run) else run.base
-        if base is not None and not from_first_process(has_weights(self._folder(base))):
-            self._restore(base)
-        with working_alone(self._folder(run)):
-            self._runs_of(run).train(run, self._show)
+        if self._finished(run):  # its data need not be prepared
+            check_processes(read_run(self._folder(run) / TRAINED))
+        else:
+            if run.base is not None and not from_first_process(has_weights(self._folder(run.base))):
+                self._restore(run.base)
+            with working_alone(self._folder(run)):
+                self._runs_of(run).train(run, self._show)
         if not from_first_process(has_weights(self._folder(run)) or self._evaluation_file(run).is_file()):
             self._restore(run)
 

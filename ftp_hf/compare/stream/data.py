@@ -56,6 +56,7 @@ class StageData(RunData):
             replayed (`int`, *optional*, defaults to 0): how many rows of each of their classes are trained besides.
         """
         placed = copy.copy(self)
+        placed.evaluations = self.evaluations  # the same, as their rows are kept
         placed.earlier = stages[-1].train if stages else None
         placed.brings_classes = bool(self.classes.difference(*(stage.classes for stage in stages)))
         if stages and replayed:
