@@ -17,6 +17,7 @@ from transformers import (
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS
 
 from .classifier import ClassificationTask, check_model_folder
+from .specs import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
 
@@ -94,11 +95,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
         Raises:
             ValueError: the data set lacks the column of images.
         """
-        if self.options.image_column not in dataset.column_names:
-            raise ValueError(
-                f"no column {self.options.image_column!r} in {name} with the columns {dataset.column_names}: name it in "
-                "image_column"
-            )
+        check_column(name, dataset, self.options.image_column, "image_column")
 
     def prepare(
         self,

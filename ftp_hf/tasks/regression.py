@@ -13,6 +13,7 @@ from ftp_hf.common.figures import metric_named
 
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
+from .specs import check_column
 from .text import TextOptions, TextTask
 
 __all__ = [
@@ -85,10 +86,7 @@ class RegressionTask(OtherHeadTask[Numbers]):
         """
         super().check(name, dataset)
         column = self.label_column
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in target_column"
-            )
+        check_column(name, dataset, column, "target_column")
         for row, value in enumerate(dataset[column]):
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise ValueError(f"row {row} of {name} has {value!r} in {column!r}: it must be a finite number")
@@ -116,10 +114,7 @@ class TextRegressionTask(RegressionTask[TextRegressionOptions], TextTask):
         found, second = super().columns(dataset, name), self.options.second_text_column
         if second is None:
             return found
-        if second not in dataset.column_names:
-            raise ValueError(
-                f"no column {second!r} in {name} with the columns {dataset.column_names}: name it in second_text_column"
-            )
+        check_column(name, dataset, second, "second_text_column")
         return [*found, second]
 
 

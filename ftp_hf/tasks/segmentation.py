@@ -24,6 +24,7 @@ from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS
 
 from .classifier import check_model_folder, classifier_options
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
+from .specs import check_column
 from .task import Task
 
 __all__ = ["SegmentationOptions", "SegmentationTask"]
@@ -130,10 +131,7 @@ class SegmentationTask(Task[SegmentationOptions]):
                 a class nor ignored.
         """
         for option in ("image_column", "mask_column"):
-            if (column := getattr(self.options, option)) not in dataset.column_names:
-                raise ValueError(
-                    f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {option}"
-                )
+            check_column(name, dataset, getattr(self.options, option), option)
         if not self.labels:
             raise ValueError("classes have no names: list them in classes, by their index in the masks")
         found: set[int] = set()

@@ -13,6 +13,7 @@ from torch import Tensor
 from ftp_hf.corruptions import Sound, read_sound
 
 from .short_audio import POSITIONS_PER_SECOND
+from .specs import check_column
 
 __all__ = ["Corruption", "SoundOptions", "Sounds", "at_rate"]
 
@@ -89,10 +90,7 @@ class Sounds:
             ValueError: it lacks the column; a row is no sound, or longer than the longest window.
         """
         column = self.options.audio_column
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in audio_column"
-            )
+        check_column(name, dataset, column, "audio_column")
         for row, value in enumerate(self.undecoded(dataset)[column]):
             try:
                 sound = read_sound(value)

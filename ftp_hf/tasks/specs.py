@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, LargeList, List, load_dataset
 from datasets.exceptions import DatasetsError
 
-__all__ = ["DatasetSpec", "UnreachableError", "check_labels", "check_rows", "class_indices", "is_listed", "label_names"]
+__all__ = [
+    "DatasetSpec",
+    "UnreachableError",
+    "check_column",
+    "check_labels",
+    "check_rows",
+    "class_indices",
+    "is_listed",
+    "label_names",
+]
 
 _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
@@ -173,6 +182,21 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
 def _label_feature(dataset: Dataset, column: str) -> Any:
     feature = dataset.features[column]
     return feature.feature if is_listed(dataset, column) else feature
+
+
+def check_column(name: str, dataset: Dataset, column: str, key: str) -> None:
+    """
+    Args:
+        name (`str`): of the data set.
+        dataset (`Dataset`): as it was loaded.
+        column (`str`): that it has to have.
+        key (`str`): of the config, which names the column.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if column not in dataset.column_names:
+        raise ValueError(f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {key}")
 
 
 def _check_column(name: str, dataset: Dataset, column: str) -> None:

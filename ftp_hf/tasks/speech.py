@@ -24,6 +24,7 @@ from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
 from .classifier import check_model_folder
 from .sounds import Corruption, SoundOptions, Sounds
+from .specs import check_column
 from .windows import SpeechTrainer, WindowsTask, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
@@ -107,10 +108,7 @@ class SpeechTask(WindowsTask[SpeechOptions]):
         """
         self.sounds.check(name, dataset)
         column = self.options.text_column
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in text_column"
-            )
+        check_column(name, dataset, column, "text_column")
         for row, text in enumerate(dataset[column]):
             if not isinstance(text, str) or not _normalized(text):
                 raise ValueError(f"row {row} of {name} has no words in {column!r}, but {text!r}: leave it out")

@@ -20,7 +20,7 @@ from ftp_hf.common.figures import metric_named
 
 from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
-from .specs import is_listed
+from .specs import check_column, is_listed
 from .task import Task
 
 __all__ = ["TaggingOptions", "TaggingTask"]
@@ -97,10 +97,7 @@ class TaggingTask(Task[TaggingOptions]):
             ValueError: the data set lacks a column, one holds no lists, or a sentence has not as many tags as words.
         """
         for key, column in (("word_column", self.options.word_column), ("label_column", self.label_column)):
-            if column not in dataset.column_names:
-                raise ValueError(
-                    f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {key}"
-                )
+            check_column(name, dataset, column, key)
             if not is_listed(dataset, column):
                 raise ValueError(f"the column {column!r} of {name} must hold lists, not {dataset.features[column]}")
         rows = zip(dataset[self.options.word_column], dataset[self.label_column], strict=True)

@@ -19,11 +19,11 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.rules import holding
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
-from ftp_hf.runs.figures import figures_of
-from ftp_hf.runs.rules import check_rules, parse_rules
+from ftp_hf.runs.rules import parse_rules
 
 from .pages import COMPARISON, DECISION, language_of, render, with_figures
 
@@ -137,9 +137,7 @@ def _rules(results: ComparisonResults, method: str) -> list[tuple[str, int, int]
     """Each rule with how many runs of the method meet it, and of how many."""
     if not results.rules:
         return []
-    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
-    runs = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method)]
-    checked = [check_rules(rules, figures, before) for figures in runs]
+    rules, checked = parse_rules(results.rules, results.metric), [*map(holding(results), results.chosen_runs(method))]
     return [
         (rule.text, sum(of_run[index].passed for of_run in checked), len(checked)) for index, rule in enumerate(rules)
     ]

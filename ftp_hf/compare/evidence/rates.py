@@ -3,11 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from ftp_hf.runs.figures import figures_of
-from ftp_hf.runs.rules import check_rules, parse_rules
-
 from .measures import finished_seeds
 from .results import ComparedRun, ComparisonResults
+from .rules import holding
 from .small_rates import methods_once, tied
 
 __all__ = ["at_rates", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
@@ -105,7 +103,5 @@ def what_is_safe(results: ComparisonResults) -> str:
 
 def _meeting_rules(results: ComparisonResults) -> Callable[[ComparedRun], bool]:
     """Whether a run meets all rules."""
-    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
-    return lambda run: all(
-        result.passed for result in check_rules(rules, figures_of(run.summary.results, str(run.seed)), before)
-    )
+    hold = holding(results)
+    return lambda run: all(result.passed for result in hold(run))

@@ -3,15 +3,14 @@
 import math
 
 from ftp_hf.common.figures import metric_named
-from ftp_hf.runs.figures import figures_of
-from ftp_hf.runs.rules import check_rules, parse_rules
 
 from .measures import robust_kind
 from .results import ComparedRun, ComparisonResults
+from .rules import meets_rules
 from .tuning import collapse
 from .verdict import Verdict, verdicts
 
-__all__ = ["meets_rules", "recommended"]
+__all__ = ["recommended"]
 
 
 def recommended(results: ComparisonResults) -> ComparedRun | None:
@@ -51,11 +50,3 @@ def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:
         return 0.0, 0
     gain = abs(verdict.differences[robust].mean) if robust and verdict.sign(robust) > 0 else 0.0
     return gain, sum(verdict.sign(kind) > 0 for kind in retained)
-
-
-def meets_rules(results: ComparisonResults, method: str) -> bool:
-    """Whether every run of a method at its chosen setting meets every rule; so they do where there are none."""
-    rules = parse_rules(results.rules, results.metric) if results.rules else []
-    figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method)]
-    before = figures_of(results.pretrained)
-    return all(result.passed for of_run in figures for result in check_rules(rules, of_run, before))

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-__all__ = ["Block", "Code", "Picture", "Points", "Section", "Spot", "Strong", "Table", "Text"]
+from ftp_hf.compare.evidence.formats import difference
+from ftp_hf.compare.evidence.statistics import PairedDifference
+
+__all__ = ["Block", "Code", "Picture", "Points", "Section", "Spot", "Strong", "Table", "Text", "marked"]
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,9 @@ class Section:
     title: str
     blocks: Sequence[Block]
     folded: bool = False
+
+
+def marked(paired: PairedDifference | None, metric: str) -> str:
+    """A cell with a difference, in bold where it is clear."""
+    text = difference(paired, metric)
+    return Strong(text) if paired is not None and paired.is_clear else text

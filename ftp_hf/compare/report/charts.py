@@ -44,6 +44,7 @@ from .style import (
     metric_title,
     new_figure,
     titles,
+    without_formulas,
 )
 
 __all__ = ["draw_charts"]
@@ -188,7 +189,7 @@ def _severity(results: ComparisonResults) -> Figure | None:
     axes = figure.add_subplot()
     drawn = _lines(axes, results, curves, size=6)
     axes.set_xlabel("severity", fontsize=LARGE)
-    axes.set_ylabel(metric_title(results), fontsize=LARGE)
+    axes.set_ylabel(metric_title(results.metric), fontsize=LARGE)
     bare(axes)
     draw_chance(axes, results)
     _legend(figure, results, drawn)
@@ -207,7 +208,7 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
     for axes, kind in zip(grid.flat, kinds, strict=False):
         curves = {method.name: severity_curve(results, method.name, kind) for method in results.methods}
         drawn |= _lines(axes, results, {method: curve for method, curve in curves.items() if curve}, size=4)
-        axes.set_title(kind.replace("_", " ").replace("$", r"\$"), fontsize=MEDIUM, loc="left", pad=3)
+        axes.set_title(without_formulas(kind.replace("_", " ")), fontsize=MEDIUM, loc="left", pad=3)
         bare(axes)
         axes.tick_params(labelsize=SMALL)
     for axes in list(grid.flat)[len(kinds) :]:
@@ -215,7 +216,7 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
         grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
     _legend(figure, results, drawn)
     figure.supxlabel("severity", fontsize=MEDIUM)
-    figure.supylabel(metric_title(results), fontsize=MEDIUM)
+    figure.supylabel(metric_title(results.metric), fontsize=MEDIUM)
     return figure
 
 
@@ -228,9 +229,9 @@ def _lines(
         shift = _BESIDE * (number - (len(curves) - 1) / 2)
         means = [statistics.fmean(values) for values in curve.values()]
         ends = [deviation(values, possible(results)) for values in curve.values()]
-        bars = [[in_units(results, end) for end in side] for side in zip(*ends, strict=True)]
+        bars = [[in_units(results.metric, end) for end in side] for side in zip(*ends, strict=True)]
         (lines[method], *_) = axes.errorbar(
-            [severity + shift for severity in curve], [in_units(results, mean) for mean in means], yerr=bars, fmt="-",
+            [severity + shift for severity in curve], [in_units(results.metric, mean) for mean in means], yerr=bars, fmt="-",
             marker=mark(method), color=colour(method), markersize=size, linewidth=1.6, markeredgewidth=0,
             elinewidth=0.8,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, poss
 from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.results import ComparisonResults
 
-from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles
+from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles, without_formulas
 
 __all__ = ["draw_rates"]
 
@@ -80,7 +80,7 @@ def _draw_kind(
     if (before := pretrained_figure(results, kind)) is not None:
         axes.axhline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
     unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
-    title = _TITLES.get(kind, kind.removeprefix("retained/")).replace("$", r"\$")
+    title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
     axes.set_title(f"{title}: {unit}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
     axes.set_xticks(

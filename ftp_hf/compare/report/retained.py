@@ -9,7 +9,7 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.compare.evidence.measures import by_seed, metric_of, possible, pretrained_figure, tested
 from ftp_hf.compare.evidence.results import ComparisonResults
 
-from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles
+from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles, without_formulas
 
 __all__ = ["draw_retained"]
 
@@ -51,7 +51,7 @@ def _draw_set(axes: Axes, results: ComparisonResults, kind: str, values: dict[st
     axes.set_yticks(range(len(drawn)), [short[method] for method in drawn], fontsize=MEDIUM)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
-    axes.set_title(f"{kind.removeprefix('retained/')}: {unit}".replace("$", r"\$"), fontsize=MEDIUM, loc="left", pad=4)
+    axes.set_title(without_formulas(f"{kind.removeprefix('retained/')}: {unit}"), fontsize=MEDIUM, loc="left", pad=4)
     if (before := pretrained_figure(results, kind)) is not None:
         axes.axvline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
         axes.annotate(

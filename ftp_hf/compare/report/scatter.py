@@ -70,8 +70,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     better = sign(results, "id")
     for method in pareto_front({method: (better * x, better * y) for method, (x, y) in means.items()}):
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
-    axes.set_xlabel(f"ID test {metric_title(results)}", fontsize=LARGE)
-    axes.set_ylabel(f"{robust} mean {metric_title(results)}", fontsize=LARGE)
+    axes.set_xlabel(f"ID test {metric_title(results.metric)}", fontsize=LARGE)
+    axes.set_ylabel(f"{robust} mean {metric_title(results.metric)}", fontsize=LARGE)
     bare(axes)
     every = [point for method, points in seeds.items() if method not in far for point in points]
     axes.set_xlim(_limits([x for x, _ in every], scale))

@@ -12,7 +12,7 @@ from ftp_hf.compare.evidence.formats import difference, interval, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
 
-from .blocks import Block, Code, Picture, Points, Section, Strong, Table, Text
+from .blocks import Block, Code, Picture, Points, Section, Strong, Table, Text, marked
 from .stream_rules import broken_rules, rules_met
 from .write import check_charts_can_be_drawn, pages, write_pages
 
@@ -151,7 +151,7 @@ def _against_plain(results: StreamResults, measure: str) -> dict[str, PairedDiff
 def _paired(results: StreamResults) -> Iterator[Block]:
     found = {measure: _against_plain(results, measure) for measure in MEASURES}
     rows = [
-        [method.title, *(_marked(found[measure].get(method.name), results.metric) for measure in MEASURES)]
+        [method.title, *(marked(found[measure].get(method.name), results.metric) for measure in MEASURES)]
         for method in results.methods
         if method.name in found[_FINAL]
     ]
@@ -164,11 +164,6 @@ def _paired(results: StreamResults) -> Iterator[Block]:
         "as if orders were drawn like seeds). In bold what is told from none with a p value of 0.05 that holds for all methods "
         "of a column together (Holm)."
     )
-
-
-def _marked(paired: PairedDifference | None, metric: str) -> str:
-    text = difference(paired, metric)
-    return Strong(text) if paired is not None and paired.is_clear else text
 
 
 def _retained(results: StreamResults) -> Iterator[Block]:

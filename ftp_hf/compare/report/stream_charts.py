@@ -11,7 +11,19 @@ from ftp_hf.compare.evidence.stream_measures import Matrix, average_after_stages
 from ftp_hf.compare.evidence.stream_results import StreamResults
 
 from .pictures import Drawn
-from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure
+from .style import (
+    GREY,
+    MEDIUM,
+    SMALL,
+    bare,
+    colour,
+    deviation,
+    in_units,
+    mark,
+    metric_title,
+    new_figure,
+    without_formulas,
+)
 
 __all__ = ["drawn"]
 
@@ -58,7 +70,7 @@ def drawn(results: StreamResults) -> Iterator[Drawn]:
         yield (
             f"matrix-{start // (_COLUMNS * 2) + 1}",
             f"Every stage after every stage: {titles}",
-            f"A row after each stage, a column for each test set, in the order of the stream: {_unit(results.metric)}, {_MATRIX}"
+            f"A row after each stage, a column for each test set, in the order of the stream: {metric_title(results.metric)}, {_MATRIX}"
             + _ROLLED_BACK * any(check.rolled_back for run in results.runs for check in run.checks),
             _draw_matrices(results, methods),
         )  # fmt: skip
@@ -73,7 +85,7 @@ def _draw_curves(
         _draw_line(axes, results, method, [curve(run.matrix) for run in results.of(method)], results.metric, 1)
     if joint:
         for method in (each.name for each in results.methods if each.name not in methods):
-            level = _scaled(statistics.fmean(results.measured(method, "final average").values()), results.metric)
+            level = in_units(results.metric, statistics.fmean(results.measured(method, "final average").values()))
             axes.axhline(level, color=GREY, linewidth=1.2, linestyle="--", label=_title(results, method), zorder=1)
     _finish(figure, axes, results.metric, len(results.stages), 1)
     return figure
@@ -99,13 +111,13 @@ def _draw_line(
     means = [statistics.fmean(column) for column in columns]
     ends = [deviation(column, possible) for column in columns]
     axes.plot(
-        places, [_scaled(mean, metric) for mean in means], "-", marker=mark(method), color=colour(method), markersize=6,
+        places, [in_units(metric, mean) for mean in means], "-", marker=mark(method), color=colour(method), markersize=6,
         label=_title(results, method),
     )  # fmt: skip
     axes.fill_between(
         places,
-        [_scaled(mean - low, metric) for mean, (low, _) in zip(means, ends, strict=True)],
-        [_scaled(mean + high, metric) for mean, (_, high) in zip(means, ends, strict=True)],
+        [in_units(metric, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
+        [in_units(metric, mean + high) for mean, (_, high) in zip(means, ends, strict=True)],
         color=colour(method),
         alpha=0.15,
         linewidth=0,
@@ -115,7 +127,7 @@ def _draw_line(
 def _finish(figure: Figure, axes: Axes, metric: str, stages: int, start: int) -> None:
     axes.set_xticks(range(start, stages + 1))
     axes.set_xlabel("after stage", fontsize=MEDIUM)
-    axes.set_ylabel(_unit(metric), fontsize=MEDIUM)
+    axes.set_ylabel(metric_title(metric), fontsize=MEDIUM)
     if metric_named(metric).less_is_better:
         axes.invert_yaxis()
     bare(axes)
@@ -127,12 +139,12 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
     figure = new_figure(0.5 + 2.5 * rows)
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     means = {method.name: _mean([run.matrix for run in results.of(method.name)]) for method in results.methods}
-    every = [_scaled(value, results.metric) for mean in means.values() for row in mean for value in row]
+    every = [in_units(results.metric, value) for mean in means.values() for row in mean for value in row]
     least, most = min(every), max(every)
     ends = least, most if most > least else least + 1.0
     image = None
     for axes, method in zip(grid.flat, methods, strict=False):
-        scaled = [[_scaled(value, results.metric) for value in row] for row in means[method]]
+        scaled = [[in_units(results.metric, value) for value in row] for row in means[method]]
         palette = "YlGnBu" if results.sign > 0 else "YlGnBu_r"
         image = axes.imshow(scaled, cmap=palette, vmin=ends[0], vmax=ends[1])
         _label(axes, results, scaled, ends, _rolled_back(results, method, len(scaled)))
@@ -141,7 +153,7 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
         axes.remove()
     if image is not None:
         bar = figure.colorbar(image, ax=list(grid.flat)[: len(methods)], shrink=0.7, aspect=30)
-        bar.set_label(_unit(results.metric), fontsize=SMALL)
+        bar.set_label(metric_title(results.metric), fontsize=SMALL)
         bar.ax.tick_params(labelsize=SMALL)
     return figure
 
@@ -150,9 +162,11 @@ def _label(axes: Axes, results: StreamResults, scaled: Matrix, ends: tuple[float
     count = len(scaled)
     names = results.orders[0] if len(results.orders) == 1 and count <= 5 else [str(place + 1) for place in range(count)]
     short = [name if len(name) <= 8 else f"{name[:7]}…" for name in names]
-    axes.set_xticks(range(count), [_plain(name) for name in short], fontsize=SMALL - 2)
+    axes.set_xticks(range(count), [without_formulas(name) for name in short], fontsize=SMALL - 2)
     axes.set_yticks(
-        range(count), [f"{_plain(name)}{mark}" for name, mark in zip(short, marks, strict=True)], fontsize=SMALL - 2
+        range(count),
+        [f"{without_formulas(name)}{mark}" for name, mark in zip(short, marks, strict=True)],
+        fontsize=SMALL - 2,
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -180,18 +194,5 @@ def _mean(matrices: Sequence[Matrix]) -> list[list[float]]:
     return [[statistics.fmean(cells) for cells in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
 
 
-def _scaled(value: float, metric: str) -> float:
-    return 100 * value if is_share(metric) else value
-
-
-def _unit(metric: str) -> str:
-    return f"{metric.replace('_', ' ')}{' (%)' if is_share(metric) else ''}"
-
-
 def _title(results: StreamResults, method: str) -> str:
-    return _plain(next(each.title for each in results.methods if each.name == method))
-
-
-def _plain(text: str) -> str:
-    """Text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")
+    return without_formulas(next(each.title for each in results.methods if each.name == method))

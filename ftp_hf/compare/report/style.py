@@ -32,6 +32,7 @@ __all__ = [
     "new_figure",
     "spots",
     "titles",
+    "without_formulas",
 ]
 
 # As wide as a column of text: on a phone a point is about a pixel.
@@ -87,19 +88,19 @@ def mark(method: str) -> str:
 def titles(results: ComparisonResults) -> dict[str, str]:
     """What the methods are called where there is little room: by their names, if their titles are too long."""
     return {
-        method.name: _plain(method.title if len(method.title) <= _LONGEST else method.name)
+        method.name: without_formulas(method.title if len(method.title) <= _LONGEST else method.name)
         for method in results.methods
     }
 
 
-def metric_title(results: ComparisonResults) -> str:
-    """What the metric is called on an axis, with its unit."""
-    return results.metric.replace("_", " ") + (" (%)" if is_share(results.metric) else "")
+def metric_title(metric: str) -> str:
+    """What a metric is called on an axis, with its unit."""
+    return metric.replace("_", " ") + (" (%)" if is_share(metric) else "")
 
 
-def in_units(results: ComparisonResults, value: float) -> float:
-    """A value of the metric in the units of its axis."""
-    return 100 * value if is_share(results.metric) else value
+def in_units(metric: str, value: float) -> float:
+    """A value of a metric in the units of its axis."""
+    return 100 * value if is_share(metric) else value
 
 
 def deviation(values: Sequence[float], possible: tuple[float, float]) -> tuple[float, float]:
@@ -121,7 +122,7 @@ def draw_chance(axes: Axes, results: ComparisonResults, *, both: bool = False) -
     """
     if (guessed := chance(results)) is None:
         return
-    level = in_units(results, guessed)
+    level = in_units(results.metric, guessed)
     for name in ("y", "x") if both else ("y",):
         low, high = getattr(axes, f"get_{name}lim")()
         if level < low - (high - low) / 2 or level > high:
@@ -152,7 +153,7 @@ def bare(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def _plain(text: str) -> str:
+def without_formulas(text: str) -> str:
     """Text in which matplotlib sees no formula."""
     return text.replace("$", r"\$")
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, metric_named, show, signed, size
-from ftp_hf.compare.evidence.formats import difference, percent
+from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
@@ -24,12 +24,11 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.rates import at_rates, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
-from ftp_hf.compare.evidence.statistics import PairedDifference
+from ftp_hf.compare.evidence.rules import holding
 from ftp_hf.runs.facts import PRETRAINED
-from ftp_hf.runs.figures import figures_of
-from ftp_hf.runs.rules import check_rules, parse_rules
+from ftp_hf.runs.rules import parse_rules
 
-from .blocks import Strong, Table
+from .blocks import Strong, Table, marked
 
 __all__ = [
     "KINDS",
@@ -156,7 +155,7 @@ def paired_table(results: ComparisonResults) -> Table:
         rows.append(
             [
                 method.title,
-                *(_marked(each, metric_of(results, kind)) for kind, each in differences.items()),
+                *(marked(each, metric_of(results, kind)) for kind, each in differences.items()),
                 *("" if each is None else percent(each) for each in relative),
                 str(seeds),
             ]
@@ -170,11 +169,10 @@ def rules_table(results: ComparisonResults) -> Table:
     """How many of a method's runs meet each rule, and all of them; in bold where every run does."""
     if not results.rules:
         return Table(["method"], [])
-    rules, before = parse_rules(results.rules, results.metric), figures_of(results.pretrained)
+    rules, hold = parse_rules(results.rules, results.metric), holding(results)
     rows = []
     for method in results.methods:
-        figures = [figures_of(run.summary.results, str(run.seed)) for run in results.chosen_runs(method.name)]
-        met = [[result.passed for result in check_rules(rules, of_run, before)] for of_run in figures]
+        met = [[result.passed for result in hold(run)] for run in results.chosen_runs(method.name)]
         by_rule = [[run[number] for run in met] for number in range(len(rules))]
         rows.append([method.title, *map(share_met, by_rule), share_met([all(run) for run in met])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
@@ -204,7 +202,7 @@ def matched_table(results: ComparisonResults) -> Table:
         if method.name in (REFERENCE, CURVE) or not seeds:
             continue
         paired = found.get(method.name)
-        text = _marked(paired, results.metric) if paired else "not defined"
+        text = marked(paired, results.metric) if paired else "not defined"
         rows.append([method.title, text, f"{len(paired.by_seed) if paired else 0} of {len(seeds)}"])
     return Table(["method", "OOD at the same ID", "seeds on the curve"], rows)
 
@@ -307,11 +305,6 @@ def _settings(results: ComparisonResults, method: MethodFacts) -> list[dict[str,
     run = [run.setting for run in results.runs if run.method == method.name]
     settings = [*(planned if method.sweep else []), *run]
     return list({tuple(sorted(setting.items())): setting for setting in settings}.values())
-
-
-def _marked(paired: PairedDifference | None, metric: str) -> str:
-    text = difference(paired, metric)
-    return Strong(text) if paired is not None and paired.is_clear else text
 
 
 def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[float], str]) -> str:
