@@ -33,7 +33,8 @@ STUDIES = {
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
-    "smollm2_gsm8k": ("SmolLM2-135M on grade-school problems", "ftp"),
+    "smollm2_gsm8k_seeds": ("SmolLM2-135M on grade-school problems", "ftp"),
+    "smollm2_gsm8k": ("the same with twelve methods", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the page: what each is about, and whose row it has there. One that is
