@@ -32,6 +32,7 @@ STUDIES = {
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
+    "spoken_digits_rates": ("the same at five rates", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
     "smollm2_gsm8k_seeds": ("SmolLM2-135M on grade-school problems", "ftp"),
     "smollm2_gsm8k": ("the same with twelve methods", "ftp"),

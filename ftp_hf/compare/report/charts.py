@@ -95,7 +95,7 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
             "Figures against the learning rate",
             (
                 "Up is better. Means with a band of one standard deviation over seeds, the dashed line the model before "
-                "training. Where a line is flat, a wrong learning rate does no harm."
+                "training, or its figure where that is far off. Where a line is flat, a wrong learning rate does no harm."
             ),
             draw_rates,
         ),

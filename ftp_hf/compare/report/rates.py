@@ -7,18 +7,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ftp_hf.common.figures import metric_named
+from ftp_hf.common.figures import metric_named, show
 from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, possible, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.results import ComparisonResults
 
-from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles, without_formulas
+from .style import (
+    GREY,
+    MEDIUM,
+    SMALL,
+    bare,
+    colour,
+    deviation,
+    mark,
+    metric_title,
+    new_figure,
+    titles,
+    without_formulas,
+)
 
 __all__ = ["draw_rates"]
 
 _TITLES = {"id": "ID", "ood": "OOD mean", "corrupted": "corrupted mean"}
 _FEW = 4
 """Rates that have room beside each other."""
+_FAR = 2
+"""Heights of a panel."""
 
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
@@ -77,11 +91,8 @@ def _draw_kind(
             alpha=0.15,
             linewidth=0,
         )
-    if (before := pretrained_figure(results, kind)) is not None:
-        axes.axhline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
-    unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
     title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
-    axes.set_title(f"{title}: {unit}", fontsize=SMALL, loc="left", pad=4)
+    axes.set_title(f"{title}: {metric_title(metric.name)}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
     axes.set_xticks(
         list(rates),
@@ -91,6 +102,22 @@ def _draw_kind(
     axes.minorticks_off()
     if metric.less_is_better:
         axes.invert_yaxis()
+    if (before := pretrained_figure(results, kind)) is not None:
+        _draw_before(axes, scale * before, show(before, metric.name))
     bare(axes)
     axes.tick_params(labelsize=SMALL)
     return drawn
+
+
+def _draw_before(axes: Axes, level: float, text: str) -> None:
+    """A line where the pre-trained model was, or a word on it where all else would be one line beside it."""
+    bottom, top = axes.get_ylim()  # in the direction in which it is drawn
+    up = (level - bottom) / (top - bottom)
+    if -_FAR < up < 1 + _FAR:
+        axes.axhline(level, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
+        return
+    place, va = (0.03, "bottom") if up < 0 else (0.97, "top")
+    arrow = "↓" if up < 0 else "↑"
+    axes.text(
+        0.02, place, f"before: {text} {arrow}", transform=axes.transAxes, color=GREY, fontsize=SMALL, ha="left", va=va
+    )
