@@ -20,6 +20,7 @@ from .epochs import forget_epochs
 
 __all__ = [
     "TRAINED",
+    "check_weights",
     "forget_checkpoints",
     "forget_run",
     "forget_weights",
@@ -64,6 +65,15 @@ def has_weights(folder: Path) -> bool:
     return folder.is_dir() and any(map(_holds_weights, folder.iterdir()))
 
 
+def check_weights(folder: Path) -> None:
+    """
+    Raises:
+        FileNotFoundError: the weights of a run are not there.
+    """
+    if not has_weights(folder):
+        raise FileNotFoundError(f"{folder} has no weights: delete the folder, and the run is trained again")
+
+
 def load_all_weights(model: nn.Module, folder: Path) -> None:
     """
     Give a model the weights of a run.
@@ -72,7 +82,9 @@ def load_all_weights(model: nn.Module, folder: Path) -> None:
         FileNotFoundError: they are not there.
     """
     if not has_whole_weights(folder):
-        raise FileNotFoundError(f"{folder} has no weights: delete the folder, and the run is trained again")
+        raise FileNotFoundError(
+            f"{folder} has no weights of a whole model: delete the folder, and the run is trained again"
+        )
     load_weights(model, folder)
 
 

@@ -18,6 +18,7 @@ from ftp_hf.checkpoints.whole import list_checkpoints, newest_whole
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
+from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
 from .config import ComparisonConfig
@@ -25,6 +26,7 @@ from .data import RunData
 from .epochs import KeepEpochs
 from .folder import (
     TRAINED,
+    check_weights,
     forget_checkpoints,
     forget_run,
     has_weights,
@@ -150,7 +152,7 @@ class TrainedRuns:
         model, method = self.task.load_model(), METHODS[run.method]
         new = new_parameters(model)
         if run.base is not None:
-            load_all_weights(model, self.folder(run.base))
+            load_weights(model, self.folder(run.base))  # none, where only the Trainer is checked
         if isinstance(method, Trained) and method.adapter:
             model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
         return model, new
@@ -215,6 +217,7 @@ class TrainedRuns:
         with self.untouched(run.base):
             if run.base is not None:
                 self.keep_weights(run.base)
+                check_weights(self.folder(run.base))
             trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
