@@ -4,6 +4,7 @@ import os
 from contextlib import closing
 
 import pytest
+import torch
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, compare
@@ -49,6 +50,11 @@ class Seer:
     def look_up(self, variable):
         return os.environ.get(variable)
 
+    def multiply(self, size):
+        layer = torch.nn.Linear(size, size)
+        layer(torch.randn(size, size)).sum().backward()
+        return torch.get_num_threads(), bool(layer.weight.grad.isfinite().all())
+
 
 @pytest.mark.slow
 def test_a_process_begins_with_the_environment_of_now(monkeypatch):
@@ -56,6 +62,18 @@ def test_a_process_begins_with_the_environment_of_now(monkeypatch):
         monkeypatch.setenv("FTP_HF_LOOKED_UP", value)
         with closing(Pool(Seer, 1)) as pool:
             assert pool.result("look_up", "FTP_HF_LOOKED_UP") == value
+
+
+@pytest.mark.slow
+def test_a_process_computes_on_its_threads():
+    """Which it would wait for without end, had the one that it was forked from made some."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with closing(Pool(Seer, 1)) as pool:
+            assert pool.result("multiply", 1000) == (2, True)
+    finally:
+        torch.set_num_threads(before)
 
 
 def no_runner():
