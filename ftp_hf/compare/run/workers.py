@@ -1,12 +1,15 @@
 """Who trains and evaluates runs which need nothing of each other, several at once."""
 
 import contextlib
+import itertools
 import logging
+import queue
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -36,13 +39,25 @@ Asked = TypeVar("Asked", bound=Work)
 Done = TypeVar("Done")
 
 
+@dataclass(order=True)
+class _Waiting(Generic[Asked, Done]):
+    """What was asked for and is not begun, in the order in which it will be."""
+
+    can_wait: bool
+    number: int
+    do: str = field(compare=False)
+    run: Asked = field(compare=False)
+    future: "Future[Done]" = field(compare=False)
+
+
 class Lost(Exception):  # noqa: N818 - what was lost is said in its message
     """Who was at work on a run is no more."""
 
 
 class Workers(ABC, Generic[Asked, Done]):
     """
-    Do what [`Runner`] does, or another that does something to one thing after the other, with several at once.
+    Do what [`Runner`] does, or another that does something to one thing after the other, with several at once: trainings first,
+    as what they come to decides what is asked for next.
 
     Args:
         count (`int`): of so many.
@@ -52,6 +67,8 @@ class Workers(ABC, Generic[Asked, Done]):
         self._threads = ThreadPoolExecutor(count)
         self._lock = threading.Lock()
         self._asked: dict[str, Future[Done]] = {}
+        self._waiting: queue.PriorityQueue[_Waiting[Asked, Done]] = queue.PriorityQueue()
+        self._count = itertools.count()
 
     @abstractmethod
     def do(self, do: str, run: Asked) -> Done:
@@ -94,7 +111,10 @@ class Workers(ABC, Generic[Asked, Done]):
 
     def close(self) -> None:
         """Begin nothing more, and wait for what was begun."""
-        self._threads.shutdown(cancel_futures=True)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait().future.cancel()
+        self._threads.shutdown()
 
     def stop(self) -> None:
         """Begin nothing more, and give up what was begun; it can be resumed."""
@@ -112,8 +132,21 @@ class Workers(ABC, Generic[Asked, Done]):
         with self._lock:
             key = _key(do, run)
             if key not in self._asked:
-                self._asked[key] = self._threads.submit(self._do, do, run)
+                self._asked[key] = Future()
+                self._waiting.put(_Waiting(do != "train", next(self._count), do, run, self._asked[key]))
+                self._threads.submit(self._do_most_urgent)
             return self._asked[key]
+
+    def _do_most_urgent(self) -> None:
+        try:
+            waiting = self._waiting.get_nowait()
+        except queue.Empty:  # it was cancelled
+            return
+        waiting.future.set_running_or_notify_cancel()
+        try:
+            waiting.future.set_result(self._do(waiting.do, waiting.run))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            waiting.future.set_exception(error)
 
     def _do(self, do: str, run: Asked) -> Done:
         try:

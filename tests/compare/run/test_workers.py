@@ -1,6 +1,8 @@
 """Comparisons of which several runs are trained at once."""
 
 import os
+import threading
+from concurrent.futures import CancelledError
 from contextlib import closing
 
 import pytest
@@ -10,6 +12,7 @@ from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.pool import Pool
+from ftp_hf.compare.run.workers import Workers
 from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
 
@@ -74,6 +77,44 @@ def test_a_process_computes_on_its_threads():
             assert pool.result("multiply", 1000) == (2, True)
     finally:
         torch.set_num_threads(before)
+
+
+class Recorder(Workers):
+    def __init__(self):
+        super().__init__(1)
+        self.has_begun, self.may_end, self.done = threading.Event(), threading.Event(), []
+
+    def do(self, do, run):
+        self.has_begun.set()
+        self.may_end.wait(10)
+        self.done.append((do, run))
+        return run
+
+
+def test_trainings_come_first_as_others_wait_for_what_they_come_to():
+    workers = Recorder()
+    with closing(workers):
+        workers.ask("finish", ["a"])
+        workers.has_begun.wait(10)
+        workers.ask("finish", ["b", "c"])
+        workers.ask("train", ["d", "e"])
+        workers.may_end.set()
+        assert [workers.result("finish", run) for run in "abc"] == ["a", "b", "c"]
+    assert workers.done == [("finish", "a"), ("train", "d"), ("train", "e"), ("finish", "b"), ("finish", "c")]
+
+
+def test_what_was_not_begun_is_given_up():
+    workers = Recorder()
+    workers.ask("finish", ["a"])
+    workers.has_begun.wait(10)
+    workers.ask("finish", ["b"])
+    closed = threading.Thread(target=workers.close)
+    closed.start()
+    with pytest.raises(CancelledError):
+        workers.result("finish", "b")
+    workers.may_end.set()
+    closed.join()
+    assert workers.done == [("finish", "a")]
 
 
 def no_runner():
