@@ -51,6 +51,10 @@ class Metric:
         """1 where more is better, -1 where less is: with it, larger is better."""
         return -1 if self.less_is_better else 1
 
+    def rank(self, value: float | None) -> float:
+        """A value where larger is better; one that is not known, or not finite, is below all others."""
+        return self.sign * value if value is not None and math.isfinite(value) else -math.inf
+
     @property
     def possible(self) -> tuple[float, float]:
         """The least and the largest value that there can be."""

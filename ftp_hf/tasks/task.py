@@ -10,7 +10,7 @@ from transformers import Trainer, TrainingArguments
 
 from ftp_hf.common.figures import Metric
 
-__all__ = ["NoOptions", "Task", "longest_first"]
+__all__ = ["NoOptions", "Task", "longest_first", "says_of_itself"]
 
 Options = TypeVar("Options")
 
@@ -226,6 +226,20 @@ def longest_first(prepared: Dataset) -> Dataset:
         return prepared
     lengths = [len(tokens) for tokens in prepared["input_ids"]]
     return prepared.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
+
+
+def says_of_itself(kind: type[Task[Any]], name: str, of: str) -> bool:
+    """
+    Whether what a task says is said of what it does: a class that overrides the one alone has inherited the other from a class
+    that does it otherwise.
+
+    Args:
+        kind (`type`): the task.
+        name (`str`): of the attribute or method that says something.
+        of (`str`): of the method that it is said of.
+    """
+    definer = next(each for each in kind.__mro__ if {name, of} & vars(each).keys())
+    return definer is not Task and name in vars(definer)
 
 
 def _counted(of_one_class: Tensor, labels: Tensor | None) -> Tensor:

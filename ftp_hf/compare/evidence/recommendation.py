@@ -1,7 +1,5 @@
 """Which of the runs is worth going on with."""
 
-import math
-
 from ftp_hf.common.figures import metric_named
 
 from .measures import robust_kind
@@ -34,13 +32,8 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
         if any(gain := _gains(verdict, robust_kind(results))) and meets_rules(results, verdict.method)
     }
     kept = [run for run in results.chosen_runs(max(gains, key=gains.__getitem__)) if run.folder] if gains else []
-    better = metric_named(results.metric).sign
-
-    def validation(run: ComparedRun) -> float:
-        figure = run.value("validation", results.metric)
-        return better * figure if figure is not None and math.isfinite(figure) else -math.inf
-
-    return max(kept, key=validation, default=None)
+    rank = metric_named(results.metric).rank
+    return max(kept, key=lambda run: rank(run.value("validation", results.metric)), default=None)
 
 
 def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:

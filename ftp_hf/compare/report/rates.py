@@ -19,6 +19,7 @@ from .style import (
     bare,
     colour,
     deviation,
+    in_units,
     mark,
     metric_title,
     new_figure,
@@ -71,17 +72,16 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
 def _draw_kind(
     axes: Axes, results: ComparisonResults, rates: Mapping[float, ComparisonResults], kind: str
 ) -> dict[str, Line2D]:
-    metric = metric_named(metric_of(results, kind))
-    scale = 100 if metric.is_share else 1
+    metric = metric_of(results, kind)
     drawn = {}
     for method in (method.name for method in results.methods):
         found = {rate: list(by_seed(there, method, kind).values()) for rate, there in rates.items()}
         found = {rate: values for rate, values in found.items() if values}
         if not found:
             continue
-        means = [scale * statistics.fmean(values) for values in found.values()]
+        means = [in_units(metric, statistics.fmean(values)) for values in found.values()]
         ends = [deviation(values, possible(results, kind)) for values in found.values()]
-        low, high = ([scale * end for end in side] for side in zip(*ends, strict=True))
+        low, high = ([in_units(metric, end) for end in side] for side in zip(*ends, strict=True))
         (drawn[method],) = axes.plot(list(found), means, "-", marker=mark(method), color=colour(method), markersize=5)
         axes.fill_between(
             list(found),
@@ -92,7 +92,7 @@ def _draw_kind(
             linewidth=0,
         )
     title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
-    axes.set_title(f"{title}: {metric_title(metric.name)}", fontsize=SMALL, loc="left", pad=4)
+    axes.set_title(f"{title}: {metric_title(metric)}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
     axes.set_xticks(
         list(rates),
@@ -100,10 +100,10 @@ def _draw_kind(
         rotation=45 * (len(rates) > _FEW),
     )
     axes.minorticks_off()
-    if metric.less_is_better:
+    if metric_named(metric).less_is_better:
         axes.invert_yaxis()
     if (before := pretrained_figure(results, kind)) is not None:
-        _draw_before(axes, scale * before, show(before, metric.name))
+        _draw_before(axes, in_units(metric, before), show(before, metric))
     bare(axes)
     axes.tick_params(labelsize=SMALL)
     return drawn

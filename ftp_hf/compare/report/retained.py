@@ -9,7 +9,20 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.compare.evidence.measures import by_seed, metric_of, possible, pretrained_figure, tested
 from ftp_hf.compare.evidence.results import ComparisonResults
 
-from .style import GREY, MEDIUM, SMALL, bare, colour, deviation, mark, new_figure, titles, without_formulas
+from .style import (
+    GREY,
+    MEDIUM,
+    SMALL,
+    bare,
+    colour,
+    deviation,
+    in_units,
+    mark,
+    metric_title,
+    new_figure,
+    titles,
+    without_formulas,
+)
 
 __all__ = ["draw_retained"]
 
@@ -36,29 +49,32 @@ def draw_retained(results: ComparisonResults) -> Figure | None:
 
 
 def _draw_set(axes: Axes, results: ComparisonResults, kind: str, values: dict[str, dict[int, float]]) -> None:
-    metric = metric_named(metric_of(results, kind))
-    scale = 100 if metric.is_share else 1
-    limits = (scale * possible(results, kind)[0], scale * possible(results, kind)[1])
+    metric = metric_of(results, kind)
+    least, most = (in_units(metric, end) for end in possible(results, kind))
     drawn = [method for method in values if values[method]]
     for row, method in enumerate(drawn):
-        seeds = [scale * value for value in values[method].values()]
+        seeds = [in_units(metric, value) for value in values[method].values()]
         axes.plot(seeds, [row] * len(seeds), mark(method), color=colour(method), alpha=0.35, markeredgewidth=0)
         axes.errorbar(
-            statistics.fmean(seeds), row, xerr=[[end] for end in deviation(seeds, limits)], fmt=mark(method),
+            statistics.fmean(seeds), row, xerr=[[end] for end in deviation(seeds, (least, most))], fmt=mark(method),
             color=colour(method), markersize=8,
         )  # fmt: skip
     short = titles(results)
     axes.set_yticks(range(len(drawn)), [short[method] for method in drawn], fontsize=MEDIUM)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
-    unit = f"{metric.name.replace('_', ' ')}{' (%)' if metric.is_share else ''}"
-    axes.set_title(without_formulas(f"{kind.removeprefix('retained/')}: {unit}"), fontsize=MEDIUM, loc="left", pad=4)
+    axes.set_title(
+        without_formulas(f"{kind.removeprefix('retained/')}: {metric_title(metric)}"),
+        fontsize=MEDIUM,
+        loc="left",
+        pad=4,
+    )
     if (before := pretrained_figure(results, kind)) is not None:
-        axes.axvline(scale * before, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
+        axes.axvline(in_units(metric, before), color=GREY, linewidth=1.2, linestyle="--", zorder=1)
         axes.annotate(
-            "pre-trained", (scale * before, 1), xycoords=("data", "axes fraction"), xytext=(2, -2), color=GREY,
+            "pre-trained", (in_units(metric, before), 1), xycoords=("data", "axes fraction"), xytext=(2, -2), color=GREY,
             textcoords="offset points", fontsize=SMALL, ha="left", va="top",
         )  # fmt: skip
-    if metric.less_is_better:
+    if metric_named(metric).less_is_better:
         axes.invert_xaxis()
     bare(axes, grid="x")
     axes.tick_params(axis="y", length=0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ftp_hf.tasks import Task
+from ftp_hf.tasks.task import says_of_itself
 
 __all__ = ["KeptAnswers", "KeptRows", "Room", "preparing_once"]
 
@@ -113,7 +114,7 @@ class _PreparingOnceMixin(Task[Any]):
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
     ) -> Dataset:
         """As of [`Task`]."""
-        if augment and (self.augments or not self._says_whether_it_augments):
+        if augment and (self.augments or not says_of_itself(self.kind, "augments", "prepare")):
             return super().prepare(dataset, augment=True, corrupt=corrupt)
         known, key = self._prepared.setdefault(dataset, {}), (augment, corrupt)
         if key not in known:
@@ -121,11 +122,6 @@ class _PreparingOnceMixin(Task[Any]):
             room = self.training_room if augment else self.room
             known[key] = KeptRows(made, room) if made.format["type"] == "custom" else made
         return known[key]
-
-    @property
-    def _says_whether_it_augments(self) -> bool:
-        definer = next(each for each in self.kind.__mro__ if {"augments", "prepare"} & vars(each).keys())
-        return "augments" in vars(definer)
 
 
 def preparing_once(kind: type[Task[Any]], room: Room) -> type[Task[Any]]:

@@ -11,6 +11,7 @@ from ftp_hf.compare.evidence.classes import BY_CLASS
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary
 from ftp_hf.tasks import Task
+from ftp_hf.tasks.task import says_of_itself
 from ftp_hf.trainer.plain import plain_trainer
 
 from .data import RunData
@@ -75,8 +76,7 @@ def has_classes(kind: type[Task[Any]]) -> bool:
     Args:
         kind (`type`): the task; one that overrides `compute_metrics` alone may have other answers.
     """
-    definer = next(each for each in kind.__mro__ if {"by_class", "compute_metrics"} & vars(each).keys())
-    return definer is not Task and "by_class" in vars(definer)
+    return says_of_itself(kind, "by_class", "compute_metrics")
 
 
 def _with_classes(task: Task[Any], prediction: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def choose(figures: list[tuple[dict[str, float], float]], metric: Metric) -> dic
         figures (list of pairs): setting and ID validation figure.
         metric ([`Metric`]): what the figures are of.
     """
-    return max(figures, key=lambda figure: metric.sign * figure[1] if math.isfinite(figure[1]) else -math.inf)[0]
+    return max(figures, key=lambda figure: metric.rank(figure[1]))[0]
 
 
 def _digest(definition: dict[str, Any]) -> str:

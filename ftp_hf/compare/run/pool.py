@@ -5,9 +5,10 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -72,25 +73,27 @@ def _context() -> BaseContext:
 
 
 def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
-    with _starting:
-        return _started(make_runner, count, number)
-
-
-def _started(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
     threads = max(1, torch.get_num_threads() // count)
+    with _starting, _a_gpu_alone(number):
+        process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ)))
+        process.submit(_get_ready)  # which starts it, as libraries may look for GPUs when they are imported
+    return process
+
+
+@contextmanager
+def _a_gpu_alone(number: int) -> Iterator[None]:
+    """Let what is started within the block see one of the GPUs, in turn; where there are none, there is nothing to see to."""
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
     if gpus:
         os.environ[_GPUS] = gpus[number % len(gpus)]
     try:
-        process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ)))
-        process.submit(_get_ready)  # which starts it, as libraries may look for GPUs when they are imported
+        yield
     finally:
         if given is not None:
             os.environ[_GPUS] = given
         elif gpus:
             del os.environ[_GPUS]
-    return process
 
 
 _make_runner: Callable[[], Any]

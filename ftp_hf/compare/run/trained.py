@@ -206,6 +206,8 @@ class TrainedRuns:
         return {"model": model, "eval_dataset": self.data.validation, **self.task.trainer_options(model)}
 
     def _fit(self, run: Run, progress: Progress = lambda _: None) -> None:
+        if run.base is not None:
+            self.keep_weights(run.base)
         name, folder = self.tracked_name(run), self.folder(run)
         checkpoint = newest_whole(list_checkpoints(folder))
         with tracked(self.config.training, self.config.name, name, folder, resumes=checkpoint is not None):
@@ -216,7 +218,6 @@ class TrainedRuns:
         folder = self.folder(run)
         with self.untouched(run.base):
             if run.base is not None:
-                self.keep_weights(run.base)
                 check_weights(self.folder(run.base))
             trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
