@@ -27,19 +27,16 @@ class Findings(NamedTuple):
     signature: "_Signature | None"
     """What it was found from; `None` if it is to be found anew at every step."""
     tensors: list[ProjectedTensor | LowRankTensor]
-    """With their gradients, for the time of the step. None where only the signature is kept."""
+    """None where only the signature is kept."""
     learning: list[tuple[Kernels, Batch]]
     """Those that have taken a step before."""
     are_kept: bool
     """Whether the signature was the same at the step before, so that it may be at the next one."""
 
     def between_steps(self) -> "Findings | None":
-        """What is kept of it: no gradients, and nothing at all where it would be of no use."""
+        """What is kept of it: nothing at all where it would be of no use."""
         if self.signature is None:
             return None
-        for tensor in self.tensors:
-            if isinstance(tensor, ProjectedTensor):
-                tensor.grad = None
         # An optimizer that replaces its state at every step would hold on to the old one.
         return self if self.are_kept else Findings(self.signature._replace(objects=[]), [], [], are_kept=False)
 
@@ -67,9 +64,6 @@ def findings(participants: Participants, parameter_of: Mapping[Tensor, Tensor], 
     signature = _signature(participants, parameter_of)
     same = before and before.signature and signature and before.signature.parts == signature.parts
     if before and same and before.are_kept:
-        for tensor in before.tensors:
-            if isinstance(tensor, ProjectedTensor):
-                tensor.take_gradient(parameter_of.get(tensor.parameter, tensor.parameter).grad)
         return before
     tensors = participants.with_gradient(parameter_of)
     learning = list(batches([tensor for tensor in tensors if tensor.has_state]))
@@ -78,32 +72,49 @@ def findings(participants: Participants, parameter_of: Mapping[Tensor, Tensor], 
 
 def _signature(participants: Participants, parameter_of: Mapping[Tensor, Tensor]) -> _Signature | None:
     """That of a step; `None` where masters come and go, or tensors are not simply somewhere in memory."""
-    if participants.low_rank:
+    if participants.low_rank or any(map(is_rounded, participants.groups)):
         return None
-    parts: list[Any] = [dict(participants.rows), dict(participants.pretrained_rows)]
-    objects: list[Any] = []
+    signature = _Signature([dict(participants.rows), dict(participants.pretrained_rows)], [])
     for group in participants.groups:
-        if is_rounded(group):
+        signature.objects.append(group)
+        signature.parts.append((id(group), group["project"]))
+        if group["project"] and not _add_group(signature, group, participants.state, parameter_of):
             return None
-        objects.append(group)
-        parts.append((id(group), group["project"]))
-        if not group["project"]:
-            continue
-        parts += (tuple(group["exclude"]), tuple(group["transposed"]), tuple(group.get("param_names") or ()))
-        for parameter in group["params"]:
-            source = parameter_of.get(parameter, parameter)
-            gradient = source.grad
-            objects.append(parameter)
-            parts.append(id(parameter))
-            if gradient is None:
-                continue
-            if gradient.layout != torch.strided or is_dtensor(parameter):
-                return None
-            # Where a gradient is may be another place at every step.
-            parts += (gradient.data_ptr() % _BOUNDARY, gradient.stride(), gradient.dtype)
-            parts += (parameter.data_ptr(), parameter.shape, parameter.stride(), source.data_ptr())
-            for value in participants.state.get(parameter, {}).values():
-                if isinstance(value, Tensor):
-                    objects.append(value)
-                    parts += (id(value), value.data_ptr())
-    return _Signature(parts, objects)
+    return signature
+
+
+def _add_group(
+    signature: _Signature,
+    group: dict[str, Any],
+    state: Mapping[Tensor, dict[str, Any]],
+    parameter_of: Mapping[Tensor, Tensor],
+) -> bool:
+    """
+    Add what a param group has to a signature; whether that could be done. The host does so at every step, and a GPU may wait for
+    it: hence lists of one thing each, which take half the time of one list of all.
+    """
+    parameters = group["params"]
+    sources = [parameter_of.get(each, each) for each in parameters] if parameter_of else parameters
+    gradients = [each.grad for each in sources]
+    given = [each for each in gradients if each is not None]
+    if any(each.layout != torch.strided for each in given) or any(map(is_dtensor, parameters)):
+        return False
+    kept = [state.get(each, {}).values() for each in parameters]
+    held = [value for values in kept for value in values if isinstance(value, Tensor)]
+    signature.objects.extend((*parameters, *held))
+    signature.parts.extend(
+        (
+            (tuple(group["exclude"]), tuple(group["transposed"]), tuple(group.get("param_names") or ())),
+            # Where a gradient is may be another place at every step. Its strides are the parameter's.
+            [None if each is None else each.data_ptr() % _BOUNDARY for each in gradients],
+            [each.dtype for each in given],
+            [*map(Tensor.stride, given)],
+            [*map(id, parameters)],
+            [*map(Tensor.data_ptr, parameters)],
+            [*map(Tensor.data_ptr, sources)] if parameter_of else None,
+            [*map(len, kept)],
+            [*map(id, held)],
+            [*map(Tensor.data_ptr, held)],
+        )
+    )
+    return True

@@ -91,17 +91,17 @@ def masters_in_place(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Maste
         for number, group in enumerate(groups)
         if group["project"]
         for index, parameter in enumerate(group["params"])
-        if parameter in piece and needs_master(parameter) and parameter.grad is not None
+        if needs_master(parameter) and parameter in piece and parameter.grad is not None
     }
     masters = {parameter: _master(optimizer, parameter) for parameter in places.values()}
     for (number, index), parameter in places.items():
         groups[number]["params"][index] = masters[parameter]
     for parameter, master in masters.items():
         # torch's optimizers initialise where they find an empty state.
-        optimizer.state.get(parameter, {}).pop(MASTER, None)
-        _move_state(optimizer, parameter, master)
-    members = {masters.get(parameter, parameter) for parameter in piece}
-    in_place = Masters({master: parameter for parameter, master in masters.items()}, members, set(), set())
+        _move_state(optimizer, parameter, master).pop(MASTER, None)
+    parameter_of = {master: parameter for parameter, master in masters.items()}
+    # Of Python's sets and dicts these know the hashes, which a tensor takes long to find.
+    in_place = Masters(parameter_of, {*piece}.difference(masters).union(parameter_of), set(), set())
     try:
         yield in_place
     finally:
@@ -118,7 +118,7 @@ def masters_in_place(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Maste
             optimizer.state[parameter][MASTER] = master
         left = [(parameter, master) for parameter, master in kept.items() if master not in in_place.rounded]
         if left:
-            torch._foreach_copy_([local(p.detach()) for p, _ in left], [local(master) for _, master in left])
+            torch._foreach_copy_([local(p) for p, _ in left], [local(master) for _, master in left])
 
 
 def step_in_pieces(
@@ -193,6 +193,9 @@ def _widen(state: dict[str, Any], parameter: Tensor) -> None:
     state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == parameter.dtype else tensor, left))
 
 
-def _move_state(optimizer: Optimizer, source: Tensor, target: Tensor) -> None:
-    if source in optimizer.state:
-        optimizer.state[target] = optimizer.state.pop(source)
+def _move_state(optimizer: Optimizer, source: Tensor, target: Tensor) -> dict[str, Any]:
+    state: dict[str, Any] | None = optimizer.state.pop(source, None)
+    if state is None:
+        return {}
+    optimizer.state[target] = state
+    return state

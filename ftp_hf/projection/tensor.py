@@ -38,7 +38,7 @@ GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 class ProjectedTensor:
     """
     A tensor that takes part in the projection, with its state: for one step, or for several between which nothing but the numbers in
-    its memory changes (optim/findings.py says when that is so). Between them it has no gradient.
+    its memory changes (optim/findings.py says when that is so).
 
     Between steps only one of the displacement and the anchor has to be kept beside the weight, in one buffer:
 
@@ -61,8 +61,8 @@ class ProjectedTensor:
     weight: Tensor
     """The part of the parameter that this process has; of its first rows alone, where only these are projected. Between steps it
     is in bfloat16 if the parameter is, and has no master."""
-    grad: Tensor | None
-    """The gradient of the weight; of a master, in the dtype of the parameter that it stands in for."""
+    source: Tensor
+    """What has the gradient: the parameter, or the one that a master stands in for."""
     state: dict[str, Any]
     group: dict[str, Any]
     row_dim: RowDim
@@ -105,26 +105,29 @@ class ProjectedTensor:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
         sharding = Sharding.of(name, parameter, row_dim)
-        tensor = cls(name, parameter, local(parameter), None, state, group, row_dim, sharding, first_rows)
+        source = parameter if stands_for is None else stands_for
+        tensor = cls(name, parameter, local(parameter), source, state, group, row_dim, sharding, first_rows)
         tensor.weight = tensor.projected(tensor.weight)
         # Kernels round to the nearest.
         if stands_for is not None and first_rows is None and not group.get("stochastic_rounding", False):
             tensor.rounded = local(stands_for.detach())
-        tensor.take_gradient(parameter.grad if stands_for is None else stands_for.grad)
         return tensor
 
-    def take_gradient(self, gradient: Tensor | None) -> None:
-        """Have the gradient of a step, that of the whole parameter or of the one that a master stands in for."""
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient of the weight, if there is one now; of a master, in the dtype of the parameter that it stands in for."""
+        gradient = self.source.grad
         grad = None if gradient is None else local(gradient)
         # A sparse one, which has no views, is refused as that of a whole tensor is.
-        self.grad = grad if grad is None or grad.is_sparse else self.projected(grad)
+        return grad if grad is None or grad.is_sparse else self.projected(grad)
 
     @property
     def gradient(self) -> Tensor:
         """The gradient of this step."""
-        if self.grad is None:
+        gradient = self.grad
+        if gradient is None:
             raise ValueError(f"{self.name} has no gradient")
-        return self.grad
+        return gradient
 
     @property
     def has_state(self) -> bool:
@@ -183,7 +186,8 @@ class ProjectedTensor:
     def layout(self) -> Layout | None:
         """How weight, buffer and gradient lie in memory; `None` if they are no such matrices."""
         weight = self.weight.stride()
-        gradient = weight if self.grad is None else self.grad.stride()
+        grad = self.grad
+        gradient = weight if grad is None else grad.stride()
         return layout_of(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
 
     @cached_property

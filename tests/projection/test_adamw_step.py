@@ -1,6 +1,5 @@
 """AdamW's step in the pass of the radius gradient is torch's fused one."""
 
-import copy
 import itertools
 
 import pytest
@@ -11,7 +10,7 @@ from ftp_hf import FTP, FTPAdamW
 from ftp_hf.projection.adamw_step import adamw_steps
 from ftp_hf.projection.kernels import cpu, cuda
 from ftp_hf.projection.tensor import ProjectedTensor
-from tests.support.adamw import OPTIONS, SHAPES, step_of_torch, trained
+from tests.support.adamw import OPTIONS, SHAPES, copied, step_of_torch, trained
 from tests.support.marks import INTERPRETED
 
 
@@ -25,7 +24,7 @@ from tests.support.marks import INTERPRETED
 def test_the_step_is_that_of_torch(shape, rows, options, dtype, kernels):
     with torch.enable_grad():
         weight, tensor = trained(shape, options, dtype, rows)
-    expected, untouched = step_of_torch(tensor, options), copy.deepcopy(tensor)
+    expected, untouched = step_of_torch(tensor, options), copied(tensor)
     steps = adamw_steps([tensor])
     gradients = kernels.radius_gradients([tensor], steps)
     assert torch.equal(gradients, kernels.radius_gradients([untouched]))

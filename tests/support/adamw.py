@@ -53,3 +53,10 @@ def step_of_torch(tensor, options):
     weight.grad = tensor.gradient.float()
     optimizer.step()
     return [weight.detach(), *optimizer.state[weight].values()]
+
+
+def copied(tensor):
+    """A copy with a gradient of its own, which that of a parameter does not have."""
+    copy_ = copy.deepcopy(tensor)
+    copy_.source.grad = tensor.source.grad.clone()
+    return copy_

@@ -185,7 +185,8 @@ def gradients_of(batch: Sequence[ProjectedTensor]) -> Tensor:
 
 
 def _gradient(tensor: ProjectedTensor) -> int:
-    return 0 if tensor.grad is None else tensor.grad.data_ptr()
+    grad = tensor.grad
+    return 0 if grad is None else grad.data_ptr()
 
 
 def on_device(device: torch.device, options: RadiusOptions | AdamWOptions) -> Tensor:
