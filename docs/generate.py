@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
-from measured import adapters, demo, every_study, gpu_steps, gpu_training, methods, rates, sharding, training
+from measured import adapters, demo, every_study, gpu_steps, gpu_training, lengths, methods, rates, sharding, training
 from streamed import after_stages, small_rate, streams
 from wrong_rates import four
 
@@ -189,6 +189,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,
+        "lengths": lengths,
         "choosing": choosing,
         "methods": methods,
         "adapters": adapters,

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
-from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.rates import at_lengths, at_rates
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
@@ -31,18 +31,23 @@ STUDIES = {
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
+    "sts_embeddings_lengths": ("the same at five rates, up to ten times as long", "ftp"),
     "few_labels_minilm": ("MiniLM-L6 sorts reviews by few labels, other sorts of text", "ftp"),
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
     "spoken_digits_rates": ("the same at five rates", "ftp"),
+    "spoken_digits_lengths": ("the same at three rates, up to ten times as long", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
-    "smollm2_gsm8k_seeds": ("SmolLM2-135M on grade-school problems", "ftp"),
-    "smollm2_gsm8k": ("the same with twelve methods", "ftp"),
+    "smollm2_gsm8k_lengths": ("SmolLM2-135M on 512 grade-school problems, up to three times as long", "ftp"),
+    "smollm2_gsm8k_seeds": ("the same on 64", "ftp"),
+    "smollm2_gsm8k": ("the same on 64 with twelve methods", "ftp"),
 }
 """
 Of the studies in model_cards/comparisons, in the order of the page: what each is about, and whose row it has there. One that is
 not named here has a row all the same, of the first of `_OURS` that it has.
 """
+
+_KINDS = {"id": "ID", "ood": "OOD", "retained": "retained"}
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
@@ -80,17 +85,27 @@ def every_study() -> str:
 
 
 def rates() -> str:
-    """Plain fine-tuning and FTP at each learning rate of the studies that were evaluated at all of theirs, on real data."""
-    rows = []
+    """Plain fine-tuning and FTP at each learning rate of the studies that were evaluated at all of theirs, but for several lengths."""
+    rows = [[study, *rest] for study, length, *rest in _at_each_setting() if not length]
+    return _table(["study", "learning rate", *_KINDS.values()], rows)
+
+
+def lengths() -> str:
+    """The same of the studies with several lengths."""
+    rows = [row for row in _at_each_setting() if row[1]]
+    return _table(["study", "epochs", "learning rate", *_KINDS.values()], rows)
+
+
+def _at_each_setting() -> Iterator[list[str]]:
+    """Study, length if there are several, and rate, and then what [`_before_and_after`] has."""
     for name in sorted(path.parent.name for path in COMPARISONS.glob("*/results.json")):
         results = ComparisonResults.load(COMPARISONS / name)
-        for rate, there in at_rates(results).items():
-            if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
-                study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
-                rows.append(
-                    [study, f"{rate:g}", *(_before_and_after(there, kind) for kind in ("id", "ood", "retained"))]
-                )
-    return _table(["study", "learning rate", "ID", "OOD", "retained"], rows)
+        study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
+        for length, of_length in at_lengths(results).items():
+            for rate, there in at_rates(of_length).items():
+                if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
+                    setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
+                    yield [study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)]
 
 
 def _before_and_after(results: ComparisonResults, kind: str) -> str:

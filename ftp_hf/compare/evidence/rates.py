@@ -1,16 +1,17 @@
-"""What a learning rate costs: a comparison as it would be at each rate that was evaluated."""
+"""What a learning rate or a length costs: a comparison as it would be at each of them that was evaluated."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from .measures import finished_seeds
 from .results import ComparedRun, ComparisonResults
 from .rules import holding
 from .small_rates import methods_once, tied
 
-__all__ = ["at_rates", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
+__all__ = ["at_lengths", "at_rates", "epochs", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
-_RATE = "learning_rate"
+_RATE, _LENGTH = "learning_rate", "num_train_epochs"
 
 
 def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
@@ -21,19 +22,34 @@ def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    rates = sorted({run.setting[_RATE] for run in results.runs if _RATE in run.setting})
-    each = {rate: at_rate(results, rate) for rate in rates}
-    evaluated = {rate: found for rate, found in each.items() if found.methods}
+    return _at_each(results, _RATE)
+
+
+def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonResults]:
+    """
+    The comparison at each length of the training in epochs, in the same way; itself alone, as `None`, unless a method was
+    evaluated at several.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    return _at_each(results, _LENGTH) or {None: results}
+
+
+def _at_each(results: ComparisonResults, setting: str) -> Mapping[Any, ComparisonResults]:
+    values = sorted({run.setting[setting] for run in results.runs if setting in run.setting})
+    each = {value: _at(results, setting, value) for value in values}
+    evaluated = {value: found for value, found in each.items() if found.methods}
     counted = [method.name for found in evaluated.values() for method in found.methods]
     return evaluated if len(counted) > len(set(counted)) else {}
 
 
-def at_rate(results: ComparisonResults, rate: float) -> ComparisonResults:
-    """The comparison at one learning rate, of the methods that were evaluated there."""
+def _at(results: ComparisonResults, setting: str, value: float) -> ComparisonResults:
+    """The comparison at one value of a setting, of the methods that were evaluated there."""
     moved = [
-        dataclasses.replace(method, chosen={**method.chosen, _RATE: rate})
+        dataclasses.replace(method, chosen={**method.chosen, setting: value})
         for method in results.methods
-        if _RATE in method.chosen
+        if setting in method.chosen
     ]
     found = dataclasses.replace(results, methods=moved)
     return dataclasses.replace(found, methods=[each for each in moved if finished_seeds(found, each.name)])
@@ -78,9 +94,10 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
     """
     by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
     once = {method.name for method in methods_once(results)}
-    for there in at_rates(results).values():
-        for name in (method.name for method in there.methods if method.name in once):
-            for run in there.chosen_runs(name):
+    there = [at_rate for at_length in at_lengths(results).values() for at_rate in at_rates(at_length).values()]
+    for found in there:
+        for name in (method.name for method in found.methods if method.name in once):
+            for run in found.chosen_runs(name):
                 by_choice.setdefault((name, run.seed), []).append(run)
     open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in tied(runs, results.metric)]
     meets = _meeting_rules(results)
@@ -89,16 +106,25 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
 
 def what_is_safe(results: ComparisonResults) -> str:
     """In words, at which rates nothing is lost that a rule is about, and how often ID validation does not tell; empty without rules."""
-    safe = safe_rates(results) if results.rules else {}
-    if not safe:
+    lengths = at_lengths(results) if results.rules else {}
+    said = "; ".join(
+        f"{title}{'' if length is None else f' at {epochs(length)}'}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}"
+        for length, there in lengths.items()
+        for title, rates in safe_rates(there).items()
+    )
+    if not said:
         return ""
-    said = "; ".join(f"{title}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}" for title, rates in safe.items())
     broken, count = unwarned(results)
     return (
         f"Rates at which every seed meets all rules: {said}. Of the {count} runs whose ID validation is not told from the best of "
         f"their method and seed, {broken} break{'s' * (broken == 1)} a rule: it does not warn of that, and a guard with "
         "these rules does."
     )
+
+
+def epochs(length: float) -> str:
+    """`"1 epoch"`, `"3 epochs"`."""
+    return f"{length:g} epoch{'s' * (length != 1)}"
 
 
 def _meeting_rules(results: ComparisonResults) -> Callable[[ComparedRun], bool]:

@@ -1,5 +1,6 @@
 """The chart of what a learning rate costs: where a line is flat, a wrong rate does no harm."""
 
+import itertools
 import statistics
 from collections.abc import Mapping
 
@@ -9,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import metric_named, show
 from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, possible, pretrained_figure, tested
-from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.rates import at_lengths, at_rates, epochs
 from ftp_hf.compare.evidence.results import ComparisonResults
 
 from .style import (
@@ -38,8 +39,8 @@ _FAR = 2
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
     """
-    A panel for each kind of data: the mean of each method at each learning rate, with a band of its standard deviation, and
-    a line where the pre-trained model was.
+    A panel for each kind of data, and for each length where several were tried: the mean of each method at each learning
+    rate, with a band of its standard deviation, and a line where the pre-trained model was.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
@@ -47,17 +48,22 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     Returns:
         `Figure`: `None` unless a method was evaluated at several rates.
     """
-    rates = at_rates(results)
+    lengths = {length: at_rates(there) for length, there in at_lengths(results).items()}
+    lengths = {length: rates for length, rates in lengths.items() if rates}
     kinds = [kind for kind in tested(results) if data_sets(results, kind.split("/")[0])]
-    if not rates or not kinds:
+    if not lengths or not kinds:
         return None
-    rows = -(-len(kinds) // 2)
+    panels = list(itertools.product(kinds, lengths))
+    columns = max(2, len(lengths))
+    rows = -(-len(panels) // columns)
     figure = new_figure(1.0 + 2.0 * rows)
-    grid = figure.subplots(rows, 2, sharex=True, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=True, sharey="row" if len(lengths) > 1 else False, squeeze=False)
     drawn: dict[str, Line2D] = {}
-    for axes, kind in zip(grid.flat, kinds, strict=False):
-        drawn |= _draw_kind(axes, results, rates, kind)
-    for axes in list(grid.flat)[len(kinds) :]:
+    for axes, (kind, length) in zip(grid.flat, panels, strict=False):
+        drawn |= _draw_kind(axes, results, lengths[length], kind)
+        if length is not None:
+            _name_row_and_column(axes, epochs(length))
+    for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
         grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
     figure.supxlabel("learning rate", fontsize=MEDIUM)
@@ -100,13 +106,20 @@ def _draw_kind(
         rotation=45 * (len(rates) > _FEW),
     )
     axes.minorticks_off()
-    if metric_named(metric).less_is_better:
-        axes.invert_yaxis()
+    axes.yaxis.set_inverted(metric_named(metric).less_is_better)
     if (before := pretrained_figure(results, kind)) is not None:
         _draw_before(axes, in_units(metric, before), show(before, metric))
     bare(axes)
     axes.tick_params(labelsize=SMALL)
     return drawn
+
+
+def _name_row_and_column(axes: Axes, length: str) -> None:
+    """What a panel shows beside its row, and the length above its column, where each panel has not the room for both."""
+    place = axes.get_subplotspec()
+    if place is not None and place.is_first_col():
+        axes.set_ylabel(axes.get_title(loc="left"), fontsize=SMALL)
+    axes.set_title(length if place is not None and place.is_first_row() else "", fontsize=SMALL, loc="left", pad=4)
 
 
 def _draw_before(axes: Axes, level: float, text: str) -> None:

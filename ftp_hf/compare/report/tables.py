@@ -22,7 +22,7 @@ from ftp_hf.compare.evidence.measures import (
     relative_to_plain,
     tested,
 )
-from ftp_hf.compare.evidence.rates import at_rates, rules_met
+from ftp_hf.compare.evidence.rates import at_lengths, at_rates, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.rules import holding
 from ftp_hf.runs.facts import PRETRAINED
@@ -179,19 +179,29 @@ def rules_table(results: ComparisonResults) -> Table:
 
 
 def rates_table(results: ComparisonResults) -> Table:
-    """Each method at each learning rate that it was evaluated at; how many runs meet all rules is bold where all do."""
+    """
+    Each method at each learning rate (and length, where several were tried) that it was evaluated at; how many runs meet all
+    rules is bold where all do.
+    """
     kinds = {kind: KINDS.get(kind, kind) for kind in tested(results) if data_sets(results, kind.split("/")[0])}
-    at, rows = at_rates(results), []
+    at = [
+        ([*([] if length is None else [f"{length:g}"]), f"{rate:g}"], there)
+        for length, of_length in at_lengths(results).items()
+        for rate, there in at_rates(of_length).items()
+    ]
+    rows = []
     for method in (method.name for method in results.methods):
-        for rate, there in at.items():
+        for setting, there in at:
             if any(each.name == method for each in there.methods):
                 values = [
                     mean_and_sd(by_seed(there, method, kind).values(), metric_of(results, kind)) for kind in kinds
                 ]
                 met, count = rules_met(there, method) if results.rules else (0, 0)
                 passed = [(Strong if met == count else str)(f"{met} of {count}")] if count else []
-                rows.append([there.method(method).title, f"{rate:g}", *values, *passed])
-    return Table(["method", "learning rate", *kinds.values(), *(["rules met"] if results.rules else [])], rows)
+                rows.append([there.method(method).title, *setting, *values, *passed])
+    epochs = ["epochs"] * any(len(setting) > 1 for setting, _ in at)
+    rules_head = ["rules met"] if results.rules else []
+    return Table(["method", *epochs, "learning rate", *kinds.values(), *rules_head], rows)
 
 
 def matched_table(results: ComparisonResults) -> Table:

@@ -24,11 +24,12 @@ class AveragedRuns(DerivedRuns):
         """Refuse to average more epochs than there are."""
         method, config = _method(run), self.trained.config
         last = method.last(run.setting)
-        base = Run(str(method.base), settings_of(config, str(method.base))[0], run.seed)
-        epochs = self.trained.count_epochs(base)
+        bases = [Run(str(method.base), setting, run.seed) for setting in settings_of(config, str(method.base))]
+        shortest = min(bases, key=lambda base: base.setting.get("num_train_epochs", 0))
+        epochs = self.trained.count_epochs(shortest)
         if last > epochs:
             raise ValueError(
-                f"last = {last} needs the weights after {last} epochs, but {METHODS[base.method].title} is trained for "
+                f"last = {last} needs the weights after {last} epochs, but {METHODS[shortest.method].title} is trained for "
                 f"{epochs}: raise num_train_epochs under training, or lower last"
             )
 

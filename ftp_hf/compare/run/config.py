@@ -14,7 +14,7 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .kinds import Continued, Trained
+from .kinds import OF_TRAINING, Continued, Trained
 from .methods import METHODS, PROBE
 from .rules import read_rules, rules_in_file
 from .training import check_training
@@ -67,6 +67,8 @@ class ComparisonConfig(DataOptions):
         methods (`dict[str, dict[str, list[float]]]`): method → setting → values to try, all combinations of them. In YAML
             also a list of names, and single values.
         learning_rate (`list[float]`): to try with each method that does not name its own.
+        num_train_epochs (`list[float]`, *optional*): lengths of the training to try, likewise, with each learning rate; by
+            default the one under `training`.
         seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
         reading: an instance of the task's `options_class`: how data are read.
         metric (`str`, *optional*): one of the task's, to choose and to compare by. By default its first.
@@ -93,6 +95,7 @@ class ComparisonConfig(DataOptions):
     seeds: list[int]
     reading: Any
     metric: str = ""
+    num_train_epochs: list[float] = field(default_factory=list)
     corruptions: CorruptionOptions | None = None
     every_setting: bool = False
     rules: list[str] = field(default_factory=list)
@@ -177,6 +180,10 @@ class ComparisonConfig(DataOptions):
             _check_apart(values)
         with problems.gathered():
             check_training(values.get("training", {}), task.arguments_class)
+        if values.get("num_train_epochs") and (
+            twice := {"num_train_epochs", "max_steps"} & values.get("training", {}).keys()
+        ):
+            problems.append(f"training: {', '.join(sorted(twice))} cannot be set there beside num_train_epochs")
         if values.get("rules") and not wrong.keys() & {"ood", "retained"}:
             with problems.gathered():
                 read_rules(values["rules"], _sets(values))
@@ -198,16 +205,17 @@ class ComparisonConfig(DataOptions):
 def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
     """Put what a comparison works with into the place of what YAML has; and what is wrong with that."""
     problems = Problems()
-    rates: list[float] = []
-    with problems.gathered():
-        if "learning_rate" in values:
-            rates = values["learning_rate"] = read_numbers("learning_rate", values["learning_rate"])
+    of_training: dict[str, list[float]] = {"learning_rate": []}
+    for key in OF_TRAINING:
+        with problems.gathered():
+            if key in values:
+                of_training[key] = values[key] = read_numbers(key, values[key])
     with problems.gathered():
         if "seeds" in values:
             values["seeds"] = _seeds(values["seeds"])
     with problems.gathered():
         if "methods" in values:
-            values["methods"] = _methods(values["methods"], rates)
+            values["methods"] = _methods(values["methods"], of_training)
     with problems.gathered():
         values["corruptions"] = _corruptions(values.get("corruptions"), corruptions)
     return problems
@@ -229,11 +237,11 @@ def _seeds(value: Any) -> list[int]:
     return list(value)
 
 
-def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, list[float]]]:
+def _methods(value: Any, of_training: Mapping[str, list[float]]) -> dict[str, dict[str, list[float]]]:
     problems, methods = Problems(), {}
     for name, settings in known_methods(value, METHODS, problems):
         with problems.gathered():
-            methods[name] = _sweep(name, settings, learning_rates)
+            methods[name] = _sweep(name, settings, of_training)
         base = METHODS[name].base
         if base and base not in value:
             problems.append(f"method {name!r} builds on {base!r}: add it to methods")
@@ -241,11 +249,11 @@ def _methods(value: Any, learning_rates: list[float]) -> dict[str, dict[str, lis
     return methods
 
 
-def _sweep(name: str, settings: Any, learning_rates: list[float]) -> dict[str, list[float]]:
+def _sweep(name: str, settings: Any, of_training: Mapping[str, list[float]]) -> dict[str, list[float]]:
     if not isinstance(settings, dict):
         raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
     method, problems, given = METHODS[name], Problems(), {}
-    own = {"learning_rate": learning_rates, **method.sweep} if isinstance(method, Trained) else method.sweep
+    own = {**of_training, **method.sweep} if isinstance(method, Trained) else method.sweep
     with problems.gathered():
         check_keys(f"of methods: {name}: ", settings, own)
     for key, value in settings.items():

@@ -135,14 +135,16 @@ class Course:
     def _compare_continued(self, name: str, method: Continued) -> dict[str, float]:
         """The rates of the base, whose runs are there, then one after the other below them until ID validation falls."""
         base, seed, metric = str(method.base), self.config.sweep_seed, self.config.metric
-        tried = [self._train(self._plan(name, setting, seed)) for setting in settings_of(self.config, base)]
+        others = {**self.chosen[base], _RATE: 0.0}
+        rates_of_base = [each for each in settings_of(self.config, base) if {**each, _RATE: 0.0} == others]
+        tried = [self._train(self._plan(name, setting, seed)) for setting in rates_of_base]
         best = next(run for run in tried if run.setting == self.chosen[base])
         last = min(tried, key=lambda run: run.setting[_RATE])
         (setting,) = settings_of(self.config, name)
         rates = method.rates(setting, last.setting[_RATE])
         below: list[ComparedRun] = []
         while rates and not has_fallen(last, best, metric):
-            last = self._finish(self._plan(name, {_RATE: rates.pop(0)}, seed), self._train)
+            last = self._finish(self._plan(name, {**others, _RATE: rates.pop(0)}, seed), self._train)
             below.append(last)
         tried += below
         chosen = smallest_kept(tried, best, metric).setting

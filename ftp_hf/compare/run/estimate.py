@@ -1,6 +1,7 @@
 """How long a comparison takes and how much memory, from a few measured steps of each method and rows of each kind of data."""
 
 import math
+import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -102,7 +103,8 @@ def _training(runner: Runner, name: str, validation: float) -> tuple[float, Hard
     trainer.add_callback(clock)
     per_epoch = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     asked = config.training.get("max_steps", -1)
-    steps = asked if asked > 0 else math.ceil(trainer.args.num_train_epochs * per_epoch)
+    lengths = [each.get("num_train_epochs", trainer.args.num_train_epochs) for each in settings_of(config, name)]
+    steps = asked if asked > 0 else math.ceil(statistics.fmean(lengths) * per_epoch)
     trainer.train()
     hardware: Hardware = trainer.run_summary().hardware
     del trainer

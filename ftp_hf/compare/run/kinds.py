@@ -13,9 +13,23 @@ from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
-__all__ = ["DATA", "Averaged", "Continued", "Data", "Derived", "Method", "Projected", "Setting", "Trained"]
+__all__ = [
+    "DATA",
+    "OF_TRAINING",
+    "Averaged",
+    "Continued",
+    "Data",
+    "Derived",
+    "Method",
+    "Projected",
+    "Setting",
+    "Trained",
+]
 
 Setting = Mapping[str, float]
+
+OF_TRAINING = ("learning_rate", "num_train_epochs")
+"""The settings that are arguments of the training, which every method has that trains."""
 
 
 class Data(NamedTuple):
@@ -53,7 +67,7 @@ class Method:
 @dataclass(frozen=True, kw_only=True)
 class Trained(Method):
     """
-    A method that trains. The learning rate is one of its settings, beside those of its sweep, which are keywords of its
+    A method that trains. [`OF_TRAINING`] are among its settings, beside those of its sweep, which are keywords of its
     mixin. If it has a base, it starts with the head that the base's run left.
 
     Args:
@@ -97,7 +111,7 @@ class Trained(Method):
             options (mapping): those that all methods have in common.
             kind (`type`, *optional*, defaults to `TrainingArguments`): what the task's Trainer takes.
         """
-        return kind(**{**options, **self.training, "learning_rate": setting["learning_rate"]})
+        return kind(**{**options, **self.training, **_of_training(setting)})
 
     def with_adapter(
         self, model: nn.Module, setting: Setting, options: Mapping[str, Any], run: Callable[[nn.Module], None]
@@ -150,7 +164,7 @@ class Projected(Trained):
     ) -> TrainingArguments:
         """As those of [`Trained`], with the settings."""
         own = {f"ftp_{name}": value for name, value in _own(setting).items()}
-        return with_ftp_options(kind)(**{**options, **own, **self.training, "learning_rate": setting["learning_rate"]})
+        return with_ftp_options(kind)(**{**options, **own, **self.training, **_of_training(setting)})
 
     def make_trainer(
         self,
@@ -228,7 +242,11 @@ class Continued(Method):
 
 def _own(setting: Setting, others: Collection[str] = ()) -> dict[str, float]:
     """The settings that only the method knows."""
-    return {name: value for name, value in setting.items() if name not in ("learning_rate", *others)}
+    return {name: value for name, value in setting.items() if name not in (*OF_TRAINING, *others)}
+
+
+def _of_training(setting: Setting) -> dict[str, float]:
+    return {name: value for name, value in setting.items() if name in OF_TRAINING}
 
 
 def _whole(name: str, value: float) -> int:

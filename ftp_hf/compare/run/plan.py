@@ -11,7 +11,7 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .kinds import Averaged, Continued, Setting, Trained
+from .kinds import OF_TRAINING, Averaged, Continued, Setting, Trained
 from .methods import METHODS, PROBE
 from .trackers import WATCHING
 
@@ -20,7 +20,7 @@ __all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describ
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
 _EVALUATED_ON = {"test", "ood", "retained", "max_eval_samples", "corruptions", "label_aliases"}
-_OF_OTHER_RUNS = {"name", "methods", "learning_rate", "seeds", "probe_first"}  # a run that was probed first has a base
+_OF_OTHER_RUNS = {"name", "methods", "seeds", "probe_first", *OF_TRAINING}  # a run that was probed first has a base
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Union, get_args, get_origin
 from ftp_hf.tasks import TASKS, task_class
 
 from .keys import Key, comparison_keys, corruption_keys, keys_of
-from .kinds import Trained
+from .kinds import OF_TRAINING, Trained
 from .methods import METHODS
 
 __all__ = ["config_schema"]
@@ -35,7 +35,7 @@ def config_schema() -> dict[str, Any]:
     properties |= {
         "task": {"description": own["task"].help, "anyOf": [{"enum": list(TASKS)}, {"type": "string", "pattern": ":"}]},
         "methods": {"description": own["methods"].help, "anyOf": [_names(), _sweeps()]},
-        "learning_rate": {"description": own["learning_rate"].help, **_NUMBERS},
+        **{name: {"description": own[name].help, **_NUMBERS} for name in OF_TRAINING},
         "rules": {"description": own["rules"].help, "type": ["array", "string"], "items": {"type": "string"}},
         "corruptions": {
             "description": own["corruptions"].help,
@@ -94,7 +94,7 @@ def _sweeps() -> dict[str, Any]:
                 "properties": {
                     setting: {"default": list(values), **_NUMBERS}
                     for setting, values in {
-                        **({"learning_rate": ()} if isinstance(method, Trained) else {}),
+                        **(dict.fromkeys(OF_TRAINING, ()) if isinstance(method, Trained) else {}),
                         **method.sweep,
                     }.items()
                 },

@@ -156,7 +156,7 @@ def read_numbers(key: str, value: Any) -> list[float]:
     A number or a list of them, as a list.
 
     Raises:
-        ValueError: it is neither, a number is not finite or there twice, or a learning rate is not positive.
+        ValueError: it is neither, a number is not finite or there twice, or a learning rate or a length is not positive.
     """
     values = value if isinstance(value, list) else [value]
     # YAML reads 1e-3, without a point, as text.
@@ -168,6 +168,6 @@ def read_numbers(key: str, value: Any) -> list[float]:
         raise ValueError(f"{key} must be a number or a list of numbers, got {value!r}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"{key} has a value twice: {value!r}")
-    if key.endswith("learning_rate") and min(numbers) <= 0:
+    if key.endswith(("learning_rate", "num_train_epochs")) and min(numbers) <= 0:
         raise ValueError(f"{key} must be positive, got {value!r}")
     return numbers

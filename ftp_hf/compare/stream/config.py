@@ -25,7 +25,7 @@ __all__ = ["ALERT", "ONE_HEAD", "PER_STAGE", "ROLL_BACK", "StageConfig", "Stream
 ONE_HEAD, PER_STAGE = "one", "per-stage"
 _PLACE = "{stage}"
 ROLL_BACK, ALERT = "roll_back", "alert"
-_NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "probe_first")
+_NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "probe_first", "num_train_epochs")
 _OWN = ("stages", "orders", "heads", "rules", "when_broken")
 
 
@@ -60,9 +60,9 @@ class StageConfig(ComparisonConfig):
 @dataclass
 class StreamConfig:
     """
-    A stream, as asked for. In YAML it has the keys of a [`ComparisonConfig`] but for `ood`, `corruptions`, `every_setting`
-    and `probe_first`; each method has one value of each setting; in `train`, `validation` and `test`, `{stage}` is
-    the stage; and:
+    A stream, as asked for. In YAML it has the keys of a [`ComparisonConfig`] but for `ood`, `corruptions`, `every_setting`,
+    `probe_first` and `num_train_epochs`, which is under `training`; each method has one value of each setting; in `train`,
+    `validation` and `test`, `{stage}` is the stage; and:
 
     Args:
         name (`str`): what the stream is called; by default the name of the file.
@@ -115,7 +115,10 @@ class StreamConfig:
     @classmethod
     def _build(cls, content: dict[str, Any], name: str) -> "StreamConfig":
         if unfit := [key for key in _NOT_OF_STREAMS if key in content]:
-            raise ValueError(f"{', '.join(unfit)} is not of streams, which have the sets of all stages and `retained`")
+            raise ValueError(
+                f"{', '.join(unfit)} is not of streams, which have the sets of all stages and `retained`, and one value of "
+                "each setting"
+            )
         places = _stages(content.get("stages"))
         heads = content.get("heads", ONE_HEAD)
         if heads not in (ONE_HEAD, PER_STAGE):

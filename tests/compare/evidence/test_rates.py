@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from ftp_hf.compare.evidence.measures import by_seed
-from ftp_hf.compare.evidence.rates import at_rates, rules_met, safe_rates, unwarned, what_is_safe
+from ftp_hf.compare.evidence.rates import at_lengths, at_rates, rules_met, safe_rates, unwarned, what_is_safe
 from ftp_hf.compare.report.rates import draw_rates
 from ftp_hf.compare.report.tables import rates_table
 from tests.support.comparisons import GAIN, PLAIN, comparison, with_retained
@@ -88,6 +88,59 @@ def test_the_chart_has_a_panel_for_each_kind_and_less_is_better_points_up():
     drawn = axes[2].lines[0]
     assert list(drawn.get_xdata()) == [1e-3, 1e-2]
     assert list(drawn.get_ydata()) == pytest.approx([40.0, 90.0])
+
+
+@pytest.fixture
+def at_every_length():
+    """As [`at_every_rate`], for 1 epoch; for 3 all of plain fine-tuning loses 10 points in retained speech more."""
+    results = at_every_rate(rules=["retained/speech:wer <= pretrained + 0.45"])
+    longer = copy.deepcopy(results.runs)
+    for run in longer:
+        for result in run.summary.of_kind("retained") if run.method == "plain" else ():
+            result.metrics["wer"][str(run.seed)] += 0.1
+    for epochs, runs in ((1, results.runs), (3, longer)):
+        for run in runs:
+            run.setting = {**run.setting, "num_train_epochs": epochs}
+    for method in results.methods:
+        method.chosen = {**method.chosen, "num_train_epochs": 1}
+    return dataclasses.replace(results, runs=[*results.runs, *longer])
+
+
+def test_each_length_has_its_rates(at_every_length):
+    assert list(at_lengths(at_every_length)) == [1, 3]
+    longer = at_rates(at_lengths(at_every_length)[3])
+    assert list(longer) == [1e-3, 1e-2]
+    assert by_seed(longer[1e-2], "plain", "retained/speech") == pytest.approx({0: 0.90, 1: 1.00, 2: 1.10})
+    table = rates_table(at_every_length)
+    assert table.header[:3] == ["method", "epochs", "learning rate"]
+    assert [tuple(map(str, row[:3])) for row in table.rows[:4]] == [
+        ("Plain fine-tuning", "1", "0.001"),
+        ("Plain fine-tuning", "1", "0.01"),
+        ("Plain fine-tuning", "3", "0.001"),
+        ("Plain fine-tuning", "3", "0.01"),
+    ]
+    assert unwarned(at_every_length) == (7, 24)
+    assert what_is_safe(at_every_length).startswith(
+        "Rates at which every seed meets all rules: Plain fine-tuning at 1 epoch, 0.001; FTP at 1 epoch, 0.001, 0.01; Plain "
+        "fine-tuning at 3 epochs, none; FTP at 3 epochs, 0.001, 0.01. Of the 24 runs"
+    )
+
+
+def test_each_length_is_a_column_of_the_chart(at_every_length):
+    axes = draw_rates(at_every_length).axes
+    assert [each.get_title(loc="left") for each in axes] == ["1 epoch", "3 epochs", *[""] * 4]
+    assert [each.get_ylabel() for each in axes[::2]] == [
+        "ID: accuracy (%)",
+        "OOD mean: accuracy (%)",
+        "speech: wer (%)",
+    ]
+    assert [each.yaxis_inverted() for each in axes] == [False] * 4 + [True] * 2
+    assert list(axes[5].lines[0].get_ydata()) == pytest.approx([50.0, 100.0])
+
+
+def test_one_length_is_none():
+    results = at_every_rate()
+    assert at_lengths(results) == {None: results}
 
 
 def test_nothing_is_told_of_rates_that_were_only_chosen_among():

@@ -12,6 +12,7 @@ from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run, settings_of
+from ftp_hf.compare.run.runner import Runner
 from ftp_hf.tasks import DataOptions, TaskData
 from tests.support.tiny_data import image_config, write_config
 
@@ -59,6 +60,12 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"train": 5}, "train must be a text, got 5"),
         ({"lora": 5}, "lora must be a mapping, got 5"),
         ({"learning_rate": [1e-3, 0]}, "learning_rate must be positive, got [0.001, 0]"),
+        ({"num_train_epochs": [1, -3]}, "num_train_epochs must be positive, got [1, -3]"),
+        ({"num_train_epochs": [1, 3]}, "training: num_train_epochs cannot be set there beside num_train_epochs"),
+        (
+            {"num_train_epochs": [1, 3], "training": {"max_steps": 3}},
+            "training: max_steps cannot be set there beside num_train_epochs",
+        ),
         ({"methods": {"plain": {"learning_rate": -1}}}, "methods: plain: learning_rate must be positive, got -1"),
         ({"ood": "a"}, "ood must be a list of texts, got 'a'"),
         ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
@@ -205,6 +212,25 @@ def test_settings_are_all_combinations(images, tmp_path):
         (1e-2, 1.0),
     ]
     assert settings_of(config, "wise-ft") == [{"alpha": 0.5}]
+
+
+def test_lengths_are_tried_with_each_rate_by_the_methods_that_train(images, tmp_path):
+    methods = {"plain": None, "ftp": {"num_train_epochs": 2, "learning_rate": 1e-2}, "wise-ft": {"alpha": 0.5}}
+    content = image_config(images, methods=methods, num_train_epochs=[1, 0.5], training={})
+    config = ComparisonConfig.load(write_config(tmp_path, content))
+    rates_and_lengths = [(1e-3, 1), (1e-3, 0.5), (1e-2, 1), (1e-2, 0.5)]
+    assert [tuple(setting.values()) for setting in settings_of(config, "plain")] == rates_and_lengths
+    assert config.methods["ftp"].items() >= {"learning_rate": [1e-2], "num_train_epochs": [2]}.items()
+    assert config.methods["wise-ft"] == {"alpha": [0.5]}
+
+
+@pytest.mark.parametrize("name", ["plain", "l2-sp", "ftp"])
+def test_a_length_is_that_of_the_training_and_no_option_of_the_method(images, tmp_path, name):
+    content = image_config(images, methods={"plain": {}, name: {}}, num_train_epochs=[5], training={"use_cpu": True})
+    config = ComparisonConfig.load(write_config(tmp_path, content))
+    (setting, *_) = settings_of(config, name)
+    trainer = Runner(config, tmp_path / "runs").trained.make_trainer(Run(name, setting, 0), tmp_path / "run")
+    assert (trainer.args.num_train_epochs, trainer.args.learning_rate) == (5, 1e-3)
 
 
 def load_methods(images, folder, methods, given):

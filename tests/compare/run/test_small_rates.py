@@ -65,7 +65,7 @@ class KnownRunner:
     """Trains nothing: runs have these ID validation figures, by their learning rates."""
 
     def __init__(self, figures):
-        self.figures, self.trained, self.forgotten = figures, [], []
+        self.figures, self.trained, self.forgotten, self.gone = figures, [], [], []
 
     def __call__(self, *_):
         return self
@@ -95,18 +95,19 @@ class KnownRunner:
     finish = evaluate
 
     def keep(self, run):
-        assert run.setting["learning_rate"] not in self.forgotten
+        assert run.setting not in self.gone
         return module.Path("runs", f"plain-{run.setting['learning_rate']:g}-seed{run.seed}")
 
     def forget_weights(self, run):
         self.forgotten.append(run.setting["learning_rate"])
+        self.gone.append(run.setting)
 
 
 @pytest.fixture
 def compare_known(images, tmp_path, monkeypatch):
     """A comparison of plain fine-tuning at 1e-3 and 1e-2, and below, with known figures."""
 
-    def run(figures, every_setting=False, **settings):
+    def run(figures, every_setting=False, lengths=None, **settings):
         runner = KnownRunner(figures)
         monkeypatch.setattr(module, "Runner", runner)
         runner.data = type("Data", (), {"train_facts": None})
@@ -115,6 +116,9 @@ def compare_known(images, tmp_path, monkeypatch):
         output = io.StringIO()
         methods = {"plain": {}, "small-lr": settings}
         content = image_config(images, methods=methods, seeds=[0, 1], every_setting=every_setting)
+        if lengths:
+            content["training"].pop("num_train_epochs")
+            content["num_train_epochs"] = lengths
         config = load(tmp_path, content)
         return runner, compare(config, tmp_path / "out", output=output), output.getvalue()
 
@@ -163,6 +167,14 @@ def test_no_more_are_tried_than_was_said(compare_known):
     runner, results, _ = compare_known({**FIGURES, 3.2e-5: 0.9}, most=3)
     assert min(runner.trained) == (3.2e-5, 0)
     assert results.method("small-lr").chosen == {"learning_rate": 3.2e-5}
+
+
+def test_smaller_rates_are_tried_at_the_length_that_plain_chose(compare_known):
+    _, results, _ = compare_known(FIGURES, lengths=[3, 9])
+    assert results.method("plain").chosen == {"learning_rate": 1e-3, "num_train_epochs": 3}
+    assert results.method("small-lr").chosen == {"learning_rate": 1e-4, "num_train_epochs": 3}
+    tried = {tuple(run.setting.values()) for run in results.runs if run.method == "small-lr"}
+    assert tried == {(rate, 3) for rate in (1e-2, 1e-3, 3.2e-4, 1e-4, 3.2e-5)}
 
 
 @pytest.mark.parametrize("figures", [FIGURES, {**FIGURES, 1e-2: 0.95}, {**FIGURES, 1e-2: 0.91, 3.2e-4: 0.5}])

@@ -95,6 +95,7 @@ def test_rules_stand_in_the_config_or_in_a_file_beside_it(tmp_path):
         ({"orders": [["films", "songs"]]}, "list of lists of all stages"),
         ({"heads": "many"}, "heads must be 'one' or 'per-stage'"),
         ({"ood": ["x.parquet"]}, "ood is not of streams"),
+        ({"num_train_epochs": [1, 3]}, "num_train_epochs is not of streams"),
         (
             {"rules": ["ood_mean >= 0.5"]},
             "rules: 'ood_mean >= 0.5' cannot be checked: there is no OOD set, only id/test, earlier/",
