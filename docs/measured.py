@@ -28,6 +28,7 @@ STUDIES = {
     "pacs_mobilenet_statistics_train": ("the same with statistics that train", "ftp"),
     "pacs_mobilenet_statistics_probed": ("the same with frozen ones and a probed head", "ftp"),
     "camvid_mobilenet": ("MobileNetV2 segments streets, another day and dusk", "ftp"),
+    "camvid_mobilenet_statistics_frozen": ("the same with frozen statistics", "ftp"),
     "sst2_minilm": ("MiniLM-L6, other sorts of text", "ftp"),
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
