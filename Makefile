@@ -6,6 +6,7 @@ LOWEST := build/lowest
 PYTEST := -m pytest -n 2 --dist loadfile
 RUNS := runs/demo
 SPEECH := ../shared/data/speech
+WHISPER := build/models/whisper-tiny-en
 HEARING := --config examples/configs/spoken_digits.yaml --num_train_epochs 1 --max_eval_samples 50
 SEEDS := 0 1 2
 CONTESTANTS := adamw_fused ftp ftp_bf16_anchors ftp_bf16_weights published
@@ -41,14 +42,16 @@ test-lowest: $(LOWEST)/dev ## the first tier on the lowest versions that pyproje
 
 demo: $(if $(wildcard $(SPEECH)),demo-speech,demo-digits) ## plain fine-tuning beside FTP: demo-speech where its recordings are, else demo-digits
 
-demo-speech: $(VENV)/demo ## Whisper, taught digits at a wrong learning rate: what becomes of its ordinary speech
-	$(RUN) examples/models.py whisper-tiny-en build/models/whisper-tiny-en
+demo-speech: $(VENV)/demo $(WHISPER) ## Whisper, taught digits at a wrong learning rate: what becomes of its ordinary speech
 	$(RUN) examples/speech/data.py $(SPEECH)/spoken_digits build/spoken_digits
 	$(RUN) examples/speech_recognition.py $(HEARING) --method plain --output_dir $(RUNS)/speech-plain
 	$(RUN) examples/speech_recognition.py $(HEARING) --method ftp --output_dir $(RUNS)/speech-ftp --evaluate_pretrained false
 	$(RUN) examples/compare_runs.py $(RUNS)/speech-plain $(RUNS)/speech-ftp
-	$(RUN) examples/speech/transcripts.py $(SPEECH)/ljspeech_32/test.parquet build/models/whisper-tiny-en \
+	$(RUN) examples/speech/transcripts.py $(SPEECH)/ljspeech_32/test.parquet $(WHISPER) \
 		$(RUNS)/speech-plain $(RUNS)/speech-ftp
+
+$(WHISPER): | $(VENV)/demo
+	$(RUN) examples/models.py $(@F) $@
 
 demo-digits: $(VENV)/demo ## a small vision transformer on small digits, three seeds each; needs no data but the package's
 	$(RUN) examples/digits/data.py build/digits

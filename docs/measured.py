@@ -11,7 +11,7 @@ from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
-from ftp_hf.compare.evidence.rates import at_lengths, at_rates
+from ftp_hf.compare.evidence.rates import at_settings
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
@@ -102,11 +102,10 @@ def _at_each_setting() -> Iterator[list[str]]:
     for name in sorted(path.parent.name for path in COMPARISONS.glob("*/results.json")):
         results = ComparisonResults.load(COMPARISONS / name)
         study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
-        for length, of_length in at_lengths(results).items():
-            for rate, there in at_rates(of_length).items():
-                if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
-                    setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
-                    yield [study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)]
+        for length, rate, there in at_settings(results):
+            if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
+                setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
+                yield [study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)]
 
 
 def _before_and_after(results: ComparisonResults, kind: str) -> str:

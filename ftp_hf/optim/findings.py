@@ -93,25 +93,31 @@ def _add_group(
     Add what a param group has to a signature; whether that could be done. The host does so at every step, and a GPU may wait for
     it: hence lists of one thing each, which take half the time of one list of all.
     """
-    parameters = group["params"]
-    sources = [parameter_of.get(each, each) for each in parameters] if parameter_of else parameters
+    everything = group["params"]
+    sources = [parameter_of.get(each, each) for each in everything] if parameter_of else everything
     gradients = [each.grad for each in sources]
-    given = [each for each in gradients if each is not None]
+    moving = [index for index, gradient in enumerate(gradients) if gradient is not None]
+    parameters, sources, given = ([each[index] for index in moving] for each in (everything, sources, gradients))
     if any(each.layout != torch.strided for each in given) or any(map(is_dtensor, parameters)):
         return False
     kept = [state.get(each, {}).values() for each in parameters]
     held = [value for values in kept for value in values if isinstance(value, Tensor)]
-    signature.objects.extend((*parameters, *held))
+    originals = sources if parameter_of else ()
+    signature.objects.extend((*everything, *originals, *held))
     signature.parts.extend(
         (
             (tuple(group["exclude"]), tuple(group["transposed"]), tuple(group.get("param_names") or ())),
-            # Where a gradient is may be another place at every step. Its strides are the parameter's.
-            [None if each is None else each.data_ptr() % _BOUNDARY for each in gradients],
+            [*map(id, everything)],
+            moving,
+            # Where a gradient is may be another place at every step.
+            [each.data_ptr() % _BOUNDARY for each in given],
             [each.dtype for each in given],
             [*map(Tensor.stride, given)],
-            [*map(id, parameters)],
+            [each.shape for each in parameters],
+            [*map(Tensor.stride, parameters)],
             [*map(Tensor.data_ptr, parameters)],
-            [*map(Tensor.data_ptr, sources)] if parameter_of else None,
+            [*map(id, originals)],
+            [*map(Tensor.data_ptr, originals)],
             [*map(len, kept)],
             [*map(id, held)],
             [*map(Tensor.data_ptr, held)],

@@ -15,7 +15,8 @@ from tests.support.problems import make_gradients, make_parameters
 
 def step(optimizer, parameters, gradient):
     for name, parameter in parameters.items():
-        parameter.grad = gradient[name].clone()
+        values = gradient[name].flatten()[: parameter.numel()]
+        parameter.grad = values.view(parameter.shape).clone()
     optimizer.step()
     optimizer.zero_grad()
 
@@ -97,6 +98,30 @@ def lay_out_otherwise(_, parameters):
     parameters["proj.weight"].data = parameters["proj.weight"].detach().t().contiguous().t()
 
 
+def view_otherwise(optimizer, weight, view):
+    """Other views of the same memory: of a weight, and of its state."""
+    for tensor in (*(value for value in optimizer.state[weight].values() if value.shape == weight.shape), weight):
+        tensor.data = view(tensor.detach())
+
+
+def turn(optimizer, parameters):
+    view_otherwise(optimizer, parameters["proj.weight"], torch.t)
+
+
+def look_at_a_part(optimizer, parameters):
+    view_otherwise(optimizer, parameters["proj.weight"], lambda values: values[: len(values) // 2])
+
+
+def stand_in_for_another(optimizer, parameters):
+    """Another parameter in the same memory takes the place of one, and has its gradients from now on."""
+    old = parameters["proj.weight"]
+    new = parameters["proj.weight"] = torch.nn.Parameter(old.data)
+    optimizer.state[new] = optimizer.state.pop(old)
+    places = optimizer.param_groups[0]["params"]
+    places[[each is old for each in places].index(True)] = new
+    old.grad = None
+
+
 def exclude(optimizer, _):
     optimizer.param_groups[0]["exclude"] = ("proj.weight",)
 
@@ -135,6 +160,9 @@ CHANGES = (
     load_own_state,
     move_weights,
     lay_out_otherwise,
+    turn,
+    look_at_a_part,
+    stand_in_for_another,
     exclude,
     replace_the_state,
     move_the_state,

@@ -1,7 +1,8 @@
 """What a learning rate or a length costs: a comparison as it would be at each of them that was evaluated."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .measures import finished_seeds
@@ -9,7 +10,7 @@ from .results import ComparedRun, ComparisonResults
 from .rules import holding
 from .small_rates import methods_once, tied
 
-__all__ = ["at_lengths", "at_rates", "epochs", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
+__all__ = ["at_lengths", "at_rates", "at_settings", "epochs", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
 _RATE, _LENGTH = "learning_rate", "num_train_epochs"
 
@@ -36,12 +37,37 @@ def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonRe
     return _at_each(results, _LENGTH) or {None: results}
 
 
+def at_settings(results: ComparisonResults) -> list[tuple[float | None, float, ComparisonResults]]:
+    """
+    Length, learning rate and the comparison there, of each length and each rate at it. Empty unless a method was evaluated at
+    several.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+    """
+    found = [
+        (length, rate, there)
+        for length, at_length in at_lengths(results).items()
+        for rate, there in _evaluated(at_length, _RATE).items()
+    ]
+    return found if _repeats(there for _, _, there in found) else []
+
+
 def _at_each(results: ComparisonResults, setting: str) -> Mapping[Any, ComparisonResults]:
+    evaluated = _evaluated(results, setting)
+    return evaluated if _repeats(evaluated.values()) else {}
+
+
+def _evaluated(results: ComparisonResults, setting: str) -> Mapping[Any, ComparisonResults]:
     values = sorted({run.setting[setting] for run in results.runs if setting in run.setting})
     each = {value: _at(results, setting, value) for value in values}
-    evaluated = {value: found for value, found in each.items() if found.methods}
-    counted = [method.name for found in evaluated.values() for method in found.methods]
-    return evaluated if len(counted) > len(set(counted)) else {}
+    return {value: found for value, found in each.items() if found.methods}
+
+
+def _repeats(comparisons: Iterable[ComparisonResults]) -> bool:
+    """Whether a method is in several."""
+    counted = [method.name for found in comparisons for method in found.methods]
+    return len(counted) > len(set(counted))
 
 
 def _at(results: ComparisonResults, setting: str, value: float) -> ComparisonResults:
@@ -63,25 +89,22 @@ def rules_met(results: ComparisonResults, method: str) -> tuple[int, int]:
 
 def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
     """
-    The title of each method that was evaluated at several learning rates → those at which all of its runs meet all rules.
+    The title of each method that was evaluated at several settings, and the length where there are several → the learning rates
+    at which all of its runs meet all rules.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    at = at_rates(results)
-    met = {
-        method.title: {
-            rate: rules_met(there, method.name)
-            for rate, there in at.items()
-            if method.name in {each.name for each in there.methods}
-        }
-        for method in results.methods
-    }
-    return {
-        title: [rate for rate, (passed, count) in of_rates.items() if passed == count]
-        for title, of_rates in met.items()
-        if len(of_rates) > 1
-    }
+    settings = at_settings(results)
+    counted = Counter(method.name for _, _, there in settings for method in there.methods)
+    safe: dict[str, list[float]] = {}
+    for method in (method for method in results.methods if counted[method.name] > 1):
+        for length, rate, there in settings:
+            if method.name in {each.name for each in there.methods}:
+                rates = safe.setdefault(method.title if length is None else f"{method.title} at {epochs(length)}", [])
+                passed, count = rules_met(there, method.name)
+                rates += [rate] if passed == count else []
+    return safe
 
 
 def unwarned(results: ComparisonResults) -> tuple[int, int]:
@@ -94,8 +117,7 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
     """
     by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
     once = {method.name for method in methods_once(results)}
-    there = [at_rate for at_length in at_lengths(results).values() for at_rate in at_rates(at_length).values()]
-    for found in there:
+    for _, _, found in at_settings(results):
         for name in (method.name for method in found.methods if method.name in once):
             for run in found.chosen_runs(name):
                 by_choice.setdefault((name, run.seed), []).append(run)
@@ -106,14 +128,10 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
 
 def what_is_safe(results: ComparisonResults) -> str:
     """In words, at which rates nothing is lost that a rule is about, and how often ID validation does not tell; empty without rules."""
-    lengths = at_lengths(results) if results.rules else {}
-    said = "; ".join(
-        f"{title}{'' if length is None else f' at {epochs(length)}'}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}"
-        for length, there in lengths.items()
-        for title, rates in safe_rates(there).items()
-    )
-    if not said:
+    safe = safe_rates(results) if results.rules else {}
+    if not safe:
         return ""
+    said = "; ".join(f"{where}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}" for where, rates in safe.items())
     broken, count = unwarned(results)
     return (
         f"Rates at which every seed meets all rules: {said}. Of the {count} runs whose ID validation is not told from the best of "

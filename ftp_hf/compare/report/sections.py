@@ -187,9 +187,11 @@ def _paired(results: ComparisonResults) -> list[Block]:
 
 
 def _rates(results: ComparisonResults) -> list[Block]:
+    table = rates_table(results)
     return _table(
-        rates_table(results),
-        "At every learning rate that was tried, with a method's other settings as chosen. Choosing one takes ID validation "
+        table,
+        f"At every learning rate {'and length ' * ('epochs' in table.header)}that was tried, with a method's other settings as "
+        "chosen. Choosing one takes ID validation "
         "data, which do not tell what is lost elsewhere: a method is safe where its figures hardly depend on the rate.",
         *filter(None, [what_is_safe(results)]),
     )

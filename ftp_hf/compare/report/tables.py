@@ -22,7 +22,7 @@ from ftp_hf.compare.evidence.measures import (
     relative_to_plain,
     tested,
 )
-from ftp_hf.compare.evidence.rates import at_lengths, at_rates, rules_met
+from ftp_hf.compare.evidence.rates import at_settings, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
 from ftp_hf.compare.evidence.rules import holding
 from ftp_hf.runs.facts import PRETRAINED
@@ -184,22 +184,18 @@ def rates_table(results: ComparisonResults) -> Table:
     rules is bold where all do.
     """
     kinds = {kind: KINDS.get(kind, kind) for kind in tested(results) if data_sets(results, kind.split("/")[0])}
-    at = [
-        ([*([] if length is None else [f"{length:g}"]), f"{rate:g}"], there)
-        for length, of_length in at_lengths(results).items()
-        for rate, there in at_rates(of_length).items()
-    ]
-    rows = []
+    at, rows = at_settings(results), []
     for method in (method.name for method in results.methods):
-        for setting, there in at:
+        for length, rate, there in at:
             if any(each.name == method for each in there.methods):
                 values = [
                     mean_and_sd(by_seed(there, method, kind).values(), metric_of(results, kind)) for kind in kinds
                 ]
                 met, count = rules_met(there, method) if results.rules else (0, 0)
                 passed = [(Strong if met == count else str)(f"{met} of {count}")] if count else []
+                setting = [f"{value:g}" for value in (length, rate) if value is not None]
                 rows.append([there.method(method).title, *setting, *values, *passed])
-    epochs = ["epochs"] * any(len(setting) > 1 for setting, _ in at)
+    epochs = ["epochs"] * any(length is not None for length, _, _ in at)
     rules_head = ["rules met"] if results.rules else []
     return Table(["method", *epochs, "learning rate", *kinds.values(), *rules_head], rows)
 

@@ -28,9 +28,10 @@ class AveragedRuns(DerivedRuns):
         shortest = min(bases, key=lambda base: base.setting.get("num_train_epochs", 0))
         epochs = self.trained.count_epochs(shortest)
         if last > epochs:
+            where = " under training" if "num_train_epochs" not in shortest.setting else ", of which this is the least"
             raise ValueError(
                 f"last = {last} needs the weights after {last} epochs, but {METHODS[shortest.method].title} is trained for "
-                f"{epochs}: raise num_train_epochs under training, or lower last"
+                f"{epochs}: raise num_train_epochs{where}, or lower last"
             )
 
     def keep_weights(self, run: Run) -> None:

@@ -205,7 +205,7 @@ class ComparisonConfig(DataOptions):
 def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
     """Put what a comparison works with into the place of what YAML has; and what is wrong with that."""
     problems = Problems()
-    of_training: dict[str, list[float]] = {"learning_rate": []}
+    of_training: dict[str, list[float]] = {key: [] for key in OF_TRAINING if key in {"learning_rate", *values}}
     for key in OF_TRAINING:
         with problems.gathered():
             if key in values:
@@ -255,6 +255,10 @@ def _sweep(name: str, settings: Any, of_training: Mapping[str, list[float]]) -> 
     method, problems, given = METHODS[name], Problems(), {}
     own = {**of_training, **method.sweep} if isinstance(method, Trained) else method.sweep
     with problems.gathered():
+        if isinstance(method, Trained) and (alone := {*OF_TRAINING} & settings.keys() - own.keys()):
+            raise ValueError(
+                f"methods: {name}: {', '.join(sorted(alone))} must be given for all methods, beside learning_rate"
+            )
         check_keys(f"of methods: {name}: ", settings, own)
     for key, value in settings.items():
         with problems.gathered():

@@ -117,7 +117,8 @@ class Course:
         method, sweep = METHODS[name], self.config.methods[name]
         if isinstance(method, Continued):
             self.chosen[name] = self._compare_continued(name, method)
-            sweep = {_RATE: sorted({run.setting[_RATE] for run in self.runs if run.method == name})}
+            tried = [run.setting for run in self.runs if run.method == name]
+            sweep = {key: sorted({setting[key] for setting in tried}) for key in self.chosen[name]}
         elif isinstance(method, Trained):
             self.chosen[name] = self._compare_trained(name)
         else:

@@ -121,9 +121,29 @@ def test_each_length_has_its_rates(at_every_length):
     ]
     assert unwarned(at_every_length) == (7, 24)
     assert what_is_safe(at_every_length).startswith(
-        "Rates at which every seed meets all rules: Plain fine-tuning at 1 epoch, 0.001; FTP at 1 epoch, 0.001, 0.01; Plain "
-        "fine-tuning at 3 epochs, none; FTP at 3 epochs, 0.001, 0.01. Of the 24 runs"
+        "Rates at which every seed meets all rules: Plain fine-tuning at 1 epoch, 0.001; Plain fine-tuning at 3 epochs, none; "
+        "FTP at 1 epoch, 0.001, 0.01; FTP at 3 epochs, 0.001, 0.01. Of the 24 runs"
     )
+
+
+def test_a_method_with_one_rate_at_a_length_is_there_too(at_every_length):
+    def is_kept(run):
+        return run.method == "plain" or run.setting == {"learning_rate": 1e-2, "num_train_epochs": 3}
+
+    runs = [run for run in at_every_length.runs if is_kept(run)]
+    results = dataclasses.replace(at_every_length, runs=runs)
+    results.method("ftp").chosen = {"learning_rate": 1e-2, "num_train_epochs": 3}
+    assert [tuple(map(str, row[:3])) for row in rates_table(results).rows][-1] == ("FTP", "3", "0.01")
+    drawn = draw_rates(results).axes[1]
+    assert [list(line.get_xdata()) for line in drawn.lines if line.get_linestyle() == "-"] == [[1e-3, 1e-2], [1e-2]]
+
+
+def test_lengths_at_one_rate_are_told_of(at_every_length):
+    at_one_rate = [run for run in at_every_length.runs if run.setting["learning_rate"] == 1e-3]
+    results = dataclasses.replace(at_every_length, runs=at_one_rate)
+    assert [tuple(map(str, row[1:3])) for row in rates_table(results).rows] == [("1", "0.001"), ("3", "0.001")] * 2
+    assert unwarned(results) == (1, 12), "0.6 of plain fine-tuning after 3 epochs is above 0.55"
+    assert len(draw_rates(results).axes) == 6
 
 
 def test_each_length_is_a_column_of_the_chart(at_every_length):

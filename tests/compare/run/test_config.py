@@ -61,6 +61,10 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"lora": 5}, "lora must be a mapping, got 5"),
         ({"learning_rate": [1e-3, 0]}, "learning_rate must be positive, got [0.001, 0]"),
         ({"num_train_epochs": [1, -3]}, "num_train_epochs must be positive, got [1, -3]"),
+        (
+            {"methods": {"plain": {"num_train_epochs": 3}}},
+            "methods: plain: num_train_epochs must be given for all methods, beside learning_rate",
+        ),
         ({"num_train_epochs": [1, 3]}, "training: num_train_epochs cannot be set there beside num_train_epochs"),
         (
             {"num_train_epochs": [1, 3], "training": {"max_steps": 3}},

@@ -10,6 +10,7 @@ from ftp_hf.cli import main
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.compare.evidence.results import ComparedRun
+from ftp_hf.compare.report.tables import sweep_table
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import describe_plan
 from ftp_hf.compare.run.runner import Runner
@@ -175,6 +176,7 @@ def test_smaller_rates_are_tried_at_the_length_that_plain_chose(compare_known):
     assert results.method("small-lr").chosen == {"learning_rate": 1e-4, "num_train_epochs": 3}
     tried = {tuple(run.setting.values()) for run in results.runs if run.method == "small-lr"}
     assert tried == {(rate, 3) for rate in (1e-2, 1e-3, 3.2e-4, 1e-4, 3.2e-5)}
+    assert all("not run yet" not in row for row in sweep_table(results).rows)
 
 
 @pytest.mark.parametrize("figures", [FIGURES, {**FIGURES, 1e-2: 0.95}, {**FIGURES, 1e-2: 0.91, 3.2e-4: 0.5}])
