@@ -10,6 +10,7 @@ from .formats import bound, difference, interval, points
 from .measures import (
     REFERENCE,
     cost,
+    data_sets,
     differences_to_plain,
     finished_seeds,
     metric_of,
@@ -102,11 +103,11 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     retained = _retained(results, judged)
     if kind is None and retained:
         return _with_doubts(results, retained, judged)
-    if kind is None:
+    if kind is None and not data_sets(results, "retained"):
         return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
-    place = "Out of distribution" if kind == "ood" else "On corrupted data"
-    gains, losses = ([verdict for verdict in judged if verdict.sign(kind) == sign] for sign in (1, -1))
-    if not gains and not losses:
+    place = {"ood": "Out of distribution", "corrupted": "On corrupted data"}.get(kind or "", "On retained data")
+    gains, losses = ([verdict for verdict in judged if kind and verdict.sign(kind) == sign] for sign in (1, -1))
+    if kind is None or not (gains or losses):
         others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
         if len(judged) == 1:
             others, support = "the only other method", "does not support it"

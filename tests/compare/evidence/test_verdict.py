@@ -6,7 +6,7 @@ from ftp_hf.common.figures import change, duration, mean_and_sd, signed, size
 from ftp_hf.compare.evidence.formats import bound, difference, interval
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.compare.evidence.verdict import headline, verdicts
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
 
 
 def sentence(figures, **sets):
@@ -84,6 +84,14 @@ def test_no_ood():
     results = comparison({"plain": PLAIN, "ftp": LOSS}, ood=(), corruptions=())
     assert headline(results) == (
         "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
+    )
+
+
+def test_no_ood_but_retained_data_that_tell_nothing_apart():
+    results = comparison({"plain": PLAIN, "ftp": LOSS}, ood=(), corruptions=())
+    errors = {"plain": [0.30, 0.40, 0.50], "ftp": [0.41, 0.29, 0.52]}
+    assert headline(with_retained(results, "speech", "wer", 0.10, errors)) == (
+        "On retained data, 3 seeds do not separate the only other method from plain fine-tuning: the evidence does not support it."
     )
 
 
