@@ -1,8 +1,9 @@
 """The tables of pages that are made of files of results: the studies and runs in model_cards/, and benchmarks/results/."""
 
+import functools
 import json
 import statistics
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,18 @@ def lengths() -> str:
     return _table(["study", "epochs", "learning rate", *_KINDS.values()], rows)
 
 
-def _at_each_setting() -> Iterator[list[str]]:
+@functools.cache
+def _at_each_setting() -> list[list[str]]:
     """Study, length if there are several, and rate, and then what [`_before_and_after`] has."""
+    rows = []
     for name in sorted(path.parent.name for path in COMPARISONS.glob("*/results.json")):
         results = ComparisonResults.load(COMPARISONS / name)
         study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
         for length, rate, there in at_settings(results):
             if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
                 setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
-                yield [study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)]
+                rows.append([study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)])
+    return rows
 
 
 def _before_and_after(results: ComparisonResults, kind: str) -> str:

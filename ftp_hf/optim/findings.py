@@ -103,11 +103,12 @@ def _add_group(
     kept = [state.get(each, {}).values() for each in parameters]
     held = [value for values in kept for value in values if isinstance(value, Tensor)]
     originals = sources if parameter_of else ()
-    signature.objects.extend((*everything, *originals, *held))
+    objects = (*everything, *originals, *held)
+    signature.objects.extend(objects)
     signature.parts.extend(
         (
             (tuple(group["exclude"]), tuple(group["transposed"]), tuple(group.get("param_names") or ())),
-            [*map(id, everything)],
+            [*map(id, objects)],
             moving,
             # Where a gradient is may be another place at every step.
             [each.data_ptr() % _BOUNDARY for each in given],
@@ -116,10 +117,8 @@ def _add_group(
             [each.shape for each in parameters],
             [*map(Tensor.stride, parameters)],
             [*map(Tensor.data_ptr, parameters)],
-            [*map(id, originals)],
             [*map(Tensor.data_ptr, originals)],
             [*map(len, kept)],
-            [*map(id, held)],
             [*map(Tensor.data_ptr, held)],
         )
     )

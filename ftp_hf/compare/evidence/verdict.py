@@ -98,21 +98,24 @@ def headline(results: ComparisonResults) -> str:
     return collapse(results) or _conclusion(results, judged)
 
 
+def _not_separated(place: str, judged: Sequence[Verdict]) -> str:
+    others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
+    if len(judged) == 1:
+        others, support = "the only other method", "does not support it"
+    return f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
+
+
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
     retained = _retained(results, judged)
-    if kind is None and retained:
-        return _with_doubts(results, retained, judged)
     if kind is None and not data_sets(results, "retained"):
         return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
-    place = {"ood": "Out of distribution", "corrupted": "On corrupted data"}.get(kind or "", "On retained data")
-    gains, losses = ([verdict for verdict in judged if kind and verdict.sign(kind) == sign] for sign in (1, -1))
-    if kind is None or not (gains or losses):
-        others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
-        if len(judged) == 1:
-            others, support = "the only other method", "does not support it"
-        said = f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
-        return _with_doubts(results, f"{said} {retained}".rstrip(), judged)
+    if kind is None:
+        return _with_doubts(results, retained or _not_separated("On retained data", judged), judged)
+    place = "Out of distribution" if kind == "ood" else "On corrupted data"
+    gains, losses = ([verdict for verdict in judged if verdict.sign(kind) == sign] for sign in (1, -1))
+    if not gains and not losses:
+        return _with_doubts(results, f"{_not_separated(place, judged)} {retained}".rstrip(), judged)
     above, below = _words(results.metric)
     parts = [
         f"{_together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"

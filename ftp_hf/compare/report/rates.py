@@ -46,7 +46,7 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
         results ([`ComparisonResults`]): finished or not.
 
     Returns:
-        `Figure`: `None` unless a method was evaluated at several rates.
+        `Figure`: `None` unless a method was evaluated at several rates or lengths.
     """
     lengths: dict[float | None, dict[float, ComparisonResults]] = {}
     for length, rate, there in at_settings(results):
@@ -60,10 +60,14 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     figure = new_figure(1.0 + 2.0 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey="row" if len(lengths) > 1 else False, squeeze=False)
     drawn: dict[str, Line2D] = {}
-    for axes, (kind, length) in zip(grid.flat, panels, strict=False):
+    for number, (axes, (kind, length)) in enumerate(zip(grid.flat, panels, strict=False)):
         drawn |= _draw_kind(axes, results, lengths[length], kind)
-        if length is not None:
-            _name_row_and_column(axes, epochs(length))
+        row, column = divmod(number, columns)
+        title = shown = _shown(results, kind)
+        if length is not None:  # no panel has the room for both
+            title = epochs(length) if row == 0 else ""
+            axes.set_ylabel(shown if column == 0 else "", fontsize=SMALL)
+        axes.set_title(title, fontsize=SMALL, loc="left", pad=4)
     for axes in list(grid.flat)[len(panels) :]:
         axes.remove()
         grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
@@ -98,8 +102,6 @@ def _draw_kind(
             alpha=0.15,
             linewidth=0,
         )
-    title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
-    axes.set_title(f"{title}: {metric_title(metric)}", fontsize=SMALL, loc="left", pad=4)
     axes.set_xscale("log")
     axes.set_xticks(
         list(rates),
@@ -115,12 +117,10 @@ def _draw_kind(
     return drawn
 
 
-def _name_row_and_column(axes: Axes, length: str) -> None:
-    """What a panel shows beside its row, and the length above its column, where each panel has not the room for both."""
-    place = axes.get_subplotspec()
-    if place is not None and place.is_first_col():
-        axes.set_ylabel(axes.get_title(loc="left"), fontsize=SMALL)
-    axes.set_title(length if place is not None and place.is_first_row() else "", fontsize=SMALL, loc="left", pad=4)
+def _shown(results: ComparisonResults, kind: str) -> str:
+    """`"OOD mean: accuracy (%)"`."""
+    title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
+    return f"{title}: {metric_title(metric_of(results, kind))}"
 
 
 def _draw_before(axes: Axes, level: float, text: str) -> None:

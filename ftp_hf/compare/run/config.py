@@ -205,11 +205,11 @@ class ComparisonConfig(DataOptions):
 def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
     """Put what a comparison works with into the place of what YAML has; and what is wrong with that."""
     problems = Problems()
-    of_training: dict[str, list[float]] = {key: [] for key in OF_TRAINING if key in {"learning_rate", *values}}
-    for key in OF_TRAINING:
+    of_training: dict[str, list[float]] = {"learning_rate": []}
+    for key in filter(values.__contains__, OF_TRAINING):
+        of_training[key] = []  # also where it is wrong: methods may have their own
         with problems.gathered():
-            if key in values:
-                of_training[key] = values[key] = read_numbers(key, values[key])
+            of_training[key] = values[key] = read_numbers(key, values[key])
     with problems.gathered():
         if "seeds" in values:
             values["seeds"] = _seeds(values["seeds"])

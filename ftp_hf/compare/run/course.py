@@ -136,21 +136,21 @@ class Course:
     def _compare_continued(self, name: str, method: Continued) -> dict[str, float]:
         """The rates of the base, whose runs are there, then one after the other below them until ID validation falls."""
         base, seed, metric = str(method.base), self.config.sweep_seed, self.config.metric
-        others = {**self.chosen[base], _RATE: 0.0}
-        rates_of_base = [each for each in settings_of(self.config, base) if {**each, _RATE: 0.0} == others]
-        tried = [self._train(self._plan(name, setting, seed)) for setting in rates_of_base]
-        best = next(run for run in tried if run.setting == self.chosen[base])
+        of_base = self.chosen[base]
+        at_rates = [each for each in settings_of(self.config, base) if {**each, _RATE: of_base[_RATE]} == of_base]
+        tried = [self._train(self._plan(name, setting, seed)) for setting in at_rates]
+        best = next(run for run in tried if run.setting == of_base)
         last = min(tried, key=lambda run: run.setting[_RATE])
         (setting,) = settings_of(self.config, name)
         rates = method.rates(setting, last.setting[_RATE])
         below: list[ComparedRun] = []
         while rates and not has_fallen(last, best, metric):
-            last = self._finish(self._plan(name, {**others, _RATE: rates.pop(0)}, seed), self._train)
+            last = self._finish(self._plan(name, {**of_base, _RATE: rates.pop(0)}, seed), self._train)
             below.append(last)
         tried += below
         chosen = smallest_kept(tried, best, metric).setting
         # The one that the base has chosen is there with all seeds.
-        repeated = len(below) if self.config.every_setting else int(chosen != self.chosen[base])
+        repeated = len(below) if self.config.every_setting else int(chosen != of_base)
         with self.lock:
             self.open.remove(name)
             self.total -= count_runs(self.config, name) - len(below) - repeated * (len(self.config.seeds) - 1)
