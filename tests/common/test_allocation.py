@@ -20,17 +20,28 @@ def test_memory_that_was_freed_is_not_asked_for_again():
     assert sorted(cleared)[10] < pages / 10  # not at first, where something small still lies behind
 
 
+def looked_through(thing: object) -> bool:
+    """Whether a garbage collection looks through `thing`."""
+    return any(other is thing for other in gc.get_objects())
+
+
 def test_what_stays_is_left_out_of_collections_once():
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     try:
+        stays: list[object] = [[]]
+        assert looked_through(stays)
         with leaving_out_what_stays():
-            left_out = gc.get_freeze_count()
-            assert left_out > 1000
+            assert gc.get_freeze_count() > 1000
+            assert not looked_through(stays)
+            comes: list[object] = [[]]
             with leaving_out_what_stays():
-                assert gc.get_freeze_count() == left_out
-            assert gc.get_freeze_count() == left_out
+                assert not looked_through(stays)
+                assert looked_through(comes)
+            assert not looked_through(stays)
+            assert looked_through(comes)
         assert gc.get_freeze_count() == 0
+        assert looked_through(stays)
     finally:
         if frozen:
             gc.freeze()
