@@ -57,6 +57,14 @@ def test_every_page_is_in_the_navigation():
         )
 
 
+def test_every_set_that_the_examples_read_is_on_the_page_of_the_data():
+    page = (ROOT / "docs" / "data.md").read_text()
+    files = [path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".yaml")]
+    folders = {name for path in files for name in re.findall(r"shared/data/(\w+/[\w.]+)", path.read_text())}
+    assert "text/gsm8k" in folders
+    assert sorted(folder for folder in folders if f"`{folder}`" not in page) == []
+
+
 def test_every_extra_is_on_the_page_of_the_installation():
     project = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     extras = re.findall(r"^(\w+) = \[", project, re.MULTILINE)
