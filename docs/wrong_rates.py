@@ -15,7 +15,7 @@ from ftp_hf.compare.evidence.rates import at_rates
 from ftp_hf.compare.evidence.verdict import verdicts
 
 FOUR = {
-    "spoken_digits": ("Whisper tiny.en learns digits; word errors in %, read speech", "retained/read_speech"),
+    "spoken_digits_rates": ("Whisper tiny.en learns digits; word errors in %, read speech", "retained/read_speech"),
     "smollm2_gsm8k_lengths": ("SmolLM2-135M learns school problems; loss, web texts", "retained/web"),
     "pacs_mobilenet_statistics_frozen": ("MobileNetV2 learns photos; accuracy in %, other styles", "ood"),
     "sts_embeddings_lengths": ("MiniLM learns news; Spearman, other sorts of text", "ood"),
