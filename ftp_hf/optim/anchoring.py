@@ -54,7 +54,6 @@ def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Ten
 def states_before(
     tensors: Sequence[ProjectedTensor | LowRankTensor],
     anchors: Mapping[str, Tensor] | None,
-    parameter_of: Mapping[Tensor, Tensor],
 ) -> list[dict[str, Tensor]]:
     """
     The states of tensors before their first step, those of low-rank updates first. An anchor is the given one, or the weight as
@@ -63,7 +62,6 @@ def states_before(
     Args:
         tensors (sequence of [`ProjectedTensor`] and [`LowRankTensor`]): without state, the low-rank updates first.
         anchors (mapping from `str` to `Tensor`, *optional*): the given ones, whole.
-        parameter_of (mapping from `Tensor` to `Tensor`): master → parameter.
 
     Raises:
         ValueError: a parameter cannot be projected.
@@ -71,12 +69,12 @@ def states_before(
     low_rank = [tensor for tensor in tensors if isinstance(tensor, LowRankTensor)]
     dense = [tensor for tensor in tensors if isinstance(tensor, ProjectedTensor)]
     for tensor in dense:
-        check_parameter(tensor.name, parameter_of.get(tensor.parameter, tensor.parameter), tensor.row_dim)
+        check_parameter(tensor.name, tensor.source, tensor.row_dim)
 
     def anchor(tensor: ProjectedTensor) -> Tensor:
         if anchors is None:
             return tensor.weight.detach()
-        return anchor_of(tensor, anchors[tensor.name], parameter_of.get(tensor.parameter, tensor.parameter))
+        return anchor_of(tensor, anchors[tensor.name], tensor.source)
 
     return low_rank_first_states(low_rank) + first_states(dense, anchor)
 

@@ -26,7 +26,7 @@ from .checks import (
     check_rows,
 )
 from .findings import Findings, findings
-from .masters import Masters, masters_in_place, pieces_of_a_step, step_in_pieces
+from .masters import Masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
@@ -197,9 +197,8 @@ class ProjectedOptimizer(Optimizer):
             self._step_over(piece)
 
     def _step_over(self, piece: Set[Tensor]) -> None:
-        with masters_in_place(self, piece) as masters:
-            participants = self._participants._replace(members=masters.members)
-            self._findings = findings(participants, masters.parameter_of, self._findings)
+        with masters_of(self, piece) as masters:
+            self._findings = findings(self._participants._replace(members=piece), self._findings)
             try:
                 self._step_with(self._findings, masters)
             finally:
@@ -207,15 +206,15 @@ class ProjectedOptimizer(Optimizer):
 
     def _step_with(self, found: Findings, masters: Masters) -> None:
         new = [tensor for tensor in found.tensors if not tensor.has_state]
-        states = states_before(new, self._anchors, masters.parameter_of)
+        states = states_before(new, self._anchors)
         learning = []
         for kernels, batch in found.learning:
             gradients, moved = radius_gradients(kernels, batch, self._steps_as)
             learning.append(PendingProjection(kernels, batch, gradients))
             masters.moved.update(moved)
-        step_in_pieces(self.param_groups, masters, self._unconstrained_step, self._moves_each_alone)
+        step_in_pieces(self, masters, self._unconstrained_step, self._moves_each_alone)
         # torch's optimizers create their own state where they find none, so ours has to come after it.
-        new = [tensor.with_state(self.state[tensor.parameter]) for tensor in new]
+        new = [tensor.with_state(self.state[tensor.source]) for tensor in new]
         for tensor, state in zip(new, states, strict=True):
             tensor.state.update(state)
         starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]

@@ -49,28 +49,27 @@ class _Signature(NamedTuple):
     """Those that have a number, which no other takes while they are here."""
 
 
-def findings(participants: Participants, parameter_of: Mapping[Tensor, Tensor], before: Findings | None) -> Findings:
+def findings(participants: Participants, before: Findings | None) -> Findings:
     """
     What takes part in a step.
 
     Args:
-        participants ([`Participants`]): the parameters that are looked at, with masters in place.
-        parameter_of (mapping from `Tensor` to `Tensor`): the parameters that masters stand in for.
+        participants ([`Participants`]): the parameters that are looked at, with their masters.
         before ([`Findings`] or `None`): of the last step, which are returned where nothing has changed.
 
     Raises:
         ValueError: as [`Participants.with_gradient`].
     """
-    signature = _signature(participants, parameter_of)
+    signature = _signature(participants)
     same = before and before.signature and signature and before.signature.parts == signature.parts
     if before and same and before.are_kept:
         return before
-    tensors = participants.with_gradient(parameter_of)
+    tensors = participants.with_gradient()
     learning = list(batches([tensor for tensor in tensors if tensor.has_state]))
     return Findings(signature, tensors, learning, are_kept=bool(same))
 
 
-def _signature(participants: Participants, parameter_of: Mapping[Tensor, Tensor]) -> _Signature | None:
+def _signature(participants: Participants) -> _Signature | None:
     """That of a step; `None` where masters come and go, or tensors are not simply somewhere in memory."""
     if participants.low_rank or any(map(is_rounded, participants.groups)):
         return None
@@ -78,7 +77,7 @@ def _signature(participants: Participants, parameter_of: Mapping[Tensor, Tensor]
     for group in participants.groups:
         signature.objects.append(group)
         signature.parts.append((id(group), group["project"]))
-        if group["project"] and not _add_group(signature, group, participants.state, parameter_of):
+        if group["project"] and not _add_group(signature, group, participants.state):
             return None
     return signature
 
@@ -87,23 +86,20 @@ def _add_group(
     signature: _Signature,
     group: dict[str, Any],
     state: Mapping[Tensor, dict[str, Any]],
-    parameter_of: Mapping[Tensor, Tensor],
 ) -> bool:
     """
     Add what a param group has to a signature; whether that could be done. The host does so at every step, and a GPU may wait for
     it: hence lists of one thing each, which take half the time of one list of all.
     """
     everything = group["params"]
-    sources = [parameter_of.get(each, each) for each in everything] if parameter_of else everything
-    gradients = [each.grad for each in sources]
+    gradients = [each.grad for each in everything]
     moving = [index for index, gradient in enumerate(gradients) if gradient is not None]
-    parameters, sources, given = ([each[index] for index in moving] for each in (everything, sources, gradients))
+    parameters, given = ([each[index] for index in moving] for each in (everything, gradients))
     if any(each.layout != torch.strided for each in given) or any(map(is_dtensor, parameters)):
         return False
     kept = [state.get(each, {}).values() for each in parameters]
     held = [value for values in kept for value in values if isinstance(value, Tensor)]
-    originals = sources if parameter_of else ()
-    objects = (*everything, *originals, *held)
+    objects = (*everything, *held)
     signature.objects.extend(objects)
     signature.parts.extend(
         (
@@ -117,7 +113,6 @@ def _add_group(
             [each.shape for each in parameters],
             [*map(Tensor.stride, parameters)],
             [*map(Tensor.data_ptr, parameters)],
-            [*map(Tensor.data_ptr, originals)],
             [*map(len, kept)],
             [*map(Tensor.data_ptr, held)],
         )

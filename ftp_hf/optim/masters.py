@@ -1,6 +1,6 @@
-"""Training 16-bit weights: float32 masters stand in for them during the step, and are kept, or rounded after it."""
+"""Training 16-bit weights: float32 masters, which the step is taken with, and which are kept, or rounded after it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,7 @@ from ftp_hf.projection.sharding import local
 from .nested import map_tensors
 from .rounding import MASTER, is_rounded, per_element, round_parameter
 
-__all__ = ["Masters", "masters_in_place", "needs_master", "pieces_of_a_step", "step_in_pieces"]
+__all__ = ["Masters", "masters_of", "needs_master", "pieces_of_a_step", "step_in_pieces"]
 
 _PIECE_ELEMENTS = 2**22
 """Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
@@ -27,16 +27,16 @@ def needs_master(parameter: Tensor) -> bool:
 
 
 class Masters(NamedTuple):
-    """The masters that are in place during a step."""
+    """The masters of a step, and how far it has come with them and the other parameters."""
 
-    parameter_of: dict[Tensor, Tensor]
-    """Master → parameter, which has the gradient."""
-    members: set[Tensor]
-    """Masters and other parameters that the step is over."""
+    master_of: dict[Tensor, Tensor]
+    """Parameter → master."""
+    members: Set[Tensor]
+    """The parameters that the step is over."""
     moved: set[Tensor]
-    """Masters and other parameters that have taken the unconstrained step already."""
+    """Those that have taken the unconstrained step already, or whose masters have."""
     rounded: set[Tensor]
-    """Masters that were rounded to their parameters already."""
+    """Those that their masters were rounded to already."""
 
 
 def pieces_of_a_step(
@@ -67,14 +67,13 @@ def pieces_of_a_step(
 
 
 @contextmanager
-def masters_in_place(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
+def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
     """
-    While it is open, float32 masters take the places of the bfloat16 parameters that have a gradient: in the param
-    groups, and as the keys of the optimizer's state. Whatever the step does to them is training in float32, with the
-    gradients that [`step_in_pieces`] lends them. On leaving, the parameters are back, as their masters rounded to bfloat16;
-    what the step has rounded itself it tells.
+    While it is open, the bfloat16 parameters that have a gradient have float32 masters, in their states. Whatever the step does to
+    them is training in float32. On leaving, the parameters are their masters rounded to bfloat16; what the step has rounded itself
+    it tells.
 
-    A master is kept in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
+    A master stays in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. With `stochastic_rounding` it is given up, and
     the moments are in float32 only while it is open: 10 bytes. Groups with `project=False` are left alone.
 
@@ -85,76 +84,67 @@ def masters_in_place(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Maste
     Yields:
         [`Masters`]
     """
-    groups = optimizer.param_groups
+    groups, states = optimizer.param_groups, optimizer.state
     places = {
-        (number, index): parameter
+        parameter: (number, index)
         for number, group in enumerate(groups)
         if group["project"]
         for index, parameter in enumerate(group["params"])
-        if needs_master(parameter) and parameter in piece and parameter.grad is not None
+        if needs_master(parameter) and parameter.grad is not None and parameter in piece
     }
-    masters = {parameter: _master(optimizer, parameter) for parameter in places.values()}
-    for (number, index), parameter in places.items():
-        groups[number]["params"][index] = masters[parameter]
-    for parameter, master in masters.items():
-        # torch's optimizers initialise where they find an empty state.
-        _move_state(optimizer, parameter, master).pop(MASTER, None)
-    parameter_of = {master: parameter for parameter, master in masters.items()}
-    # Of Python's sets and dicts these know the hashes, which a tensor takes long to find.
-    in_place = Masters(parameter_of, {*piece}.difference(masters).union(parameter_of), set(), set())
+    masters = Masters({parameter: _master(states, parameter) for parameter in places}, piece, set(), set())
     try:
-        yield in_place
+        yield masters
     finally:
-        for (number, index), parameter in places.items():
-            groups[number]["params"][index] = parameter
-        for parameter, master in masters.items():
-            _move_state(optimizer, master, parameter)
-        kept = dict(masters)
-        for (number, index), parameter in places.items():
+        kept = dict(masters.master_of)
+        for parameter, (number, index) in places.items():
             if is_rounded(groups[number]):
-                state = optimizer.state.get(parameter, {})
+                state = optimizer.state.pop(parameter)
+                del state[MASTER]
                 round_parameter(parameter, kept.pop(parameter), state, groups[number], (number, index))
-        for parameter, master in kept.items():
-            optimizer.state[parameter][MASTER] = master
-        left = [(parameter, master) for parameter, master in kept.items() if master not in in_place.rounded]
+                if state:  # torch.distributed.checkpoint takes an empty entry for a state
+                    optimizer.state[parameter] = state
+        left = [parameter for parameter in kept if parameter not in masters.rounded] if masters.rounded else kept
         if left:
-            torch._foreach_copy_([local(p) for p, _ in left], [local(master) for _, master in left])
+            torch._foreach_copy_([local(each) for each in left], [local(kept[each]) for each in left])
 
 
 def step_in_pieces(
-    groups: Sequence[dict[str, Any]],
-    in_place: Masters,
+    optimizer: Optimizer,
+    masters: Masters,
     step: Callable[[], None],
     moves_each_alone: bool,
 ) -> None:
     """
-    Let an optimizer step over a few masters at a time, so that only their gradients are in memory in float32.
+    Let an optimizer step over what has not moved yet, with masters in the places of their parameters: in the param groups, and as
+    the keys of its state. A few of them are at a time, so that only their gradients are in memory in float32.
 
     Args:
-        groups (sequence of `dict`): the optimizer's param groups, with the masters in place.
-        in_place ([`Masters`]): what is in place, and has not moved yet.
+        optimizer (`Optimizer`): whose step it is.
+        masters ([`Masters`]): what the step is over, and what has moved.
         step (`Callable`): the optimizer's, over the parameters that are in its groups.
         moves_each_alone (`bool`): whether what it does to a parameter depends on its own gradient and state alone. If not,
             all are one piece.
     """
+    groups, master_of = optimizer.param_groups, masters.master_of
     everything = [group["params"] for group in groups]
-    members = in_place.members - in_place.moved
+    members = masters.members - masters.moved
     left = [each for parameters in everything for each in parameters if each in members]
-    masters = [each for each in left if each in in_place.parameter_of]
-    pieces = _pieces({master: local(master).numel() for master in masters}) if moves_each_alone else []
-    pieces = pieces or [{*masters}]
-    pieces[0].update(each for each in left if each not in in_place.parameter_of)
+    sizes = {each: local(each).numel() for each in left if each in master_of}
+    pieces = _pieces(sizes) if moves_each_alone else []
+    pieces = pieces or [{*sizes}]
+    pieces[0].update(each for each in left if each not in master_of)
     for piece in pieces:
-        lent = [master for master in masters if master in piece]
+        stood_in_for = [parameter for parameter in sizes if parameter in piece]
         try:
             for group, parameters in zip(groups, everything, strict=True):
-                group["params"] = [each for each in parameters if each in piece]
-            for master in lent:
-                master.grad = cast("Tensor", in_place.parameter_of[master].grad).float()
+                group["params"] = [master_of.get(each, each) for each in parameters if each in piece]
+            for parameter in stood_in_for:
+                _stand_in(optimizer.state, parameter, master_of[parameter])
             step()
         finally:
-            for master in lent:
-                master.grad = None
+            for parameter in stood_in_for:
+                _stand_back(optimizer.state, parameter, master_of[parameter])
             for group, parameters in zip(groups, everything, strict=True):
                 group["params"] = parameters
 
@@ -173,13 +163,12 @@ def _pieces(sizes: Mapping[Tensor, int]) -> list[set[Tensor]]:
     return pieces
 
 
-def _master(optimizer: Optimizer, parameter: Tensor) -> Tensor:
-    state = optimizer.state.get(parameter, {})
-    master = state.get(MASTER)
-    if master is None:
-        master = parameter.detach().float()
+def _master(states: MutableMapping[Tensor, dict[str, Any]], parameter: Tensor) -> Tensor:
+    state = states[parameter]
+    if MASTER not in state:
         _widen(state, parameter)
-    return cast("Tensor", master)
+        state[MASTER] = parameter.detach().float()
+    return cast("Tensor", state[MASTER])
 
 
 def _widen(state: dict[str, Any], parameter: Tensor) -> None:
@@ -193,9 +182,19 @@ def _widen(state: dict[str, Any], parameter: Tensor) -> None:
     state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == parameter.dtype else tensor, left))
 
 
-def _move_state(optimizer: Optimizer, source: Tensor, target: Tensor) -> dict[str, Any]:
-    state: dict[str, Any] | None = optimizer.state.pop(source, None)
-    if state is None:
-        return {}
-    optimizer.state[target] = state
-    return state
+def _stand_in(states: MutableMapping[Tensor, dict[str, Any]], parameter: Tensor, master: Tensor) -> None:
+    """Have a master take the state and the gradient of its parameter."""
+    state = states.pop(parameter)
+    del state[MASTER]
+    if state:  # torch's optimizers initialise where they find an empty one
+        states[master] = state
+    master.grad = cast("Tensor", parameter.grad).float()
+
+
+def _stand_back(states: MutableMapping[Tensor, dict[str, Any]], parameter: Tensor, master: Tensor) -> None:
+    """Undo that, wherever it was interrupted."""
+    master.grad = None
+    state: dict[str, Any] = states.pop(master, {})
+    if state:
+        states[parameter] = state
+    states[parameter][MASTER] = master

@@ -1,7 +1,6 @@
 """Which parameters take part in the projection."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -15,8 +14,6 @@ from .options import first_rows_of, row_dim_of
 from .rounding import MASTER
 
 __all__ = ["DenseParameter", "Participants"]
-
-_NO_MASTERS: Mapping[Tensor, Tensor] = MappingProxyType({})
 
 
 class DenseParameter(NamedTuple):
@@ -44,7 +41,7 @@ class Participants(NamedTuple):
     pretrained_rows: Mapping[str, int]
     """The option: patterns of names, and how many of the first rows have a pre-trained value."""
     members: Set[Tensor] | None = None
-    """The parameters, or their masters, that are looked at; all by default."""
+    """The parameters that are looked at; all by default."""
 
     def dense(self) -> Iterator[DenseParameter]:
         """The dense parameters that are projected."""
@@ -76,19 +73,15 @@ class Participants(NamedTuple):
         dense = [tensor for tensor in self._dense_tensors() if tensor.has_state]
         return [*dense, *(tensor for tensor in self._low_rank_tensors() if tensor.has_state)]
 
-    def with_gradient(self, parameter_of: Mapping[Tensor, Tensor]) -> list[ProjectedTensor | LowRankTensor]:
+    def with_gradient(self) -> list[ProjectedTensor | LowRankTensor]:
         """
         The tensors that take part in this step.
-
-        Args:
-            parameter_of (mapping from `Tensor` to `Tensor`): the parameters that masters in the groups stand in for,
-                which have the gradients.
 
         Raises:
             ValueError: a gradient is sparse, or some factors of an update have a gradient and some do not.
         """
-        low_rank = [tensor for tensor in self._low_rank_tensors(parameter_of) if tensor.has_gradient]
-        dense = [tensor for tensor in self._dense_tensors(parameter_of) if tensor.grad is not None]
+        low_rank = [tensor for tensor in self._low_rank_tensors() if tensor.has_gradient]
+        dense = [tensor for tensor in self._dense_tensors() if tensor.grad is not None]
         for tensor in dense:
             if tensor.gradient.is_sparse:
                 raise ValueError(
@@ -97,23 +90,24 @@ class Participants(NamedTuple):
                 )
         return [*low_rank, *dense]
 
-    def _dense_tensors(self, parameter_of: Mapping[Tensor, Tensor] = _NO_MASTERS) -> Iterator[ProjectedTensor]:
+    def _dense_tensors(self) -> Iterator[ProjectedTensor]:
         for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
-            trained, stands_for = state.get(MASTER, parameter), parameter_of.get(parameter)
+            master = state.get(MASTER)
+            trained, stands_for = (parameter, None) if master is None else (master, parameter)
             yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, first_rows)
 
-    def _low_rank_tensors(self, parameter_of: Mapping[Tensor, Tensor] = _NO_MASTERS) -> Iterator[LowRankTensor]:
+    def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
         if not self.low_rank:
             return
         named = self._named_parameters()
         trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
-        gradients = {name: parameter_of.get(parameter, parameter).grad for name, (parameter, _) in named.items()}
+        parameters = {name: parameter for name, (parameter, _) in named.items()}
         for update in self.low_rank:
             parameter, group = named[update.products[0].rows]
             if self._has(parameter) and _takes_part(update, named):
-                yield LowRankTensor.of(update, trained, gradients, self.state.get(parameter, {}), group)
+                yield LowRankTensor.of(update, parameters, trained, self.state.get(parameter, {}), group)
 
     def _has(self, parameter: Tensor) -> bool:
         return self.members is None or parameter in self.members

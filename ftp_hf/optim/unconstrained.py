@@ -19,11 +19,11 @@ def radius_gradients(
     kernels: Kernels, batch: Sequence[Any], optimizer: type[Optimizer]
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """
-    `∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step in the same pass: AdamW's, where
-    the kernels can.
+    `∇γ(t)`, one value per tensor, and the parameters that have taken the unconstrained step in the same pass, themselves or
+    their masters: AdamW's, where the kernels can.
     """
     if optimizer is not AdamW or not take_adamw_steps(kernels):
         return kernels.radius_gradients(batch), ()
     steps = adamw_steps(batch)
-    moved = [tensor.parameter for tensor, step in zip(batch, steps, strict=True) if step is not None]
+    moved = [tensor.source for tensor, step in zip(batch, steps, strict=True) if step is not None]
     return kernels.radius_gradients(batch, steps), moved

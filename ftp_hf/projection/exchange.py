@@ -35,10 +35,10 @@ class PendingProjection(NamedTuple):
     """The largest row norm of each whole tensor; `None` where the kernels find it by themselves."""
 
     def project(self) -> list[Tensor]:
-        """Learn the radii and project. Returns the masters whose parameters were rounded on the way."""
+        """Learn the radii and project. Returns the parameters that their masters were rounded to on the way."""
         self.kernels.project(self.tensors, self.gradients, self.largest)
         dense = (tensor for tensor in self.tensors if isinstance(tensor, ProjectedTensor))
-        return [tensor.parameter for tensor in dense if self.kernels is cpu and tensor.rounded is not None]
+        return [tensor.source for tensor in dense if self.kernels is cpu and tensor.rounded is not None]
 
 
 def put_together(projections: Sequence[PendingProjection]) -> list[PendingProjection]:

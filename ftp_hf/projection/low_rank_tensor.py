@@ -102,6 +102,8 @@ class LowRankTensor(NamedTuple):
     gradients: tuple[Tensor | None, ...]
     """Those of [`rows`]; of a master, in the dtype of the parameter that it stands in for."""
     columns: tuple[Tensor, ...]
+    source: Tensor
+    """The parameter whose state that of the update is: the first of [`rows`], or the one that a master stands in for."""
     state: dict[str, Any]
     group: dict[str, Any]
     sharding: Sharding | None
@@ -110,8 +112,8 @@ class LowRankTensor(NamedTuple):
     def of(
         cls,
         update: LowRankUpdate,
+        parameters: Mapping[str, Tensor],
         trained: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor | None],
         state: dict[str, Any],
         group: dict[str, Any],
     ) -> "LowRankTensor":
@@ -120,8 +122,8 @@ class LowRankTensor(NamedTuple):
 
         Args:
             update ([`LowRankUpdate`]): which update.
-            trained (mapping from `str` to `Tensor`): the optimizer's parameters by name, or their masters.
-            gradients (mapping from `str` to `Tensor` or `None`): theirs.
+            parameters (mapping from `str` to `Tensor`): the optimizer's parameters by name, which have the gradients.
+            trained (mapping from `str` to `Tensor`): the same, or their masters.
             state (`dict`): that of the first product's `rows`.
             group (`dict`): the param group with the options.
 
@@ -142,8 +144,9 @@ class LowRankTensor(NamedTuple):
                 f"{update.products[0].rows} is sharded, but the matrix whose rows it scales is not: train with DDP, or put "
                 "it in a param group with project=False"
             )
-        gradients_of_rows = tuple(gradients[product.rows] for product in update.products)
-        return cls(update, rows, gradients_of_rows, columns, state, group, shardings[0])
+        sources = [parameters[product.rows] for product in update.products]
+        gradients = tuple(source.grad for source in sources)
+        return cls(update, rows, gradients, columns, sources[0], state, group, shardings[0])
 
     @property
     def name(self) -> str:
@@ -152,7 +155,7 @@ class LowRankTensor(NamedTuple):
 
     @property
     def parameter(self) -> Tensor:
-        """The parameter whose state is that of the update."""
+        """The first of the row factors, or its master."""
         return self.rows[0]
 
     @property

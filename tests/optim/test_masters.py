@@ -105,6 +105,36 @@ def test_a_failed_step_leaves_the_parameters_in_their_places():
     assert set(optimizer.radii()) == set(narrow)
 
 
+@pytest.mark.parametrize("failing", [0, 4])
+def test_a_step_that_fails_between_two_pieces_leaves_state_and_places(failing, monkeypatch):
+    cut_into_pieces(monkeypatch)
+    narrow, _, gradients = problem(6)
+    steps = []
+
+    class Failing(torch.optim.SGD):
+        def step(self, closure=None):
+            steps.append(1)
+            if len(steps) == failing * len(narrow) + 2:
+                raise MemoryError
+            super().step(closure)
+
+    monkeypatch.setattr("ftp_hf.optim.base.MOVE_EACH_ALONE", {Failing})
+    optimizer = FTP(Failing(narrow.items(), lr=1e-3, momentum=0.9))
+    train(optimizer, narrow, gradients[:failing])
+    before = values({name: p.float() for name, p in narrow.items()})
+    with pytest.raises(MemoryError):
+        train(optimizer, narrow, gradients[failing : failing + 1])
+    assert optimizer.param_groups[0]["params"] == list(narrow.values())
+    assert set(optimizer.state) == set(narrow.values())
+    masters = {name: optimizer.state[parameter]["master"] for name, parameter in narrow.items()}
+    assert all(master.grad is None for master in masters.values())
+    assert all(torch.equal(master.bfloat16(), narrow[name]) for name, master in masters.items())
+    moved = [name for name, master in masters.items() if not np.array_equal(master.bfloat16().float(), before[name])]
+    assert len(moved) <= 1
+    train(optimizer, narrow, gradients[failing + 1 :])
+    assert set(optimizer.radii()) == set(narrow)
+
+
 def test_gradients_stay_as_they_were():
     narrow, _, gradients = problem(1)
     optimizer = FTPAdamW(narrow.items())
