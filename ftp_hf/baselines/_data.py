@@ -1,13 +1,12 @@
 """A data set as a Trainer's batches are made of it, beside the training."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import set_seed
+
+from ftp_hf.common.randomness import unchanged_randomness
 
 __all__ = ["as_collated", "own_randomness"]
 
@@ -33,11 +32,6 @@ def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """Random numbers within the block are those of a seed, and those behind it as if it had not been."""
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with unchanged_randomness():
         set_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+        yield

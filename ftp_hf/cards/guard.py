@@ -27,13 +27,23 @@ def guard_history(checks: Sequence[GuardCheck]) -> str:
     )
 
 
-def guard_note(checks: Sequence[GuardCheck]) -> str:
-    """What came of it, in words."""
+def guard_note(checks: Sequence[GuardCheck], kept_step: int | None = None) -> str:
+    """
+    What came of it, in words.
+
+    Args:
+        checks (sequence of [`GuardCheck`]): by step.
+        kept_step (`int`, *optional*): after which the weights are kept; by default after the last one.
+    """
     rows = [check for check in checks if check.rules]
     broken = [check for check in rows if check.action]
     checked = f"A guard checked these rules at {len(rows)} evaluations while the model was trained."
     if early := [check for check in rows if not check.action and not _is_met(check)]:
         checked += f" It was armed once all had been met; up to step {early[-1].step} some were not yet."
+    if rows and kept_step is not None and kept_step < rows[-1].step and rows[-1].restored_step is None:
+        checked += (
+            f" The weights are those of step {kept_step}, the best that the Trainer found by a metric of its own."
+        )
     if not broken:
         return f"{checked} {'Since then all' if early else 'All'} were met every time."
     last = broken[-1]

@@ -75,7 +75,7 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "log": _log(summary),
         "log_note": _log_note(summary),
         "guard": guard_history(summary.guard),
-        "guard_note": guard_note(summary.guard),
+        "guard_note": guard_note(summary.guard, summary.kept_step),
         "data": _data(summary.data),
         "hardware": _hardware(summary),
         "limits": _limits(summary),

@@ -22,6 +22,7 @@ from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
 __all__ = [
     "UnknownOriginError",
+    "adapter_parameters",
     "has_adapters",
     "has_origin",
     "is_fine_tuned",
@@ -226,3 +227,19 @@ def has_adapters(model: nn.Module) -> bool:
     from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
 
     return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+def adapter_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """
+    The parameters that adapters of PEFT added to a model, copies of what is trained whole (`modules_to_save`) included.
+
+    Args:
+        model (`nn.Module`): as for [`has_adapters`].
+    """
+    added = (
+        getattr(module, name)
+        for module in model.modules()
+        for name in getattr(module, "adapter_layer_names", ())  # of PEFT's layers, 0.21
+        if hasattr(module, name)
+    )
+    return {parameter for each in added if isinstance(each, nn.Module) for parameter in each.parameters()}

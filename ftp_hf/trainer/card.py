@@ -1,6 +1,6 @@
 """The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ class ModelCardMixin(Host):
 
     def note_evaluation(self, metrics: Mapping[str, Any], data: DataFacts, model: str | None = None) -> None:
         """
-        Have an evaluation of the finished model in its summary and card, or of another one beside it.
+        Have an evaluation of the finished model in its summary and card, or of another one beside it. Those of the finished model
+        are forgotten when it is trained again.
 
         Args:
             metrics (mapping from `str`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`. What is no number
@@ -184,6 +185,8 @@ class ModelCardMixin(Host):
         """As the Trainer's `train`, remembering what the card tells."""
         if self.args.push_to_hub:
             self._check_base_is_public()
+        # They are of another model from here on; data and other models stay what they are.
+        self._noted_evaluations = ()
         self._saved_radii = {}
         timer = StepTimer()
         self._step_seconds = timer.seconds
@@ -255,10 +258,17 @@ class ModelCardMixin(Host):
 
     def _take_results_from_log(self, summary: RunSummary) -> None:
         row = next((row for row in summary.log if row.step == summary.kept_step and row.metrics), None)
-        if row is not None:
-            summary.results = [self._evaluation("validation", "validation", row.metrics, row.details)]
-            if self.eval_dataset is not None and not isinstance(self.eval_dataset, dict):
-                summary.data.append(data_facts(self.eval_dataset, "validation", "validation"))
+        if row is None:
+            return
+        several = isinstance(self.eval_dataset, dict)
+        datasets: Any = self.eval_dataset if several else {"validation": self.eval_dataset}
+        for name, dataset in datasets.items():
+            numbers, details = (
+                (_of_set(each, name, datasets) if several else each) for each in (row.metrics, row.details)
+            )
+            summary.results.append(self._evaluation(name, "validation", numbers, details))
+            if dataset is not None:
+                summary.data.append(data_facts(dataset, name, "validation"))
 
     def _evaluation(self, data: str, kind: str, numbers: Mapping[str, float], details: Mapping[str, Any]) -> Evaluation:
         seed = str(self.args.seed)
@@ -282,6 +292,16 @@ def _with(noted: tuple[Evaluation, ...], evaluation: Evaluation) -> tuple[Evalua
     """In the place of what was noted of the same data."""
     place = evaluation.data, evaluation.kind
     return (*(each for each in noted if (each.data, each.kind) != place), evaluation)
+
+
+def _of_set(measured: Mapping[str, Any], name: str, names: Collection[str]) -> dict[str, Any]:
+    """Of what was measured of several sets, in whose names it begins, that of one of them."""
+
+    def is_of(metric: str) -> bool:
+        of = (each for each in names if metric.startswith(f"{each}_"))
+        return max(of, key=len, default=None) == name
+
+    return {metric.removeprefix(f"{name}_"): value for metric, value in measured.items() if is_of(metric)}
 
 
 def _place(data: DataFacts) -> tuple[str, str]:

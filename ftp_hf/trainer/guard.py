@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
@@ -15,6 +14,7 @@ from ftp_hf.checkpoints.whole import checkpoint_at, find_damage
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
+from ftp_hf.common.randomness import unchanged_randomness
 from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import GuardCheck, RuleResult
@@ -52,7 +52,8 @@ class RobustnessGuard(TrainerCallback):
 
     The guard is armed once every rule has been met, at an evaluation or by the model before its first step; until then the
     model is still to learn, and what it misses is only noted. With `eval_delay` it is armed from the first evaluation on, and
-    what the training ends with has to meet the rules in any case. When one is broken,
+    what the training ends with (with `load_best_model_at_end` the weights that the Trainer loads then) has to meet the rules in
+    any case. When one is broken,
 
     - `"alert"` says so and goes on training;
     - `"stop"` also ends the training there;
@@ -143,37 +144,40 @@ class RobustnessGuard(TrainerCallback):
     ) -> None:
         """Check the rules, once a step."""
         if self._trainer.is_in_train and state.global_step > self.history[-1].step:
-            self._check(state, control)
+            self._check(state, control, state.global_step)
 
     def on_train_end(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
-        """Check the last weights too, if something ended the training between two evaluations; and roll back."""
-        if state.global_step > self.history[-1].step:
-            self._check(state, control)
-        if (last := self.history[-1]).action is None and _broken(last.rules):
-            self._act(state, control)
-        if last.action == "roll_back":
+        """Check the weights that are kept, also if something ended the training between two evaluations; and roll back."""
+        # The Trainer has loaded its best ones by now.
+        kept = (state.best_global_step if args.load_best_model_at_end else None) or state.global_step
+        check = next((check for check in self.history if check.step == kept), None) or self._check(state, control, kept)
+        if check.action is None and _broken(check.rules):
+            self._act(check, state, control)
+        if check.action == "roll_back":
             self._restore(state)
 
-    def _check(self, state: TrainerState, control: TrainerControl) -> None:
+    def _check(self, state: TrainerState, control: TrainerControl, step: int) -> GuardCheck:
         armed = self._is_armed()
         found = self._measure()
-        check = GuardCheck(state.global_step, state.epoch, found, self._results(found))
+        epoch = state.epoch if step == state.global_step else None
+        check = GuardCheck(step, epoch, found, self._results(found))
         self.history.append(check)
         if broken := _broken(check.rules):
             if armed:
-                self._act(state, control)
+                self._act(check, state, control)
             elif state.is_world_process_zero:
                 logger.info("Guard: step %d does not meet %s yet.", state.global_step, "; ".join(broken))
         elif self.action == "roll_back" and control.should_save:
             # The Trainer keeps its best checkpoint, and finds it again after a resume.
             state.best_global_step = state.global_step
         self._write(state)
+        return check
 
     def _is_armed(self) -> bool:
         """Whether the rules, as they are now, have been met before, or had to be met from here on."""
@@ -181,9 +185,8 @@ class RobustnessGuard(TrainerCallback):
             return True
         return any(not _broken(self._results(check.figures)) for check in self.history)
 
-    def _act(self, state: TrainerState, control: TrainerControl) -> None:
-        """On the last check, which broke a rule."""
-        check = self.history[-1]
+    def _act(self, check: GuardCheck, state: TrainerState, control: TrainerControl) -> None:
+        """On a check that broke a rule."""
         check.action, broken = self.action, _broken(check.rules)
         self._write(state)
         if self.action != "alert":
@@ -221,7 +224,7 @@ class RobustnessGuard(TrainerCallback):
         trainer = self._trainer
         found: dict[str, dict[str, float | None]] = {}
         device = trainer.args.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with unchanged_randomness([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
                 numbers, _ = figures(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
                 found[name] = {

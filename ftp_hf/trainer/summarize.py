@@ -15,6 +15,7 @@ from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.describe import describe_optimizer
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
+from ftp_hf.pretrained.origin import adapter_parameters
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.environment import commands, commit, processor, versions
 from ftp_hf.runs.facts import BaseModel, Hardware, ProjectionFacts, RadiusFacts
@@ -61,7 +62,8 @@ def summarize_run(
     own = {name: getattr(trainer, name, None) for name in ("freeze_statistics", "probe_epochs", "probe_learning_rate")}
     hyperparameters |= {name: value for name, value in own.items() if value}
     adapter = next(iter(getattr(model, "peft_config", {}).values()), None)
-    dense = model.get_base_model() if adapter is not None else model
+    # `add_adapter` of transformers leaves the model as it was around them.
+    dense = model.get_base_model() if hasattr(model, "get_base_model") else model
     architecture = type(dense).__name__
     return RunSummary(
         name=name,
@@ -109,7 +111,7 @@ def _base_model(model: Any) -> BaseModel | None:
         name=name,
         on_hub=on_hub,
         revision=getattr(config, "_commit_hash", None),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(each.numel() for each in {*model.parameters()} - adapter_parameters(model)),
         dtype=str(getattr(model, "dtype", "")).removeprefix("torch.") or None,
     )
 

@@ -6,10 +6,12 @@ import logging
 import pytest
 import transformers
 from huggingface_hub import HfApi
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertForSequenceClassification, Trainer
 
 from ftp_hf import FTPTrainer, FTPTrainerMixin, RunSummary
+from ftp_hf.runs.facts import DataFacts
 from ftp_hf.trainer.model_task import task_of
 from tests.support.trainers import arguments, load
 
@@ -57,6 +59,55 @@ def test_the_arguments_of_the_wrapped_class_are_taken(checkpoint, tmp_path, monk
     trainer.save_run_summary()
     again = RunSummary.load(tmp_path)
     assert (again.data, again.license, again.tags) == (summary.data, "mit", ["sft"]), "what was told once stands"
+
+
+def test_a_model_that_is_trained_again_is_not_told_to_be_what_it_was(checkpoint, tmp_path):
+    trainer = trained(FTPTrainer, checkpoint, tmp_path)
+    trainer.note_evaluation({"eval_accuracy": 0.9}, DataFacts("test", "id"))
+    trainer.note_evaluation({"eval_accuracy": 0.4}, DataFacts("test", "id"), model="pre-trained")
+    assert [each.data for each in trainer.run_summary().results] == ["test"]
+    trainer.args.max_steps = 8
+    trainer.train()
+    summary = trainer.run_summary()
+    assert (summary.steps, summary.results) == (8, [])
+    assert summary.pretrained.results[0].metrics["accuracy"] == {"42": 0.4}
+
+
+def test_each_of_several_validation_sets_has_its_own_figures(checkpoint, tmp_path):
+    trainer = FTPTrainer(
+        load(checkpoint),
+        arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=2),
+        train_dataset=DATA,
+        eval_dataset={"near": DATA[:2], "near_by": DATA},
+        compute_metrics=lambda prediction: {"accuracy": len(prediction.label_ids) / 8},
+    )
+    trainer.train()
+    trainer.create_model_card()
+    results = RunSummary.load(tmp_path).results
+    assert [(each.data, each.kind, each.metrics["accuracy"]) for each in results] == [
+        ("near", "validation", {"42": 0.25}),
+        ("near_by", "validation", {"42": 1.0}),
+    ]
+    card = (tmp_path / "README.md").read_text()
+    assert "near_accuracy" not in card
+    assert "near_by" in card
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["PeftModel", "add_adapter"])
+def test_a_model_with_an_adapter_has_a_card_with_the_size_of_its_base(whole, checkpoint, tmp_path):
+    model = load(checkpoint)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    config = LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    if whole:
+        model = get_peft_model(model, config)
+    else:
+        model.add_adapter(config)
+    trainer = FTPTrainer(model, arguments(tmp_path, max_steps=2), train_dataset=DATA)
+    trainer.train()
+    trainer.create_model_card()
+    summary = RunSummary.load(tmp_path)
+    assert (summary.adapter, summary.base_model.parameters) == ("LORA", size)
+    assert (tmp_path / "README.md").exists()
 
 
 @pytest.mark.parametrize("steps", [2, 3])

@@ -4,8 +4,10 @@ import functools
 import json
 import logging
 import math
+import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -220,6 +222,59 @@ def test_rules_that_were_never_met_are_said_to_be_broken_at_the_end(action, tmp_
     assert broken == [guard.history[-1]]
     assert "step 24 breaks id/test > 1.0" in caplog.text
     assert written(tmp_path) == [plain(check) for check in guard.history]
+
+
+@pytest.mark.parametrize("action", ["alert", "stop"])
+def test_the_best_weights_are_checked_where_the_trainer_ends_with_them(action, tmp_path, caplog):
+    broken = []
+    trainer, guard = guarded(
+        FTPTrainer,
+        tmp_path,
+        rules=["id/test >= 0.4"],
+        action=action,
+        guard_options={"on_broken": broken.append},
+        max_steps=12,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=False,
+        save_total_limit=3,
+    )
+    # What is learnt is not what the Trainer takes for the best: that of step 4.
+    trainer.compute_metrics = lambda _: {"accuracy": trainer.state.global_step / 24, "score": trainer.state.global_step}
+    with caplog.at_level(logging.WARNING, logger="ftp_hf"):
+        trainer.train()
+
+    assert trainer.state.best_global_step == 4
+    assert [(check.step, check.action) for check in guard.history] == [(0, None), (4, action), (8, None), (12, None)]
+    assert [check.step for check in broken] == [4]
+    assert "Guard: step 4 breaks id/test >= 0.4" in caplog.text
+    assert [line.get("action") for line in written(tmp_path)] == [None, action, None, None]
+    summary = trainer.run_summary()
+    told = guard_note(summary.guard, summary.kept_step)
+    assert "The weights are those of step 4, the best that the Trainer found by a metric of its own." in told
+    assert "one was broken, the last time after step 4" in told
+
+
+def test_a_collator_with_random_numbers_of_its_own_draws_the_same(tmp_path):
+    ends = []
+    for watched in (False, True):
+        trainer = make_trainer(FTPTrainer, tmp_path / str(watched), max_steps=8, save_strategy="no")
+        if watched:
+            trainer.add_callback(RobustnessGuard(trainer, SETS, ["id/test >= 0"]))
+        collate = trainer.data_collator
+
+        def dropping(rows, collate=collate):
+            batch = collate(rows)
+            batch["input_ids"][:, random.randrange(8)] = 5  # noqa: S311 - as collators do
+            batch["input_ids"][:, np.random.randint(8)] = 6
+            return batch
+
+        trainer.data_collator = dropping
+        random.seed(0)
+        np.random.seed(0)
+        trainer.train()
+        ends.append(weights(trainer))
+    assert_same(*ends)
 
 
 def test_the_rules_that_the_model_starts_with_count_from_the_first_evaluation(tmp_path):

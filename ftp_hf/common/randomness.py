@@ -1,0 +1,27 @@
+"""Random numbers that are drawn beside a training."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+__all__ = ["unchanged_randomness"]
+
+
+@contextmanager
+def unchanged_randomness(devices: list[torch.device] | None = None) -> Iterator[None]:
+    """
+    Behind the block the random numbers of Python, numpy and torch go on as if it had not been.
+
+    Args:
+        devices (list of `torch.device`, *optional*): CUDA devices whose generators are kept, too; all by default.
+    """
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
