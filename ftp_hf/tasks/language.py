@@ -21,7 +21,7 @@ from .likelihood import (
     loss_per_token,
     next_token_logits,
 )
-from .prompts import CHOICES, LanguageOptions, check_columns, encoded, pairs_of
+from .prompts import CHOICES, LanguageOptions, check_choices, check_columns, encoded, pairs_of
 from .task import Task
 
 __all__ = ["LanguageOptions", "LanguageTask"]
@@ -34,7 +34,7 @@ class LanguageTask(Task[LanguageOptions]):
     """
     Answers to prompts. What else a model is tested on is told by the columns of a data set:
 
-    - `choices` (texts) and the answer column (the index of the right one): multiple choice, `acc_norm` and `acc` as
+    - `choices` (texts) and the answer column (the index of the right one, from 0): multiple choice, `acc_norm` and `acc` as
       lm-evaluation-harness computes them, of the template's prompt without examples;
     - the prompt and the answer column: the loss of the answers;
     - `instruction`, `input` (may be empty or missing) and `output`: likewise, instruction and input being the prompt;
@@ -79,9 +79,12 @@ class LanguageTask(Task[LanguageOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: a data set has the columns of none of the forms that there are.
+            ValueError: a data set has the columns of none of the forms that there are, or multiple choice an answer that is
+                not the position of a choice.
         """
         check_columns(name, dataset.column_names, self.options)
+        if CHOICES in dataset.column_names:
+            check_choices(name, dataset, self.options)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

@@ -7,7 +7,9 @@ from typing import Any
 
 from datasets import Dataset
 
-__all__ = ["CHOICES", "LanguageOptions", "check_columns", "encoded", "pairs_of"]
+from .specs import check_column, is_listed
+
+__all__ = ["CHOICES", "LanguageOptions", "check_choices", "check_columns", "encoded", "pairs_of"]
 
 CHOICES = "choices"
 """The column of what there is to choose from."""
@@ -68,6 +70,38 @@ def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -
             f"{name} has the columns {columns}; expected {' and '.join(own)} (see prompt_column and answer_column), with "
             f"{CHOICES} or without, {_INSTRUCTION} and {_OUTPUT}, or {_TEXT}"
         )
+
+
+def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None:
+    """
+    Raise for multiple choice whose right choices cannot be told: every question would count as answered wrong, before the
+    training as after it.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): with a column of choices.
+        options ([`LanguageOptions`]): how rows are read.
+
+    Raises:
+        ValueError: it lacks the prompts or the answers; a row has nothing to choose from, or an answer that is not the
+            position of one of its choices.
+    """
+    for key in ("prompt_column", "answer_column"):
+        check_column(name, dataset, getattr(options, key), key)
+    if not is_listed(dataset, CHOICES):
+        raise ValueError(f"the column {CHOICES!r} of {name} must hold lists of texts, not {dataset.features[CHOICES]}")
+    rows, column = dataset.with_format(None), options.answer_column
+    for row, (choices, answer) in enumerate(zip(rows[CHOICES], rows[column], strict=True)):
+        # One without characters has no likelihood for each of them.
+        if not choices or not all(isinstance(choice, str) and choice for choice in choices):
+            raise ValueError(
+                f"row {row} of {name} has {choices!r} in {CHOICES!r}: it must be texts, none of them empty"
+            )
+        if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
+            raise ValueError(
+                f"row {row} of {name} has {answer!r} in {column!r}: it must be the position of the right one of its "
+                f"{len(choices)} choices, a whole number counted from 0"
+            )
 
 
 def pairs_of(

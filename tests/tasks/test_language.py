@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from torch.nn.functional import cross_entropy
 from transformers import EvalPrediction
 
@@ -104,6 +104,54 @@ def test_other_columns_are_refused(task):
         task.check("few", Dataset.from_dict({"title": ["one"]}))
     with pytest.raises(ValueError, match=r"multiple choice .* tests what is retained"):
         task.prepare(CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("answers", "row", "given"),
+    [
+        (["1", "0"], 0, "'1'"),
+        (["B", "A"], 0, "'B'"),
+        ([2, 2], 1, "2"),
+        ([1, -1], 1, "-1"),
+        ([True, False], 0, "True"),
+        ([1.0, 0.5], 0, r"1\.0"),
+        ([1, None], 1, "None"),
+    ],
+)
+def test_answers_that_are_no_positions_of_choices_are_refused(task, answers, row, given):
+    data = CHOICES.remove_columns("answer").add_column("answer", answers)
+    with pytest.raises(
+        ValueError, match=rf"^row {row} of few has {given} in 'answer': .* [32] choices, a whole number counted from 0$"
+    ):
+        task.check("few", data)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ([["red"], []], r"row 1 of few has \[\] in 'choices': it must be texts, none of them empty"),
+        ([["red"], None], "row 1 of few has None in 'choices'"),
+        ([["red", ""], ["four"]], r"row 0 of few has \['red', ''\] in 'choices'"),
+        ([["red"], ["four", None]], r"row 1 of few has \['four', None\] in 'choices'"),
+        ([[1, 2], [3, 4]], r"row 0 of few has \[1, 2\] in 'choices'"),
+        ([{"text": ["red"]}, {"text": ["four"]}], "column 'choices' of few must hold lists of texts, not {'text'"),
+    ],
+)
+def test_choices_are_texts(task, choices, message):
+    data = Dataset.from_dict({"question": ["one", "two"], "choices": choices, "answer": [0, 0]})
+    with pytest.raises(ValueError, match=message):
+        task.check("few", data)
+
+
+def test_choices_want_a_question_and_an_answer(task):
+    data = Dataset.from_dict({"instruction": ["one"], "output": ["red"], "choices": [["red", "blue"]], "answer": [0]})
+    with pytest.raises(ValueError, match=r"no column 'question' in few .* name it in prompt_column"):
+        task.check("few", data)
+
+
+def test_positions_of_choices_may_have_names(task):
+    task.check("few", CHOICES)
+    task.check("few", CHOICES.cast_column("answer", ClassLabel(names=["A", "B"])))
 
 
 @pytest.mark.parametrize("template", ["{prompt}{answer}.", "Answer: {answer}"])
