@@ -9,11 +9,11 @@ __all__ = ["with_class_indices"]
 
 def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str, aliases: Mapping[str, str]) -> Dataset:
     """
-    A data set whose classes are indices: itself, unless its column holds texts.
+    A data set whose classes are indices: itself, unless the training data have texts in its column.
 
     Args:
         train (`Dataset`): the training data, whose names, sorted, are the classes.
-        dataset (`Dataset`): of the same form.
+        dataset (`Dataset`): of the same form; numbers in it are read as names too, which CSV files do not tell apart.
         name (`str`): of it, for the error.
         column (`str`): of the classes; what has no such column is left as it is.
         aliases (mapping from `str` to `str`): other names for them.
@@ -21,22 +21,35 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     Raises:
         ValueError: a row has no class, or one that the training data do not have.
     """
-    if not (_holds_names(train, column) and _holds_names(dataset, column)):
+    if not (_holds_names(train, column) and _holds_own_classes(dataset, column)):
         return dataset
     classes = sorted(label for label in train.unique(column) if label is not None)
-    given = dataset[column]
+    given = list(dataset[column])
+    if empty := given.count(None):
+        raise ValueError(f"data set {name!r} has rows without {column!r}, {empty} of them: fill or drop them")
     known = {label: index for index, label in enumerate(classes)}
-    if unknown := {label for label in given if label is not None and aliases.get(label, label) not in known}:
+    # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
+    written = [str(label) for label in given]
+    if unknown := {label for label in written if aliases.get(label, label) not in known}:
+        if not _holds_names(dataset, column):
+            raise ValueError(
+                f"the training data have names in {column!r} ({', '.join(classes[:10])}), data set {name!r} numbers "
+                f"({', '.join(sorted(unknown)[:10])}): write names in it, or say what each number means with label_aliases "
+                "NUMBER=LABEL"
+            )
         raise ValueError(
             f"data set {name!r} has the labels {sorted(unknown)[:10]}, which the training data does not have; if they mean "
             "the same as others, say so with label_aliases OTHER=LABEL"
         )
-    if empty := list(given).count(None):
-        raise ValueError(f"data set {name!r} has rows without {column!r}, {empty} of them: fill or drop them")
-    indices = [known[aliases.get(label, label)] for label in given]
+    indices = [known[aliases.get(label, label)] for label in written]
     return dataset.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=classes))
 
 
 def _holds_names(dataset: Dataset, column: str) -> bool:
     feature = dataset.features.get(column)
     return isinstance(feature, Value) and "string" in feature.dtype
+
+
+def _holds_own_classes(dataset: Dataset, column: str) -> bool:
+    """Whether the rows say themselves of which class they are; indices of [`ClassLabel`] have their names beside them."""
+    return isinstance(dataset.features.get(column), Value)

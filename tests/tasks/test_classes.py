@@ -1,7 +1,7 @@
 """Data whose classes are names: each set gets the indices of the training data's."""
 
 import pytest
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
 from ftp_hf.tasks import DataOptions, TaskData
 
@@ -46,6 +46,58 @@ def test_what_is_no_class_of_the_training_data_is_refused():
         ValueError, match="test: data set 'test' has rows without 'intent', 1 of them: fill or drop them"
     ):
         load(test="holes.csv")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("given", "shown"), [([0, 1], "0, 1"), ([0.0, 1.0], "0.0, 1.0"), ([True, False], "False, True")]
+)
+def test_numbers_are_no_classes_of_training_data_with_names(given, shown):
+    Dataset.from_dict({"text": ["please"] * 2, "intent": given}).to_csv("other.csv")
+    with pytest.raises(
+        ValueError,
+        match=rf"^ood: the training data have names in 'intent' \(close, open, stop\), data set 'other' numbers \({shown}\): "
+        "write names in it, or say what each number means with label_aliases NUMBER=LABEL$",
+    ):
+        load(test="test.csv", ood=["other.csv"])
+
+
+@pytest.mark.usefixtures("folder")
+def test_numbers_mean_what_aliases_say():
+    Dataset.from_dict({"text": ["please"] * 3, "intent": [0, 1, 2]}).to_csv("other.csv")
+    data = load(test="test.csv", ood=["other.csv"], label_aliases=["0=stop", "1=close", "2=open"])
+    assert [data.labels[index] for index in data.ood["other"]["intent"]] == ["stop", "close", "open"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_numbers_may_be_names():
+    # A column of a CSV file holds texts only where one of its rows is no number.
+    Dataset.from_dict({"text": ["a"] * 4, "intent": ["2", "10", "1", "none"]}).to_csv("train.csv")
+    Dataset.from_dict({"text": ["a"] * 3, "intent": ["10", "1", "2"]}).to_csv("test.csv")
+    data = load(test="test.csv")
+    assert data.labels == ["1", "10", "2", "none"]
+    assert [data.labels[index] for index in data.test["intent"]] == ["10", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("train", "other"),
+    [
+        (Value("int64"), Value("int64")),
+        (Value("string"), Value("string")),
+        (Value("string"), ClassLabel(names=["0", "1"])),
+        (ClassLabel(names=["0", "1"]), ClassLabel(names=["0", "1"])),
+        (ClassLabel(names=["0", "1"]), Value("int64")),
+    ],
+)
+def test_classes_may_be_of_several_kinds(tmp_path, train, other):
+    files = [str(tmp_path / "train.parquet"), str(tmp_path / "other.parquet")]
+    for file, feature in zip(files, (train, other), strict=True):
+        labels = ["1", "0", "1"] if feature == Value("string") else [1, 0, 1]
+        features = Features({"text": Value("string"), "label": feature})
+        Dataset.from_dict({"text": ["a", "b", "c"], "label": labels}, features).to_parquet(file)
+    data = TaskData.load(DataOptions(train=files[0], test=files[1]))
+    assert data.labels == ["0", "1"]
+    assert list(data.train["label"]) == list(data.test["label"]) == [1, 0, 1]
 
 
 @pytest.mark.usefixtures("folder")
