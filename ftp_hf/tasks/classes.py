@@ -26,7 +26,9 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     classes = sorted(label for label in train.unique(column) if label is not None)
     given = list(dataset[column])
     if empty := given.count(None):
-        raise ValueError(f"data set {name!r} has rows without {column!r}, {empty} of them: fill or drop them")
+        raise ValueError(
+            f"data set {name!r} has rows without {column!r}, {empty} of them: fill or drop them, from row {given.index(None)} on"
+        )
     known = {label: index for index, label in enumerate(classes)}
     # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
     written = [str(label) for label in given]

@@ -21,7 +21,7 @@ from .likelihood import (
     loss_per_token,
     next_token_logits,
 )
-from .prompts import CHOICES, LanguageOptions, check_choices, check_columns, encoded, pairs_of
+from .prompts import CHOICES, LanguageOptions, check_cells, check_choices, check_columns, encoded, pairs_of
 from .task import Task
 
 __all__ = ["LanguageOptions", "LanguageTask"]
@@ -79,12 +79,13 @@ class LanguageTask(Task[LanguageOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: a data set has the columns of none of the forms that there are, or multiple choice an answer that is
-                not the position of a choice.
+            ValueError: a data set has the columns of none of the forms that there are, a row lacks a text, or multiple
+                choice has an answer that is not the position of a choice.
         """
         check_columns(name, dataset.column_names, self.options)
         if CHOICES in dataset.column_names:
             check_choices(name, dataset, self.options)
+        check_cells(name, dataset, self.options)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 
 from ftp_hf.common.figures import metric_named
 
+from .cells import check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
 from .specs import is_listed
@@ -40,7 +41,7 @@ class MultiLabelTask(OtherHeadTask[Options]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the label column holds no lists, or as for one class.
+            ValueError: the label column holds no lists, a row has none, or as for one class.
         """
         super().check(name, dataset)
         if not is_listed(dataset, self.label_column):
@@ -48,6 +49,7 @@ class MultiLabelTask(OtherHeadTask[Options]):
                 f"the column {self.label_column!r} of {name} must hold lists of class indices, not "
                 f"{dataset.features[self.label_column]}"
             )
+        check_filled(name, dataset, self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """

@@ -7,9 +7,10 @@ from typing import Any
 
 from datasets import Dataset
 
+from .cells import check_texts
 from .specs import check_column, is_listed
 
-__all__ = ["CHOICES", "LanguageOptions", "check_choices", "check_columns", "encoded", "pairs_of"]
+__all__ = ["CHOICES", "LanguageOptions", "check_cells", "check_choices", "check_columns", "encoded", "pairs_of"]
 
 CHOICES = "choices"
 """The column of what there is to choose from."""
@@ -70,6 +71,27 @@ def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -
             f"{name} has the columns {columns}; expected {' and '.join(own)} (see prompt_column and answer_column), with "
             f"{CHOICES} or without, {_INSTRUCTION} and {_OUTPUT}, or {_TEXT}"
         )
+
+
+def check_cells(name: str, dataset: Dataset, options: LanguageOptions) -> None:
+    """
+    Raise for a row without one of the texts that are read of it, but for the answers of multiple choice.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): of one of the forms that [`LanguageTask`] lists.
+        options ([`LanguageOptions`]): how rows are read.
+
+    Raises:
+        ValueError: as [`check_texts`].
+    """
+    columns = {*dataset.column_names}
+    if {options.prompt_column, options.answer_column} <= columns:
+        read = [options.prompt_column] if CHOICES in columns else [options.prompt_column, options.answer_column]
+    else:
+        read = [_INSTRUCTION, _OUTPUT] if _INSTRUCTION in columns else [_TEXT]
+    for column in read:
+        check_texts(name, dataset, column)
 
 
 def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None:

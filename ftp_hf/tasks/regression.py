@@ -1,6 +1,5 @@
 """Texts and images with a number for each."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from transformers import EvalPrediction
 
 from ftp_hf.common.figures import metric_named
 
+from .cells import check_numbers
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
 from .specs import check_column
@@ -85,11 +85,8 @@ class RegressionTask(OtherHeadTask[Numbers]):
             ValueError: there is no column of numbers, one of them is missing or not finite, or as for one class.
         """
         super().check(name, dataset)
-        column = self.label_column
-        check_column(name, dataset, column, "target_column")
-        for row, value in enumerate(dataset[column]):
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"row {row} of {name} has {value!r} in {column!r}: it must be a finite number")
+        check_column(name, dataset, self.label_column, "target_column")
+        check_numbers(name, dataset, self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """`"mae"`, `"rmse"` and `"spearman"`, of answers (rows, 1) and numbers (rows,)."""

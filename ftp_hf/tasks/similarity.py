@@ -14,6 +14,7 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
+from .cells import check_numbers, check_texts
 from .classifier import check_model_folder
 from .task import Task
 
@@ -116,7 +117,7 @@ class SimilarityTask(Task[SimilarityOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column of sentences, or that of scores.
+            ValueError: the data set lacks a column of sentences, or that of scores; a row has no sentence, or no finite score.
         """
         expected = [*self.options.sentence_columns, self.options.score_column]
         if len(expected) != 3 or not {*expected} <= {*dataset.column_names}:
@@ -124,6 +125,9 @@ class SimilarityTask(Task[SimilarityOptions]):
                 f"expected two columns of sentences and one of scores, {expected}, in {name} with the columns "
                 f"{dataset.column_names}: name them in sentence_columns and score_column"
             )
+        for column in self.options.sentence_columns:
+            check_texts(name, dataset, column)
+        check_numbers(name, dataset, self.options.score_column)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

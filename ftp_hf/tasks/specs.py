@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, LargeList, List, load_dataset
 from datasets.exceptions import DatasetsError
 
+from .cells import check_filled
+
 __all__ = [
     "DatasetSpec",
     "UnreachableError",
@@ -125,9 +127,11 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
         column (`str`): of class indices, or of lists of them.
 
     Raises:
-        ValueError: there is no such column, or it holds something else.
+        ValueError: there is no such column, a row is empty there, or it holds something else.
     """
     _check_column("the training data", dataset, column)
+    # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
+    check_filled("the training data", dataset, column)
     feature = _label_feature(dataset, column)
     if not re.fullmatch(r"u?int\d+|bool", str(getattr(feature, "dtype", ""))):
         raise ValueError(f"the column {column!r} must hold class indices from 0 on, not {feature}")
@@ -165,10 +169,11 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
         aliases (mapping from `str` to `str`): other names for them.
 
     Raises:
-        ValueError: the data set is empty, lacks the column, or has other labels.
+        ValueError: the data set is empty, lacks the column or a label, or has other labels.
     """
     check_rows(name, dataset)
     _check_column(f"data set {name!r}", dataset, column)
+    check_filled(f"data set {name!r}", dataset, column)
     feature = _label_feature(dataset, column)
     if isinstance(feature, ClassLabel) and [aliases.get(label, label) for label in feature.names] != list(labels):
         raise ValueError(

@@ -18,6 +18,7 @@ from transformers import (
 
 from ftp_hf.common.figures import metric_named
 
+from .cells import check_filled
 from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
 from .specs import check_column, is_listed
@@ -94,12 +95,14 @@ class TaggingTask(Task[TaggingOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column, one holds no lists, or a sentence has not as many tags as words.
+            ValueError: the data set lacks a column, one holds no lists, a word or a tag is missing, or a sentence has not as
+                many tags as words.
         """
         for key, column in (("word_column", self.options.word_column), ("label_column", self.label_column)):
             check_column(name, dataset, column, key)
             if not is_listed(dataset, column):
                 raise ValueError(f"the column {column!r} of {name} must hold lists, not {dataset.features[column]}")
+            check_filled(name, dataset, column)
         rows = zip(dataset[self.options.word_column], dataset[self.label_column], strict=True)
         for index, (words, tags) in enumerate(rows):
             if len(words) != len(tags):

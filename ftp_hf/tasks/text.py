@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
+from .cells import check_texts
 from .classifier import ClassificationTask, check_model_folder
 
 __all__ = ["TextOptions", "TextTask"]
@@ -64,9 +65,10 @@ class TextTask(ClassificationTask[TextOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set has none of the columns of texts, or several.
+            ValueError: the data set has none of the columns of texts, or several; a row has no text.
         """
-        self.columns(dataset, name)
+        for column in self.columns(dataset, name):
+            check_texts(name, dataset, column)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
@@ -102,7 +104,7 @@ class TextTask(ClassificationTask[TextOptions]):
             name (`str`): of it, for the error.
 
         Raises:
-            ValueError: as [`check`].
+            ValueError: it has none of them, or several.
         """
         found = [column for column in self.options.text_columns if column in dataset.column_names]
         if len(found) != 1:

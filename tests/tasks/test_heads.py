@@ -186,6 +186,19 @@ def test_distance_of_a_number_is_that_of_the_states(bert, tmp_path):
             texts(stars=[1, float("nan"), 1, 1, 1]),
             "row 1 of few has nan",
         ),
+        (
+            MultiLabelTextTask,
+            {},
+            texts([[0], [1], None, [], []]),
+            "row 2 of few has None in 'label', where nothing may",
+        ),
+        (MultiLabelTextTask, {}, texts(text=[*TEXTS[:4], None]), "row 4 of few has no text in 'text', but None"),
+        (
+            TextRegressionTask,
+            {"second_text_column": "other"},
+            Dataset.from_dict({"text": ["a", "b"], "other": ["c", None], "score": [1.0, 2.0]}),
+            "row 1 of few has no text in 'other', but None",
+        ),
         (TextRegressionTask, {"target_column": "text"}, texts(), "row 0 of few has 'the film is good' in 'text'"),
     ],
 )

@@ -107,6 +107,30 @@ def test_other_columns_are_refused(task):
 
 
 @pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"question": ["one", None], "answer": ["two", "six"]}, "row 1 of few has no text in 'question', but None"),
+        ({"question": ["one", "two"], "answer": ["two", None]}, "row 1 of few has no text in 'answer', but None"),
+        ({"question": ["one"], "answer": [2]}, "row 0 of few has no text in 'answer', but 2"),
+        ({"instruction": ["one"], "output": [None]}, "row 0 of few has no text in 'output', but None"),
+        ({"instruction": [None], "output": ["one"]}, "row 0 of few has no text in 'instruction', but None"),
+        ({"text": ["one", None]}, "row 1 of few has no text in 'text', but None"),
+        (
+            {"question": ["one", None], "choices": [["red", "blue"]] * 2, "answer": [0, 1]},
+            "row 1 of few has no text in 'question', but None",
+        ),
+    ],
+)
+def test_empty_cells_are_refused(task, rows, message):
+    with pytest.raises(ValueError, match=message):
+        task.check("few", Dataset.from_dict(rows))
+
+
+def test_an_instruction_may_have_no_input(task):
+    task.check("few", Dataset.from_dict({"instruction": ["one"] * 2, "input": ["red", None], "output": ["two"] * 2}))
+
+
+@pytest.mark.parametrize(
     ("answers", "row", "given"),
     [
         (["1", "0"], 0, "'1'"),

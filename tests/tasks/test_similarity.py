@@ -70,6 +70,22 @@ def test_other_columns_are_refused(task):
         task.check("few", Dataset.from_dict({"text": ["one"]}))
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("one", None, "row 1 of few has no text in 'one', but None: write one, or leave it out"),
+        ("other", None, "row 1 of few has no text in 'other', but None"),
+        ("likeness", None, "row 1 of few has None in 'likeness': it must be a finite number"),
+        ("likeness", float("nan"), "row 1 of few has nan in 'likeness'"),
+    ],
+)
+def test_empty_cells_are_refused(task, column, value, message):
+    task.check("few", PAIRS)
+    rows = [{**row, column: value} if index == 1 else row for index, row in enumerate(PAIRS)]
+    with pytest.raises(ValueError, match=message):
+        task.check("few", Dataset.from_list(rows))
+
+
 def test_the_distance_is_that_of_embeddings(task):
     model, pretrained = task.load_model(), task.load_model()
     with torch.no_grad():

@@ -141,6 +141,9 @@ def test_distances_leave_out_what_does_not_count(folder):
         ({"word_column": "words"}, make_data(), r"no column 'words' in few .* name it in word_column"),
         ({}, make_data(given=[[0, 0], [0, 0]]), "row 0 of few has 6 words, but 2 tags"),
         ({}, Dataset.from_dict({"tokens": [["a"]], "ner_tags": [0]}), "'ner_tags' of few must hold lists"),
+        ({}, make_data([["a"], None], [[0], [0]]), "row 1 of few has None in 'tokens', where nothing may be empty"),
+        ({}, make_data([["a", None]], [[0, 0]]), r"row 0 of few has \['a', None\] in 'tokens', where nothing"),
+        ({}, make_data([["a"], ["b"]], [[0], None]), "row 1 of few has None in 'ner_tags', where nothing may be empty"),
         ({}, Dataset.from_dict({"tokens": [["a"]]}), r"no column 'ner_tags' in few .* name it in label_column"),
     ],
 )

@@ -2,6 +2,7 @@ import pytest
 from datasets import Dataset
 
 from ftp_hf.tasks import TextOptions, TextTask
+from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_bert
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
@@ -27,6 +28,24 @@ def test_texts_become_tokens_that_the_model_takes(task):
 def test_one_column_of_texts_is_expected(task, columns):
     with pytest.raises(ValueError, match=r"expected one text column of .* in few with the columns"):
         task.check("few", Dataset.from_dict({column: ["a film"] for column in columns}))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a film,0\n,1\n", "row 1 of few has no text in 'text', but None: write one, or leave it out"),
+        ("7,0\n8,1\n", "row 0 of few has no text in 'text', but 7: write one"),
+    ],
+)
+def test_cells_without_a_text_are_refused(task, tmp_path, rows, message):
+    file = tmp_path / "few.csv"
+    file.write_text(f"text,label\n{rows}")
+    with pytest.raises(ValueError, match=message):
+        task.check("few", DatasetSpec.parse(str(file)).load())
+
+
+def test_a_text_of_no_characters_is_one(task):
+    task.check("few", Dataset.from_dict({"text": [""], "label": [0]}))
 
 
 def test_texts_of_like_length_are_measured_together(task):

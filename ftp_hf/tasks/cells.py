@@ -1,0 +1,71 @@
+"""What a cell of a data set has to hold, so that an empty one is told by its row before anything is trained."""
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from datasets import Dataset
+
+__all__ = ["check_filled", "check_numbers", "check_texts"]
+
+_BATCH = 1000
+
+
+def check_texts(name: str, dataset: Dataset, column: str) -> None:
+    """
+    Raise for a row without a text. One of no characters is one.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): as it was loaded.
+        column (`str`): of texts.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    for row, text in enumerate(_cells(dataset, column)):
+        if not isinstance(text, str):
+            raise ValueError(f"row {row} of {name} has no text in {column!r}, but {text!r}: write one, or leave it out")
+
+
+def check_numbers(name: str, dataset: Dataset, column: str) -> None:
+    """
+    Raise for a row without a number that can be learnt.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): as it was loaded.
+        column (`str`): of numbers.
+
+    Raises:
+        ValueError: one is missing or not finite.
+    """
+    for row, value in enumerate(_cells(dataset, column)):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"row {row} of {name} has {value!r} in {column!r}: it must be a finite number")
+
+
+def check_filled(name: str, dataset: Dataset, column: str) -> None:
+    """
+    Raise for a row without a value, or with a list in which one is missing. A list of nothing is one.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): as it was loaded.
+        column (`str`): of values of any kind, or of lists of them.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    for row, value in enumerate(_cells(dataset, column)):
+        if value is None or (isinstance(value, list) and None in value):
+            raise ValueError(
+                f"row {row} of {name} has {value!r} in {column!r}, where nothing may be empty: fill it, or leave the row out"
+            )
+
+
+def _cells(dataset: Dataset, column: str) -> Iterator[Any]:
+    # In batches: one by one takes a hundred times as long, and all at once the memory of a corpus.
+    alone = dataset.select_columns([column]).with_format(None)
+    return chain.from_iterable(batch[column] for batch in alone.iter(batch_size=_BATCH))
