@@ -12,6 +12,7 @@ __all__ = [
     "INCOMPLETE",
     "LOCK",
     "MANIFEST",
+    "MODULES",
     "OPTIONS",
     "PICTURE",
     "REPLACED",
@@ -31,6 +32,9 @@ RESULTS = "results.json"
 
 HISTORY = "guard.jsonl"
 """What [`RobustnessGuard`] found while the run trained."""
+
+MODULES = "modules.json"
+"""Of a model of sentence-transformers: which module lies in which folder."""
 
 TRAINER_STATE = "trainer_state.json"
 """transformers' `TrainerState`, of a run or of a checkpoint."""

@@ -9,16 +9,14 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub.constants import SAFETENSORS_INDEX_FILE
 
-from ftp_hf.common.folder import CARD, PICTURE, RESULTS
+from ftp_hf.common.folder import CARD, MODULES, PICTURE, RESULTS
 from ftp_hf.common.privacy import find_local_path, holds_token
 
 __all__ = ["check_files", "is_run_file", "list_run_files"]
 
 _WEIGHTS = ("*.safetensors",)
 _CONFIGS = ("config.json", "adapter_config.json")
-# A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
-# whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
-_ALLOWED = (
+_MODEL = (
     *_WEIGHTS,
     SAFETENSORS_INDEX_FILE,
     *_CONFIGS,
@@ -36,11 +34,23 @@ _ALLOWED = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
     "*processor_config.json",
+)
+# A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
+# whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
+_ALLOWED = (
+    *_MODEL,
+    # sentence-transformers, which without its list of modules takes means of tokens, whatever the model was trained with
+    MODULES,
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
     # what was measured
     RESULTS,
     ".eval_results/*.yaml",
     PICTURE,
 )
+# Some modules' configs have names of their own (`lstm_config.json`).
+_OF_MODULES = (*_MODEL, "*_config.json")
+_MODULE_FOLDER = re.compile(r"\d+_\w+")  # as sentence-transformers names them: `1_Pooling`
 _IMAGES = {".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"}
 _IMAGE_IN_CARD = re.compile(r"!\[[^\]]*\]\(\s*<?([^)\s>]+)|<img[^>]*?\bsrc=[\"']([^\"']+)")
 
@@ -51,8 +61,8 @@ _VOCABULARIES = {"added_tokens.json", "merges.txt", "tokenizer.json", "vocab.jso
 
 def list_run_files(run: Path) -> list[str]:
     """
-    The files of a finished run that belong on the Hub: model, tokenizer or processor, card, the pictures that the card
-    shows, and results.
+    The files of a finished run that belong on the Hub: model (of sentence-transformers with all of its modules), tokenizer
+    or processor, card, the pictures that the card shows, and results.
 
     Args:
         run (`Path`): the run's `output_dir`.
@@ -66,7 +76,7 @@ def list_run_files(run: Path) -> list[str]:
     if not run.is_dir():
         raise ValueError(f"{run} is not a folder: name the output_dir of a finished run")
     inside = (path.relative_to(run).as_posix() for path in _walk(run))
-    found = {name for name in inside if is_run_file(name)}
+    found = {name for name in inside if _matches(name, _ALLOWED)}
     if not any(_matches(name, _WEIGHTS) for name in found) or found.isdisjoint(_CONFIGS):
         raise ValueError(
             f"{run} holds no finished model ({' or '.join(_CONFIGS)} beside *.safetensors): name the folder that "
@@ -76,6 +86,8 @@ def list_run_files(run: Path) -> list[str]:
         shards = set(json.loads((run / SAFETENSORS_INDEX_FILE).read_text())["weight_map"].values())
         if missing := sorted(shards - found):
             raise ValueError(f"{run} is not whole: {SAFETENSORS_INDEX_FILE} names {', '.join(missing)}: save it again")
+    if MODULES in found:
+        found |= _module_files(run)
     if (run / CARD).is_file():
         found |= {CARD, *_pictures(run)}
     return sorted(found)
@@ -83,7 +95,9 @@ def list_run_files(run: Path) -> list[str]:
 
 def is_run_file(name: str) -> bool:
     """Whether a path in the repository or in a run folder is of a kind that a push replaces (the card is not)."""
-    return _matches(name, _ALLOWED)
+    path = PurePosixPath(name)
+    in_module = bool(_MODULE_FOLDER.fullmatch(str(path.parent))) and _matches(path.name, _OF_MODULES)
+    return in_module or _matches(name, _ALLOWED)
 
 
 def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> None:
@@ -121,6 +135,22 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
         path.parent == PurePosixPath(pattern).parent and fnmatchcase(path.name, PurePosixPath(pattern).name)
         for pattern in patterns
     )
+
+
+def _module_files(run: Path) -> set[str]:
+    listed = [PurePosixPath(module["path"]) for module in json.loads((run / MODULES).read_text(encoding="utf-8"))]
+    for folder in listed:
+        # A link leads out as well as a path does.
+        inside = ".." not in folder.parts and (run / folder).resolve().is_relative_to(run.resolve())
+        if not inside or not (run / folder).is_dir():
+            raise ValueError(f"{run} is not whole: {MODULES} names '{folder}', which is no folder in it: save it again")
+    return {
+        (folder / path.name).as_posix()
+        for folder in listed
+        if folder.parts
+        for path in (run / folder).glob("*")
+        if path.is_file() and _matches(path.name, _OF_MODULES)
+    }
 
 
 def _pictures(run: Path) -> set[str]:

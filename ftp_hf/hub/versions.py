@@ -73,8 +73,8 @@ def push_run(
     timeout: float = _TIMEOUT,
 ) -> Version:
     """
-    Push a finished run: its model, tokenizer or processor, card with pictures and `results.json`, in one commit whose
-    title names the figures, and tag it as the next version. Checkpoints, optimizer states, logs and `training_args.bin`
+    Push a finished run: its model (of sentence-transformers with all of its modules), tokenizer or processor, card with
+    pictures and `results.json`, in one commit whose title names the figures, and tag it as the next version. Checkpoints, optimizer states, logs and `training_args.bin`
     stay. Nothing of the run is changed; files of an earlier model that this one has no more are deleted from the
     repository, all others stay. Pushing the same run again, also after a failure, adds only what is missing.
 

@@ -10,15 +10,15 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from ftp_hf.common.folder import MODULES
 from ftp_hf.common.names import canonical_name
 
 from .converted import ConvertedTensor
 
-__all__ = ["MODULES", "CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
+__all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-MODULES = "modules.json"  # of sentence-transformers: which module lies in which folder
 
 
 class CheckpointAnchors(Mapping[str, Tensor]):

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
-from ftp_hf.common.folder import TRAINER_STATE
+from ftp_hf.common.folder import MODULES, TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
 
-from .anchors import MODULES, CheckpointAnchors
+from .anchors import CheckpointAnchors
 from .growing import grown_rows
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
 

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from ftp_hf.checkpoints.whole import checkpoint_at
-from ftp_hf.pretrained.anchors import MODULES
+from ftp_hf.common.folder import MODULES
 
 __all__ = ["KeepEpochs", "forget_epochs", "kept_epochs"]
 
