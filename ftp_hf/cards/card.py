@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import huggingface_hub
 import yaml
@@ -100,7 +100,8 @@ def _library(summary: RunSummary) -> str:
 def update_card(existing: str, card: ModelCard) -> ModelCard:
     """
     Put a card into one that exists. Its text outside the marks stays, and so does its metadata but for the figures and
-    the base model; tags, data sets and metrics are united. Drafts that nobody filled in give way.
+    the base model, of which nothing stays that an earlier run put there; tags, data sets and metrics are united. Drafts
+    that nobody filled in give way.
 
     Args:
         existing (`str`): the content of a `README.md`.
@@ -116,12 +117,15 @@ def update_card(existing: str, card: ModelCard) -> ModelCard:
             f"the metadata of the model card cannot be read: {error}. Correct it, or delete the card"
         ) from error
     text = _put_between_marks(old.text, card.text)
+    if START in old.text:
+        _forget_run(old.data, old.text.partition(START)[2].rpartition(END)[0])
     return ModelCard(f"---\n{_merge(old.data, card.data).to_yaml()}\n---\n\n{text.lstrip()}")
 
 
 def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str | None = None) -> Path:
     """
-    Write or update `README.md`, with the picture if it is there, and `.eval_results/` for data sets of the Hub.
+    Write or update `README.md`, with the picture if it is there, and `.eval_results/` for data sets of the Hub. Results of
+    an earlier run do not stay there.
 
     Args:
         summary ([`RunSummary`]): of the run.
@@ -146,6 +150,8 @@ def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str |
         (folder / _EVAL_RESULTS).parent.mkdir(exist_ok=True)
         with replacing(folder / _EVAL_RESULTS) as part:
             part.write_text(results, encoding="utf-8")
+    else:
+        (folder / _EVAL_RESULTS).unlink(missing_ok=True)
     return file
 
 
@@ -224,25 +230,49 @@ def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
+def _forget_run(data: CardData, told: str) -> None:
+    """Take out of a card's metadata what the run that its text tells of put there, and leave what a person did."""
+    results = data.get("eval_results") or []
+    theirs = [result for result in results if _is_of_others(result)]
+    data["eval_results"] = theirs or None
+    if results and not theirs:
+        data["model_name"] = None
+    measured = {result.metric_type for result in results if result not in theirs}
+    data["metrics"] = [metric for metric in _listed(data.get("metrics")) if metric not in measured] or None
+    # A base model that the text does not link was named by a person: that of the run was on no Hub.
+    if f"](https://huggingface.co/{data.get('base_model')})" in told:
+        data["base_model"] = data["base_model_relation"] = None
+
+
+def _is_of_others(result: EvalResult) -> bool:
+    """Ours name no source: results that do were added by somebody."""
+    return bool(result.source_url or result.verified)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Metadata that may be one string or a list of them."""
+    return [value] if isinstance(value, str) else value or []
+
+
 def _merge(old: CardData, new: CardData) -> ModelCardData:
     kept, ours = dict(old.to_dict()), dict(new.to_dict())  # type: ignore[no-untyped-call]
     if is_local_path(kept.get("base_model")):
-        del kept["base_model"]  # PEFT writes where it was loaded from
+        # PEFT writes where it was loaded from.
+        del kept["base_model"]
+        kept.pop("base_model_relation", None)
     for key, value in ours.items():
         if key in ("tags", "datasets", "metrics"):
-            earlier = kept.get(key) or []
-            kept[key] = list(dict.fromkeys([*([earlier] if isinstance(earlier, str) else earlier), *value]))
+            kept[key] = list(dict.fromkeys([*_listed(kept.get(key)), *value]))
         elif key in _OURS or kept.get(key) is None:
             kept[key] = value
     if tags := [tag for tag in kept.pop("tags", []) if not is_local_path(str(tag).rpartition(":")[2])]:
         kept["tags"] = tags
     merged = ModelCardData(**kept, ignore_metadata_errors=True)
-    # Ours name no source: results that do were added by somebody.
     ours_too = {result.unique_identifier for result in new.get("eval_results") or []}
     theirs = [
         result
         for result in old.get("eval_results") or []
-        if (result.source_url or result.verified) and result.unique_identifier not in ours_too
+        if _is_of_others(result) and result.unique_identifier not in ours_too
     ]
     if theirs and new.get("eval_results"):
         merged.eval_results = [*(merged.eval_results or []), *theirs]

@@ -14,7 +14,7 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary,
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
 from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.figures import metric_named
-from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.facts import BaseModel, Evaluation
 from ftp_hf.runs.seeds import combine
 from tests.support.markdown import cells, section
 from tests.support.stand_ins import TOLD, stand_in
@@ -139,6 +139,42 @@ def test_results_of_others_stay():
     merged = update_card(card.content, model_card(make_summary()))
     assert [result.source_url for result in merged.data.eval_results].count("https://example.org") == 1
     assert len(merged.data.eval_results) == 4
+
+
+def test_nothing_of_an_earlier_run_stays_but_what_a_person_added(tmp_path):
+    write_model_card(make_summary(), tmp_path)
+    card = tmp_path / "README.md"
+    theirs = {"- accuracy\n": "- accuracy\n- fairness\n", "- ftp\n": "- ftp\n- mine\n", "# model\n": "# My model\n"}
+    edited = card.read_text().replace("---\n", "---\nlicense: mit\n", 1)
+    for before, after in theirs.items():
+        assert before in edited
+        edited = edited.replace(before, after)
+    card.write_text(edited)
+    (tmp_path / ".eval_results" / "theirs.yaml").write_text("[]")
+
+    write_model_card(make_summary(results=[], base_model=BaseModel("local-encoder")), tmp_path)
+    found = ModelCard.load(card)
+    assert "This model was not evaluated." in found.text
+    assert found.data.to_dict().keys().isdisjoint({"model-index", "model_name", "base_model", "base_model_relation"})
+    assert (found.data.license, found.data.metrics) == ("mit", ["fairness"])
+    assert "mine" in found.data.tags
+    assert "# My model\n" in found.text
+    assert [path.name for path in (tmp_path / ".eval_results").iterdir()] == ["theirs.yaml"]
+
+
+def test_results_of_others_stay_where_there_are_none():
+    card = model_card(make_summary())
+    card.data.eval_results[0].source_url = "https://example.org"
+    merged = update_card(card.content, model_card(make_summary(results=[])))
+    assert [result.source_url for result in merged.data.eval_results] == ["https://example.org"]
+    assert merged.data.to_dict()["model-index"][0]["name"] == "model"
+
+
+def test_a_base_model_that_a_person_named_stays():
+    local = model_card(make_summary(base_model=BaseModel("local-encoder")))
+    named = local.content.replace("---\n", "---\nbase_model: someone/encoder\n", 1)
+    assert update_card(named, local).data.base_model == "someone/encoder"
+    assert update_card(named, model_card(make_summary())).data.to_dict()["base_model_relation"] == "finetune"
 
 
 def test_eval_results_of_data_on_the_hub():
