@@ -1,5 +1,6 @@
 """Writing files so that a crash or a full disk leaves the earlier ones: beside them first, then all at once in their place."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 __all__ = ["flush", "flush_folder", "move_files", "replacing"]
 
 _WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(?P<index>\.index\.json)?")
+_MODEL, _ADAPTER = Path("config.json"), Path("adapter_config.json")
+_STEMS = {_MODEL: "model", _ADAPTER: "adapter_model"}
 
 
 @contextmanager
@@ -36,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def move_files(source: Path, target: Path) -> None:
     """
     Move all files of a saved model into a folder that may hold an earlier one: each takes its place whole, and weights
-    that the earlier model had more of are removed.
+    that the earlier model had more of are removed; so is an adapter where a whole model comes, and a whole model where the
+    adapter of another one does.
 
     Args:
         source (`Path`): a folder in the same file system.
@@ -47,18 +51,33 @@ def move_files(source: Path, target: Path) -> None:
     indices = [name for name, match in weights.items() if match["index"]]
     for name in names:
         flush(source / name)
-    for index in indices:
-        # Shards of two saves have the same names: without an index nobody takes them for one model.
-        (target / index).unlink(missing_ok=True)
+    replaced = _replaced_config(source, target)
+    for name in [*indices, *replaced]:
+        # Shards of two saves have the same names: without an index nobody takes them for one model. And whoever finds the
+        # configs of both loads an adapter onto a model that it was not trained on.
+        (target / name).unlink(missing_ok=True)
     for name in [*(name for name in names if name not in indices), *indices]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).replace(target / name)
         flush_folder((target / name).parent)
-    stems = {match["stem"] for match in weights.values()}
+    stems = {match["stem"] for match in weights.values()} | {_STEMS[name] for name in replaced}
     for path in target.iterdir():
         match = _WEIGHTS.fullmatch(path.name)
         if match and match["stem"] in stems and Path(path.name) not in weights:
             path.unlink()
+
+
+def _replaced_config(source: Path, target: Path) -> list[Path]:
+    """The config of what was saved in the target before, if it is of the other kind: of an adapter, or of a whole model."""
+    model, adapter = (source / _MODEL).is_file(), (source / _ADAPTER).is_file()
+    if model and not adapter:
+        return [_ADAPTER]
+    if adapter and not model:
+        base = json.loads((source / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        # An adapter may lie beside the model that it was trained on.
+        if base and Path(base).resolve() != target.resolve():
+            return [_MODEL]
+    return []
 
 
 def flush(path: Path) -> None:

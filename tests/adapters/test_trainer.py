@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from ftp_hf import FTPAdamW, FTPTrainer, RunSummary, adapter_options, projected_optimizer
 from tests.support.adapters import merged
@@ -88,6 +88,20 @@ def test_without_optimizer_state_the_anchor_is_still_the_pretrained_model(checkp
     resumed = trainer_of(checkpoint, dataset, tmp_path / "again", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
     assert_rows_in_their_balls(resumed, dict(load(checkpoint).named_parameters()))
+
+
+def test_a_whole_model_saved_over_an_adapter_is_loaded_without_it(checkpoint, dataset, tmp_path):
+    adapted = trainer_of(checkpoint, dataset, tmp_path, learning_rate=1e-2)
+    adapted.train()
+    adapted.save_model()
+    whole = FTPTrainer(model=load(checkpoint), args=arguments(tmp_path), train_dataset=dataset)
+    whole.train()
+    whole.save_model()
+    loaded = dict(AutoModelForSequenceClassification.from_pretrained(tmp_path).named_parameters())
+    assert loaded.keys() == weights(whole).keys()
+    for name, weight in weights(whole).items():
+        assert torch.equal(loaded[name], weight), name
+    assert not [path.name for path in tmp_path.glob("adapter_*")]
 
 
 @pytest.mark.parametrize(("adapters", "keys"), [("none", set()), ("factors", None)])
