@@ -30,6 +30,7 @@ Buffers (batch-norm's statistics) are not parameters and not compared, though fi
 to be merged into their weights first (`merge_and_unload()`).
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,14 +97,13 @@ class ModelDistance:
     @property
     def row_norm(self) -> float:
         """The largest of all parameters."""
-        return max(parameter.row_norm for parameter in self.parameters)
+        return functools.reduce(_larger, (parameter.row_norm for parameter in self.parameters))
 
     @property
     def lipschitz(self) -> float | None:
         """The largest bound of a layer (of the network it is none); `None` without linear layers."""
-        return max(
-            (parameter.lipschitz for parameter in self.parameters if parameter.lipschitz is not None), default=None
-        )
+        bounds = [parameter.lipschitz for parameter in self.parameters if parameter.lipschitz is not None]
+        return functools.reduce(_larger, bounds) if bounds else None
 
     @property
     def frobenius(self) -> float:
@@ -181,8 +181,8 @@ def parameter_distance(
     for w, w0 in row_blocks(row_dim, weight, anchor):
         before = w0.to(w.device, dtype)
         change = (w.to(dtype) - before).abs()
-        row_norm = _largest(row_norm, row_sums(change, row_dim).max())
-        largest = _largest(largest, change.max())
+        row_norm = _larger(row_norm, row_sums(change, row_dim).max().item())
+        largest = _larger(largest, change.max().item())
         square += change.square().sum().item()
         anchor_square += before.square().sum().item()
     return ParameterDistance(
@@ -190,6 +190,6 @@ def parameter_distance(
     )
 
 
-def _largest(so_far: float, found: Tensor) -> float:
+def _larger(so_far: float, found: float) -> float:
     # `max` would drop the NaN of a model that diverged.
-    return max(so_far, found.item()) if not found.isnan() else math.nan
+    return math.nan if math.isnan(found) else max(so_far, found)

@@ -74,6 +74,12 @@ def test_a_diverged_model_is_not_near():
         assert math.isnan(found.row_norm)
         assert math.isnan(found.largest_change)
         assert math.isnan(found.frobenius)
+    layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    anchors = {name: parameter.detach().clone() for name, parameter in layers.named_parameters()}
+    layers[1].weight.data[0, 0] = math.nan
+    whole = model_distance(layers, anchors)
+    assert math.isnan(whole.row_norm)
+    assert math.isnan(whole.lipschitz)
 
 
 LAYERS = {

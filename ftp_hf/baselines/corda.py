@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -49,7 +49,11 @@ def attach_corda(model: nn.Module, options: Mapping[str, Any], run: Callable[[nn
 
     if options.get("use_dora"):
         raise ValueError("use_dora: the adapter of CorDA cannot be written as DoRA: leave it out")
-    layers = targeted_layers(model, options)
+    layers, rank = targeted_layers(model, options), options.get("r", 8)
+    if small := [name for name in layers if min(cast("Tensor", model.get_submodule(name).weight).shape) < rank]:
+        raise ValueError(
+            f"{', '.join(small)}: fewer in- or outputs than the rank {rank}: lower r, or leave it out of target_modules"
+        )
     with _collecting({name: model.get_submodule(name) for name in layers}) as covariances, torch.no_grad():
         with evaluation_mode(model):
             run(model)

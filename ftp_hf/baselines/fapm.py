@@ -28,7 +28,7 @@ def fapm(
     pre-trained, as most of the weights that they describe do. Integers, such as the count of batches, come from the
     fine-tuned model. So does a new head, which has no pre-trained value to be pruned to: name it in `new`.
 
-        new = new_parameters(model)
+        new = new_tensors(model)
         start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         trainer.train()
         model.load_state_dict(fapm(start, model.state_dict(), new=new))

@@ -31,7 +31,7 @@ def interpolate(
     α it then meets features that it was not trained on. To have a classifier at both ends, fine-tune from a linear probe
     (LP-FT), and give the probed model as `start`, with nothing new.
 
-        new = new_parameters(model)
+        new = new_tensors(model)
         start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         trainer.train()
         fine_tuned = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -10,7 +10,7 @@ from ftp_hf.common.names import base_name, canonical_name
 from .anchors import CheckpointAnchors
 from .origin import has_adapters, local_checkpoint, new_parameters
 
-__all__ = ["new_statistics", "pretrained_statistics"]
+__all__ = ["new_statistics", "new_tensors", "pretrained_statistics"]
 
 
 def pretrained_statistics(model: nn.Module) -> dict[str, nn.Module]:
@@ -46,6 +46,23 @@ def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
     """
     norms = _with_statistics(model)
     return {name: norms[name] for name in _new(model, norms)} if norms else {}
+
+
+def new_tensors(model: nn.Module) -> set[str]:
+    """
+    The names in a model's state dict that have no pre-trained value: the [`~ftp_hf.pretrained.new_parameters`], and the
+    statistics of batch norms of a new head.
+
+    Args:
+        model (`nn.Module`): any model.
+
+    Raises:
+        UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
+    """
+    statistics = new_statistics(model)
+    return new_parameters(model) | {
+        f"{name}.{buffer}" for name, norm in statistics.items() for buffer, _ in norm.named_buffers(recurse=False)
+    }
 
 
 def _with_statistics(model: nn.Module) -> dict[str, _NormBase]:

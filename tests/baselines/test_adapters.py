@@ -114,6 +114,8 @@ def test_corda_refuses_what_it_cannot_decompose():
         attach_corda(one_layer(3.0, 2.0), LORA, lambda _: None)
     with pytest.raises(ValueError, match=r"use_dora: .* leave it out"):
         attach_corda(one_layer(3.0, 2.0), {**LORA, "use_dora": True}, run_on([1.0, 0.0]))
+    with pytest.raises(ValueError, match="layer: fewer in- or outputs than the rank 3: lower r"):
+        attach_corda(one_layer(3.0, 2.0), {**LORA, "r": 3}, run_on([1.0, 0.0]))
 
 
 def test_osf_moves_nothing_along_the_largest_components():

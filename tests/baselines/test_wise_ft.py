@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from transformers import MobileNetV2ForSemanticSegmentation, MobileNetV2Model
 
 from ftp_hf.baselines import ALPHAS, interpolate
-from ftp_hf.pretrained import new_parameters
+from ftp_hf.pretrained import new_parameters, new_tensors
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import HEAD, load, train, weights
+from tests.support.models import tiny_mobilenet_config
 
 START = {"w": torch.tensor([1.0, -2.0]), "norm.running_var": torch.tensor([4.0]), "count": torch.tensor(3)}
 TUNED = {"w": torch.tensor([3.0, 2.0]), "norm.running_var": torch.tensor([1.0]), "count": torch.tensor(9)}
@@ -17,6 +19,21 @@ def test_a_quarter_of_the_way():
     assert mixed["w"].tolist() == [1.5, -1.0]  # 0.75 · (1, −2) + 0.25 · (3, 2)
     assert mixed["norm.running_var"].tolist() == [3.25]  # 0.75 · 4 + 0.25 · 1
     assert mixed["count"].item() == 9
+
+
+def test_statistics_of_a_new_head_stay_as_they_were_found(tmp_path):
+    MobileNetV2Model(tiny_mobilenet_config()).save_pretrained(tmp_path)
+    model = MobileNetV2ForSemanticSegmentation.from_pretrained(tmp_path, num_labels=2)
+    new = new_tensors(model)
+    assert new_parameters(model) < new
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for norm in filter(lambda module: isinstance(module, torch.nn.BatchNorm2d), model.modules()):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(2, 3)
+    tuned = model.state_dict()
+    mixed = interpolate(start, tuned, 0.5, new=new)
+    for name in (name for name in mixed if name.endswith(("running_mean", "running_var"))):
+        assert torch.equal(mixed[name], tuned[name]) == name.startswith("segmentation_head."), name
 
 
 def test_half_of_the_way_is_the_default():

@@ -68,14 +68,18 @@ def paired_difference(
             accuracy; beside a reference of 0.98 no method can be more than 0.02 better, and the interval ends there.
 
     Returns:
-        [`PairedDifference`]: over the seeds that both have; with fewer than `LEAST_SEEDS` its interval is infinite. `None`
-        if there is no such seed.
+        [`PairedDifference`]: over the seeds that both have; with fewer than `LEAST_SEEDS` its interval is infinite, and where
+        one of them is not finite its mean is NaN besides. `None` if there is no such seed.
     """
     # Rounded, so that equal differences are equal: a spread of 1e-17 is one of floating-point numbers.
     by_seed = {seed: round(value - reference[seed], 12) for seed, value in values.items() if seed in reference}
     if not by_seed:
         return None
-    mean, count = statistics.fmean(by_seed.values()), len(by_seed)
+    count = len(by_seed)
+    if not all(map(math.isfinite, by_seed.values())):
+        # A model that diverged is no draw from what an interval is of.
+        return PairedDifference(math.nan, -math.inf, math.inf, by_seed)
+    mean = statistics.fmean(by_seed.values())
     if count < LEAST_SEEDS:
         return PairedDifference(mean, -math.inf, math.inf, by_seed)
     # Half a second of imports, of which only intervals need anything.

@@ -1,5 +1,6 @@
 """The chart of what each method trades: accuracy in distribution against accuracy out of it."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -33,17 +34,17 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         results ([`ComparisonResults`]): finished or not.
 
     Returns:
-        `Figure`: `None` where no run was evaluated both in and out of distribution.
+        `Figure`: `None` where no run was evaluated both in and out of distribution, or all have diverged.
     """
     kind, scale = robust_kind(results) or "ood", 100 if is_share(results.metric) else 1
     robust = {"ood": "OOD", "corrupted": "corrupted"}[kind]
     seeds = {method.name: _points(results, method.name, kind, scale) for method in results.methods}
     seeds = {method: points for method, points in seeds.items() if points}
-    if not seeds:
+    means = {method: _mean(points) for method, points in seeds.items()}
+    if not any(math.isfinite(x + y) for x, y in means.values()):
         return None
     figure = new_figure(4.7)
     axes = figure.add_subplot()
-    means = {method: _mean(points) for method, points in seeds.items()}
     limits = (scale * possible(results)[0], scale * possible(results)[1])
     short = titles(results)
     far = _far(means, scale)
@@ -85,7 +86,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         figure,
         axes,
         labels,
-        [(*point, *point) for point in every] + [bar for name in means for bar in _bars(seeds[name], limits)],
+        [(*point, *point) for point in every]
+        + [bar for name in means for bar in _bars(seeds[name], limits) if all(map(math.isfinite, bar))],
     )
     if far:
         names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
@@ -116,15 +118,14 @@ def _bars(points: Sequence[tuple[float, float]], limits: tuple[float, float]) ->
 
 
 def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
-    """The methods that are far from the rest, in ID or in OOD."""
-    far: set[str] = set()
-    if len(means) < _FEW:
-        return []
-    for axis in (0, 1):
-        middle = statistics.median(point[axis] for point in means.values())
-        distances = {method: abs(point[axis] - middle) for method, point in means.items()}
+    """The methods that are far from the rest, in ID or in OOD; those with a seed that diverged are nowhere."""
+    placed = {method: point for method, point in means.items() if all(map(math.isfinite, point))}
+    far = means.keys() - placed.keys()
+    for axis in (0, 1) if len(placed) >= _FEW else ():
+        middle = statistics.median(point[axis] for point in placed.values())
+        distances = {method: abs(point[axis] - middle) for method, point in placed.items()}
         usual = max(_FAR * statistics.median(distances.values()), _FAR_POINTS * scale)
-        far |= {method for method, distance in distances.items() if distance > usual}
+        far = far | {method for method, distance in distances.items() if distance > usual}
     return [method for method in means if method in far]
 
 

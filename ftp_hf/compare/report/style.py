@@ -1,5 +1,6 @@
 """What the charts of a comparison share: a colour and a mark for each method, sizes of letters, bare axes."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Literal
@@ -105,7 +106,7 @@ def in_units(metric: str, value: float) -> float:
 
 def deviation(values: Sequence[float], possible: tuple[float, float]) -> tuple[float, float]:
     """How far a bar of one standard deviation reaches below and above the mean, within what is possible."""
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return 0.0, 0.0
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     return min(sd, mean - possible[0]), min(sd, possible[1] - mean)

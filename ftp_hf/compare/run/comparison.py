@@ -83,8 +83,8 @@ def compare(
         with _course(config, runs, make_workers, output) as course:
             results = course.run()
         if main:
-            hand_over(results, folder, course.runner.data.train_facts)
             results.save(folder)
+            hand_over(results, folder, course.runner.data.train_facts)
             write_report(results, folder)
             print(headline(results), folder / HTML, *what_next(results, folder), sep="\n", file=output or sys.stdout)
     return results

@@ -227,8 +227,19 @@ def _check_apart(content: Mapping[str, Any]) -> None:
     several = [(kind, text) for kind in ("ood", "retained") for text in content.get(kind, [])]
     named = [*single.items(), *several]
     for (key, text), (other, other_text) in itertools.combinations(named, 2):
-        if DatasetSpec.parse(text)._replace(name="") == DatasetSpec.parse(other_text)._replace(name=""):
+        if _share_rows(DatasetSpec.parse(text), DatasetSpec.parse(other_text)):
             raise ValueError(f"{key} and {other} name the same data, {other_text!r}: each needs rows of its own")
+
+
+def _share_rows(one: DatasetSpec, other: DatasetSpec) -> bool:
+    """Whether two name the same rows, in whatever spelling, or one all rows of which the other are some."""
+    filters = {(one.column, one.value), (other.column, other.value)}
+    return _place(one) == _place(other) and (len(filters) == 1 or (None, None) in filters)
+
+
+def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:
+    path = Path(spec.source)
+    return path.resolve() if path.exists() else spec.source, spec.config, spec.split
 
 
 def _seeds(value: Any) -> list[int]:

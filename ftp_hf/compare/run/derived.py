@@ -8,7 +8,7 @@ from transformers import set_seed
 
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
-from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.pretrained.statistics import new_tensors
 
 from .folder import has_weights, load_all_weights
 from .kinds import Derived
@@ -46,7 +46,7 @@ class DerivedRuns:
         """The model with the weights of a run."""
         set_seed(run.seed)
         model = self.trained.task.load_model()
-        start, new = _copied_state(model), new_parameters(model)
+        start, new = _copied_state(model), new_tensors(model)
         load_all_weights(model, self.trained.folder(source_of(run)))
         model.load_state_dict(_method(run).weights(start, _copied_state(model), **run.setting, new=new))
         return model

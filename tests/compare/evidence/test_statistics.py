@@ -24,6 +24,8 @@ from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, p
 from ftp_hf.compare.evidence.verdict import verdicts
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
+PLAIN_BY_SEED = {0: 0.7, 1: 0.75, 2: 0.8}
+
 
 def test_paired_difference_by_hand():
     # Differences 1, 2, 3: mean 2, standard deviation 1, error 1/√3; Student's t with 2 degrees of freedom is 4.302653.
@@ -44,6 +46,18 @@ def test_below_three_seeds_there_is_no_interval(seeds):
     assert not found.is_known
     assert not found.is_clear
     assert paired_difference({0: 0.9}, {1: 0.8}) is None
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
+def test_a_seed_that_diverged_leaves_no_interval(figure):
+    for values, reference in (
+        ({0: figure, 1: 0.8, 2: 0.9}, PLAIN_BY_SEED),
+        (PLAIN_BY_SEED, {0: figure, 1: 0.8, 2: 0.9}),
+    ):
+        found = paired_difference(values, reference)
+        assert math.isnan(found.mean)
+        assert not found.is_known
+        assert not found.is_clear
 
 
 def test_seeds_that_happen_to_agree_say_nothing():

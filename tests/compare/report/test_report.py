@@ -14,6 +14,7 @@ from PIL import Image
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
+from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.compare.report.charts import draw_charts
 from ftp_hf.compare.report.labels import place
 from ftp_hf.compare.report.radii import draw_radius_map, radius_grid
@@ -481,6 +482,22 @@ def test_chance_is_in_the_frame_where_it_is_near():
 def test_bars_end_where_figures_do():
     assert deviation([0.97, 0.99, 1.0], (0.0, 1.0)) == pytest.approx((0.015275, 0.013333), abs=1e-5)
     assert deviation([0.5], (0.0, 1.0)) == (0.0, 0.0)
+    assert deviation([0.5, math.nan, 0.6], (0.0, 1.0)) == (0.0, 0.0)
+    assert deviation([math.inf, 1.0], (0.0, math.inf)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("metric", "figure"), [("spearman", math.nan), ("loss", math.inf), ("loss", math.nan)])
+@pytest.mark.parametrize("method", ["plain", "ftp"])
+def test_a_seed_that_diverged_is_reported(method, metric, figure, tmp_path):
+    figures = {"plain": PLAIN, "ftp": GAIN}
+    results = comparison({**figures, method: [(figure, figure), *figures[method][1:]]}, metric=metric)
+    results.save(tmp_path)
+    write_report(ComparisonResults.load(tmp_path), tmp_path)
+    assert (tmp_path / "report.html").exists()
+    found = verdicts(results)[0]
+    assert not any(difference.is_known for difference in found.differences.values())
+    assert all(found.sign(kind) == 0 for kind in found.differences)
+    assert "above" not in headline(results)
 
 
 def test_a_method_far_from_all_others_is_named_and_left_outside():
