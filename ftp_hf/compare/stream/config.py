@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.run.config import ComparisonConfig
@@ -20,13 +20,21 @@ from ftp_hf.tasks.specs import DatasetSpec
 from .heads import head_per_stage
 from .methods import STREAM_METHODS
 
-__all__ = ["ALERT", "ONE_HEAD", "PER_STAGE", "ROLL_BACK", "StageConfig", "StreamConfig"]
+__all__ = ["ALERT", "ONE_HEAD", "PER_STAGE", "ROLL_BACK", "JoinedStage", "StageConfig", "StreamConfig"]
 
 ONE_HEAD, PER_STAGE = "one", "per-stage"
 _PLACE = "{stage}"
 ROLL_BACK, ALERT = "roll_back", "alert"
 _NOT_OF_STREAMS = ("ood", "corruptions", "every_setting", "probe_first", "num_train_epochs")
 _OWN = ("stages", "orders", "heads", "rules", "when_broken")
+
+
+class JoinedStage(NamedTuple):
+    """What is trained on besides, at once: of other data it is another training."""
+
+    name: str
+    train: str
+    validation: str | None
 
 
 @dataclass(kw_only=True)
@@ -38,7 +46,7 @@ class StageConfig(ComparisonConfig):
         stage (`str`): its name.
         heads (`str`, *optional*): as of [`StreamConfig`].
         replayed (`int`, *optional*, defaults to 0): so many rows of each class of the earlier stages are trained besides.
-        joined (`list[str]`, *optional*): the other stages, where all are trained at once.
+        joined (list of [`JoinedStage`], *optional*): the other stages, where all are trained at once.
         anchors (`str`, *optional*): the model whose weights are the anchors; by default that of the stage before.
         merged (`bool`, *optional*, defaults to `False`): the adapter becomes part of the weights.
     """
@@ -46,7 +54,7 @@ class StageConfig(ComparisonConfig):
     stage: str
     heads: str = ONE_HEAD
     replayed: int = 0
-    joined: list[str] = field(default_factory=list)
+    joined: list[JoinedStage] = field(default_factory=list)
     anchors: str | None = None
     merged: bool = False
 

@@ -277,7 +277,7 @@ class StreamCourse:
         stage = stage_of(run)
         data = self.data[stage.stage].after([self.data[name] for name in stages_before(run)], stage.replayed)
         if stage.joined:
-            data = data.joined([self.data[name] for name in stage.joined])
+            data = data.joined([self.data[other.name] for other in stage.joined])
         return StageRuns(stage, self.runs, data)
 
     def _folder(self, run: Run) -> Path:

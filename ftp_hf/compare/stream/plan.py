@@ -9,7 +9,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ftp_hf.compare.run.plan import Run
 
-from .config import StageConfig, StreamConfig
+from .config import JoinedStage, StageConfig, StreamConfig
 from .methods import STREAM_METHODS
 
 __all__ = ["Chain", "chains", "describe_stream", "stage_of", "stages_before"]
@@ -57,8 +57,9 @@ class Chain:
         kind, setting = STREAM_METHODS[self.method], config.methods[self.method]
         trained = {key: value for key, value in setting.items() if key not in kind.settings}
         if kind.joint:
-            first, *others = config.stages
-            stage = dataclasses.replace(config.stages[first], joined=others)
+            first, *others = config.stages.values()
+            joined = [JoinedStage(other.stage, other.train, other.validation) for other in others]
+            stage = dataclasses.replace(first, joined=joined)
             return [Run(kind.trains, trained, self.seed, config=stage)]
         runs: list[Run] = []
         base: Run | None = None

@@ -58,7 +58,7 @@ class StageRuns(TrainedRuns):
 
     def tracked_name(self, run: Run) -> str:
         """As of [`TrainedRuns`], with the stages up to this one, and what tells streams apart whose stages train alike."""
-        stages = "+".join([*stages_before(run), self.config.stage, *self.config.joined])
+        stages = "+".join([*stages_before(run), self.config.stage, *(other.name for other in self.config.joined)])
         own = {"replayed": self.config.replayed, "anchored": self.config.anchors, "merged": self.config.merged}
         return "/".join([stages, *(name for name, value in own.items() if value), run.tracked_name])
 

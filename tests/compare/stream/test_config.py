@@ -60,6 +60,15 @@ def test_what_streams_begin_with_in_common_is_the_same_run(tmp_path):
     assert stages_before(last) == ["films", "songs"]
 
 
+def test_joint_training_on_other_data_is_another_run(tmp_path):
+    def joint(**stages):
+        config = load(tmp_path, stages=stages, methods={"joint": {}, "plain": {}})
+        return runs(config, "joint", list(stages), tmp_path)
+
+    assert joint(a="films", b="songs") == joint(a="films", b="songs")
+    assert joint(a="films", b="songs") != joint(a="films", b="meals")
+
+
 def test_a_setting_has_one_value(tmp_path):
     config = load(tmp_path, methods={"replay": {"rows": 3, "learning_rate": 1e-3}, "ftp": {}})
     assert config.methods == {
