@@ -227,14 +227,14 @@ def _check_apart(content: Mapping[str, Any]) -> None:
     several = [(kind, text) for kind in ("ood", "retained") for text in content.get(kind, [])]
     named = [*single.items(), *several]
     for (key, text), (other, other_text) in itertools.combinations(named, 2):
-        if _share_rows(DatasetSpec.parse(text), DatasetSpec.parse(other_text)):
+        if _share_rows(DatasetSpec.parse(text), DatasetSpec.parse(other_text), in_part="train" in (key, other)):
             raise ValueError(f"{key} and {other} name the same data, {other_text!r}: each needs rows of its own")
 
 
-def _share_rows(one: DatasetSpec, other: DatasetSpec) -> bool:
-    """Whether two name the same rows, in whatever spelling, or one all rows of which the other are some."""
+def _share_rows(one: DatasetSpec, other: DatasetSpec, *, in_part: bool) -> bool:
+    """Whether two name the same rows, in whatever spelling; `in_part`, also whether one has all rows of which the other has some."""
     filters = {(one.column, one.value), (other.column, other.value)}
-    return _place(one) == _place(other) and (len(filters) == 1 or (None, None) in filters)
+    return _place(one) == _place(other) and (len(filters) == 1 or (in_part and (None, None) in filters))
 
 
 def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:

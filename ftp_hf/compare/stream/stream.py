@@ -20,6 +20,7 @@ from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
 from ftp_hf.compare.run.pool import Pool
 from ftp_hf.compare.run.processes import begin, join_processes
+from ftp_hf.compare.run.sources import check_sources
 from ftp_hf.compare.run.workers import settle
 
 from .config import StreamConfig
@@ -60,6 +61,8 @@ def stream(
         with quiet(), _of_few_classes(), make_progress(console) as progress:
             course = StreamCourse(config, runs, progress)
             course.check()
+            for stage in config.stages.values():
+                check_sources(stage, folder)
             console.print(describe_stream(config, course.count), soft_wrap=True, highlight=False)
             with closing(_pool(config, runs, jobs)) if jobs and at_once else nullcontext() as pool:
                 results = course.run(pool)

@@ -104,7 +104,6 @@ def test_bad_configs_are_refused(images, tmp_path, changes, message):
         ("train", "{images}/./test.parquet", "train and test name the same data"),
         ("train", "{images}/../{images.name}/test.parquet", "train and test name the same data"),
         ("train", "{images}/test.parquet?label=1", "train and test name the same data"),
-        ("ood", ["{images}/test.parquet#train?label=1"], "test and ood name the same data"),
     ],
 )
 def test_no_data_is_trained_on_or_chosen_by_and_tested_on(images, tmp_path, key, text, message):

@@ -1,0 +1,69 @@
+"""Finished runs are not taken for runs of data, or of a model, that have changed since."""
+
+import os
+import re
+import shutil
+
+import pytest
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
+
+from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.sources import check_sources
+from tests.support.tiny_data import image_config, write_config
+
+
+@pytest.fixture
+def config(images, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    return ComparisonConfig.load(write_config(tmp_path, image_config(folder, seeds=[0], methods=["plain"])))
+
+
+def add_a_row(file):
+    data = Dataset.from_parquet(str(file))
+    data.select([*range(len(data)), 0]).to_parquet(file)
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test", "pale"])
+def test_changed_data_are_refused(name, config, tmp_path):
+    file = tmp_path / "images" / f"{name}.parquet"
+    check_sources(config, tmp_path / "out")
+    os.utime(file)
+    check_sources(config, tmp_path / "out")
+    add_a_row(file)
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(str(file))}: not what it was when the first runs in .*output_dir"
+    ):
+        check_sources(config, tmp_path / "out")
+    check_sources(config, tmp_path / "another")
+
+
+def test_other_weights_under_the_name_of_the_model_are_refused(config, tmp_path):
+    check_sources(config, tmp_path / "out")
+    file = tmp_path / "images" / "model" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"images/model: not what it was"):
+        check_sources(config, tmp_path / "out")
+
+
+def test_what_is_named_later_is_noted_then(config, tmp_path):
+    folder = tmp_path / "images"
+    later = image_config(folder, seeds=[0], methods=["plain"], retained=[f"{folder}/more.parquet"])
+    shutil.copy(folder / "pale.parquet", folder / "more.parquet")
+    check_sources(config, tmp_path / "out")
+    config = ComparisonConfig.load(write_config(tmp_path, later))
+    check_sources(config, tmp_path / "out")
+    add_a_row(folder / "more.parquet")
+    with pytest.raises(ValueError, match=r"more\.parquet: not what it was"):
+        check_sources(config, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_comparison_does_not_go_on_with_other_data(config, tmp_path):
+    compare(config, tmp_path / "out")
+    results = (tmp_path / "out" / "results.json").read_bytes()
+    add_a_row(tmp_path / "images" / "train.parquet")
+    with pytest.raises(ValueError, match=r"train\.parquet: not what it was"):
+        compare(config, tmp_path / "out")
+    assert (tmp_path / "out" / "results.json").read_bytes() == results
