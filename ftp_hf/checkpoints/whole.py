@@ -4,12 +4,11 @@ import json
 import logging
 import re
 import shutil
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.files import flush, flush_folder, replacing
+from ftp_hf.common.files import checksum, flush, flush_folder, replacing
 from ftp_hf.common.folder import CHECKPOINT, INCOMPLETE, MANIFEST, REPLACED, TRAINER_STATE
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT = re.compile(rf"{CHECKPOINT}(\d+)")
-_CHUNK = 1 << 22
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -176,22 +174,14 @@ def _remove(checkpoint: Path) -> None:
 
 def _seal(path: Path) -> dict[str, Any]:
     flush(path)
-    return {"size": path.stat().st_size, "crc32": _checksum(path)}
-
-
-def _checksum(path: Path) -> str:
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return f"{crc:08x}"
+    return {"size": path.stat().st_size, "crc32": checksum(path)}
 
 
 def _find_damaged_file(path: Path, name: str, *, size: int, crc32: str) -> str | None:
     try:
         if (found := path.stat().st_size) != size:
             return f"{name} has {found} bytes instead of {size}"
-        return None if _checksum(path) == crc32 else f"the checksum of {name} differs"
+        return None if checksum(path) == crc32 else f"the checksum of {name} differs"
     except FileNotFoundError:
         return f"{name} is missing"
     except OSError as error:

@@ -125,7 +125,7 @@ def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
         middle = statistics.median(point[axis] for point in placed.values())
         distances = {method: abs(point[axis] - middle) for method, point in placed.items()}
         usual = max(_FAR * statistics.median(distances.values()), _FAR_POINTS * scale)
-        far = far | {method for method, distance in distances.items() if distance > usual}
+        far |= {method for method, distance in distances.items() if distance > usual}
     return [method for method in means if method in far]
 
 

@@ -82,7 +82,7 @@ def compare(
     main = begin(config, jobs, launched_too=make_workers is None)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         with _course(config, runs, make_workers, output) as course:
-            check_sources(config, folder)
+            check_sources([config], folder)
             results = course.run()
         if main:
             results.save(folder)
@@ -112,7 +112,7 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: 
     runs = folder / "runs"
     make_workers = partial(Pool, partial(make_runner, config, runs, wait=False), jobs)
     with leaving_out_what_stays(), _course(config, runs, make_workers, output) as course:
-        check_sources(config, folder)
+        check_sources([config], folder)
         course.do_all()
 
 

@@ -61,8 +61,7 @@ def stream(
         with quiet(), _of_few_classes(), make_progress(console) as progress:
             course = StreamCourse(config, runs, progress)
             course.check()
-            for stage in config.stages.values():
-                check_sources(stage, folder)
+            check_sources(config.stages.values(), folder)
             console.print(describe_stream(config, course.count), soft_wrap=True, highlight=False)
             with closing(_pool(config, runs, jobs)) if jobs and at_once else nullcontext() as pool:
                 results = course.run(pool)

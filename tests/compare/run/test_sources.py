@@ -28,35 +28,35 @@ def add_a_row(file):
 @pytest.mark.parametrize("name", ["train", "validation", "test", "pale"])
 def test_changed_data_are_refused(name, config, tmp_path):
     file = tmp_path / "images" / f"{name}.parquet"
-    check_sources(config, tmp_path / "out")
+    check_sources([config], tmp_path / "out")
     os.utime(file)
-    check_sources(config, tmp_path / "out")
+    check_sources([config], tmp_path / "out")
     add_a_row(file)
     with pytest.raises(
         ValueError, match=rf"^{re.escape(str(file))}: not what it was when the first runs in .*output_dir"
     ):
-        check_sources(config, tmp_path / "out")
-    check_sources(config, tmp_path / "another")
+        check_sources([config], tmp_path / "out")
+    check_sources([config], tmp_path / "another")
 
 
 def test_other_weights_under_the_name_of_the_model_are_refused(config, tmp_path):
-    check_sources(config, tmp_path / "out")
+    check_sources([config], tmp_path / "out")
     file = tmp_path / "images" / "model" / "model.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     with pytest.raises(ValueError, match=r"images/model: not what it was"):
-        check_sources(config, tmp_path / "out")
+        check_sources([config], tmp_path / "out")
 
 
 def test_what_is_named_later_is_noted_then(config, tmp_path):
     folder = tmp_path / "images"
     later = image_config(folder, seeds=[0], methods=["plain"], retained=[f"{folder}/more.parquet"])
     shutil.copy(folder / "pale.parquet", folder / "more.parquet")
-    check_sources(config, tmp_path / "out")
+    check_sources([config], tmp_path / "out")
     config = ComparisonConfig.load(write_config(tmp_path, later))
-    check_sources(config, tmp_path / "out")
+    check_sources([config], tmp_path / "out")
     add_a_row(folder / "more.parquet")
     with pytest.raises(ValueError, match=r"more\.parquet: not what it was"):
-        check_sources(config, tmp_path / "out")
+        check_sources([config], tmp_path / "out")
 
 
 @pytest.mark.slow
