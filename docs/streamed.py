@@ -70,8 +70,7 @@ def _rows(results: StreamResults) -> list[list[str]]:
     rows = []
     for method in results.methods:
         figures = [
-            mean_and_sd(results.measured(method.name, name).values(), results.metric).replace("-", MINUS)
-            for name in _SHOWN
+            mean_and_sd(results.of_runs(method.name, name), results.metric).replace("-", MINUS) for name in _SHOWN
         ]
         rows.append(
             [link, method.title, *figures, _retained(results, method.name, 0), _retained(results, method.name, -1)]

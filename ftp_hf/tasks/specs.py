@@ -74,6 +74,14 @@ class DatasetSpec(NamedTuple):
             ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
                 another kind; an [`UnreachableError`] if the Hub does not answer.
         """
+        whole = self._whole()
+        return whole if self.column is None else whole.select(self._kept(whole))
+
+    def rows(self) -> set[int]:
+        """The numbers of the rows that it keeps, in the whole data set; otherwise as [`load`]."""
+        return {*self._kept(self._whole())}
+
+    def _whole(self) -> Dataset:
         path = Path(self.source)
         if path.suffix in _BUILDERS:
             if not path.is_file():
@@ -83,21 +91,22 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            dataset = self._load(_BUILDERS[path.suffix], data_files=str(path), split="train")
-        elif path.is_file():
+            return self._load(_BUILDERS[path.suffix], data_files=str(path), split="train")
+        if path.is_file():
             raise ValueError(f"{self.source} is none of {', '.join(_BUILDERS)}: convert it to one of them")
-        else:
-            dataset = self._load(self.source, self.config, split=self.split)
-        if self.column is not None:
-            _check_column(self.source, dataset, self.column)
-            rows = [row for row, value in enumerate(dataset[self.column]) if str(value) == self.value]
-            if not rows:
-                values = sorted({str(value) for value in dataset[self.column]})[:10]
-                raise ValueError(
-                    f"{self.source}: no row has {self.column}={self.value}; it has, among others, {', '.join(values)}"
-                )
-            dataset = dataset.select(rows)
-        return dataset
+        return self._load(self.source, self.config, split=self.split)
+
+    def _kept(self, whole: Dataset) -> list[int]:
+        if self.column is None:
+            return [*range(len(whole))]
+        _check_column(self.source, whole, self.column)
+        values = [str(value) for value in whole[self.column]]
+        rows = [row for row, value in enumerate(values) if value == self.value]
+        if not rows:
+            raise ValueError(
+                f"{self.source}: no row has {self.column}={self.value}; it has, among others, {', '.join(sorted({*values})[:10])}"
+            )
+        return rows
 
     def _load(self, *args: Any, **options: Any) -> Dataset:
         try:

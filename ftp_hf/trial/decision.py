@@ -153,7 +153,7 @@ def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) ->
     edges = [
         f"{facts.title}: {', '.join(f'{key} {value:g}' for key, value in edge.items())}"
         for facts in (results.method(REFERENCE), results.method(method))
-        if (edge := at_edge(facts))
+        if (edge := at_edge(results, facts))
     ]
     losses = [benefit.kind for benefit in benefits if benefit.sign < 0]
     few = min(len(finished_seeds(results, name)) for name in (REFERENCE, method)) < LEAST_SEEDS

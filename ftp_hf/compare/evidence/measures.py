@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ftp_hf.common.figures import main_metric, metric_named
 from ftp_hf.runs.facts import Evaluation, Hardware
+from ftp_hf.runs.summary import RunSummary
 
 from .results import ComparedRun, ComparisonResults
 from .statistics import PairedDifference, holm, matched_ood, paired_difference, relative_change
@@ -131,7 +132,12 @@ def sign(results: ComparisonResults, kind: str) -> int:
 def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
     """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
-    found = [each for each in results.pretrained if [each.kind, each.data][: len(wanted)] == wanted]
+    left_out = inert_corruptions(results) if kind == "corrupted" else []
+    found = [
+        each
+        for each in results.pretrained
+        if [each.kind, each.data][: len(wanted)] == wanted and each.data.rpartition("/")[0] not in left_out
+    ]
     values = [statistics.fmean(each.metrics[metric].values()) for each in found if metric in each.metrics]
     return statistics.fmean(values) if values and len(values) == len(found) else None
 
@@ -185,20 +191,33 @@ def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedD
 
 
 def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], PairedDifference]:
-    """[`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together."""
+    """
+    [`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together. One that has
+    the very runs of plain fine-tuning, as a small learning rate may, does not count among them.
+    """
+    plain = _summaries(results, REFERENCE)
     methods = [method.name for method in results.methods if method.name != REFERENCE]
+    differing = [method for method in methods if _summaries(results, method) != plain]
     differences: dict[tuple[str, str], PairedDifference] = {}
     for kind in tested(results):
         found = {(method, kind): against_plain(results, method, kind) for method in methods}
-        differences |= holm({pair: each for pair, each in found.items() if each is not None})
+        known = {pair: each for pair, each in found.items() if each is not None}
+        differences |= known | holm({pair: each for pair, each in known.items() if pair[0] in differing})
     return differences
 
 
+def _summaries(results: ComparisonResults, method: str) -> list[RunSummary]:
+    return [run.summary for run in _chosen(results, method)]
+
+
 def relative_to_plain(results: ComparisonResults, method: str, kind: str) -> float | None:
-    """[`relative_change`] of the means over the seeds that a method shares with plain fine-tuning."""
+    """
+    [`relative_change`] of the means over the seeds that a method shares with plain fine-tuning; `None` where that of plain
+    fine-tuning is not above zero, of which nothing is a percentage.
+    """
     values, plain = by_seed(results, method, kind), by_seed(results, REFERENCE, kind)
     seeds = values.keys() & plain.keys()
-    if not seeds or not any(plain[seed] for seed in seeds):
+    if not seeds or statistics.fmean(plain[seed] for seed in seeds) <= 0:
         return None
     return relative_change(
         statistics.fmean(values[seed] for seed in seeds), statistics.fmean(plain[seed] for seed in seeds)

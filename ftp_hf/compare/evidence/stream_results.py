@@ -1,6 +1,7 @@
 """What a stream measured, as plain data: `results.json`, from which its report is made."""
 
 import json
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,11 @@ class StreamResults:
         """
         return self._by_number(method, lambda run: MEASURES[measure](run, self.sign))
 
+    def of_runs(self, method: str, measure: str) -> list[float]:
+        """One of `MEASURES` for each run of a method that has it: as [`measured`], with joint training once a seed."""
+        found = [MEASURES[measure](run, self.sign) for run in self.of(method)]
+        return [value for value in found if value is not None]
+
     def retained(self, method: str, name: str) -> dict[int, float]:
         """
         The figure of a retained set after the last stage, likewise.
@@ -162,6 +168,29 @@ class StreamResults:
                 if value is not None and (run.order == order or not run.is_sequential):
                     found[number * len(self.seeds) + self.seeds.index(run.seed)] = value
         return found
+
+    def pairs(
+        self, method: str, other: str, figures: Callable[[str], dict[int, float]]
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """
+        What two methods came to, by what they share: order and seed, or where one is joint training, of which all orders have
+        the same run, the seed, with the other's mean over the orders.
+
+        Args:
+            method (`str`): its name.
+            other (`str`): likewise.
+            figures (`Callable`): [`measured`] or [`retained`] of a method.
+        """
+        one, two = figures(method), figures(other)
+        if {method, other} <= {*self.sequential}:
+            return one, two
+        return self._over_orders(one), self._over_orders(two)
+
+    def _over_orders(self, figures: dict[int, float]) -> dict[int, float]:
+        by_seed: dict[int, list[float]] = {}
+        for number, figure in figures.items():
+            by_seed.setdefault(number % len(self.seeds), []).append(figure)
+        return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in a folder."""

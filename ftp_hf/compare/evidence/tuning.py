@@ -7,6 +7,7 @@ from ftp_hf.common.figures import show
 
 from .measures import CURVE, REFERENCE, by_seed, chance
 from .results import ComparisonResults, MethodFacts
+from .small_rates import SMALL
 
 __all__ = ["at_edge", "collapse", "has_one_learning_rate", "open_sweeps"]
 
@@ -18,14 +19,18 @@ _LEARNED = 0.1
 _FEW = 3
 
 
-def at_edge(method: MethodFacts) -> dict[str, float]:
-    """The chosen settings that are the least or the largest of those that were tried, where there may be more beyond."""
+def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]:
+    """
+    The chosen settings that are the least or the largest of those that were tried, where there may be more beyond. Of plain
+    fine-tuning the smaller rates of the null hypothesis were tried too.
+    """
     if method.name == CURVE:
         return {}  # its alphas are a curve with two ends
+    same = [each for each in results.methods if {each.name, method.name} <= {REFERENCE, SMALL}] or [method]
     return {
         name: value
         for name, value in method.chosen.items()
-        if len(tried := method.sweep.get(name, [])) > 1
+        if len(tried := [other for each in same for other in each.sweep.get(name, [])]) > 1
         and value in (min(tried), max(tried))
         and value not in _ENDS.get(name, ())
     }
@@ -46,7 +51,7 @@ def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
     """
     facts = [results.method(name) for name in methods]
     single = {each.title: {_RATE: each.chosen[_RATE]} for each in facts if has_one_learning_rate(each) and each.chosen}
-    edges = {each.title: edge for each in facts if (edge := at_edge(each))}
+    edges = {each.title: edge for each in facts if (edge := at_edge(results, each))}
     found = [
         *([f"a single learning rate was tried for {_named(single)}"] if single else []),
         *([f"{_named(edges)} did best at the edge of what was tried"] if edges else []),

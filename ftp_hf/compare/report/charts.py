@@ -162,7 +162,7 @@ def _relative(results: ComparisonResults) -> Figure | None:
     for place, (method, kind, change) in zip(places, rows, strict=True):
         axes.barh(place, change, height=0.8, color=colour(method), alpha=0.45 if kind == "id" else 1)
         plain, values = by_seed(results, REFERENCE, kind), by_seed(results, method, kind)
-        seeds = [relative_change(value, plain[seed]) for seed, value in values.items() if plain.get(seed)]
+        seeds = [relative_change(value, plain[seed]) for seed, value in values.items() if plain.get(seed, 0) > 0]
         axes.plot(seeds, [place] * len(seeds), "o", color="#222222", markersize=3.5, alpha=0.7, markeredgewidth=0)
         axes.annotate(
             percent(change), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",

@@ -47,7 +47,9 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     axes = figure.add_subplot()
     limits = (scale * possible(results)[0], scale * possible(results)[1])
     short = titles(results)
-    far = _far(means, scale)
+    better = sign(results, "id")
+    front = pareto_front({method: (better * x, better * y) for method, (x, y) in means.items() if math.isfinite(x + y)})
+    far = [method for method in _far(means, scale) if method not in front]
     if kind == "ood":
         curve = [(scale * x, scale * y) for x, y in mean_curve(results)]
         axes.plot(*zip(*curve, strict=True), "-", color=colour(CURVE), linewidth=1.5, zorder=2) if curve else None
@@ -68,8 +70,7 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
             zorder=4,
         )
         mean.lines[0].set_gid(f"{short[method]}, mean")
-    better = sign(results, "id")
-    for method in pareto_front({method: (better * x, better * y) for method, (x, y) in means.items()}):
+    for method in front:
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
     axes.set_xlabel(f"ID test {metric_title(results.metric)}", fontsize=LARGE)
     axes.set_ylabel(f"{robust} mean {metric_title(results.metric)}", fontsize=LARGE)
@@ -121,11 +122,11 @@ def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
     """The methods that are far from the rest, in ID or in OOD; those with a seed that diverged are nowhere."""
     placed = {method: point for method, point in means.items() if all(map(math.isfinite, point))}
     far = means.keys() - placed.keys()
-    for axis in (0, 1) if len(placed) >= _FEW else ():
-        middle = statistics.median(point[axis] for point in placed.values())
-        distances = {method: abs(point[axis] - middle) for method, point in placed.items()}
-        usual = max(_FAR * statistics.median(distances.values()), _FAR_POINTS * scale)
-        far |= {method for method, distance in distances.items() if distance > usual}
+    once = {*placed.values()}  # a small learning rate may have the very runs of plain fine-tuning
+    for axis in (0, 1) if len(once) >= _FEW else ():
+        middle = statistics.median(point[axis] for point in once)
+        usual = max(_FAR * statistics.median(abs(point[axis] - middle) for point in once), _FAR_POINTS * scale)
+        far |= {method for method, point in placed.items() if abs(point[axis] - middle) > usual}
     return [method for method in means if method in far]
 
 

@@ -258,7 +258,9 @@ def _costs(results: ComparisonResults) -> list[Block]:
 
 def _sweep(results: ComparisonResults) -> list[Block]:
     edges = [
-        f"{method.title} ({name} {value:g})" for method in results.methods for name, value in at_edge(method).items()
+        f"{method.title} ({name} {value:g})"
+        for method in results.methods
+        for name, value in at_edge(results, method).items()
     ]
     single = [
         f"{method.title} ({method.sweep['learning_rate'][0]:g})"

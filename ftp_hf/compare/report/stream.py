@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -64,20 +65,18 @@ def stream_headline(results: StreamResults) -> str:
     Args:
         results ([`StreamResults`]): finished.
     """
-    finals = {method.name: results.measured(method.name, _FINAL) for method in results.methods}
-    sequential = results.sequential
-    best = max(sequential or finals, key=lambda name: results.sign * statistics.fmean(finals[name].values()))
+    finals = {method.name: statistics.fmean(results.of_runs(method.name, _FINAL)) for method in results.methods}
+    sequential, rank = results.sequential, metric_named(results.metric).rank
+    best = max(sequential or finals, key=lambda name: rank(finals[name]))
     titles = {method.name: method.title for method in results.methods}
-    text = f"Best final average {_metric(results)}: {titles[best]}, {show(statistics.fmean(finals[best].values()), results.metric)}"
+    text = f"Best final average {_metric(results)}: {titles[best]}, {show(finals[best], results.metric)}"
     paired = _against_plain(results, _FINAL).get(best)
     if paired is not None:
         clear = "" if paired.is_clear else ", which these runs do not tell from none"
         text += f"; {signed(paired.mean, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
         text += f" against sequential training{clear}"
     joint = [
-        f"{titles[name]} training: {show(statistics.fmean(finals[name].values()), results.metric)}"
-        for name in finals
-        if name not in sequential
+        f"{titles[name]} training: {show(finals[name], results.metric)}" for name in finals if name not in sequential
     ]
     return "; ".join([text, *joint]) + "."
 
@@ -112,15 +111,13 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
 
 
 def _measures_table(results: StreamResults) -> Table:
-    values = {
-        (each.name, name): results.measured(each.name, name).values() for each in results.methods for name in MEASURES
-    }
+    values = {(each.name, name): results.of_runs(each.name, name) for each in results.methods for name in MEASURES}
     means = {key: statistics.fmean(found) for key, found in values.items() if found}
     sequential = results.sequential
     best = {
         name: max(
             (mean for (method, measure), mean in means.items() if measure == name and method in sequential),
-            key=lambda mean: results.sign * mean,
+            key=metric_named(results.metric).rank,
             default=None,
         )
         for name in _LEVELS
@@ -138,12 +135,12 @@ def _measures_table(results: StreamResults) -> Table:
 
 def _against_plain(results: StreamResults, measure: str) -> dict[str, PairedDifference]:
     """Each method minus sequential training over the same orders and seeds, corrected for how many there are."""
-    plain = results.measured(_REFERENCE, measure)
+    figures = partial(results.measured, measure=measure)
     possible = metric_named(results.metric).possible if measure in _LEVELS else (-float("inf"), float("inf"))
     found = {
-        method.name: paired_difference(results.measured(method.name, measure), plain, possible)
+        method.name: paired_difference(*results.pairs(method.name, _REFERENCE, figures), possible)
         for method in results.methods
-        if method.name != _REFERENCE and plain
+        if method.name != _REFERENCE and figures(_REFERENCE)
     }
     return holm({name: paired for name, paired in found.items() if paired is not None})
 
@@ -161,7 +158,7 @@ def _paired(results: StreamResults) -> Iterator[Block]:
     yield Table(["method", *MEASURES], rows)
     yield Text(
         "The method minus sequential training over the same orders and seeds, with 95 % intervals (Student's t over the pairs, "
-        "as if orders were drawn like seeds). In bold what is told from none with a p value of 0.05 that holds for all methods "
+        "as if orders were drawn like seeds; of joint training over the seeds). In bold what is told from none with a p value of 0.05 that holds for all methods "
         "of a column together (Holm)."
     )
 
@@ -188,11 +185,11 @@ def _retained(results: StreamResults) -> Iterator[Block]:
 
 
 def _after_all(results: StreamResults, method: str, name: str, metric: str) -> str:
-    found, plain = results.retained(method, name), results.retained(_REFERENCE, name)
+    figures = partial(results.retained, name=name)
     text = mean_and_sd([run.retained[name][-1] for run in results.of(method)], metric)
-    if method == _REFERENCE or not plain:
+    if method == _REFERENCE or not figures(_REFERENCE):
         return text
-    paired = paired_difference(found, plain, metric_named(metric).possible)
+    paired = paired_difference(*results.pairs(method, _REFERENCE, figures), metric_named(metric).possible)
     return text if paired is None else f"{text} ({difference(paired, metric)})"
 
 

@@ -1,7 +1,6 @@
 """The config of a comparison: a YAML file whose keys are checked before anything is trained."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
+from .apart import check_names_apart
 from .kinds import OF_TRAINING, Continued, Trained
 from .methods import METHODS, PROBE
 from .rules import read_rules, rules_in_file
@@ -177,7 +177,7 @@ class ComparisonConfig(DataOptions):
         if values.get("probe_first"):
             problems += _of_probing(values.get("methods"))
         with problems.gathered():
-            _check_apart(values)
+            check_names_apart(values)
         with problems.gathered():
             check_training(values.get("training", {}), task.arguments_class)
         if values.get("num_train_epochs") and (
@@ -219,27 +219,6 @@ def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
     with problems.gathered():
         values["corruptions"] = _corruptions(values.get("corruptions"), corruptions)
     return problems
-
-
-def _check_apart(content: Mapping[str, Any]) -> None:
-    """Data that a model was trained on, or chosen by, would flatter it in a test; and no set counts twice."""
-    single = {key: content[key] for key in ("train", "validation", "test") if key in content}
-    several = [(kind, text) for kind in ("ood", "retained") for text in content.get(kind, [])]
-    named = [*single.items(), *several]
-    for (key, text), (other, other_text) in itertools.combinations(named, 2):
-        if _share_rows(DatasetSpec.parse(text), DatasetSpec.parse(other_text), in_part="train" in (key, other)):
-            raise ValueError(f"{key} and {other} name the same data, {other_text!r}: each needs rows of its own")
-
-
-def _share_rows(one: DatasetSpec, other: DatasetSpec, *, in_part: bool) -> bool:
-    """Whether two name the same rows, in whatever spelling; `in_part`, also whether one has all rows of which the other has some."""
-    filters = {(one.column, one.value), (other.column, other.value)}
-    return _place(one) == _place(other) and (len(filters) == 1 or (in_part and (None, None) in filters))
-
-
-def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:
-    path = Path(spec.source)
-    return path.resolve() if path.exists() else spec.source, spec.config, spec.split
 
 
 def _seeds(value: Any) -> list[int]:

@@ -18,6 +18,7 @@ from ftp_hf.tasks import Task, TaskData
 from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.data import naming, sample
 
+from .apart import check_rows_apart
 from .config import ComparisonConfig
 from .drift import DISTANT
 from .kept import Room, preparing_once
@@ -50,6 +51,7 @@ class RunData:
         kind, problems = config.task_class, Problems()
         with problems.gathered():
             raw = TaskData.load(config, has_labels=kind.has_labels)
+            check_rows_apart(vars(config))
         with problems.gathered(), _reading_model(config.model):
             check_model_folder(config.model)
         problems.raise_all()

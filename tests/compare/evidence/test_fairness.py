@@ -128,3 +128,22 @@ def test_differences_at_the_same_accuracy_are_corrected_among_themselves():
     many = matched_differences(comparison({"plain": PLAIN, "wise-ft": wise, "ftp": small, "spd": small, "tpgm": small}))
     assert many["ftp"].p_value == pytest.approx(min(1.0, 3 * few["ftp"].p_value))
     assert (many["ftp"].low, many["ftp"].high) == (few["ftp"].low, few["ftp"].high)
+
+
+def test_smaller_rates_of_the_null_hypothesis_were_tried_with_plain_fine_tuning():
+    figures = {"plain": PLAIN, "small-lr": PLAIN, "ftp": GAIN}
+    results = with_sweep(comparison(figures), "plain", tried=[1e-3, 1e-2], chosen=1e-3)
+    assert "But" not in said(results)
+    without = with_sweep(comparison({"plain": PLAIN, "ftp": GAIN}), "plain", tried=[1e-3, 1e-2], chosen=1e-3)
+    assert "But Plain fine-tuning (learning_rate 0.001) did best at the edge" in said(without)
+
+
+def test_the_very_runs_of_plain_fine_tuning_are_no_hypothesis():
+    results = comparison({"plain": PLAIN, "small-lr": PLAIN, "ftp": GAIN})
+    p_value = differences_to_plain(comparison({"plain": PLAIN, "ftp": GAIN}))["ftp", "ood"].p_value
+    assert differences_to_plain(results)["ftp", "ood"].p_value == pytest.approx(2 * p_value)
+    for run, plain in zip(results.chosen_runs("small-lr"), results.chosen_runs("plain"), strict=True):
+        run.summary = plain.summary
+    found = differences_to_plain(results)
+    assert found["ftp", "ood"].p_value == pytest.approx(p_value)
+    assert found["small-lr", "ood"].mean == 0

@@ -13,6 +13,7 @@ from ftp_hf.compare.evidence.measures import (
     inert_corruptions,
     matched_difference,
     mean_on,
+    pretrained_figure,
     radii,
     relative_to_plain,
     robust_kind,
@@ -22,6 +23,7 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change
 from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.runs.facts import Evaluation
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
 PLAIN_BY_SEED = {0: 0.7, 1: 0.75, 2: 0.8}
@@ -222,3 +224,23 @@ def test_results_round_trip(tmp_path):
     results = comparison({"plain": PLAIN, "wise-ft": GAIN, "ftp": GAIN})
     results.save(tmp_path)
     assert ComparisonResults.load(tmp_path) == results
+
+
+def test_nothing_is_a_percentage_of_a_figure_that_is_not_above_zero():
+    results = comparison({"plain": [(0.7, -0.05)] * 3, "ftp": [(0.7, 0.31)] * 3}, metric="spearman")
+    assert relative_to_plain(results, "ftp", "ood") is None
+    assert relative_to_plain(results, "ftp", "id") == pytest.approx(0)
+
+
+def test_the_pretrained_model_is_measured_on_what_the_methods_are():
+    results = comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=("fog", "random_casing"))
+    for run in results.runs:
+        for result in run.summary.results:
+            if result.data.startswith("random_casing/"):
+                result.metrics = {"accuracy": {str(run.seed): 0.9}, "loss": {str(run.seed): 0.3}}
+    before = {"fog": 0.6, "random_casing": 0.95}
+    results.pretrained = [
+        Evaluation(result.data, "corrupted", {"accuracy": {"0": before[result.data.rpartition("/")[0]]}})
+        for result in results.chosen_runs("plain")[0].summary.of_kind("corrupted")
+    ]
+    assert pretrained_figure(results, "corrupted") == pytest.approx(0.6)

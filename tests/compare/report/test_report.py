@@ -540,3 +540,16 @@ def test_placed_labels_avoid_bars():
     ((x, y),) = place([(100, 100)], [(60.0, 12.0)], (300, 300), [(0, 100, 200, 100), (100, 0, 100, 200)])
     assert abs(x - 100) >= 30
     assert abs(y - 100) >= 6
+
+
+def test_the_best_method_is_never_outside_the_frame():
+    """However far it is from others, of which some have the very runs of another."""
+    figures = {
+        "plain": [(0.94, 0.80)] * 3,
+        "small-lr": [(0.94, 0.80)] * 3,
+        "l2-sp": [(0.94, 0.81)] * 3,
+        "spd": [(0.93, 0.79)] * 3,
+        "ftp": [(0.97, 0.99)] * 3,
+    }
+    (axes,) = draw_scatter(comparison(figures)).axes
+    assert axes.get_title(loc="left") == ""

@@ -1,5 +1,9 @@
 """The report of a stream with known figures."""
 
+import math
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
 from ftp_hf.common.records import plain
@@ -117,3 +121,18 @@ def test_of_errors_the_least_is_the_best(results):
     results.metric = "wer"
     assert stream_headline(results).startswith("Best final average wer: FTP, previous, 15.5")
     assert results.measured("plain", "forgetting") == pytest.approx(dict.fromkeys(range(4), 0.3))
+
+
+def test_a_method_that_diverged_is_not_the_best(results):
+    results.of("plain")[0].matrix[-1][0] = math.nan
+    assert stream_headline(results).startswith("Best final average accuracy: FTP, previous, 84.5")
+
+
+def test_joint_training_is_one_run_a_seed(results, tmp_path):
+    one_seed = replace(results, seeds=[0], runs=[run for run in results.runs if run.seed == 0])
+    joint, plain = one_seed.pairs("joint", "plain", partial(one_seed.measured, measure="final average"))
+    assert (joint, plain) == (pytest.approx({0: 0.9}), pytest.approx({0: 0.7}))
+    write_stream_report(one_seed, tmp_path)
+    rows = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| joint |")]
+    assert rows[0].startswith("| joint | 90.0 |"), "a single run has no deviation"
+    assert "[" not in rows[1], "nor a difference an interval"

@@ -104,6 +104,7 @@ def test_bad_configs_are_refused(images, tmp_path, changes, message):
         ("train", "{images}/./test.parquet", "train and test name the same data"),
         ("train", "{images}/../{images.name}/test.parquet", "train and test name the same data"),
         ("train", "{images}/test.parquet?label=1", "train and test name the same data"),
+        ("validation", "{images}/test.parquet?label=1", "validation and test name the same data"),
     ],
 )
 def test_no_data_is_trained_on_or_chosen_by_and_tested_on(images, tmp_path, key, text, message):
