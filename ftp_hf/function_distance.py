@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ftp_hf.common.modes import evaluation_mode
+from ftp_hf.common.precision import precise_dtype
 
 __all__ = ["answers_kl", "counted_answers", "distance_from", "function_distance", "hidden_change"]
 
@@ -19,17 +20,18 @@ Answers = Callable[[nn.Module, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 
 def answers_kl(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
     """
-    KL(pre-trained ‖ fine-tuned) of each answer, in nats: what is lost by taking the one for the other.
+    `KL(p⁰ ‖ p) = Σ_classes p⁰ (log p⁰ − log p)` of each answer, in nats: what is lost by taking the fine-tuned model's answers
+    for the pre-trained one's. It is the cross entropy of these, less their entropy, which has no gradient.
 
     Args:
-        pretrained (`Tensor`): logits (answers, classes).
-        fine_tuned (`Tensor`): likewise.
+        pretrained (`Tensor`): logits (answers, classes), whose softmax is p⁰.
+        fine_tuned (`Tensor`): logits (answers, classes), whose softmax is p.
 
     Returns:
-        `Tensor`: (answers,), float32, not negative.
+        `Tensor`: (answers,), float32, or float64 if the logits are.
     """
-    before, after = (logits.float().log_softmax(dim=-1) for logits in (pretrained, fine_tuned))
-    return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1).clamp(min=0)
+    before, after = (logits.to(precise_dtype(logits)).log_softmax(dim=-1) for logits in (pretrained, fine_tuned))
+    return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
 
 
 def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
@@ -116,7 +118,8 @@ def distance_from(
     """
     total, count = 0.0, 0
     for before, batch in pretrained:
-        found = compare(before, counted_answers(model, batch, answers))
+        # Rounding leaves divergences of equal answers a little below zero.
+        found = compare(before, counted_answers(model, batch, answers)).clamp(min=0)
         total, count = total + found.double().sum().item(), count + found.numel()
     if not count:
         raise ValueError(

@@ -21,7 +21,7 @@ from .ewc_trainer import EWCTrainerMixin
 from .fapm import fapm
 from .fisher import class_answers, fisher_diagonal
 from .flow import FLOWTrainerMixin, ProbedFLOWTrainerMixin, flow_weights
-from .kl import KLTrainerMixin, kl_penalty
+from .kl import KLTrainerMixin
 from .l2_sp import L2SPTrainerMixin, attach_l2_sp, l2_sp_penalty
 from .ldifs import LDIFSTrainerMixin, ldifs_penalty
 from .linear_probe import LinearProbeTrainerMixin
@@ -61,7 +61,6 @@ __all__ = [
     "fisher_diagonal",
     "flow_weights",
     "interpolate",
-    "kl_penalty",
     "l2_sp_penalty",
     "ldifs_penalty",
     "only_trained",

@@ -9,12 +9,13 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from ftp_hf.common.labels import IGNORED_LABEL
+
 from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
 
-__all__ = ["Answers", "AnswersMixin", "answers_classes", "counted_answers", "logits_of", "predicts_next"]
+__all__ = ["Answers", "AnswersMixin", "answers_classes", "counted_answers", "labelled", "logits_of", "predicts_next"]
 
-_IGNORED = -100
-_NO_CLASSES = ("regression", "multi_label_classification")
+_PROBLEMS_WITHOUT_CLASSES = ("regression", "multi_label_classification")
 
 
 class Answers(NamedTuple):
@@ -22,10 +23,10 @@ class Answers(NamedTuple):
     Of a batch of rows, each of which has one answer, or one for each of its tokens. Some of them count.
 
     Args:
-        pretrained (`Tensor`): logits (answers, classes) of the pre-trained model, without gradients.
+        pretrained (`Tensor`): logits (rows, classes) or (rows, tokens, classes) of the pre-trained model, without gradients.
         trained (`Tensor`): those of the trained one.
-        labels (`Tensor`, *optional*): classes (answers,); `None` of a batch without labels.
-        counted (`Tensor`): which answers of the batch these are (rows,) or (rows, tokens).
+        labels (`Tensor`, *optional*): classes (rows,) or (rows, tokens); `None` of a batch without labels.
+        counted (`Tensor`): which answers count (rows,) or (rows, tokens).
     """
 
     pretrained: Tensor
@@ -104,32 +105,45 @@ def counted_answers(
     method: str, pretrained: Tensor, trained: Tensor, labels: Tensor | None, *, shifted: bool
 ) -> Answers:
     """
-    The answers that the loss counts.
-
-    Args:
-        method (`str`): for errors.
-        pretrained (`Tensor`): logits (rows, classes) or (rows, tokens, classes).
-        trained (`Tensor`): likewise.
-        labels (`Tensor`, *optional*): classes (rows,) or (rows, tokens), −100 where nothing is counted; without them, all is.
-        shifted (`bool`): whether a token is the label of the answer at the token before it.
+    What both models answer, as [`labelled`] has it.
 
     Raises:
-        ValueError: labels are not the class of each answer, or the models do not answer alike.
+        ValueError: the models do not answer alike, or not with distributions over classes; as [`labelled`].
     """
     if pretrained.shape != trained.shape or trained.shape[-1] == 1:
         raise ValueError(
             f"{method} compares distributions over the same classes, but the outputs are {tuple(pretrained.shape)} of the "
             f"pre-trained model and {tuple(trained.shape)} of the trained one: use 'ldifs', which compares features"
         )
-    if labels is not None and shifted:
-        pretrained, trained, labels = pretrained[:, :-1], trained[:, :-1], labels[:, 1:]
-    if labels is not None and (labels.is_floating_point() or labels.shape != trained.shape[:-1]):
+    before, _, _ = labelled(method, pretrained, labels, shifted=shifted)
+    return Answers(before, *labelled(method, trained, labels, shifted=shifted))
+
+
+def labelled(
+    method: str, logits: Tensor, labels: Tensor | None, *, shifted: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """
+    What a model answers, the labels of these answers, and which of them the loss counts.
+
+    Args:
+        method (`str`): for errors.
+        logits (`Tensor`): (rows, classes) or (rows, tokens, classes).
+        labels (`Tensor`, *optional*): classes (rows,) or (rows, tokens), −100 where nothing is counted; without them, all is.
+        shifted (`bool`): whether a token is the label of the answer at the token before it.
+
+    Raises:
+        ValueError: labels are not the class of each answer.
+    """
+    if labels is None:
+        return logits, None, torch.ones_like(logits[..., 0], dtype=torch.bool)
+    if shifted:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    if labels.is_floating_point() or labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"{method} needs a class for each answer, but labels are {labels.dtype} of the shape {tuple(labels.shape)} for "
-            f"logits of {tuple(trained.shape)}: use 'ldifs', which compares features"
+            f"logits of {tuple(logits.shape)}: use 'ldifs', which compares features"
         )
-    counted = torch.ones_like(trained[..., 0], dtype=torch.bool) if labels is None else labels != _IGNORED
-    return Answers(pretrained[counted], trained[counted], None if labels is None else labels[counted], counted)
+    return logits, labels, labels != IGNORED_LABEL
 
 
 def answers_classes(model: nn.Module) -> bool:
@@ -137,7 +151,7 @@ def answers_classes(model: nn.Module) -> bool:
     base = base_of(model)
     config = getattr(base, "config", None)
     headless = base.base_model is base if isinstance(base, PreTrainedModel) else hasattr(base, "encode")
-    other = getattr(config, "problem_type", None) in _NO_CLASSES or getattr(config, "num_labels", 2) == 1
+    other = getattr(config, "problem_type", None) in _PROBLEMS_WITHOUT_CLASSES or getattr(config, "num_labels", 2) == 1
     return not (headless or other)
 
 
@@ -146,7 +160,7 @@ def logits_of(method: str, outputs: Any) -> Tensor:
     logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor):
         raise ValueError(
-            f"{method} compares logits, which the outputs of the model do not have: use 'ldifs', which compares features"
+            f"{method} needs logits, which the outputs of the model do not have: use 'ldifs', which compares features"
         )
     return logits
 

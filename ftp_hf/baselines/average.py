@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ftp_hf.common.precision import precise_dtype
 from ftp_hf.pretrained.loading import has_whole_weights, load_weights
 
 __all__ = ["average", "average_checkpoints"]
@@ -77,7 +78,7 @@ def _states(model: nn.Module, checkpoints: Iterable[str | Path]) -> Iterator[dic
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
+    return tensor.to(precise_dtype(tensor), copy=True)
 
 
 def _check_alike(mean: Mapping[str, Tensor], state: Mapping[str, Tensor], count: int) -> None:

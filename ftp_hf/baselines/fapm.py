@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from ftp_hf.common.precision import precise_dtype
+
 from ._state_dicts import combine_states
 
 __all__ = ["fapm", "forgetting_aware_score"]
@@ -73,7 +75,7 @@ def forgetting_aware_score(start: Tensor, fine_tuned: Tensor) -> Tensor:
     Returns:
         `Tensor`: of that shape, in float32 or wider.
     """
-    dtype = torch.promote_types(start.dtype, torch.float32)
+    dtype = precise_dtype(start)
     size = start.to(dtype).abs()
     change = (fine_tuned.to(dtype) - start.to(dtype)).abs()
     if not size.any():

@@ -1,6 +1,6 @@
 """The diagonal of the Fisher information: how much what a model answers depends on each of its weights."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,14 +8,15 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ftp_hf.common.modes import evaluation_mode
+from ftp_hf.common.precision import precise_dtype
 from ftp_hf.tasks.windows import hearing
 
-from ._answers import answers_classes, predicts_next
+from ._answers import answers_classes, labelled, logits_of, predicts_next
 from ._beside import base_of
 
 __all__ = ["check_answers_classes", "class_answers", "fisher_diagonal"]
 
-_IGNORED = -100
+_METHOD = "the Fisher information"
 _NO_CLASSES = "{} does not answer with distributions over classes here, from which answers could be sampled"
 
 
@@ -24,7 +25,6 @@ def fisher_diagonal(
     batches: Iterable[Mapping[str, Any]],
     names: Collection[str] | None = None,
     *,
-    answers: Callable[[nn.Module, Mapping[str, Any]], tuple[Tensor, Tensor]] | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """
@@ -44,18 +44,16 @@ def fisher_diagonal(
         batches (iterable of mappings): inputs of **one** row each; squares of the gradients of several rows together are no
             Fisher information.
         names (collection of `str`, *optional*): parameters; by default all that are trained.
-        answers (callable, *optional*): model and batch → logits (1, …, classes), and which of them count (1, …). By default
-            [`class_answers`].
         seed (`int`, *optional*, defaults to 0): of the sampled answers.
 
     Returns:
         `dict[str, Tensor]`: `F` by name, in the shape of the parameter, float32 or float64.
 
     Raises:
-        ValueError: a batch has several rows; no answer counts; as `answers`.
+        ValueError: a batch has several rows; no answer counts; as [`class_answers`].
     """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad and (names is None or name in names)}
-    total = {name: torch.zeros_like(p, dtype=_precise(p)) for name, p in named.items()}
+    total = {name: torch.zeros_like(p, dtype=precise_dtype(p)) for name, p in named.items()}
     together = torch.distributed.is_initialized()
     rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
     count = torch.zeros((), dtype=torch.float64)
@@ -63,12 +61,12 @@ def fisher_diagonal(
         for index, batch in enumerate(batches):
             if index % processes != rank:
                 continue
-            logits, counted = (answers or class_answers)(model, batch)
+            logits, counted = class_answers(model, batch)
             if len(logits) != 1:
                 raise ValueError(
                     f"a batch has {len(logits)} rows, whose gradients cannot be told apart: pass one at a time"
                 )
-            logits = logits[counted].to(_precise(logits))
+            logits = logits[counted].to(precise_dtype(logits))
             if len(logits):
                 likelihood = _of_sampled_answers(logits, torch.Generator().manual_seed(seed + index))
                 gradients = torch.autograd.grad(likelihood, list(named.values()), allow_unused=True)
@@ -102,34 +100,19 @@ def class_answers(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, T
         `tuple[Tensor, Tensor]`: logits (rows, …, classes), and which of them count (rows, …): without labels, all.
 
     Raises:
-        ValueError: the answers are no distributions over classes.
+        ValueError: the answers are no distributions over classes, or labels are not the class of each answer.
     """
-    base = base_of(model)
     shifted = predicts_next(model)
-    labels = batch.get("labels")
     inputs = {name: value for name, value in batch.items() if not (shifted and name == "labels")}
     with hearing(model, inputs):
-        outputs = model(**inputs)
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-    if not isinstance(logits, Tensor) or logits.shape[-1] == 1:
-        raise ValueError(_NO_CLASSES.format(type(base).__name__))
-    if labels is None:
-        return logits, torch.ones_like(logits[..., 0], dtype=torch.bool)
-    if shifted:
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    if labels.is_floating_point() or labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels are {labels.dtype} of the shape {tuple(labels.shape)} for logits of {tuple(logits.shape)}, and so not "
-            "the class of each answer: pass answers= that returns logits of classes, and which of them count"
-        )
-    return logits, labels != _IGNORED
+        logits = logits_of(_METHOD, model(**inputs))
+    if logits.shape[-1] == 1:
+        raise ValueError(_NO_CLASSES.format(type(base_of(model)).__name__))
+    logits, _, counted = labelled(_METHOD, logits, batch.get("labels"), shifted=shifted)
+    return logits, counted
 
 
 def check_answers_classes(model: nn.Module) -> None:
     """Raise if it is known, before anything is answered, that [`class_answers`] will."""
     if not answers_classes(model):
         raise ValueError(_NO_CLASSES.format(type(base_of(model)).__name__))
-
-
-def _precise(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ._answers import Answers, AnswersMixin, counted_answers, logits_of, predicts_next
+from ._answers import Answers, AnswersMixin, labelled, logits_of, predicts_next
 from ._data import as_collated, own_randomness
 
 __all__ = ["FLOWTrainerMixin", "ProbedFLOWTrainerMixin", "flow_weights"]
@@ -79,8 +79,8 @@ class FLOWTrainerMixin(AnswersMixin):
         del loss
         if self.temperature is None:
             self.temperature = self._median()
-        losses, counts = _row_losses(self.method_name, answers, answers.trained)
-        before, _ = _row_losses(self.method_name, answers, answers.pretrained)
+        losses, counts = _row_losses(self.method_name, answers.trained, answers.labels, answers.counted)
+        before, _ = _row_losses(self.method_name, answers.pretrained, answers.labels, answers.counted)
         weights = flow_weights(before / counts.clamp(min=1), self.temperature)
         return self.share((weights * losses).sum(), counts.sum(), num_items_in_batch)
 
@@ -106,10 +106,8 @@ class FLOWTrainerMixin(AnswersMixin):
         """Of the rows of a batch that have answers that count."""
         with self.pretrained(inputs) as pretrained:
             logits = logits_of(self.method_name, pretrained(**inputs))
-        answers = counted_answers(
-            self.method_name, logits, logits, inputs.get("labels"), shifted=predicts_next(self.model)
-        )
-        losses, counts = _row_losses(self.method_name, answers, answers.pretrained)
+        answers = labelled(self.method_name, logits, inputs.get("labels"), shifted=predicts_next(self.model))
+        losses, counts = _row_losses(self.method_name, *answers)
         return (losses / counts)[counts > 0].tolist()
 
 
@@ -125,14 +123,14 @@ class ProbedFLOWTrainerMixin(FLOWTrainerMixin):
     probed = True
 
 
-def _row_losses(method: str, answers: Answers, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _row_losses(method: str, logits: Tensor, labels: Tensor | None, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Of each row, the sum of the cross entropies of its answers that count (rows,), and how many these are (rows,)."""
-    if answers.labels is None:
+    if labels is None:
         raise ValueError(f"{method} weighs the losses of labels, which the batch does not have: give it labels")
-    found = nn.functional.cross_entropy(logits.float(), answers.labels, reduction="none")
-    losses = torch.zeros_like(answers.counted, dtype=found.dtype).masked_scatter(answers.counted, found)
+    found = nn.functional.cross_entropy(logits[counted].float(), labels[counted], reduction="none")
+    losses = torch.zeros_like(counted, dtype=found.dtype).masked_scatter(counted, found)
     rows = len(losses)
-    return losses.reshape(rows, -1).sum(dim=1), answers.counted.reshape(rows, -1).sum(dim=1)
+    return losses.reshape(rows, -1).sum(dim=1), counted.reshape(rows, -1).sum(dim=1)
 
 
 def _check_cross_entropy(trainer: FLOWTrainerMixin) -> None:

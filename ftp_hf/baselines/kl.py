@@ -9,29 +9,14 @@ direction, on what the model itself says.
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from ftp_hf.function_distance import answers_kl
 
 from ._anchored import check_not_negative
 from ._answers import Answers, AnswersMixin
 
-__all__ = ["KLTrainerMixin", "kl_penalty"]
-
-
-def kl_penalty(pretrained: Tensor, trained: Tensor) -> Tensor:
-    """
-    `KL(p⁰ ‖ p) = Σ_classes p⁰ (log p⁰ − log p)` of each answer, in nats: the cross entropy of the pre-trained model's answers,
-    less their entropy, which has no gradient.
-
-    Args:
-        pretrained (`Tensor`): logits (answers, classes), whose softmax is p⁰.
-        trained (`Tensor`): logits (answers, classes), whose softmax is p.
-
-    Returns:
-        `Tensor`: (answers,), in float32 or better.
-    """
-    before, after = (logits.float() if logits.itemsize < 4 else logits for logits in (pretrained, trained))
-    log_p = after.log_softmax(dim=-1)
-    return nn.functional.kl_div(log_p, before.log_softmax(dim=-1), reduction="none", log_target=True).sum(dim=-1)
+__all__ = ["KLTrainerMixin"]
 
 
 class KLTrainerMixin(AnswersMixin):
@@ -70,5 +55,5 @@ class KLTrainerMixin(AnswersMixin):
 
     def anchored_loss(self, loss: Tensor, answers: Answers, num_items_in_batch: Tensor | int | None) -> Tensor:
         """With the penalty."""
-        found = kl_penalty(answers.pretrained, answers.trained)
+        found = answers_kl(answers.pretrained[answers.counted], answers.trained[answers.counted])
         return loss + self.lambda_ * self.share(found.sum(), found.numel(), num_items_in_batch)

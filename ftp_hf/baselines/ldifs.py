@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ftp_hf.common.labels import IGNORED_LABEL
+from ftp_hf.common.precision import precise_dtype
+
 from ._anchored import check_not_negative
 from ._beside import Call, PretrainedBesideMixin, base_of, recorded
 
 __all__ = ["LDIFSTrainerMixin", "ldifs_penalty", "quarters"]
-
-_IGNORED = -100
 
 
 def quarters(states: Sequence[Tensor]) -> list[Tensor]:
@@ -43,7 +44,7 @@ def ldifs_penalty(pretrained: Tensor, trained: Tensor, mask: Tensor | None = Non
 
 
 def _by_position(states: Tensor) -> Tensor:
-    states = states.float() if states.itemsize < 4 else states
+    states = states.to(precise_dtype(states))
     return states.unsqueeze(1) if states.ndim == 2 else states.flatten(2).transpose(1, 2) if states.ndim > 3 else states
 
 
@@ -115,7 +116,7 @@ class LDIFSTrainerMixin(PretrainedBesideMixin):
 def _distances(before: Any, call: Call, labels: Tensor | None) -> Tensor:
     """Of each row, the mean over the features."""
     after, mask = call.outputs, call.kwargs.get("attention_mask")
-    answers = None if labels is None else labels != _IGNORED
+    answers = None if labels is None else labels != IGNORED_LABEL
     masks = {"hidden_states": mask, "encoder_hidden_states": mask, "decoder_hidden_states": answers}
     found = []
     for name, counted in masks.items():

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ftp_hf.common.precision import precise_dtype
+
 from ._anchored import AnchoredTrainerMixin, check_no_closure, check_no_weight_decay, check_not_negative, pairs
 
 __all__ = ["SPDTrainerMixin", "attach_spd", "condition", "decay"]
@@ -36,7 +38,7 @@ def condition(gradient: Tensor, weight: Tensor, anchor: Tensor) -> Tensor:
     Returns:
         `Tensor`: a 0-D tensor.
     """
-    return -(gradient.to(_precise(weight)) * _displacement(weight, anchor)).sum()
+    return -(gradient.to(precise_dtype(weight)) * _displacement(weight, anchor)).sum()
 
 
 def decay(weight: Tensor, anchor: Tensor, condition: Tensor, deviation: Tensor, lambda_: float = 1.0) -> Tensor:
@@ -106,12 +108,8 @@ def attach_spd(
     optimizer.register_step_post_hook(hold_back)
 
 
-def _precise(weight: Tensor) -> torch.dtype:
-    return torch.promote_types(weight.dtype, torch.float32)
-
-
 def _displacement(weight: Tensor, anchor: Tensor) -> Tensor:
-    return weight.to(_precise(weight)) - anchor.to(_precise(weight))
+    return weight.to(precise_dtype(weight)) - anchor.to(precise_dtype(weight))
 
 
 class SPDTrainerMixin(AnchoredTrainerMixin):

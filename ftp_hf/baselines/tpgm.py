@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ftp_hf.common.modes import evaluation_mode
+from ftp_hf.common.precision import precise_dtype
 from ftp_hf.projection.equations import RADIUS_FLOOR, RowDim, distance, project, row_norms
 
 from ._anchored import check_positive
@@ -85,7 +86,7 @@ class TPGM:
         self._objective = _Objective(model, loss)
         first = next(iter(self.parameters.values()))
         self.radii = torch.full(
-            (len(self.parameters),), torch.nan, dtype=_precise(first), device=first.device, requires_grad=True
+            (len(self.parameters),), torch.nan, dtype=precise_dtype(first), device=first.device, requires_grad=True
         )
         self.optimizer = torch.optim.Adam([self.radii], lr=lr)
 
@@ -195,10 +196,6 @@ class _Objective(nn.Module):
         return self._loss(self.model, inputs)
 
 
-def _precise(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
 def _rows(x: Tensor) -> Tensor:
     """In a dtype precise enough for displacements, with each element of a one-dimensional tensor as a row."""
-    return x.to(_precise(x)).unsqueeze(1) if x.ndim == 1 else x.to(_precise(x))
+    return x.to(precise_dtype(x)).unsqueeze(1) if x.ndim == 1 else x.to(precise_dtype(x))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction
 
+from ftp_hf.common.labels import IGNORED_LABEL
+
 try:
     from trl import SFTConfig, SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -22,8 +24,6 @@ __all__ = [
     "loss_per_token",
     "next_token_logits",
 ]
-
-_IGNORED = -100
 
 
 class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc] # of no known type
@@ -68,7 +68,7 @@ def next_token_logits(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         tokens − 1).
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
-    return model(**inputs, use_cache=False).logits[:, :-1], batch["labels"][:, 1:] != _IGNORED
+    return model(**inputs, use_cache=False).logits[:, :-1], batch["labels"][:, 1:] != IGNORED_LABEL
 
 
 def loss_per_token(prediction: EvalPrediction) -> dict[str, float]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from ftp_hf.common.labels import IGNORED_LABEL
+
 from .cells import check_texts
 from .specs import check_column, is_listed
 
@@ -16,7 +18,6 @@ CHOICES = "choices"
 """The column of what there is to choose from."""
 
 _INSTRUCTION, _INPUT, _OUTPUT, _TEXT = "instruction", "input", "output", "text"
-_IGNORED = -100
 
 
 @dataclass
@@ -174,7 +175,7 @@ def encoded(
     for place, (whole, given, (prompt, _)) in enumerate(zip(wholes, prompts, pairs, strict=True)):
         # An answer has an end that is to be learnt; texts are parts of something, and choices are compared without.
         tokens = [*whole, tokenizer.eos_token_id] if prompt and not is_choice else whole
-        labels = [_IGNORED] * len(given) + tokens[len(given) :]
+        labels = [IGNORED_LABEL] * len(given) + tokens[len(given) :]
         cut = slice(-options.max_tokens, None) if is_choice else slice(options.max_tokens)
         rows.append({"input_ids": tokens[cut], "labels": labels[cut], "place": place})
     return Dataset.from_list(sorted(rows, key=lambda row: -len(row["input_ids"])))

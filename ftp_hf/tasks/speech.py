@@ -20,6 +20,7 @@ from transformers import (
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 from ftp_hf.common.figures import metric_named
+from ftp_hf.common.labels import IGNORED_LABEL
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
 from .classifier import check_model_folder
@@ -28,8 +29,6 @@ from .specs import check_column
 from .windows import SpeechTrainer, WindowsTask, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
-
-_IGNORED = -100
 
 
 @dataclass
@@ -136,14 +135,14 @@ class SpeechTask(WindowsTask[SpeechOptions]):
     def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A batch of prepared rows; labels are padded with what no loss counts."""
         labels = [torch.tensor(row["labels"]) for row in rows]
-        return {**self.sounds.pad(rows), "labels": pad_sequence(labels, batch_first=True, padding_value=_IGNORED)}
+        return {**self.sounds.pad(rows), "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL)}
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """As [`word_errors`], of generated tokens (rows, length) and labels (rows, length)."""
         tokenizer = self.processor.tokenizer
         texts, answers = (
             tokenizer.batch_decode(
-                np.where(tokens == _IGNORED, tokenizer.pad_token_id, tokens), skip_special_tokens=True
+                np.where(tokens == IGNORED_LABEL, tokenizer.pad_token_id, tokens), skip_special_tokens=True
             )
             for tokens in (prediction.label_ids, prediction.predictions)
         )

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ftp_hf.common.figures import metric_named
+from ftp_hf.common.labels import IGNORED_LABEL
 
 from .cells import check_filled
 from .classifier import check_model_folder, classifier_options
@@ -25,8 +26,6 @@ from .specs import check_column, is_listed
 from .task import Task
 
 __all__ = ["TaggingOptions", "TaggingTask"]
-
-_IGNORED = -100
 
 _CORRUPTIONS = (
     "character_deletion",
@@ -149,7 +148,7 @@ class TaggingTask(Task[TaggingOptions]):
             `dict[str, float]`: as [`entity_scores`], and `"token_accuracy"`.
         """
         answers, labels = _answered(prediction)
-        counted = labels != _IGNORED
+        counted = labels != IGNORED_LABEL
         accuracy = float((answers == labels)[counted].mean()) if counted.any() else 0.0
         return {**entity_scores(*self._named(answers, labels)), "token_accuracy": accuracy}
 
@@ -159,7 +158,7 @@ class TaggingTask(Task[TaggingOptions]):
 
     def _named(self, answers: NDArray[np.int64], labels: NDArray[np.int64]) -> list[list[list[str]]]:
         """The tags of the words of each sentence, answered and right ones."""
-        counted = labels != _IGNORED
+        counted = labels != IGNORED_LABEL
         return [
             [[self.labels[tag] for tag in tags[of_word]] for tags, of_word in zip(rows, counted, strict=True)]
             for rows in (answers, labels)
@@ -183,7 +182,7 @@ def _spaced(words: list[str]) -> list[str]:
 def _labels(words: list[int | None], tags: list[int]) -> list[int]:
     """Of each token: the tag of its word at the first of it, elsewhere and at special tokens `-100`."""
     return [
-        _IGNORED if word is None or word in words[max(0, index - 1) : index] else tags[word]
+        IGNORED_LABEL if word is None or word in words[max(0, index - 1) : index] else tags[word]
         for index, word in enumerate(words)
     ]
 

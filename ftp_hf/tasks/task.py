@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from ftp_hf.common.figures import Metric
+from ftp_hf.common.labels import IGNORED_LABEL
 
 __all__ = ["NoOptions", "Task", "longest_first", "says_of_itself"]
 
 Options = TypeVar("Options")
-
-_IGNORED = -100
 
 
 class NoOptions:
@@ -244,5 +243,5 @@ def says_of_itself(kind: type[Task[Any]], name: str, of: str) -> bool:
 
 def _counted(of_one_class: Tensor, labels: Tensor | None) -> Tensor:
     if labels is not None and labels.shape == of_one_class.shape and not labels.is_floating_point():
-        return labels != _IGNORED
+        return labels != IGNORED_LABEL
     return torch.ones_like(of_one_class, dtype=torch.bool)

@@ -10,9 +10,10 @@ from torch import nn
 from transformers import AutoTokenizer, LlamaForCausalLM, Seq2SeqTrainer, Trainer, WhisperForConditionalGeneration
 from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
 
-from ftp_hf.baselines import KLTrainerMixin, kl_penalty
+from ftp_hf.baselines import KLTrainerMixin
 from ftp_hf.baselines._answers import counted_answers
 from ftp_hf.baselines._beside import adapters_off, frozen_copy
+from ftp_hf.function_distance import answers_kl
 from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
 from tests.support.baselines import KLTrainer, load, load_whole, make, train, weights
@@ -77,24 +78,25 @@ def tokenizer(folder):
 def test_a_divergence_by_hand():
     before = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     after = torch.tensor([[0.0, math.log(3)], [1.0, 2.0]], requires_grad=True)
-    found = kl_penalty(before, after)
+    found = answers_kl(before, after)
     # ½ ln(½ / ¼) + ½ ln(½ / ¾) = ½ ln 4/3
     torch.testing.assert_close(found, torch.tensor([0.5 * math.log(4 / 3), 0.0]))
     found.sum().backward()
     torch.testing.assert_close(after.grad, torch.tensor([[0.25 - 0.5, 0.75 - 0.5], [0.0, 0.0]]))
-    assert kl_penalty(before.bfloat16(), after.bfloat16()).dtype == torch.float32
+    assert answers_kl(before.bfloat16(), after.bfloat16()).dtype == torch.float32
 
 
 def test_what_counts_is_what_the_loss_counts():
     logits = torch.arange(24.0).view(2, 4, 3)
     labels = torch.tensor([[1, 2, -100, 0], [-100, -100, 1, 2]])
     same = counted_answers("kl", logits, logits, labels, shifted=False)
-    assert same.labels.tolist() == [1, 2, 0, 1, 2]
+    assert same.labels[same.counted].tolist() == [1, 2, 0, 1, 2]
     assert same.counted.sum(1).tolist() == [3, 2]
     shifted = counted_answers("kl", logits, logits, labels, shifted=True)  # the answer before each label
-    assert shifted.labels.tolist() == [2, 0, 1, 2]
-    assert shifted.trained[:, 0].tolist() == [0.0, 6.0, 15.0, 18.0]
-    assert len(counted_answers("kl", logits, logits, None, shifted=True).trained) == 8
+    assert shifted.labels[shifted.counted].tolist() == [2, 0, 1, 2]
+    assert shifted.trained[shifted.counted][:, 0].tolist() == [0.0, 6.0, 15.0, 18.0]
+    whole = counted_answers("kl", logits, logits, None, shifted=True)
+    assert len(whole.trained[whole.counted]) == 8
     with pytest.raises(ValueError, match=r"kl needs a class for each answer, but labels are torch\.float32"):
         counted_answers("kl", logits, logits, labels.float(), shifted=False)
     with pytest.raises(ValueError, match=r"the outputs are \(2, 4, 3\) of the pre-trained model and \(2, 3, 3\)"):
