@@ -14,6 +14,9 @@ HEADER = [
     *("method", "extra memory, bytes a parameter", "time a step"),
     *("needs data", "needs labels", "works with LoRA", "works sharded"),
 ]
+DATA = {"held_out_dataset": "ID validation data"}
+"""What methods take besides the training data, by the keyword in `needs`. All of it is of use only with labels."""
+
 ON_LANGUAGE = "on a language model beside plain fine-tuning of it, as new heads are refused"
 COMPUTED = "computed after training from saved weights: those of adapters merged, those of shards gathered"
 
@@ -48,8 +51,8 @@ def _line(name: str, method: Method, by_name: Mapping[str, Mapping[str, Any]], r
         if isinstance(method, Continued):
             return [f"`{name}`", *[f"as `{method.base}`"] * 2, "no", "no", *[f"as `{method.base}`"] * 2]
         return [f"`{name}`", "none", "none", "no", "no", *[_noted("afterwards", COMPUTED, reasons)] * 2]
-    data = ", ".join(each.what for each in method.data) or "no"
-    labels = "yes" if any(each.labels for each in method.data) else "no"
+    data = ", ".join(DATA[name] for name in method.needs if name in DATA) or "no"
+    labels = "no" if data == "no" else "yes"
     row = by_name.get(name)
     if row is None:
         return [f"`{name}`", *["not measured"] * 2, data, labels, *["not measured"] * 2]

@@ -19,17 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 def adapter_options(
-    model: nn.Module, adapters: str = "product", *, exclude_new: bool = True, anchors: str | Path | None = None
+    model: nn.Module, adapters: str = "product", *, anchors: str | Path | None = None
 ) -> dict[str, Any]:
     """
     The options with which [`FTPAdamW`], [`FTPSGD`] and [`FTP`] project a model with adapters, for any training loop.
-    ([`FTPTrainer`] sees adapters by itself.)
+    ([`FTPTrainer`] sees adapters by itself.) Trained modules that the pre-trained checkpoint does not hold, such as a new head
+    in `modules_to_save` or the new rows of resized embeddings, are left unprojected.
 
     Args:
         model (`nn.Module`): with adapters of PEFT, the ones to train active.
         adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
-        exclude_new (`bool`, *optional*, defaults to `True`): leave trained modules that the pre-trained checkpoint does
-            not hold, such as a new head in `modules_to_save` or the new rows of resized embeddings, unprojected.
         anchors (`str` or `Path`, *optional*): the pre-trained checkpoint (a folder, a file, or a name on the Hub), where
             what is trained beside the adapters was trained before: loading an adapter that was saved with its biases
             overwrites those of the base. By default the weights in memory.
@@ -48,9 +47,7 @@ def adapter_options(
     """
     checkpoint = None if anchors is None else CheckpointAnchors(local_checkpoint(str(anchors)), model)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    new = new_parameters(model, checkpoint) if exclude_new else set()
-    # Of new rows a checkpoint has no anchors.
-    resized = pretrained_rows(model, checkpoint) if exclude_new or checkpoint is not None else {}
+    new, resized = new_parameters(model, checkpoint), pretrained_rows(model, checkpoint)
     return model_options(model, trained, new, resized, adapters, checkpoint)
 
 

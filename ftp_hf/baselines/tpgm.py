@@ -47,8 +47,8 @@ class TPGM:
         lr (`float`, *optional*, defaults to 1e-2): of the radii's Adam, in units of a row's L1 norm.
         loss (`Callable`, *optional*): of the model and its inputs; by default `model(**inputs).loss`.
         anchors (mapping from `str` to `Tensor`, *optional*): `W0`; by default a copy of the weights as they are now.
-        transposed (collection of `str`, *optional*, defaults to `()`): the parameters whose rows are their dimension 1.
-        rows (mapping from `str` to tuple of `int`, *optional*): for other parameters, the dimensions that count rows.
+        rows (mapping from `str` to `int` or tuple of `int`, *optional*): the dimensions that count rows, where they are not
+            dimension 0, as [`~ftp_hf.pretrained.parameter_rows`] finds them.
 
     Raises:
         ValueError: `lr` is not positive, or no parameter goes by one of the names.
@@ -68,7 +68,6 @@ class TPGM:
         *,
         loss: Callable[[nn.Module, Inputs], Tensor] = _loss_of_output,
         anchors: Mapping[str, Tensor] | None = None,
-        transposed: Collection[str] = (),
         rows: Mapping[str, RowDim] | None = None,
     ) -> None:
         check_positive("lr", lr)
@@ -81,8 +80,7 @@ class TPGM:
             name: given[name].to(p.device) if name in given else p.detach().clone()
             for name, p in self.parameters.items()
         }
-        row_dims = dict.fromkeys(transposed, 1) | dict(rows or {})
-        self._row_dims = {name: row_dims.get(name, 0) for name in self.parameters}
+        self._row_dims = {name: (rows or {}).get(name, 0) for name in self.parameters}
         self._objective = _Objective(model, loss)
         first = next(iter(self.parameters.values()))
         self.radii = torch.full(

@@ -104,7 +104,7 @@ def test_elements_of_a_vector_are_rows():
 
 
 def test_rows_of_a_transposed_weight_are_its_columns():
-    model, tpgm = moved(transposed=["weight"])
+    model, tpgm = moved(rows={"weight": 1})
     tpgm.update([])
     # Columns of norms 3.5 and 1.5, so γ = 0.75
     torch.testing.assert_close(model.weight.data, tensor((3 / 3.5, 1 / 1.5), (0.5 / 3.5, -0.5 / 1.5)) * 0.75)

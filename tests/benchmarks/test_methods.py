@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.method_table import BEGIN, END, HEADER, ON_LANGUAGE, markdown, written
+from benchmarks.method_table import BEGIN, DATA, END, HEADER, ON_LANGUAGE, markdown, written
 from ftp_hf.compare.run.kinds import Averaged, Derived, Trained
 from ftp_hf.compare.run.methods import METHODS
 from tests.support import launch
@@ -72,9 +72,9 @@ def test_the_page_tells_of_every_method():
     assert cells(table).keys() == METHODS.keys()
     for name, (*_, data, labels, _, _) in cells(table).items():
         method = METHODS[name]
-        known = method.data if isinstance(method, Trained) else []
-        assert data == (", ".join(each.what for each in known) or "no")
-        assert labels == ("yes" if any(each.labels for each in known) else "no")
+        known = [DATA[need] for need in method.needs if need in DATA] if isinstance(method, Trained) else []
+        assert data == (", ".join(known) or "no")
+        assert labels == ("yes" if known else "no")
     assert " | ".join(HEADER) in table
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
@@ -14,11 +14,9 @@ from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
 
 __all__ = [
-    "DATA",
     "OF_TRAINING",
     "Averaged",
     "Continued",
-    "Data",
     "Derived",
     "Method",
     "Projected",
@@ -30,18 +28,6 @@ Setting = Mapping[str, float]
 
 OF_TRAINING = ("learning_rate", "num_train_epochs")
 """The settings that are arguments of the training, which every method has that trains."""
-
-
-class Data(NamedTuple):
-    """What a method takes besides the training data."""
-
-    what: str
-    labels: bool
-    """Whether it is of use only with labels."""
-
-
-DATA: Mapping[str, Data] = {"held_out_dataset": Data("ID validation data", labels=True)}
-"""Those of the keywords in [`Trained.needs`] that are data."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +80,6 @@ class Trained(Method):
     of_adapter: Collection[str] = ()
     calibrated: bool = False
     save: Callable[[Any, Path], None] | None = None
-
-    @property
-    def data(self) -> list[Data]:
-        """What it takes besides the training data."""
-        return [DATA[name] for name in self.needs if name in DATA]
 
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
