@@ -36,6 +36,7 @@ from transformers.pytorch_utils import Conv1D
 from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.common.names import canonical_name
 from ftp_hf.pretrained.origin import has_adapters
+from ftp_hf.pretrained.parts import outermost_models
 
 from .distance import LINEAR_LAYERS, parameter_distance
 
@@ -159,7 +160,7 @@ def _body(model: nn.Module, role: str) -> PreTrainedModel:
     body = getattr(model, "base_model", model)
     if not (isinstance(body, PreTrainedModel) or has_adapters(model)):
         # Of sentence-transformers: one of its modules holds it.
-        body = next((part.base_model for part in model.modules() if isinstance(part, PreTrainedModel)), body)
+        body = next((part.base_model for _, part in outermost_models(model)), body)
     if body is model and not hasattr(body, "decoder") and isinstance(getattr(body, "encoder", None), PreTrainedModel):
         body = body.encoder  # WhisperForAudioClassification, which no prefix leads into
     if not isinstance(body, PreTrainedModel):

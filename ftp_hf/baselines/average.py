@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ftp_hf.common.precision import precise_dtype
-from ftp_hf.pretrained.loading import has_whole_weights, load_weights
+from ftp_hf.pretrained.anchors import has_whole_weights
+from ftp_hf.pretrained.loading import load_weights
 
 __all__ = ["average", "average_checkpoints"]
 

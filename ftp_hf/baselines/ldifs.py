@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from ftp_hf.common.labels import IGNORED_LABEL
 from ftp_hf.common.precision import precise_dtype
+from ftp_hf.pretrained.parts import outermost_models
 
 from ._anchored import check_not_negative
 from ._beside import Call, PretrainedBesideMixin, base_of, recorded
@@ -79,7 +79,7 @@ class LDIFSTrainerMixin(PretrainedBesideMixin):
     def looked_at(self, model: nn.Module) -> nn.Module:
         """All of it but the head."""
         base = base_of(model)
-        found = [base] if isinstance(base, PreTrainedModel) else _outermost(base)
+        found = [part for _, part in outermost_models(base)]
         if len(found) != 1:
             raise ValueError(
                 f"ldifs compares the hidden states of a model of transformers, of which {type(base).__name__} has "
@@ -132,9 +132,3 @@ def _distances(before: Any, call: Call, labels: Tensor | None) -> Tensor:
             "the head is trained: use a loss that is not cached, or train without 'ldifs'"
         )
     return sum(found[1:], found[0]) / len(found)
-
-
-def _outermost(module: nn.Module) -> list[PreTrainedModel]:
-    if isinstance(module, PreTrainedModel):
-        return [module]
-    return [found for child in module.children() for found in _outermost(child)]

@@ -15,7 +15,7 @@ from ftp_hf.common.names import canonical_name
 
 from .converted import ConvertedTensor
 
-__all__ = ["CheckpointAnchors", "check_one_name_each", "open_anchors", "validate_anchors"]
+__all__ = ["CheckpointAnchors", "check_one_name_each", "has_whole_weights", "open_anchors", "validate_anchors"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -112,12 +112,13 @@ def _modules_of(path: Path) -> dict[str, Path]:
         return {"": path}
     listed = json.loads((path / MODULES).read_text(encoding="utf-8"))
     folder_of = {f"{module['name']}.": path / module["path"] for module in listed}
-    held = {name: folder for name, folder in folder_of.items() if _holds_weights(folder)}
+    held = {name: folder for name, folder in folder_of.items() if has_whole_weights(folder)}
     # The checkpoint of a bare model of transformers lies in the same folder.
     return held or {"": path}
 
 
-def _holds_weights(folder: Path) -> bool:
+def has_whole_weights(folder: Path) -> bool:
+    """Whether a folder holds safetensors weights of a whole model, not those of an adapter or of a part of a sharded state."""
     return any((folder / name).is_file() for name in (_WEIGHTS, _INDEX))
 
 
@@ -150,6 +151,10 @@ def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Ten
 
     Returns:
         `Mapping[str, Tensor]`: names without wrapper prefixes; a checkpoint's tensors are read on access.
+
+    Raises:
+        TypeError: they are neither.
+        FileNotFoundError: as [`CheckpointAnchors`].
     """
     if isinstance(anchors, CheckpointAnchors):
         return anchors

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from .anchors import CheckpointAnchors
+from .anchors import CheckpointAnchors, has_whole_weights
 
-__all__ = ["has_whole_weights", "load_weights", "mark_loaded"]
+__all__ = ["is_loaded", "load_weights", "mark_loaded"]
+
+_LOADED = "_is_hf_initialized"
+"""
+With this mark on the parameter itself `from_pretrained` says that it loaded it; its loading report is not kept (transformers
+5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`). Resizing the input embeddings leaves the parameter and its mark, that
+of the output embeddings makes a new parameter.
+"""
 
 
 @torch.no_grad()
@@ -45,12 +51,12 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         tensor.copy_(tensors[name])
 
 
+def is_loaded(parameter: nn.Parameter) -> bool:
+    """Whether `from_pretrained` found a parameter in the checkpoint."""
+    return getattr(parameter, _LOADED, False)
+
+
 def mark_loaded(model: nn.Module) -> None:
-    """Have all parameters of a model count as loaded, as `from_pretrained` marks those that it loads: none of them is new."""
+    """Have all parameters of a model count as loaded: none of them is new."""
     for parameter in model.parameters():
-        parameter._is_hf_initialized = True  # type: ignore[attr-defined]
-
-
-def has_whole_weights(checkpoint: Path) -> bool:
-    """Whether a checkpoint holds safetensors weights of a whole model, which [`load_weights`] reads."""
-    return any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
+        setattr(parameter, _LOADED, True)

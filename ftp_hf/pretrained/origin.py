@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -18,6 +18,8 @@ from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import CheckpointAnchors
 from .growing import grown_rows
+from .loading import is_loaded
+from .parts import outermost_models
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
 __all__ = [
@@ -56,9 +58,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
     """
     name_of = _names_in_checkpoint(model)
-    # `from_pretrained` marks what it loads on the parameter itself; its loading report is not kept (transformers
-    # 5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`).
-    new = {name for name, p in model.named_parameters() if not getattr(p, "_is_hf_initialized", False)}
+    new = {name for name, p in model.named_parameters() if not is_loaded(p)}
     if len(new) == len(name_of):
         # Not loaded from a checkpoint, or copied since.
         origin = getattr(model, "name_or_path", "")
@@ -101,8 +101,8 @@ def pretrained_rows(model: nn.Module, anchors: Mapping[str, Tensor] | None = Non
     if anchors is not None:
         return first_rows(embeddings | heads, _names_in_checkpoint(model), anchors)
     # A head that was new before it grew has no old rows.
-    rows = {name: grown[name] for name, head in heads.items() if getattr(head, "_is_hf_initialized", False)}
-    for prefix, part in _with_origin(model):
+    rows = {name: grown[name] for name, head in heads.items() if is_loaded(head)}
+    for prefix, part in outermost_models(model, lambda part: bool(part.name_or_path)):
         if has_other_vocabulary(part):
             name_of = {f"{prefix}{name}": inner for name, inner in _names_in_checkpoint(part).items()}
             rows |= first_rows({name: embeddings[name] for name in embeddings.keys() & name_of}, name_of, _held(part))
@@ -112,15 +112,6 @@ def pretrained_rows(model: nn.Module, anchors: Mapping[str, Tensor] | None = Non
 def _names_in_checkpoint(model: nn.Module) -> dict[str, str]:
     name_of = {name: canonical_name(name) for name, _ in model.named_parameters()}
     return {name: base_name(canonical) for name, canonical in name_of.items()} if has_adapters(model) else name_of
-
-
-def _with_origin(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
-    """The outermost models of transformers that say where they were loaded from."""
-    if isinstance(module, PreTrainedModel) and module.name_or_path:
-        yield prefix, module
-    else:
-        for name, child in module.named_children():
-            yield from _with_origin(child, f"{prefix}{name}.")
 
 
 def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
@@ -158,8 +149,7 @@ def has_origin(model: nn.Module) -> bool:
     Args:
         model (`nn.Module`): any model.
     """
-    loaded = any(getattr(parameter, "_is_hf_initialized", False) for parameter in model.parameters())
-    return loaded or bool(getattr(model, "name_or_path", ""))
+    return any(map(is_loaded, model.parameters())) or bool(getattr(model, "name_or_path", ""))
 
 
 def _in_transformers(model: nn.Module) -> set[str]:

@@ -1,7 +1,7 @@
 """The names under which transformers saves tensors, and those of today's modules, into which some are merged or split."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, dot
 from transformers.utils import CONFIG_NAME
 
 from .converted import ConvertedTensor
+from .parts import outermost_models
 
 __all__ = ["converted_names"]
 
@@ -38,7 +39,7 @@ def converted_names(
     names: dict[str, str | ConvertedTensor] = {}
     if (saved := _saved_model(folder)) is not None:
         names |= _converted(saved, keys)
-    for prefix, part in _outermost(model):
+    for prefix, part in () if model is None else outermost_models(model):
         held = part.state_dict() if prefix else ()
         found = _converted(part, keys).items()
         names |= {f"{prefix}{name}": source for name, source in found if not prefix or name in held}
@@ -54,14 +55,6 @@ def _saved_model(folder: Path) -> PreTrainedModel | None:
     with torch.device("meta"):
         model: PreTrainedModel = model_class(model_class.config_class.from_pretrained(folder))
     return model
-
-
-def _outermost(module: nn.Module | None, prefix: str = "") -> Iterator[tuple[str, PreTrainedModel]]:
-    if isinstance(module, PreTrainedModel):
-        yield prefix, module
-    elif module is not None:
-        for name, child in module.named_children():
-            yield from _outermost(child, f"{prefix}{name}.")
 
 
 def _converted(model: PreTrainedModel, keys: Sequence[str]) -> dict[str, str | ConvertedTensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .anchors import CheckpointAnchors
+from .loading import is_loaded
 from .rows import parameter_rows
 
 __all__ = ["embedding_parameters", "first_rows", "has_other_vocabulary"]
@@ -40,7 +41,7 @@ def _embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
         inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()  # type: ignore[no-untyped-call]
     except (AttributeError, NotImplementedError):
         return []
-    if not isinstance(inputs, nn.Module) or (any(map(_is_loaded, model.parameters())) and not _has_loaded(inputs)):
+    if not isinstance(inputs, nn.Module) or (_has_loaded(model) and not _has_loaded(inputs)):
         return []
     tokens = {parameter.shape[0] for parameter in inputs.parameters() if parameter.ndim == 2}
     others = [p for p in model.parameters() if p.ndim in (1, 2) and p.shape[0] in tokens]
@@ -48,12 +49,7 @@ def _embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
 
 
 def _has_loaded(module: nn.Module) -> bool:
-    return any(map(_is_loaded, module.parameters()))
-
-
-def _is_loaded(parameter: nn.Parameter) -> bool:
-    # Resizing the input embeddings leaves the parameter and its mark, that of the output embeddings makes a new one.
-    return getattr(parameter, "_is_hf_initialized", False)
+    return any(map(is_loaded, module.parameters()))
 
 
 def first_rows(

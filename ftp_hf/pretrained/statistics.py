@@ -1,6 +1,6 @@
 """The running statistics of batch norms, which training moves without any step of an optimizer."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -30,7 +30,7 @@ def pretrained_statistics(model: nn.Module) -> dict[str, nn.Module]:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """
     norms = _with_statistics(model)
-    new = _new(model, norms) if norms else set()
+    new = _new(model, norms, new_parameters(model)) if norms else set()
     return {name: norm for name, norm in norms.items() if name not in new}
 
 
@@ -45,7 +45,7 @@ def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """
     norms = _with_statistics(model)
-    return {name: norms[name] for name in _new(model, norms)} if norms else {}
+    return {name: norms[name] for name in _new(model, norms, new_parameters(model))} if norms else {}
 
 
 def new_tensors(model: nn.Module) -> set[str]:
@@ -59,9 +59,11 @@ def new_tensors(model: nn.Module) -> set[str]:
     Raises:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """
-    statistics = new_statistics(model)
-    return new_parameters(model) | {
-        f"{name}.{buffer}" for name, norm in statistics.items() for buffer, _ in norm.named_buffers(recurse=False)
+    parameters, norms = new_parameters(model), _with_statistics(model)
+    return parameters | {
+        f"{name}.{buffer}"
+        for name in _new(model, norms, parameters)
+        for buffer, _ in norms[name].named_buffers(recurse=False)
     }
 
 
@@ -73,8 +75,7 @@ def _with_statistics(model: nn.Module) -> dict[str, _NormBase]:
     }
 
 
-def _new(model: nn.Module, norms: dict[str, _NormBase]) -> set[str]:
-    parameters = new_parameters(model)
+def _new(model: nn.Module, norms: Mapping[str, _NormBase], parameters: Collection[str]) -> set[str]:
     without_weight = [name for name, norm in norms.items() if norm.weight is None]
     new = {name for name in norms if f"{name}.weight" in parameters}
     return new | _missing(model, without_weight) if without_weight else new
@@ -83,11 +84,11 @@ def _new(model: nn.Module, norms: dict[str, _NormBase]) -> set[str]:
 def _missing(model: nn.Module, norms: Collection[str]) -> set[str]:
     """Those whose statistics are not in the checkpoint; the mark of `from_pretrained` on a buffer is lost with its device."""
     origin = getattr(model, "name_or_path", "")
+    if not origin:
+        return set()
     try:
-        held = CheckpointAnchors(local_checkpoint(origin), model) if origin else None
+        held = CheckpointAnchors(local_checkpoint(origin), model)
     except FileNotFoundError:
-        held = None
-    if held is None:
         return set()
     inner = base_name if has_adapters(model) else str
     return {name for name in norms if inner(canonical_name(f"{name}.running_mean")) not in held}

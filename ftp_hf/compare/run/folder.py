@@ -14,7 +14,8 @@ from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.files import replacing
 from ftp_hf.common.records import build, plain
 from ftp_hf.compare.evidence.results import ComparedRun
-from ftp_hf.pretrained.loading import has_whole_weights, load_weights
+from ftp_hf.pretrained.anchors import has_whole_weights
+from ftp_hf.pretrained.loading import load_weights
 
 from .epochs import forget_epochs
 
