@@ -23,13 +23,11 @@ from ftp_hf.baselines._answers import AnswersMixin
 from ftp_hf.tasks.windows import WindowsTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
-from tests.support.baselines import FLOWTrainer, load, load_whole, make
+from tests.support.baselines import NO_DROPOUT, FLOWTrainer, load, load_whole, make
 from tests.support.models import tiny_bert_config, tiny_llama_config
 from tests.support.tiny_language import save_llama
 
 trl = pytest.importorskip("trl")
-
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 class SpeechFLOWTrainer(FLOWTrainerMixin, WindowsTrainerMixin, Seq2SeqTrainer):

@@ -10,7 +10,9 @@ from transformers import BertForSequenceClassification, Trainer
 from ftp_hf.baselines import L2SPTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.baselines import (
+    BESIDE,
     HEAD,
+    NO_DROPOUT,
     SIZES,
     EWCTrainer,
     L2SPTrainer,
@@ -18,8 +20,10 @@ from tests.support.baselines import (
     MoFOTrainer,
     SPDTrainer,
     TPGMTrainer,
+    assert_same,
     distance,
     load,
+    load_whole,
     make,
     train,
     weights,
@@ -33,9 +37,17 @@ ANCHORED = {
     "tpgm": (TPGMTrainer, {"iterations": 2, "interval": 2}),
     "ewc": (EWCTrainer, {"lambda_": 0.5}),
 }
-METHODS = {**ANCHORED, "linear-probe": (LinearProbeTrainer, {}), "mofo": (MoFOTrainer, {"fraction": 0.1})}
+ALONE = {**ANCHORED, "linear-probe": (LinearProbeTrainer, {}), "mofo": (MoFOTrainer, {"fraction": 0.1})}
+METHODS = {**ALONE, **BESIDE}
 anchored = pytest.mark.parametrize("name", ANCHORED)
+alone = pytest.mark.parametrize("name", ALONE)
 every = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture
+def model_for(checkpoint):
+    """A model that a method trains, by the method's name."""
+    return lambda name, **options: (load_whole if name in BESIDE else load)(checkpoint, **options)
 
 
 @pytest.fixture
@@ -47,19 +59,15 @@ def options(checkpoint, held_out):
     return lambda name: METHODS[name][1] | given.get(name, {})
 
 
-def same(left, right):
-    torch.testing.assert_close(left, right, rtol=0, atol=0)
-
-
 @every
 @pytest.mark.slow
-def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(checkpoint, dataset, tmp_path, options, name):
+def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(model_for, dataset, tmp_path, options, name):
     trainer_class = METHODS[name][0]
     save = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9}
-    whole = train(trainer_class, load(checkpoint), dataset, tmp_path / "whole", options(name), **save)
-    resumed = make(trainer_class, load(checkpoint), dataset, tmp_path / "resumed", options(name), **save)
+    whole = train(trainer_class, model_for(name), dataset, tmp_path / "whole", options(name), **save)
+    resumed = make(trainer_class, model_for(name), dataset, tmp_path / "resumed", options(name), **save)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    same(weights(resumed.model), weights(whole.model))
+    assert_same(weights(resumed.model), weights(whole.model))
 
 
 @anchored
@@ -68,7 +76,7 @@ def test_anchors_are_the_pretrained_weights_and_the_head_has_none(checkpoint, da
     trainer = train(ANCHORED[name][0], load(checkpoint), dataset, tmp_path, options(name), max_steps=2)
     parameters = {name for name, _ in trainer.model.named_parameters()}
     assert trainer.anchors.keys() == parameters - HEAD
-    same(trainer.anchors, {name: start[name] for name in trainer.anchors})
+    assert_same(trainer.anchors, {name: start[name] for name in trainer.anchors})
     assert distance(trainer.model, start) > 0
 
 
@@ -100,10 +108,10 @@ def test_methods_keep_closer_to_the_pretrained_model(checkpoint, dataset, plain,
 
 @every
 @pytest.mark.slow
-def test_batch_8_is_4_accumulated_twice(checkpoint, dataset, tmp_path, options, name):
+def test_batch_8_is_4_accumulated_twice(model_for, dataset, tmp_path, options, name):
     results = []
     for size, accumulated in ((8, 1), (4, 2)):
-        model = load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        model = model_for(name, **NO_DROPOUT)
         batch = {
             "per_device_train_batch_size": size,
             "gradient_accumulation_steps": accumulated,
@@ -114,7 +122,7 @@ def test_batch_8_is_4_accumulated_twice(checkpoint, dataset, tmp_path, options, 
     torch.testing.assert_close(*results, rtol=1e-4, atol=2e-6)
 
 
-@every
+@alone
 def test_bfloat16_autocast_trains(checkpoint, dataset, tmp_path, options, name):
     start = weights(load(checkpoint))
     trainer = train(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name), bf16=True)
@@ -123,7 +131,7 @@ def test_bfloat16_autocast_trains(checkpoint, dataset, tmp_path, options, name):
     assert not torch.equal(after["classifier.weight"], start["classifier.weight"])
 
 
-@every
+@alone
 def test_training_twice_attaches_the_method_once(checkpoint, dataset, tmp_path, options, name):
     trainer = make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name), max_steps=1)
     hooks = []
@@ -136,21 +144,21 @@ def test_training_twice_attaches_the_method_once(checkpoint, dataset, tmp_path, 
 
 @every
 @pytest.mark.parametrize("kind", [DistributedType.FSDP, DistributedType.DEEPSPEED])
-def test_strategies_that_split_tensors_are_refused(checkpoint, dataset, tmp_path, options, monkeypatch, name, kind):
+def test_strategies_that_split_tensors_are_refused(model_for, dataset, tmp_path, options, monkeypatch, name, kind):
     class Split(METHODS[name][0]):
         def create_accelerator_and_postprocess(self):
             super().create_accelerator_and_postprocess()
             monkeypatch.setattr(type(self.accelerator), "distributed_type", kind)
 
     with pytest.raises(ValueError, match=f"{name} needs whole parameters on every process, which {kind.value} splits"):
-        make(Split, load(checkpoint), dataset, tmp_path, options(name))
+        make(Split, model_for(name), dataset, tmp_path, options(name))
 
 
 @every
-def test_fsdp_that_accelerate_would_leave_out_is_refused(checkpoint, dataset, tmp_path, options, monkeypatch, name):
+def test_fsdp_that_accelerate_would_leave_out_is_refused(model_for, dataset, tmp_path, options, monkeypatch, name):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="which FSDP splits: train on one process or with DDP"):
-        make(METHODS[name][0], load(checkpoint), dataset, tmp_path, options(name))
+        make(METHODS[name][0], model_for(name), dataset, tmp_path, options(name))
 
 
 @pytest.mark.parametrize("name", ["l2-sp", "spd", "ewc"])
@@ -219,13 +227,13 @@ def test_summaries_name_the_method(checkpoint, dataset, tmp_path, options):
 
 @every
 @pytest.mark.slow
-def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(checkpoint, dataset, tmp_path, options, name):
+def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(model_for, dataset, tmp_path, options, name):
     def model_init():
-        return load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        return model_for(name, **NO_DROPOUT)
 
     trainer = train(METHODS[name][0], None, dataset, tmp_path, {**options(name), "model_init": model_init})
     given = train(METHODS[name][0], model_init(), dataset, tmp_path, options(name))
-    same(weights(trainer.model), weights(given.model))
+    assert_same(weights(trainer.model), weights(given.model))
 
 
 def test_a_model_from_a_config_has_no_new_parameters(dataset, tmp_path):

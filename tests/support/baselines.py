@@ -15,6 +15,7 @@ from ftp_hf.baselines import (
     SPDTrainerMixin,
     TPGMTrainerMixin,
 )
+from ftp_hf.pretrained.loading import mark_loaded
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
 
@@ -27,6 +28,7 @@ SIZES = {
     "max_position_embeddings": 8,
 }
 HEAD = {"classifier.weight", "classifier.bias"}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 class FLOWTrainer(FLOWTrainerMixin, PlainTrainer):
@@ -65,6 +67,14 @@ class LinearProbeTrainer(LinearProbeTrainerMixin, PlainTrainer):
     pass
 
 
+BESIDE = {
+    "kl": (KLTrainer, {"lambda_": 2.0}),
+    "ldifs": (LDIFSTrainer, {"lambda_": 2.0}),
+    "flow": (FLOWTrainer, {}),
+}
+"""The methods that have the pre-trained model beside the trained one, whose head is pre-trained too."""
+
+
 def sentences(count, seed):
     tokens = torch.randint(5, VOCABULARY, (count, 6), generator=torch.Generator().manual_seed(seed))
     labels = (tokens[:, 1] > tokens[:, 2]).long()
@@ -81,8 +91,7 @@ def load(checkpoint, **options):
 def load_whole(checkpoint, **options):
     """As if the checkpoint held the head as well."""
     model = load(checkpoint, **options)
-    for parameter in model.classifier.parameters():
-        parameter._is_hf_initialized = True
+    mark_loaded(model.classifier)
     return model
 
 
@@ -113,6 +122,10 @@ def train(trainer_class, model, dataset, output_dir, method=None, **overrides):
 
 def weights(model):
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(left, right):
+    torch.testing.assert_close(left, right, rtol=0, atol=0)
 
 
 def distance(model, start):
