@@ -120,7 +120,8 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
             weight (PiSSA and its like); a weight is trained together with its adapter; adapters share memory.
     """
     if adapters not in ADAPTER_MODES:
-        raise ValueError(f"ftp_adapters must be one of {', '.join(map(repr, ADAPTER_MODES))}, got {adapters!r}")
+        modes = ", ".join(map(repr, ADAPTER_MODES))
+        raise ValueError(f"adapters= (ftp_adapters of the FTPTrainer) must be one of {modes}, got {adapters!r}")
     if not has_adapters(model):
         return Adapters((), (), {}, {}, {})
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -235,7 +236,7 @@ def _check_frozen(name: str, layer: Any) -> None:
     if weight is not None and weight.requires_grad:
         raise ValueError(
             f"{name} is trained together with its adapter, so that what the adapter adds is not how far the weight is from "
-            "its start: freeze the weight, or set ftp_adapters to 'factors' or 'none'"
+            "its start: freeze the weight, or set ftp_adapters (adapters= of adapter_options) to 'factors' or 'none'"
         )
 
 
@@ -249,7 +250,7 @@ def _check_memory(updates: list[LowRankUpdate], name_of: dict[Tensor, str]) -> N
             if owner != name:
                 raise ValueError(
                     f"{owner} and {name} share memory, so that projecting one adapter would change the other: do not tie "
-                    "them (ensure_weight_tying=False), or set ftp_adapters to 'factors' or 'none'"
+                    "them (ensure_weight_tying=False), or set ftp_adapters (adapters= of adapter_options) to 'factors' or 'none'"
                 )
 
 
@@ -257,6 +258,6 @@ def _log_plain(method_of: dict[str, str]) -> None:
     counts = Counter(method_of.values())
     logger.warning(
         "Not projected, but left to the plain optimizer, for the reasons in docs/adapters.md: %s. "
-        "ftp_adapters='factors' would project each of these parameters around its first value.",
+        "ftp_adapters='factors' (adapters= of adapter_options) would project each of these parameters around its first value.",
         ", ".join(f"{method} (parameters: {count})" for method, count in counts.items()),
     )

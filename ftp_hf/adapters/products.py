@@ -151,7 +151,7 @@ def _lora_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], confi
         raise ValueError(
             f"init_lora_weights={init!r} takes the product B₀A₀ that {name_of[rows]} starts with out of the base weight, so "
             "that the distance from the pre-trained model is s(BA − B₀A₀), whose rows no scaling of B projects. "
-            f"{remedy} (docs/adapters.md), or set ftp_adapters to 'factors' or 'none'"
+            f"{remedy} (docs/adapters.md), or set ftp_adapters (adapters= of adapter_options) to 'factors' or 'none'"
         )
     blocks = getattr(layer, "num_experts", 1)
     yield _product(rows, columns, name_of, scaling=layer.scaling[adapter], transposed=transposed, blocks=blocks)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ftp_hf.common.names import canonical_name
 from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 
@@ -22,16 +21,10 @@ def restart_radii(optimizer: ProjectedOptimizer) -> None:
     Args:
         optimizer (`ProjectedOptimizer`): between two steps.
     """
-    state_of = {
-        canonical_name(name): optimizer.state.get(parameter, {})
-        for group in optimizer.param_groups
-        for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False)
-    }
-    first = {update.name: update.products[0].rows for update in optimizer.low_rank_updates}
-    for name, told in optimizer.radii().items():
-        row: Tensor = state_of[first.get(name, name)]["radius"]
-        before = RadiusState(*row)
-        radius = before.radius if before.at_floor else row.new_tensor(told.deviation + RADIUS_FLOOR)
+    told = optimizer.radii()
+    for tensor in optimizer._participants.with_state():
+        row, before = tensor.radius_row, tensor.radius_state
+        radius = before.radius if before.at_floor else row.new_tensor(told[tensor.name].deviation + RADIUS_FLOOR)
         start = RadiusState.first(radius)._replace(at_floor=before.at_floor, rows_projected=before.rows_projected)
         row.copy_(torch.stack(start))
 

@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ftp_hf import FTPSGD, FTPAdamW
+from ftp_hf.optim.restart import restart_radii
 from tests.support.problems import make_gradients, make_parameters, train
 
 
@@ -16,6 +17,18 @@ def test_radii_without_names_go_by_position():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     assert list(optimizer.radii()) == ["0.0", "0.1", "1.0", "1.1", "1.2", "1.3"]
+
+
+def test_radii_without_names_start_anew():
+    parameters = make_parameters()
+    optimizer = FTPAdamW(parameters.values(), lr=1e-2)
+    train(optimizer, parameters, make_gradients(parameters, 3))
+    before = optimizer.radii()
+    restart_radii(optimizer)
+    for name, radius in optimizer.radii().items():
+        assert radius.radius == pytest.approx(before[name].deviation, abs=2e-8)
+        assert radius.deviation == before[name].deviation
+    assert all(optimizer.state[p]["radius"][1:4].tolist() == [0, 0, 1] for p in parameters.values())
 
 
 def test_radii_names_are_free_of_wrapper_prefixes():
