@@ -10,8 +10,9 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ftp_hf.common.labels import IGNORED_LABEL
+from ftp_hf.common.modes import forward_of
 
-from ._beside import Call, PretrainedBesideMixin, base_of, forward_of, recorded
+from ._beside import Call, PretrainedBesideMixin, base_of, recorded
 
 __all__ = ["Answers", "AnswersMixin", "answers_classes", "counted_answers", "labelled", "logits_of", "predicts_next"]
 

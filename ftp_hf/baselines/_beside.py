@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ftp_hf.adapters.find import find_adapters
 from ftp_hf.adapters.products import product_taken_out
 from ftp_hf.common.host import Host
-from ftp_hf.common.modes import evaluation_mode
+from ftp_hf.common.modes import evaluation_mode, forward_of
 from ftp_hf.pretrained.origin import has_adapters
 
 from ._anchored import check_whole, parameters_without_anchor
 
-__all__ = ["Call", "PretrainedBesideMixin", "adapters_off", "base_of", "forward_of", "frozen_copy", "recorded"]
+__all__ = ["Call", "PretrainedBesideMixin", "adapters_off", "base_of", "frozen_copy", "recorded"]
 
 
 class Call(NamedTuple):
@@ -26,19 +26,6 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: Any
-
-
-@contextmanager
-def forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the block, a module has another `forward`."""
-    own = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 @contextmanager

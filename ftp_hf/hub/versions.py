@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from huggingface_hub.hf_api import ModelInfo
 
 from ftp_hf.common.folder import RESULTS, TRAINER_STATE
 from ftp_hf.common.privacy import secrets_of_environment
+from ftp_hf.common.replaced import replaced
 from ftp_hf.runs.figures import Figures, figures_of
 from ftp_hf.runs.rules import Rule, check_summary, describe, parse_rules
 from ftp_hf.runs.summary import RunSummary
@@ -283,18 +284,12 @@ class _Remote:
         return {tag.name: tag.target_commit for tag in sorted(versions, key=lambda tag: _number(tag.name))}
 
 
-@contextmanager
-def _waiting_at_most(seconds: float) -> Iterator[None]:
+def _waiting_at_most(seconds: float) -> AbstractContextManager[None]:
     """
     huggingface_hub waits for an answer for ever, and most of its calls take no timeout: they go by that of the one session
     that the whole process shares (1.3 to 2.4). It has its own back afterwards; until then other threads are held to ours.
     """
-    session = get_session()
-    before, session.timeout = session.timeout, seconds
-    try:
-        yield
-    finally:
-        session.timeout = before
+    return replaced(get_session(), timeout=seconds)
 
 
 def _files(info: ModelInfo) -> list[str]:

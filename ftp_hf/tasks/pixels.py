@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
+from ftp_hf.common.replaced import replaced
+
 __all__ = ["IGNORED", "SegmentationTrainer", "mask_indices", "mean_iou", "pixel_accuracy", "pixel_counts"]
 
 IGNORED = 255
@@ -32,13 +34,11 @@ class SegmentationTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Without a last batch of one image: a batch norm behind a global pooling has one value there, and no variance."""
-        given = self.args.dataloader_drop_last
-        if isinstance(self.train_dataset, Sized) and len(self.train_dataset) % self.args.train_batch_size == 1:
-            self.args.dataloader_drop_last = True  # which evaluation heeds as well
-        try:
+        data, args = self.train_dataset, self.args
+        one_is_left = isinstance(data, Sized) and len(data) % args.train_batch_size == 1
+        # Here alone, because evaluation heeds it as well.
+        with replaced(args, dataloader_drop_last=args.dataloader_drop_last or one_is_left):
             return super().get_train_dataloader()
-        finally:
-            self.args.dataloader_drop_last = given
 
 
 def pixel_counts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ftp_hf.common.host import Host
+from ftp_hf.common.modes import forward_of
 
 from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds
 from .task import Options, Task
@@ -72,11 +73,8 @@ def _encoding_once(model: nn.Module) -> Iterator[None]:
             known[:] = kind, input_features, encode(input_features, *args, **kwargs)
         return known[2]
 
-    encoder.forward = once
-    try:
+    with forward_of(encoder, once):
         yield
-    finally:
-        del encoder.forward
 
 
 class WindowsTask(Task[Options]):

@@ -10,6 +10,7 @@ from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
 from ftp_hf.common.records import plain
+from ftp_hf.common.replaced import replaced
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
@@ -226,12 +227,8 @@ class ModelCardMixin(Host):
 
     def save_state(self) -> None:
         """As the Trainer's `save_state`, without the folders above the best checkpoint: the file is pushed."""
-        best = self.state.best_model_checkpoint
-        self.state.best_model_checkpoint = public_value(best)
-        try:
+        with replaced(self.state, best_model_checkpoint=public_value(self.state.best_model_checkpoint)):
             super().save_state()
-        finally:
-            self.state.best_model_checkpoint = best
 
     def _check_base_is_public(self) -> None:
         for config in getattr(self.model, "peft_config", {}).values():

@@ -15,6 +15,7 @@ from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
 from ftp_hf.common.names import canonical_name
 from ftp_hf.common.processes import from_first_process
+from ftp_hf.common.replaced import replaced
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.optim.radii import Radius
@@ -119,17 +120,14 @@ class FTPTrainerMixin(
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
         made: Any = self.optimizer
         self._given_optimizer |= made is not None and self._projecting is None
-        given: tuple[Any, dict[str, Any]] | None = self.optimizer_cls_and_kwargs
-        kind, arguments = given or (None, {})
+        kind, arguments = self.optimizer_cls_and_kwargs or (None, {})
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
             return super().create_optimizer(model), {}
         # The Trainer's groups have no names.
         by_name = {option: arguments[option] for option in _BY_NAME if option in arguments}
-        self.optimizer_cls_and_kwargs = kind, {name: arguments[name] for name in arguments.keys() - by_name}
-        try:
+        others = {name: arguments[name] for name in arguments.keys() - by_name}
+        with replaced(self, optimizer_cls_and_kwargs=(kind, others)):
             return super().create_optimizer(model), by_name
-        finally:
-            self.optimizer_cls_and_kwargs = given
 
     def _check_supported(self) -> None:
         check_strategy(self.accelerator)

@@ -12,6 +12,7 @@ from transformers import DefaultFlowCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
 
 from ftp_hf.common.host import Host
+from ftp_hf.common.replaced import replaced
 from ftp_hf.pretrained.origin import has_adapters, new_parameters
 from ftp_hf.pretrained.probing import only_trained, set_probing_mode
 from ftp_hf.pretrained.statistics import new_statistics
@@ -78,7 +79,7 @@ class ProbeFirstMixin(Host):
             super().train(None, *args, **kwargs)
         self._was_probed = True
         (enable_full_determinism if self.args.full_determinism else set_seed)(self.args.seed)
-        with _replaced(self, model_init=None):  # which would make another model
+        with replaced(self, model_init=None):  # which would make another model
             return super().train(None, *args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
@@ -107,8 +108,8 @@ class ProbeFirstMixin(Host):
             "_created_lr_scheduler": False,
             "probing": True,
         }
-        silent = _replaced(self.callback_handler, callbacks=[DefaultFlowCallback()])
-        with _replaced(self, **of_training), silent, self._freezing:
+        silent = replaced(self.callback_handler, callbacks=[DefaultFlowCallback()])
+        with replaced(self, **of_training), silent, self._freezing:
             yield
         self.model_wrapped = self.model  # DDP looks again at what is trained
 
@@ -129,19 +130,6 @@ def _arguments(args: Any, epochs: float, learning_rate: float | None) -> Any:
         push_to_hub=False,
     )
     return probing
-
-
-@contextmanager
-def _replaced(owner: Any, **values: Any) -> Iterator[None]:
-    """Attributes with other values within the block."""
-    before = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
 
 
 def _check_options(epochs: float, learning_rate: float | None) -> None:

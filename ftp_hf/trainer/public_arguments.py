@@ -2,12 +2,12 @@
 
 import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.privacy import is_secret, public_value
+from ftp_hf.common.replaced import replaced
 
 __all__ = ["forget_folders", "public_arguments", "saving_public_arguments"]
 
@@ -65,8 +65,7 @@ class _SavedAsPublic:
         return public_arguments(self._args).__reduce_ex__(protocol)
 
 
-@contextmanager
-def saving_public_arguments(trainer: Any) -> Iterator[None]:
+def saving_public_arguments(trainer: Any) -> AbstractContextManager[None]:
     """
     Within it, the trainer's arguments are saved as [`public_arguments`], and are themselves for everything else.
 
@@ -76,9 +75,4 @@ def saving_public_arguments(trainer: Any) -> Iterator[None]:
     Args:
         trainer (`Trainer`): whose `args` are saved.
     """
-    args = trainer.args
-    trainer.args = _SavedAsPublic(args)
-    try:
-        yield
-    finally:
-        trainer.args = args
+    return replaced(trainer, args=_SavedAsPublic(trainer.args))

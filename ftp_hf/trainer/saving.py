@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from ftp_hf.common.files import move_files, replacing
 from ftp_hf.common.folder import CARD, MANIFEST, STAGING, TRAINER_STATE
 from ftp_hf.common.host import Host
 from ftp_hf.common.processes import from_all_processes
+from ftp_hf.common.replaced import replaced
 
 from .public_arguments import forget_folders
 
@@ -215,18 +216,10 @@ class _FindsBestCheckpoint(TrainerCallback):
             state.best_model_checkpoint = str(best)
 
 
-@contextmanager
-def _whole_state(accelerator: Any) -> Iterator[None]:
+def _whole_state(accelerator: Any) -> AbstractContextManager[None]:
     # With FSDP's sharded state dicts, which are for checkpoints, `Trainer.save_model` saves nothing.
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if plugin is None:
-        yield
-        return
-    kind, plugin.state_dict_type = plugin.state_dict_type, StateDictType.FULL_STATE_DICT
-    try:
-        yield
-    finally:
-        plugin.state_dict_type = kind
+    return nullcontext() if plugin is None else replaced(plugin, state_dict_type=StateDictType.FULL_STATE_DICT)
 
 
 @contextmanager
