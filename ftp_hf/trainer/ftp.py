@@ -32,16 +32,13 @@ from ftp_hf.pretrained.origin import (
 )
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
-from .card import ModelCardMixin
 from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
-from .loading import CompleteLoadingMixin
 from .origin import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
 from .outside import parameters_outside
-from .probe import ProbeFirstMixin
+from .plain import PlainTrainerMixin
 from .radius_log import check_finite, check_weights, summarize
-from .saving import CompleteSavingMixin
 from .stages import go_on, load_last_stage, saved_stage
-from .statistics import FrozenStatisticsMixin, warn_of_drift
+from .statistics import warn_of_drift
 from .strategy import check_agreement, check_loaded, check_strategy
 
 __all__ = ["FTPTrainer", "FTPTrainerMixin", "ftp_trainer"]
@@ -56,9 +53,7 @@ _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_
 """What an optimizer that projects can only be told with names."""
 
 
-class FTPTrainerMixin(
-    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
-):
+class FTPTrainerMixin(PlainTrainerMixin):
     """
     Projects whatever optimizer the `Trainer` class it is mixed into creates: `class FTPSFTTrainer(FTPTrainerMixin,
     SFTTrainer)`. The options are those of [`FTPArguments`] where `args` has them, and their defaults where not.
