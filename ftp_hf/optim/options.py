@@ -11,6 +11,7 @@ from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
 __all__ = [
+    "ADJUSTABLE",
     "DEFAULTS",
     "GROUP_OPTIONS",
     "ROUNDED_STEPS",
@@ -18,6 +19,7 @@ __all__ = [
     "Anchors",
     "GroupOptions",
     "ProjectionOptions",
+    "adjustable_options",
     "first_rows_of",
     "group_options",
     "row_dim_of",
@@ -60,6 +62,9 @@ DEFAULTS: GroupOptions = {
     "stochastic_rounding": False,
 }
 
+ADJUSTABLE = ("kappa", "radius_lr", "radius_share", "radius_betas")
+"""The options of a param group that may change within a run: they say how radii are learnt, not what is projected."""
+
 ROUNDED_STEPS = "rounded_steps"
 """The key of a param group that counts its steps with `stochastic_rounding`."""
 
@@ -74,6 +79,11 @@ these options lack the keys too, and torch loads only checkpoints with all of th
 
 SET_ASIDE = "wrapped_"
 """In front of the key of an option that the wrapped optimizer has under the same name."""
+
+
+def adjustable_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a param group that may change within a run ([`ADJUSTABLE`])."""
+    return {option: group.get(option) for option in ADJUSTABLE} | {"radius_betas": tuple(group["radius_betas"])}
 
 
 def row_dim_of(name: str, group: Mapping[str, Any], rows: Mapping[str, tuple[int, ...]]) -> RowDim:

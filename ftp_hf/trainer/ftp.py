@@ -32,7 +32,7 @@ from ftp_hf.pretrained.origin import (
 )
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
-from .in_force import OptionsInForce, adjustable_options, excluded_names, saved_pretrained_rows
+from .in_force import OptionsInForce, asked_of_groups, excluded_names, saved_pretrained_rows
 from .origin import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
 from .outside import parameters_outside
 from .plain import PlainTrainerMixin
@@ -233,7 +233,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
         projected = FTP(
             optimizer,
             trained.items(),
-            **adjustable_options(options),
+            **asked_of_groups(options),
             anchor_device=options.ftp_anchor_device,
             stochastic_rounding=options.ftp_stochastic_rounding,
             **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},

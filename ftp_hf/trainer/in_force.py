@@ -15,19 +15,19 @@ from ftp_hf.common.names import matches
 from ftp_hf.common.privacy import public_value
 from ftp_hf.common.records import build, plain
 from ftp_hf.optim.base import ProjectedOptimizer
+from ftp_hf.optim.options import ADJUSTABLE, adjustable_options
 from ftp_hf.runs.facts import EarlierOptions
 
 from .arguments import FTPArguments, named_anchors
 
-__all__ = ["OptionsInForce", "adjustable_options", "excluded_names", "saved_pretrained_rows"]
+__all__ = ["OptionsInForce", "asked_of_groups", "excluded_names", "first_in_force", "saved_pretrained_rows"]
 
 logger = logging.getLogger(__name__)
 
-_ADJUSTABLE = ("kappa", "radius_lr", "radius_share", "radius_betas")
 _FIXED = ("ftp_exclude", "ftp_exclude_new", "ftp_anchors", "ftp_adapters")
 
 
-def adjustable_options(options: FTPArguments) -> dict[str, Any]:
+def asked_of_groups(options: FTPArguments) -> dict[str, Any]:
     """What a param group is told of the options that may change within a run."""
     return {
         "kappa": options.ftp_kappa,
@@ -60,7 +60,7 @@ class OptionsInForce:
             exclude (sequence of `str`, *optional*): what an optimizer that the user built was told to exclude.
         """
         fixed = {option: getattr(options, option) for option in _FIXED} | ({"exclude": [*exclude]} if exclude else {})
-        return cls(_adjustable(optimizer), fixed)
+        return cls([adjustable_options(group) for group in optimizer.param_groups], fixed)
 
     def change(self, optimizer: ProjectedOptimizer, before: FTPArguments, now: FTPArguments) -> None:
         """
@@ -77,9 +77,9 @@ class OptionsInForce:
         names = _names(optimizer)
         for option in _FIXED:
             _check_same(option, getattr(before, option), getattr(now, option), names)
-        old, new = adjustable_options(before), adjustable_options(now)
+        old, new = asked_of_groups(before), asked_of_groups(now)
         # A group that had a value of its own keeps it.
-        groups = [{o: new[o] if group[o] == old[o] else group[o] for o in _ADJUSTABLE} for group in self.groups]
+        groups = [{o: new[o] if group[o] == old[o] else group[o] for o in ADJUSTABLE} for group in self.groups]
         _adopt(optimizer, self.groups, groups)
         self.groups, self.earlier = groups, []
 
@@ -99,12 +99,12 @@ class OptionsInForce:
         saved = _read(checkpoint)
         if saved is None:
             self._check_exclusions(optimizer, excluded)
-            saved = OptionsInForce(_adjustable(optimizer), {})
+            saved = OptionsInForce([adjustable_options(group) for group in optimizer.param_groups], {})
         names = _names(optimizer)
         for option in saved.fixed.keys() - {"ftp_anchors"}:
             _check_same(option, saved.fixed[option], self.fixed.get(option), names)
         self._check_anchors(optimizer, saved.fixed.get("ftp_anchors"))
-        until = _first_projecting(optimizer)
+        until = first_in_force(optimizer)
         self.earlier = saved.earlier
         if _adopt(optimizer, saved.groups, self.groups):
             self.earlier = [*saved.earlier, EarlierOptions(step, **until)]
@@ -137,6 +137,12 @@ def saved_pretrained_rows(checkpoint: Path) -> dict[str, int]:
     return {} if saved is None else saved.pretrained_rows
 
 
+def first_in_force(optimizer: ProjectedOptimizer) -> dict[str, Any]:
+    """The options that may change, as plain data, of the first group that is projected: the one that is told of."""
+    group = next(group for group in optimizer.param_groups if group["project"])
+    return adjustable_options(group) | {"radius_betas": [*group["radius_betas"]]}
+
+
 def excluded_names(optimizer: ProjectedOptimizer) -> set[str]:
     """The names of the parameters that the groups of an optimizer exclude."""
     return {
@@ -156,30 +162,13 @@ def _read(checkpoint: Path) -> OptionsInForce | None:
     return saved
 
 
-def _adjustable(optimizer: ProjectedOptimizer) -> list[dict[str, Any]]:
-    return [
-        {**{option: group.get(option) for option in _ADJUSTABLE}, "radius_betas": tuple(group["radius_betas"])}
-        for group in optimizer.param_groups
-    ]
-
-
-def _first_projecting(optimizer: ProjectedOptimizer) -> dict[str, Any]:
-    group = next(group for group in optimizer.param_groups if group["project"])
-    return {
-        "kappa": group["kappa"],
-        "radius_lr": group["radius_lr"],
-        "radius_share": group.get("radius_share"),
-        "radius_betas": [*group["radius_betas"]],
-    }
-
-
 def _adopt(
     optimizer: ProjectedOptimizer, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Take what is asked for now and was not before; the others may have been changed while the run trained."""
     changes = []
     for group, old, new in zip(optimizer.param_groups, before, now, strict=True):
-        for option in _ADJUSTABLE:
+        for option in ADJUSTABLE:
             if old[option] != new[option]:
                 changes.append(f"{option} {old[option]} → {new[option]}")
                 if new[option] is None:

@@ -23,6 +23,7 @@ from ftp_hf.runs.logs import log_rows
 from ftp_hf.runs.summary import RunSummary
 
 from .arguments import FTPArguments, named_anchors
+from .in_force import first_in_force
 from .model_task import task_of
 from .watch import peak_memory
 
@@ -122,16 +123,12 @@ def _kept_step(trainer: Any) -> int:
 
 
 def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str, Radius]) -> ProjectionFacts:
-    group = next(group for group in projected.param_groups if group["project"])
     dense, updates = projected.projected_parameters(), projected.low_rank_updates
     taking_part = dense.keys() | {factor for update in updates for factor in update.factors}
     trained = [canonical_name(name) for group in projected.param_groups for name in group.get("param_names", [])]
     anchors = named_anchors(FTPArguments.of(trainer.args).ftp_anchors)
     return ProjectionFacts(
-        kappa=group["kappa"],
-        radius_lr=group["radius_lr"],
-        radius_betas=list(group["radius_betas"]),
-        radius_share=group.get("radius_share"),
+        **first_in_force(projected),
         radii={name: RadiusFacts(value.radius, value.deviation) for name, value in radii.items()},
         projected=[*dense, *(update.name for update in updates)],
         excluded=[name for name in trained if name not in taking_part],
