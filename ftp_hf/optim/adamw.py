@@ -53,7 +53,6 @@ from torch.optim import AdamW
 from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
-from .hooks import step_without_hooks
 from .options import ProjectionOptions
 
 __all__ = ["FTPAdamW"]
@@ -154,6 +153,3 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             fused=fused,
         )
         self._set_anchors(options.get("anchors"))
-
-    def _unconstrained_step(self) -> None:
-        step_without_hooks(AdamW, self)

@@ -26,6 +26,7 @@ from .checks import (
     check_rows,
 )
 from .findings import Findings, findings
+from .hooks import step_without_hooks
 from .masters import Masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
@@ -36,6 +37,9 @@ from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
+
+_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows")
+"""What an optimizer is pickled with besides that of torch's optimizers."""
 
 
 class ProjectedOptimizer(Optimizer):
@@ -161,7 +165,7 @@ class ProjectedOptimizer(Optimizer):
         super().load_state_dict(state_dict)
 
     def _unconstrained_step(self) -> None:
-        raise NotImplementedError
+        step_without_hooks(self._steps_as, self)
 
     @property
     def _steps_as(self) -> type[Optimizer]:
@@ -331,14 +335,10 @@ class ProjectedOptimizer(Optimizer):
                 raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **super().__getstate__(),
-            "_options": self._options,
-            "_anchors": self._anchors,
-            "_low_rank": self._low_rank,
-            "_rows": self._rows,
-            "_pretrained_rows": self._pretrained_rows,
-        }
+        return {**super().__getstate__(), **self._told()}
+
+    def _told(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _TOLD}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -31,7 +31,7 @@ _PATTERNS = ("exclude", "transposed")
 
 def check_options(group: dict[str, Any]) -> None:
     """Raise if an option of a param group is of the wrong type or out of range; make its patterns tuples."""
-    for option in ("exclude", "transposed"):
+    for option in _PATTERNS:
         patterns = group[option]
         if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
             raise TypeError(

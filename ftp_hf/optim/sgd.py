@@ -8,7 +8,6 @@ from torch.optim import SGD
 from typing_extensions import Unpack
 
 from .base import ProjectedOptimizer
-from .hooks import step_without_hooks
 from .options import ProjectionOptions
 
 __all__ = ["FTPSGD"]
@@ -62,6 +61,3 @@ class FTPSGD(ProjectedOptimizer, SGD):
             fused=fused,
         )
         self._set_anchors(options.get("anchors"))
-
-    def _unconstrained_step(self) -> None:
-        step_without_hooks(SGD, self)

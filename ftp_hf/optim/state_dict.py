@@ -20,9 +20,8 @@ __all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_option
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
     """Raise if the state to load is of whole tensors and the parameters are sharded, or the other way round."""
-    ids = [index for group in state_dict["param_groups"] for index in group["params"]]
-    for index, parameter in zip(ids, (p for group in groups for p in group["params"]), strict=False):
-        held = state_dict["state"].get(index, {}).get(HELD)
+    for _, parameter, saved in _saved_states(state_dict, groups):
+        held = saved.get(HELD)
         if held is not None and is_dtensor(held) != is_dtensor(parameter):
             kinds = ("sharded", "whole") if is_dtensor(held) else ("whole", "sharded")
             raise ValueError(
@@ -111,7 +110,8 @@ def _saved_states(
     """Group, parameter and saved state of all parameters."""
     ids = [index for group in state_dict["param_groups"] for index in group["params"]]
     parameters = [(group, parameter) for group in groups for parameter in group["params"]]
-    for index, (group, parameter) in zip(ids, parameters, strict=True):
+    # Whether there are as many torch says when it loads them.
+    for index, (group, parameter) in zip(ids, parameters, strict=False):
         yield group, parameter, state_dict["state"].get(index, {})
 
 

@@ -1,6 +1,6 @@
 """Tensors that are computed together."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["Batch", "remembered"]
@@ -14,8 +14,8 @@ class Batch(list[Any]):
     It is used for as long as their memory stays where it is, so that what is found out of that is found out once.
     """
 
-    def __init__(self, tensors: Iterable[Any] = ()) -> None:
-        super().__init__(tensors)
+    def __init__(self) -> None:
+        super().__init__()
         self.known: dict[Hashable, Any] = {}
 
 

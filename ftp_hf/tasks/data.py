@@ -1,7 +1,7 @@
 """The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,20 +194,6 @@ class TaskData:
             if dataset is not None
         }
         return [(replace(self.facts[key], size=len(rows)), rows) for key, rows in limited.items()]
-
-    def map(self, transform: Callable[[Dataset], Dataset]) -> "TaskData":
-        """The same data sets, each transformed (the training data too)."""
-        validation = None if self.validation is None else transform(self.validation)
-        ood = {name: transform(dataset) for name, dataset in self.ood.items()}
-        retained = {name: transform(dataset) for name, dataset in self.retained.items()}
-        return replace(
-            self,
-            train=transform(self.train),
-            validation=validation,
-            test=transform(self.test),
-            ood=ood,
-            retained=retained,
-        )
 
 
 def sample(dataset: Dataset, count: int | None) -> Dataset:
