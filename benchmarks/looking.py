@@ -12,10 +12,10 @@ from typing import Any
 
 from measure import parser, print_table, write
 
-from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
-from ftp_hf.common.progress import quiet
 from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.run.allocation import keep_freed_memory, leaving_out_what_stays
 from ftp_hf.compare.run.estimate import estimate
+from ftp_hf.compare.run.progress import quiet
 from ftp_hf.compare.run.runner import Runner
 
 

@@ -21,7 +21,7 @@ from transformers import HfArgumentParser, PrinterCallback, ProgressCallback, se
 from ftp_hf import FTPTrainingArguments, RunSummary
 from ftp_hf.common.figures import is_share, main_metric, show
 from ftp_hf.common.launched import let_the_first_speak
-from ftp_hf.common.progress import quiet
+from ftp_hf.compare.run.progress import quiet
 from ftp_hf.hub.retries import silence_retries
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED

@@ -6,7 +6,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerState
 
 from ftp_hf.common.figures import is_share, show
-from ftp_hf.common.progress import make_progress
+from ftp_hf.compare.run.progress import make_progress
 
 
 class ShowProgress(TrainerCallback):

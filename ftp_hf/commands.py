@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftp_hf.common.forked import begin_imports
 from ftp_hf.common.problems import is_of_python
+from ftp_hf.compare.run.forked import begin_imports
 
 if TYPE_CHECKING:
     from ftp_hf.compare.run.config import ComparisonConfig

@@ -1,6 +1,7 @@
 """
-What several packages need and none of them owns: replacing files, plain records, what may be told in public.
+What several packages need and none of them owns: names and figures as they are told, files and plain records, what may be
+told in public, what processes say to each other, and what holds for as long as a block lasts.
 
-No module here imports another one, of this package or of `ftp_hf`: this is the ground. Nothing here knows of models,
-optimizers or runs.
+No module here imports another one, of this package or of `ftp_hf`: this is the ground. Nothing here knows of optimizers,
+anchors or methods.
 """

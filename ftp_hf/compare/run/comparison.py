@@ -13,12 +13,11 @@ from accelerate import PartialState
 from rich.console import Console
 
 from ftp_hf.checkpoints.lock import run_lock
-from ftp_hf.common.allocation import leaving_out_what_stays
-from ftp_hf.common.progress import make_progress, quiet
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
+from .allocation import leaving_out_what_stays
 from .chosen import hand_over, what_next
 from .config import ComparisonConfig
 from .course import Course
@@ -26,6 +25,7 @@ from .estimate import estimate
 from .plan import Run, describe_plan
 from .pool import Pool
 from .processes import begin
+from .progress import make_progress, quiet
 from .ray_tasks import RayTasks
 from .runner import Runner
 from .sources import check_sources

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from datasets.fingerprint import fingerprint_rng
 
-from ftp_hf.common.forked import CAN_FORK, begin_imports
-
+from .forked import CAN_FORK, begin_imports
 from .workers import Asked, Done, Lost, Workers
 
 __all__ = ["Pool"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 
-from ftp_hf.common.allocation import keep_freed_memory
-
+from .allocation import keep_freed_memory
 from .config import ComparisonConfig
 
 __all__ = ["Elsewhere", "begin", "join_processes", "working_alone"]

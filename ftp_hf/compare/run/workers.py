@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
-from ftp_hf.common.progress import quiet
-
+from .allocation import keep_freed_memory, leaving_out_what_stays
 from .config import ComparisonConfig
 from .processes import Elsewhere, join_processes
+from .progress import quiet
 from .runner import Runner
 
 __all__ = ["Lost", "Workers", "make_runner", "settle"]

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from ftp_hf.common.allocation import keep_freed_memory, leaving_out_what_stays
+from ftp_hf.compare.run.allocation import keep_freed_memory, leaving_out_what_stays
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
