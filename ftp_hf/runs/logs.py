@@ -8,7 +8,7 @@ from ftp_hf.common.records import plain
 
 from .facts import LogRow
 
-__all__ = ["figures", "log_rows", "measured"]
+__all__ = ["log_rows", "measured", "split_numbers"]
 
 _TIMINGS = ("_runtime", "_per_second", "_time")
 _OF_STEP = ("epoch", "loss", "ftp_radius_median", "ftp_radius_max")
@@ -29,7 +29,7 @@ def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def figures(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+def split_numbers(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """
     Metrics as numbers, and those that are none.
 
@@ -58,8 +58,8 @@ def log_rows(log_history: Sequence[Mapping[str, Any]]) -> list[LogRow]:
         metrics = measured({name: value for name, value in entry.items() if name.startswith("eval_")}, "eval_")
         if "loss" not in entry and not metrics:
             continue
-        numbers, details = figures(metrics)
-        of_step, _ = figures({name: entry[name] for name in _OF_STEP if name in entry})
+        numbers, details = split_numbers(metrics)
+        of_step, _ = split_numbers({name: entry[name] for name in _OF_STEP if name in entry})
         row = rows.setdefault(entry["step"], LogRow(entry["step"]))
         row.epoch = of_step.get("epoch", row.epoch)
         row.loss = of_step.get("loss", row.loss)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import yaml
 
-from ftp_hf.common.figures import is_share, main_metric, metric_named
+from ftp_hf.common.figures import MINUS, is_share, main_metric, metric_named
 
 from .facts import RuleResult
 from .figures import Figures, figures_of, learnt_figures
@@ -46,11 +46,10 @@ _DISTANCES = ("kl", "hidden_change")
 _DISTANCE = re.compile(rf"(?P<distance>{'|'.join(_DISTANCES)})/(?P<sets>(?:id|ood|retained)(?:/.+)?)")
 _LARGEST_SHARE = 2.0
 """Of a metric that may be above 1, as there may be more errors than words. What is above it was meant in percent."""
-_MINUS = "\N{MINUS SIGN}"
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RULE = re.compile(
     rf"(?P<quantity>[^:<>=]+?)\s*(?::\s*(?P<metric>[\w./-]+)\s*)?(?P<operator>>=|<=|>|<)\s*"
-    rf"(?:(?P<reference>pretrained|learnt)(?P<change>\s*[+{_MINUS}-]\s*{_NUMBER})?|(?P<number>[+{_MINUS}-]?{_NUMBER}))"
+    rf"(?:(?P<reference>pretrained|learnt)(?P<change>\s*[+{MINUS}-]\s*{_NUMBER})?|(?P<number>[+{MINUS}-]?{_NUMBER}))"
 )
 _GRAMMAR = (
     "write QUANTITY OPERATOR NUMBER, such as 'ood/sketch >= 0.60', 'ood_mean >= pretrained - 0.02' or "
@@ -243,7 +242,7 @@ def _parse(text: str) -> Rule:
             f"the rule {text!r} compares with what was learnt, but {match['quantity']} is no earlier stage: write pretrained, or "
             "a number"
         )
-    number = (match["number"] or match["change"] or "0").replace(_MINUS, "-")
+    number = (match["number"] or match["change"] or "0").replace(MINUS, "-")
     return Rule(
         text=" ".join(text.split()),
         quantity=match["quantity"],

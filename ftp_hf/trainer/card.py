@@ -16,7 +16,7 @@ from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import KINDS, PRETRAINED, BaseModel, DataFacts, Evaluation, OtherModel, StageFacts
 from ftp_hf.runs.figures import stages_of
-from ftp_hf.runs.logs import figures, measured
+from ftp_hf.runs.logs import measured, split_numbers
 from ftp_hf.runs.summary import RunSummary
 
 from .card_options import CardOptions
@@ -88,7 +88,7 @@ class ModelCardMixin(Host):
             raise ValueError(f"the data {data.name!r} is of kind {data.kind!r}: say one of {', '.join(KINDS[1:])}")
         self.note_data(data)
         prefix = next((name.removesuffix("runtime") for name in metrics if name.endswith("_runtime")), "eval_")
-        numbers, details = figures(measured(metrics, prefix))
+        numbers, details = split_numbers(measured(metrics, prefix))
         evaluation = self._evaluation(data.name, data.kind, numbers, details)
         if model is None:
             self._noted_evaluations = _with(self._noted_evaluations, evaluation)
@@ -179,7 +179,7 @@ class ModelCardMixin(Host):
     def _write_card(self) -> None:
         folder = Path(self.args.output_dir)
         hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
-        with surviving(RESULTS):
+        with surviving(RESULTS):  # making them, too
             write_run_files(self.run_summary(), folder, model_id=hub_id)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:

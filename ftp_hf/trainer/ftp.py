@@ -33,7 +33,7 @@ from ftp_hf.pretrained.origin import (
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
 from .in_force import OptionsInForce, asked_of_groups, excluded_names, saved_pretrained_rows
-from .origin import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
+from .notices import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
 from .outside import parameters_outside
 from .plain import PlainTrainerMixin
 from .radius_log import check_finite, check_weights, summarize

@@ -19,7 +19,7 @@ from ftp_hf.common.records import build, plain
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import GuardCheck, RuleResult
 from ftp_hf.runs.figures import Figures, learnt_figures
-from ftp_hf.runs.logs import figures, measured
+from ftp_hf.runs.logs import measured, split_numbers
 from ftp_hf.runs.rules import SET, Rule, check_rules, describe, parse_rules
 
 from .evaluating import evaluated
@@ -226,7 +226,7 @@ class RobustnessGuard(TrainerCallback):
         device = trainer.args.device
         with unchanged_randomness([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
-                numbers, _ = figures(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
+                numbers, _ = split_numbers(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
                 found[name] = {
                     metric: float(value) if math.isfinite(value) else None for metric, value in numbers.items()
                 }

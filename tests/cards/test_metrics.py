@@ -13,7 +13,7 @@ from ftp_hf.cards.card import eval_results_file, model_card
 from ftp_hf.cards.sections import sections
 from ftp_hf.common.figures import change, signed
 from ftp_hf.runs.facts import DataFacts, Evaluation, LogRow, OtherModel
-from ftp_hf.runs.logs import figures, log_rows
+from ftp_hf.runs.logs import log_rows, split_numbers
 from ftp_hf.runs.seeds import combine
 from tests.support.markdown import cells
 from tests.support.summaries import make_summary
@@ -44,7 +44,7 @@ def valid(text):
 
 
 def test_numbers_are_told_from_the_rest():
-    numbers, details = figures(COMPUTED)
+    numbers, details = split_numbers(COMPUTED)
     assert list(map(str, numbers.items())) == list(map(str, NUMBERS.items()))
     assert {type(value) for value in numbers.values()} == {float}
     assert details == DETAILS

@@ -75,4 +75,5 @@ def test_torchs_errors_are_ours(make, entry):
 
 
 def test_the_catalogue_leaves_torchs_flags_alone():
+    # Where they are locked, setting one is an error, to whatever value.
     torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark

@@ -1,4 +1,4 @@
-"""What an optimizer is told of the origin of a model, and what a user has to be told of it."""
+"""What a user has to be told of what is projected, and around what, before anything is trained."""
 
 import logging
 from pathlib import Path
