@@ -26,16 +26,16 @@ def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSu
     """
     first = runs[0]
     groups = {first.method: runs, **(comparisons or {})}
-    sizes = _sizes(first)
+    sizes = first.sizes()
     for name, group in groups.items():
         if len({run.config_hash for run in group}) > 1:
             raise ValueError(f"the {name} runs differ in more than the seed: their mean would mean nothing")
         if len({run.seed for run in group}) < len(group):
             raise ValueError(f"two {name} runs have the same seed: they are not independent")
         for run in group:
-            if _sizes(run) != sizes:
+            if run.sizes() != sizes:
                 raise ValueError(
-                    f"the {name} run of seed {run.seed} was evaluated on {_sizes(run)}, the first run on {sizes}: they "
+                    f"the {name} run of seed {run.seed} was evaluated on {run.sizes()}, the first run on {sizes}: they "
                     "cannot be compared. Evaluate both on the same data"
                 )
     others = [
@@ -48,11 +48,6 @@ def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSu
         comparisons=[*first.comparisons, *others],
         commands=list(dict.fromkeys(commands)),
     )
-
-
-def _sizes(run: RunSummary) -> dict[str, int | None]:
-    facts = {result.data: run.data_facts(result.data) for result in run.results}
-    return {name: data.size if data else None for name, data in sorted(facts.items())}
 
 
 def _together(runs: Sequence[RunSummary]) -> list[Evaluation]:

@@ -141,6 +141,11 @@ class RunSummary:
         found = [data for data in self.data if data.name == name]
         return next((data for data in found if data.kind != "train"), found[0] if found else None)
 
+    def sizes(self, kind: str | None = None) -> dict[str, int | None]:
+        """The rows of each data set that it was evaluated on, of a kind or of all, as far as they are known."""
+        facts = {result.data: self.data_facts(result.data) for result in self.results if kind in (None, result.kind)}
+        return {name: data.size if data else None for name, data in sorted(facts.items())}
+
     def headline(self) -> str:
         """
         The figures of the kept weights in a line: `"ID 97.4, OOD mean 93.7 (7 sets)"`, with the metric where it is not

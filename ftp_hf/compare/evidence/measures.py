@@ -318,10 +318,10 @@ def check_same_data(results: ComparisonResults) -> None:
     for kind in ("validation", "id", "ood", "retained", "corrupted"):
         first: ComparedRun | None = None
         for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
-            if not (ours := _sizes(run, kind)):
+            if not (ours := run.summary.sizes(kind)):
                 continue  # not evaluated yet
             first = first or run
-            theirs = _sizes(first, kind)
+            theirs = first.summary.sizes(kind)
             if ours != theirs:
                 raise ValueError(
                     f"the {run.method} run of seed {run.seed} was evaluated on the {kind} data {ours}, the {first.method} "
@@ -350,8 +350,3 @@ def _evaluations(results: ComparisonResults) -> list[Evaluation]:
     """Of all methods at their chosen settings."""
     runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
     return [result for run in runs for result in run.summary.results]
-
-
-def _sizes(run: ComparedRun, kind: str) -> dict[str, int | None]:
-    facts = {result.data: run.summary.data_facts(result.data) for result in run.summary.of_kind(kind)}
-    return {name: data.size if data else None for name, data in sorted(facts.items())}

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .measures import finished_seeds
-from .results import ComparedRun, ComparisonResults
+from .results import RATE, ComparedRun, ComparisonResults
 from .rules import holding
 from .small_rates import methods_once, tied
 
 __all__ = ["at_lengths", "at_rates", "at_settings", "epochs", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
 
-_RATE, _LENGTH = "learning_rate", "num_train_epochs"
+_LENGTH = "num_train_epochs"
 
 
 def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
@@ -23,7 +23,7 @@ def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    return _at_each(results, _RATE)
+    return _at_each(results, RATE)
 
 
 def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonResults]:
@@ -48,7 +48,7 @@ def at_settings(results: ComparisonResults) -> list[tuple[float | None, float, C
     found = [
         (length, rate, there)
         for length, at_length in at_lengths(results).items()
-        for rate, there in _evaluated(at_length, _RATE).items()
+        for rate, there in _evaluated(at_length, RATE).items()
     ]
     return found if _repeats(there for _, _, there in found) else []
 

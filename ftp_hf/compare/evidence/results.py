@@ -1,18 +1,19 @@
 """What a comparison measured, as plain data: `results.json`, from which the report is made."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.figures import Metric, declare_metrics
-from ftp_hf.common.files import replacing
-from ftp_hf.common.folder import RESULTS
-from ftp_hf.common.records import build, plain
+from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
-__all__ = ["ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
+from .saved import load_results, save_results
+
+__all__ = ["RATE", "ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
+
+RATE = "learning_rate"
+"""The setting that every method that trains has."""
 
 
 @dataclass
@@ -146,9 +147,7 @@ class ComparisonResults:
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in a folder."""
-        with replacing(folder / RESULTS) as part:
-            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return folder / RESULTS
+        return save_results(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "ComparisonResults":
@@ -159,15 +158,4 @@ class ComparisonResults:
             FileNotFoundError: there is none.
             ValueError: it is not a comparison of this version.
         """
-        file = Path(folder) / RESULTS
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: name the output_dir of a comparison that has finished")
-        try:
-            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
-            declare_metrics(results.metrics)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{file} is not a comparison: {error}. If another version of ftp_hf wrote it, start the comparison again: "
-                "finished runs are not repeated"
-            ) from error
-        return results
+        return load_results(cls, "comparison", folder)

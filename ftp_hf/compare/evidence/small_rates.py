@@ -7,12 +7,11 @@ from ftp_hf.common.figures import is_share, metric_named, show
 
 from .formats import points
 from .measures import REFERENCE, finished_seeds
-from .results import ComparedRun, ComparisonResults, MethodFacts
+from .results import RATE, ComparedRun, ComparisonResults, MethodFacts
 
 __all__ = ["SMALL", "has_fallen", "methods_once", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
 
 SMALL = "small-lr"
-_RATE = "learning_rate"
 # Of metrics that are no shares of rows, relative.
 _KEPT = 0.01
 
@@ -71,7 +70,7 @@ def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) 
         metric (`str`): such as `"accuracy"`.
     """
     kept = [run for run in tried if not has_fallen(run, best, metric)]
-    return min(kept, key=lambda run: run.setting[_RATE], default=best)
+    return min(kept, key=lambda run: run.setting[RATE], default=best)
 
 
 def methods_once(results: ComparisonResults) -> list[MethodFacts]:
@@ -97,7 +96,7 @@ def null_hypothesis(results: ComparisonResults) -> str:
         return ""
     if all(method.name != SMALL for method in results.methods):
         plain = results.method(REFERENCE)
-        smallest = min(plain.sweep.get(_RATE) or plain.chosen.values())
+        smallest = min(plain.sweep.get(RATE) or plain.chosen.values())
         return (
             f"Plain fine-tuning was not tried at learning rates below {smallest:g}, so that the null hypothesis, a small "
             f"learning rate does as well (arXiv 2509.20758), was not tested: add {SMALL} to the methods."
@@ -106,15 +105,15 @@ def null_hypothesis(results: ComparisonResults) -> str:
     best = results.chosen_runs(REFERENCE)[0]
     if not tried or best.seed != results.seeds[0]:
         return ""
-    return _tested(results, min(tried, key=lambda run: run.setting[_RATE]), best)
+    return _tested(results, min(tried, key=lambda run: run.setting[RATE]), best)
 
 
 def _tested(results: ComparisonResults, last: ComparedRun, best: ComparedRun) -> str:
     metric, chosen = results.metric, results.method(SMALL).chosen
     allowed = tolerance(best, metric)
     said = (
-        f"The null hypothesis, a small learning rate does as well (arXiv 2509.20758), was tested with {chosen[_RATE]:g}, the "
-        f"smallest of the rates down to {last.setting[_RATE]:g} whose ID validation is no more than "
+        f"The null hypothesis, a small learning rate does as well (arXiv 2509.20758), was tested with {chosen[RATE]:g}, the "
+        f"smallest of the rates down to {last.setting[RATE]:g} whose ID validation is no more than "
         f"{show(allowed, metric)}{points(metric)} worse than {show(_figure(best, metric), metric)}, the best of plain "
         "fine-tuning"
     )

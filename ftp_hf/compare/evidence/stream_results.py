@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.figures import Metric, declare_metrics, metric_named
-from ftp_hf.common.files import replacing
+from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.folder import RESULTS
-from ftp_hf.common.records import build, plain
 from ftp_hf.runs.facts import RuleResult
 
+from .saved import load_results, save_results
 from .stream_measures import (
     average_forgetting,
     backward_transfer,
@@ -128,6 +127,10 @@ class StreamResults:
         """The names of the methods that train one stage after the other."""
         return [method.name for method in self.methods if all(run.is_sequential for run in self.of(method.name))]
 
+    def method(self, name: str) -> StreamMethodFacts:
+        """The facts of a method."""
+        return next(method for method in self.methods if method.name == name)
+
     def of(self, method: str) -> list[StreamRun]:
         """The runs of a method."""
         return [run for run in self.runs if run.method == method]
@@ -194,12 +197,10 @@ class StreamResults:
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in a folder."""
-        with replacing(folder / RESULTS) as part:
-            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return folder / RESULTS
+        return save_results(self, folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "StreamResults":
+    def load(cls, folder: str | Path) -> "StreamResults":
         """
         Read `results.json` from a folder.
 
@@ -207,15 +208,7 @@ class StreamResults:
             FileNotFoundError: there is none.
             ValueError: it is not a stream of this version.
         """
-        file = folder / RESULTS
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: name the output_dir of a stream that has finished")
-        try:
-            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
-            declare_metrics(results.metrics)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file} is not a stream: {error}") from error
-        return results
+        return load_results(cls, "stream", folder)
 
 
 def is_stream(folder: Path) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from ftp_hf.common.figures import show
 
 from .measures import CURVE, REFERENCE, by_seed, chance
-from .results import ComparisonResults, MethodFacts
+from .results import RATE, ComparisonResults, MethodFacts
 from .small_rates import SMALL
 
 __all__ = ["at_edge", "collapse", "has_one_learning_rate", "open_sweeps"]
 
-_RATE = "learning_rate"
 # Beyond these there is nothing to try.
 _ENDS = {"kappa": (0.0, 1.0)}
 # This much of the way from chance to perfect has to be gone, or nothing was learned.
@@ -38,7 +37,7 @@ def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]
 
 def has_one_learning_rate(method: MethodFacts) -> bool:
     """Whether a single learning rate was tried. Single values of other settings are the method's own."""
-    return len(method.sweep.get(_RATE, [])) == 1
+    return len(method.sweep.get(RATE, [])) == 1
 
 
 def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
@@ -50,7 +49,7 @@ def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
         methods (sequence of `str`): their names; those of a conclusion.
     """
     facts = [results.method(name) for name in methods]
-    single = {each.title: {_RATE: each.chosen[_RATE]} for each in facts if has_one_learning_rate(each) and each.chosen}
+    single = {each.title: {RATE: each.chosen[RATE]} for each in facts if has_one_learning_rate(each) and each.chosen}
     edges = {each.title: edge for each in facts if (edge := at_edge(results, each))}
     found = [
         *([f"a single learning rate was tried for {_named(single)}"] if single else []),

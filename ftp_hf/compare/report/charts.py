@@ -39,10 +39,12 @@ from .style import (
     colour,
     deviation,
     draw_chance,
+    draw_legend,
     in_units,
     mark,
     metric_title,
     new_figure,
+    remove_spare,
     titles,
     without_formulas,
 )
@@ -192,7 +194,7 @@ def _severity(results: ComparisonResults) -> Figure | None:
     axes.set_ylabel(metric_title(results.metric), fontsize=LARGE)
     bare(axes)
     draw_chance(axes, results)
-    _legend(figure, results, drawn)
+    draw_legend(figure, results, drawn)
     return figure
 
 
@@ -211,10 +213,8 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
         axes.set_title(without_formulas(kind.replace("_", " ")), fontsize=MEDIUM, loc="left", pad=3)
         bare(axes)
         axes.tick_params(labelsize=SMALL)
-    for axes in list(grid.flat)[len(kinds) :]:
-        axes.remove()
-        grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
-    _legend(figure, results, drawn)
+    remove_spare(grid, len(kinds))
+    draw_legend(figure, results, drawn)
     figure.supxlabel("severity", fontsize=MEDIUM)
     figure.supylabel(metric_title(results.metric), fontsize=MEDIUM)
     return figure
@@ -237,15 +237,6 @@ def _lines(
         )  # fmt: skip
         axes.set_xticks(list(curve))
     return lines
-
-
-def _legend(figure: Figure, results: ComparisonResults, drawn: dict[str, Line2D]) -> None:
-    """Above the chart: where curves end close together, names at their ends would be far from them."""
-    short = titles(results)
-    figure.legend(
-        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
-        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
-    )  # fmt: skip
 
 
 def _time(results: ComparisonResults) -> Figure | None:

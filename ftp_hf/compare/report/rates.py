@@ -1,7 +1,6 @@
 """The chart of what a learning rate costs: where a line is flat, a wrong rate does no harm."""
 
 import itertools
-import statistics
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
@@ -9,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import metric_named, show
-from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, possible, pretrained_figure, tested
+from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_settings, epochs
 from ftp_hf.compare.evidence.results import ComparisonResults
 
@@ -18,13 +17,12 @@ from .style import (
     MEDIUM,
     SMALL,
     bare,
-    colour,
-    deviation,
+    draw_band,
+    draw_legend,
     in_units,
-    mark,
     metric_title,
     new_figure,
-    titles,
+    remove_spare,
     without_formulas,
 )
 
@@ -68,15 +66,9 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
             title = epochs(length) if row == 0 else ""
             axes.set_ylabel(shown if column == 0 else "", fontsize=SMALL)
         axes.set_title(title, fontsize=SMALL, loc="left", pad=4)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.remove()
-        grid[max(rows - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
+    remove_spare(grid, len(panels))
     figure.supxlabel("learning rate", fontsize=MEDIUM)
-    short = titles(results)
-    figure.legend(
-        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
-        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
-    )  # fmt: skip
+    draw_legend(figure, results, drawn)
     return figure
 
 
@@ -88,20 +80,8 @@ def _draw_kind(
     for method in (method.name for method in results.methods):
         found = {rate: list(by_seed(there, method, kind).values()) for rate, there in rates.items()}
         found = {rate: values for rate, values in found.items() if values}
-        if not found:
-            continue
-        means = [in_units(metric, statistics.fmean(values)) for values in found.values()]
-        ends = [deviation(values, possible(results, kind)) for values in found.values()]
-        low, high = ([in_units(metric, end) for end in side] for side in zip(*ends, strict=True))
-        (drawn[method],) = axes.plot(list(found), means, "-", marker=mark(method), color=colour(method), markersize=5)
-        axes.fill_between(
-            list(found),
-            [mean - end for mean, end in zip(means, low, strict=True)],
-            [mean + end for mean, end in zip(means, high, strict=True)],
-            color=colour(method),
-            alpha=0.15,
-            linewidth=0,
-        )
+        if found:
+            drawn[method] = draw_band(axes, method, found, metric, size=5)
     axes.set_xscale("log")
     axes.set_xticks(
         list(rates),

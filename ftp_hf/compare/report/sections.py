@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-import yaml
-
 from ftp_hf.common.figures import is_share, metric_named, show
-from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     chance,
@@ -21,9 +18,10 @@ from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
-from .blocks import Block, Code, Picture, Points, Section, Table, Text
+from .blocks import Block, Picture, Points, Section, Table, Text
 from .classes import classes
 from .distances import distances
+from .repeat import how_to_repeat
 from .tables import (
     costs_table,
     data_table,
@@ -70,7 +68,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
         Section("The parameters that moved most", _table(most_moved_table(results)), folded=True),
         Section("What was tried, and how it was chosen", _sweep(results), folded=True),
         Section("Data, seeds and machine", [Points(list(_setup(results))), *_table(data_table(results))], folded=True),
-        Section("How to repeat it", _repeat(results), folded=True),
+        Section("How to repeat it", how_to_repeat(results.command, results.config), folded=True),
     ]
     return [section for section in possible if section.blocks]
 
@@ -308,11 +306,3 @@ def _devices(results: ComparisonResults) -> list[str]:
             each.device + (f", {each.processes} processes" if each.processes > 1 else "") for each in machines
         )
     )
-
-
-def _repeat(results: ComparisonResults) -> list[Block]:
-    blocks: list[Block] = [Code(public_value(results.command))] if results.command else []
-    if results.config:
-        config = yaml.safe_dump(public_value(results.config), sort_keys=False, allow_unicode=True).rstrip()
-        blocks += [Text("with this configuration:" if results.command else "The configuration:"), Code(config)]
-    return blocks

@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from ftp_hf.common.figures import MINUS, duration, mean_and_sd, metric_named, show, signed, size
-from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.formats import difference, interval, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
 
-from .blocks import Block, Code, Picture, Points, Section, Strong, Table, Text, marked
+from .blocks import Block, Picture, Points, Section, Strong, Table, Text, marked
+from .repeat import how_to_repeat
 from .stream_rules import broken_rules, rules_met
 from .write import check_charts_can_be_drawn, pages, write_pages
 
@@ -68,15 +66,16 @@ def stream_headline(results: StreamResults) -> str:
     finals = {method.name: statistics.fmean(results.of_runs(method.name, _FINAL)) for method in results.methods}
     sequential, rank = results.sequential, metric_named(results.metric).rank
     best = max(sequential or finals, key=lambda name: rank(finals[name]))
-    titles = {method.name: method.title for method in results.methods}
-    text = f"Best final average {_metric(results)}: {titles[best]}, {show(finals[best], results.metric)}"
+    text = f"Best final average {_metric(results)}: {results.method(best).title}, {show(finals[best], results.metric)}"
     paired = _against_plain(results, _FINAL).get(best)
     if paired is not None:
         clear = "" if paired.is_clear else ", which these runs do not tell from none"
         text += f"; {signed(paired.mean, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
         text += f" against sequential training{clear}"
     joint = [
-        f"{titles[name]} training: {show(finals[name], results.metric)}" for name in finals if name not in sequential
+        f"{results.method(name).title} training: {show(finals[name], results.metric)}"
+        for name in finals
+        if name not in sequential
     ]
     return "; ".join([text, *joint]) + "."
 
@@ -107,7 +106,7 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
     if results.rules:
         yield Section("Broken rules", broken_rules(results), folded=True)
     yield Section("Setup", [Points(list(_setup(results)))], folded=True)
-    yield Section("Repeat it", list(_repeat(results)), folded=True)
+    yield Section("Repeat it", how_to_repeat(results.command, results.config), folded=True)
 
 
 def _measures_table(results: StreamResults) -> Table:
@@ -217,13 +216,6 @@ def _setup(results: StreamResults) -> Iterator[tuple[str, str]]:
     for method in results.methods:
         setting = ", ".join(f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in method.setting.items())
         yield method.title, f"{method.source} ({setting})"
-
-
-def _repeat(results: StreamResults) -> Iterator[Block]:
-    if results.command:
-        yield Code(public_value(results.command))
-    yield Text("The configuration:")
-    yield Code(yaml.safe_dump(public_value(results.config), sort_keys=False, allow_unicode=True).rstrip())
 
 
 def _metric(results: StreamResults) -> str:

@@ -16,12 +16,11 @@ from .style import (
     MEDIUM,
     SMALL,
     bare,
-    colour,
-    deviation,
+    draw_band,
     in_units,
-    mark,
     metric_title,
     new_figure,
+    remove_spare,
     without_formulas,
 )
 
@@ -105,23 +104,8 @@ def _draw_retained(results: StreamResults, name: str, metric: str) -> Figure:
 def _draw_line(
     axes: Axes, results: StreamResults, method: str, curves: Sequence[Sequence[float]], metric: str, start: int
 ) -> None:
-    places = range(start, start + len(curves[0]))
-    possible = metric_named(metric).possible
-    columns = list(zip(*curves, strict=True))
-    means = [statistics.fmean(column) for column in columns]
-    ends = [deviation(column, possible) for column in columns]
-    axes.plot(
-        places, [in_units(metric, mean) for mean in means], "-", marker=mark(method), color=colour(method), markersize=6,
-        label=_title(results, method),
-    )  # fmt: skip
-    axes.fill_between(
-        places,
-        [in_units(metric, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
-        [in_units(metric, mean + high) for mean, (_, high) in zip(means, ends, strict=True)],
-        color=colour(method),
-        alpha=0.15,
-        linewidth=0,
-    )
+    found: dict[float, Sequence[float]] = dict(enumerate(zip(*curves, strict=True), start))
+    draw_band(axes, method, found, metric, size=6).set_label(_title(results, method))
 
 
 def _finish(figure: Figure, axes: Axes, metric: str, stages: int, start: int) -> None:
@@ -149,8 +133,7 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
         image = axes.imshow(scaled, cmap=palette, vmin=ends[0], vmax=ends[1])
         _label(axes, results, scaled, ends, _rolled_back(results, method, len(scaled)))
         axes.set_title(_title(results, method), fontsize=MEDIUM, loc="left", pad=4)
-    for axes in list(grid.flat)[len(methods) :]:
-        axes.remove()
+    remove_spare(grid, len(methods))
     if image is not None:
         bar = figure.colorbar(image, ax=list(grid.flat)[: len(methods)], shrink=0.7, aspect=30)
         bar.set_label(metric_title(results.metric), fontsize=SMALL)
@@ -195,4 +178,4 @@ def _mean(matrices: Sequence[Matrix]) -> list[list[float]]:
 
 
 def _title(results: StreamResults, method: str) -> str:
-    return without_formulas(next(each.title for each in results.methods if each.name == method))
+    return without_formulas(results.method(method).title)

@@ -29,7 +29,7 @@ def rules_met(results: StreamResults) -> list[Block]:
             [each.passed for check in checks for each in check.rules if each.rule == rule] for rule in results.rules
         ]
         rolled_back = sum(check.rolled_back for check in checks)
-        rows.append([_title(results, method), *map(share_met, by_rule), f"{rolled_back} of {len(checks)}"])
+        rows.append([results.method(method).title, *map(share_met, by_rule), f"{rolled_back} of {len(checks)}"])
     return [
         Table(["method", *results.rules, "stages rolled back"], rows),
         Text(
@@ -48,7 +48,7 @@ def broken_rules(results: StreamResults) -> list[Block]:
     """
     rows = [
         [
-            _title(results, run.method),
+            results.method(run.method).title,
             _place(results, run, number),
             check.stage,
             *_told(broken),
@@ -77,7 +77,3 @@ def _told(broken: RuleResult) -> list[str]:
 
 def _done(rolled_back: bool) -> str:
     return "rolled back" if rolled_back else "stays"
-
-
-def _title(results: StreamResults, method: str) -> str:
-    return next(each.title for each in results.methods if each.name == method)

@@ -2,15 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ftp_hf.common.figures import is_share
+from ftp_hf.common.figures import is_share, metric_named
 from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.results import ComparisonResults
 
@@ -26,11 +27,14 @@ __all__ = [
     "bare",
     "colour",
     "deviation",
+    "draw_band",
     "draw_chance",
+    "draw_legend",
     "in_units",
     "mark",
     "metric_title",
     "new_figure",
+    "remove_spare",
     "spots",
     "titles",
     "without_formulas",
@@ -112,6 +116,35 @@ def deviation(values: Sequence[float], possible: tuple[float, float]) -> tuple[f
     return min(sd, mean - possible[0]), min(sd, possible[1] - mean)
 
 
+def draw_band(axes: Axes, method: str, values: Mapping[float, Sequence[float]], metric: str, *, size: int) -> Line2D:
+    """A line through the means of a method at each place, with a band of one standard deviation."""
+    possible = metric_named(metric).possible
+    means = [statistics.fmean(there) for there in values.values()]
+    ends = [deviation(there, possible) for there in values.values()]
+    (line,) = axes.plot(
+        list(values), [in_units(metric, mean) for mean in means], "-", marker=mark(method), color=colour(method),
+        markersize=size,
+    )  # fmt: skip
+    axes.fill_between(
+        list(values),
+        [in_units(metric, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
+        [in_units(metric, mean + high) for mean, (_, high) in zip(means, ends, strict=True)],
+        color=colour(method),
+        alpha=0.15,
+        linewidth=0,
+    )
+    return line
+
+
+def draw_legend(figure: Figure, results: ComparisonResults, drawn: Mapping[str, Line2D]) -> None:
+    """Above the chart: where curves end close together, names at their ends would be far from them."""
+    short = titles(results)
+    figure.legend(
+        handles=list(drawn.values()), labels=[short[method] for method in drawn], loc="outside upper left", ncols=3,
+        frameon=False, fontsize=MEDIUM, handlelength=1.2, columnspacing=1,
+    )  # fmt: skip
+
+
 def draw_chance(axes: Axes, results: ComparisonResults, *, both: bool = False) -> None:
     """
     A dotted line at the accuracy of guessing, where it is in the frame or near below it.
@@ -143,6 +176,13 @@ def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def remove_spare(grid: np.ndarray, count: int) -> None:
+    """Remove the axes of a grid that nothing is drawn into: at most the last one, on the right."""
+    for axes in grid.flat[count:]:
+        axes.remove()
+        grid[max(len(grid) - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
 
 
 def bare(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:

@@ -14,7 +14,7 @@ from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.problems import Problems
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.measures import inert_among, mean_on
-from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, MethodFacts
+from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
 from ftp_hf.runs.facts import PRETRAINED, Evaluation
 
@@ -27,7 +27,6 @@ from .workers import Workers
 
 __all__ = ["Course"]
 
-_RATE = "learning_rate"
 _STEPS = 1000
 """Of the progress bar, for each run."""
 
@@ -137,15 +136,15 @@ class Course:
         """The rates of the base, whose runs are there, then one after the other below them until ID validation falls."""
         base, seed, metric = str(method.base), self.config.sweep_seed, self.config.metric
         of_base = self.chosen[base]
-        at_rates = [each for each in settings_of(self.config, base) if {**each, _RATE: of_base[_RATE]} == of_base]
+        at_rates = [each for each in settings_of(self.config, base) if {**each, RATE: of_base[RATE]} == of_base]
         tried = [self._train(self._plan(name, setting, seed)) for setting in at_rates]
         best = next(run for run in tried if run.setting == of_base)
-        last = min(tried, key=lambda run: run.setting[_RATE])
+        last = min(tried, key=lambda run: run.setting[RATE])
         (setting,) = settings_of(self.config, name)
-        rates = method.rates(setting, last.setting[_RATE])
+        rates = method.rates(setting, last.setting[RATE])
         below: list[ComparedRun] = []
         while rates and not has_fallen(last, best, metric):
-            last = self._finish(self._plan(name, {**of_base, _RATE: rates.pop(0)}, seed), self._train)
+            last = self._finish(self._plan(name, {**of_base, RATE: rates.pop(0)}, seed), self._train)
             below.append(last)
         tried += below
         chosen = smallest_kept(tried, best, metric).setting

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ftp_hf.compare.evidence.results import RATE
 from ftp_hf.compare.run.plan import Run
 
 from .config import JoinedStage, StageConfig, StreamConfig
 from .methods import STREAM_METHODS
 
 __all__ = ["Chain", "chains", "describe_stream", "stage_of", "stages_before"]
-
-_RATE = "learning_rate"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Chain:
         base: Run | None = None
         for place, name in enumerate(self.order):
             if base is None and kind.first:
-                runs.append(Run(kind.first, {_RATE: setting[_RATE]}, self.seed, config=config.stages[name]))
+                runs.append(Run(kind.first, {RATE: setting[RATE]}, self.seed, config=config.stages[name]))
             else:
                 stage = _at_place(config, self.method, name, first=base is None)
                 runs.append(Run(kind.trains, trained, self.seed, base, stage))

@@ -1,0 +1,55 @@
+"""`results.json` of a comparison or a stream, written and read."""
+
+import json
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ftp_hf.common.figures import Metric, declare_metrics
+from ftp_hf.common.files import replacing
+from ftp_hf.common.folder import RESULTS
+from ftp_hf.common.records import build, plain
+
+__all__ = ["load_results", "save_results"]
+
+
+class Measured(Protocol):
+    """What was measured, as a dataclass."""
+
+    metrics: list[Metric]
+
+
+Results = TypeVar("Results", bound=Measured)
+
+
+def save_results(results: Measured, folder: Path) -> Path:
+    """Write `results.json` in a folder."""
+    with replacing(folder / RESULTS) as part:
+        part.write_text(json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder / RESULTS
+
+
+def load_results(kind: type[Results], what: str, folder: str | Path) -> Results:
+    """
+    Read `results.json` from a folder, and declare its metrics.
+
+    Args:
+        kind (`type`): the dataclass.
+        what (`str`): `"comparison"` or `"stream"`.
+        folder (`str` or `Path`): as it was saved in.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of something else, or of another version.
+    """
+    file = Path(folder) / RESULTS
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: name the output_dir of a {what} that has finished")
+    try:
+        results = build(kind, json.loads(file.read_text(encoding="utf-8")))
+        declare_metrics(results.metrics)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is not a {what}: {error}. If another version of ftp_hf wrote it, start the {what} again: finished runs are "
+            "not repeated"
+        ) from error
+    return results
