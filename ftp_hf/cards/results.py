@@ -3,11 +3,11 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ftp_hf.common.figures import is_share, main_metric, mean_and_sd, metric_named, table
+from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named, metric_title, table
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
-__all__ = ["beside", "results_note", "results_table", "seeds_of"]
+__all__ = ["results_note", "results_table", "seeds_of"]
 
 _LABELS = {"earlier": "earlier stage", "ood": "OOD"}
 _METHODS = {"ftp": "FTP", "plain": "plain fine-tuning"}
@@ -44,22 +44,10 @@ def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]
     rows = []
     for result in summary.of_kind("retained"):
         if metric := main_metric(result.metrics):
-            unit = " in %" if is_share(metric) else ""
-            other_way = beside(metric, summary.metric).partition(", of which")[2]
-            named = f"retained {result.data} ({metric.replace('_', ' ')}{unit}{f',{other_way}' if other_way else ''})"
+            named = f"retained {result.data} ({metric_title(metric)})"
             values = [_values(results, result.data, "retained", metric, seed) for _, results, seed in columns]
             rows.append([named, *(mean_and_sd(of_column, metric) for of_column in values)])
     return rows
-
-
-def beside(name: str, metric: str | None) -> str:
-    """What of a metric is not as of the main one of the card: its unit, and which way is better."""
-    if metric is None:
-        return ""
-    shown, main = metric_named(name), metric_named(metric)
-    unit = "" if shown.is_share == main.is_share else " in %" if shown.is_share else ", not in %"
-    better = f", of which {'less' if shown.less_is_better else 'more'} is better" if shown.sign != main.sign else ""
-    return unit + better
 
 
 def _columns(summary: RunSummary, metric: str) -> list[Column]:
@@ -123,10 +111,7 @@ def _forgetting(summary: RunSummary, columns: Sequence[Column], metric: str) -> 
 
 def results_note(summary: RunSummary, metric: str) -> str:
     """What the figures of the table are."""
-    name = metric.replace("_", " ")
-    note = f"{name[0].upper()}{name[1:]}{' in %' if is_share(metric) else ''}"
-    if metric_named(metric).less_is_better:
-        note += ", of which less is better"
+    note = metric_title(metric)
     seeds = seeds_of(summary.results, metric)
     if len(seeds) > 1:
         note += f"; mean ± standard deviation over seeds {', '.join(seeds)}, of which this model is {summary.seed}"
@@ -135,4 +120,4 @@ def results_note(summary: RunSummary, metric: str) -> str:
     optimizers = [
         f"{other.name} was trained with `{other.optimizer}`" for other in summary.comparisons if other.optimizer
     ]
-    return ". ".join([note, *(text[0].upper() + text[1:] for text in optimizers)]) + "."
+    return ". ".join(text[0].upper() + text[1:] for text in (note, *optimizers)) + "."

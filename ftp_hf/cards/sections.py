@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftp_hf.common.figures import BESIDE, table
+from ftp_hf.common.figures import BESIDE, metric_title, table
 from ftp_hf.runs.facts import DataFacts, EarlierOptions, LogRow, ProjectionFacts
 from ftp_hf.runs.summary import RunSummary
 
 from .guard import guard_history, guard_note
-from .results import beside, results_note, results_table, seeds_of
+from .results import results_note, results_table, seeds_of
 from .stages import STAGES_NOTE, stages_table
 from .usage import usage
 
@@ -61,8 +61,7 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "results": results_table(summary, metric) if metric else "",
         "results_note": results_note(summary, metric) if metric else "",
         "more_results": "\n\n".join(
-            f"**{name.replace('_', ' ')}**{beside(name, metric)}\n\n{results_table(summary, name)}"
-            for name in dict.fromkeys(others)
+            f"**{metric_title(name)}**\n\n{results_table(summary, name)}" for name in dict.fromkeys(others)
         ),
         "stages": stages_table(summary),
         "stages_note": STAGES_NOTE,

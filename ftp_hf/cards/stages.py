@@ -1,6 +1,6 @@
 """The section of a model card on stages of training that followed one another: what the model could do after each."""
 
-from ftp_hf.common.figures import is_share, metric_named, show, table
+from ftp_hf.common.figures import metric_title, show, table
 from ftp_hf.runs.facts import StageFacts
 from ftp_hf.runs.figures import abilities, figures_of, stages_of
 from ftp_hf.runs.summary import RunSummary
@@ -26,14 +26,9 @@ def stages_table(summary: RunSummary) -> str:
         title = "before any" if stage is before else ", ".join(own) or "not named"
         cells = [_cell(each.values[row], each.metric, bold=each.title in own) for each in columns]
         rows.append([title + " (this model)" * (stage is stages[-1]), *cells])
-    return table(["after", *(f"{each.title} ({_unit(each.metric)})" for each in columns)], rows)
+    return table(["after", *(f"{each.title} ({metric_title(each.metric)})" for each in columns)], rows)
 
 
 def _cell(value: float | None, metric: str, *, bold: bool) -> str:
     text = "" if value is None else show(value, metric)
     return f"**{text}**" if bold and text else text
-
-
-def _unit(metric: str) -> str:
-    way = ", less is better" if metric_named(metric).less_is_better else ""
-    return f"{metric.replace('_', ' ')}{' in %' if is_share(metric) else ''}{way}"

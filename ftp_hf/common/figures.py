@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -17,10 +17,13 @@ __all__ = [
     "main_metric",
     "mean_and_sd",
     "metric_named",
+    "metric_title",
+    "setting_text",
     "show",
     "signed",
     "size",
     "table",
+    "together",
 ]
 
 MINUS = "\N{MINUS SIGN}"
@@ -118,6 +121,13 @@ def is_share(metric: str) -> bool:
     return metric_named(metric).is_share
 
 
+def metric_title(name: str) -> str:
+    """What figures are of, their unit, and which way is better: `"accuracy in %, more is better"`."""
+    metric = metric_named(name)
+    way = "less" if metric.less_is_better else "more"
+    return f"{name.replace('_', ' ')}{' in %' * metric.is_share}, {way} is better"
+
+
 def show(value: float, metric: str) -> str:
     """A figure as it is printed: accuracies and their like in percent."""
     return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
@@ -153,6 +163,17 @@ def change(ratio: float) -> str:
         return "nan"
     percent = round(100 * (ratio - 1))
     return f"{'+' if percent > 0 else MINUS if percent < 0 else '±'}{abs(percent):,}{SPACE}%"
+
+
+def setting_text(setting: Mapping[str, float]) -> str:
+    """`"learning_rate 0.001, alpha 0.1"`: as in a config."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items())
+
+
+def together(parts: Sequence[str]) -> str:
+    """`"A, B and C"`, of one part at least."""
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def duration(seconds: float) -> str:

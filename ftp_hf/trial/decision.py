@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.figures import duration, mean_and_sd, metric_named, show, size
+from ftp_hf.common.figures import duration, mean_and_sd, metric_named, setting_text, show, size
 from ftp_hf.common.files import replacing
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import (
@@ -89,7 +89,7 @@ def facts_of(results: ComparisonResults) -> dict[str, Any]:
     benefits = [_benefit(results, verdict, kind) for kind in tested(results) if kind in verdict.differences]
     return {
         "method": verdict.title,
-        "setting": ", ".join(f"{key} {value:g}" for key, value in results.method(name).chosen.items()),
+        "setting": setting_text(results.method(name).chosen),
         "is_recommended": best is not None,
         "weights": f"{COMPARISON}/{best.folder}" if best else f"{COMPARISON}/runs/RUN",
         "seeds": verdict.seeds,
@@ -151,7 +151,7 @@ def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) ->
         if data.kind in ("id", "ood", "retained") and data.size is not None and data.size < _FEW_ROWS
     ]
     edges = [
-        f"{facts.title}: {', '.join(f'{key} {value:g}' for key, value in edge.items())}"
+        f"{facts.title}: {setting_text(edge)}"
         for facts in (results.method(REFERENCE), results.method(method))
         if (edge := at_edge(results, facts))
     ]

@@ -8,7 +8,11 @@ from tests.support.summaries import make_stages
 def test_a_row_for_each_stage():
     first, _, third = make_stages()
     header, _, *rows = cells(section(str(model_card(third)), "Stage after stage"))
-    assert header == ["after", *(f"{name} (accuracy in %)" for name in ("january", "february", "march")), header[-1]]
+    assert header == [
+        "after",
+        *(f"{name} (accuracy in %, more is better)" for name in ("january", "february", "march")),
+        header[-1],
+    ]
     assert header[-1] == "retained old (wer in %, less is better)"
     assert rows == [
         ["before any", "", "", "", "9.0"],

@@ -74,7 +74,7 @@ def test_word_errors_stand_beside_those_of_before():
     rows = {row[0]: row[1:] for row in cells(section(model_card(recogniser()).text, "Results"))}
     assert rows["**OOD mean**"] == ["20.0", "40.0"]
     assert rows["forgetting (OOD mean)"] == ["-20.0", ""]
-    assert rows["retained read (wer in %)"] == ["17.5", "16.0"]
+    assert rows["retained read (wer in %, less is better)"] == ["17.5", "16.0"]
 
 
 def test_what_was_retained_in_other_metrics():
@@ -94,9 +94,9 @@ def test_what_is_no_share_is_among_the_other_metrics():
     metrics = {"loss": {"0": 0.3}, "mae": {"0": 0.5}, "rmse": {"0": 0.75}, "spearman": {"0": 0.875}}
     summary = summary_of("text-classification/regression", results=[Evaluation("test", "id", metrics)])
     others = model_card(summary).text.partition("Other metrics")[2].partition("</details>")[0]
-    assert re.findall(r"\*\*(\w*?)\*\*(.*?)\n\n.*\n.*\n\| ID test \| (.*?) \|", others) == [
-        ("rmse", "", "0.75"),
-        ("spearman", ", of which more is better", "0.875"),
+    assert re.findall(r"\*\*(\w*?)(, .*?)\*\*\n\n.*\n.*\n\| ID test \| (.*?) \|", others) == [
+        ("rmse", ", less is better", "0.75"),
+        ("spearman", ", more is better", "0.875"),
     ]
 
 

@@ -83,4 +83,4 @@ def test_it_is_compared(folder):
         assert before.results == results.pretrained
     report = (folder / "out" / "report.html").read_text()
     assert "What the model could do before" in report
-    assert "plain (surprise %, less is better)" in report
+    assert "plain (surprise in %, less is better)" in report

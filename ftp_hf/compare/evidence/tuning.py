@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from ftp_hf.common.figures import show
+from ftp_hf.common.figures import setting_text, show, together
 
 from .measures import CURVE, REFERENCE, by_seed, chance
 from .results import RATE, ComparisonResults, MethodFacts
@@ -74,5 +74,4 @@ def _named(settings: dict[str, dict[str, float]]) -> str:
     """`plain fine-tuning (learning_rate 0.01) and FTP (learning_rate 0.01)`; of many, how many."""
     if len(settings) > _FEW:
         return f"{next(iter(settings))} and {len(settings) - 1} others"
-    texts = [f"{title} ({', '.join(f'{k} {v:g}' for k, v in setting.items())})" for title, setting in settings.items()]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+    return together([f"{title} ({setting_text(setting)})" for title, setting in settings.items()])

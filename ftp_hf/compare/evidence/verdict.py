@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ftp_hf.common.figures import change, is_share, metric_named, show, signed
+from ftp_hf.common.figures import change, is_share, metric_named, show, signed, together
 
 from .formats import bound, difference, interval, points
 from .measures import (
@@ -118,7 +118,7 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
         return _with_doubts(results, f"{_not_separated(place, judged)} {retained}".rstrip(), judged)
     above, below = _words(results.metric)
     parts = [
-        f"{_together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
+        f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
         for group, word in ((gains, f"{above} {_PLAIN}"), (losses, f"{below} it" if gains else f"{below} {_PLAIN}"))
         if group
     ]
@@ -143,7 +143,7 @@ def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
             continue
         metric, before = metric_of(results, kind), pretrained_figure(results, kind)
         parts = [
-            f"{_together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {_PLAIN}"
+            f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {_PLAIN}"
             for group, word in zip((gains, losses), _words(metric), strict=True)
             if group
         ]
@@ -189,8 +189,8 @@ def _claims(verdict: Verdict) -> str:
     for sign, verb in ((1, "gains"), (-1, "loses")):
         changes = [_change(verdict, kind) for kind in verdict.differences if verdict.sign(kind) == sign]
         if changes:
-            claims.append(f"{verb} {_together(changes)}")
-    return _together(claims) if len(claims) < 3 else "; ".join(claims)
+            claims.append(f"{verb} {together(changes)}")
+    return together(claims) if len(claims) < 3 else "; ".join(claims)
 
 
 def _change(verdict: Verdict, kind: str) -> str:
@@ -242,7 +242,3 @@ def _cost(results: ComparisonResults, method: str, before: str) -> str:
 def _seeds(judged: Sequence[Verdict]) -> str:
     counts = sorted({verdict.seeds for verdict in judged})
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-
-
-def _together(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -35,6 +35,7 @@ from .style import (
     LARGE,
     MEDIUM,
     SMALL,
+    axis_title,
     bare,
     colour,
     deviation,
@@ -42,7 +43,6 @@ from .style import (
     draw_legend,
     in_units,
     mark,
-    metric_title,
     new_figure,
     remove_spare,
     titles,
@@ -191,7 +191,7 @@ def _severity(results: ComparisonResults) -> Figure | None:
     axes = figure.add_subplot()
     drawn = _lines(axes, results, curves, size=6)
     axes.set_xlabel("severity", fontsize=LARGE)
-    axes.set_ylabel(metric_title(results.metric), fontsize=LARGE)
+    axes.set_ylabel(axis_title(results.metric), fontsize=LARGE)
     bare(axes)
     draw_chance(axes, results)
     draw_legend(figure, results, drawn)
@@ -216,7 +216,7 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
     remove_spare(grid, len(kinds))
     draw_legend(figure, results, drawn)
     figure.supxlabel("severity", fontsize=MEDIUM)
-    figure.supylabel(metric_title(results.metric), fontsize=MEDIUM)
+    figure.supylabel(axis_title(results.metric), fontsize=MEDIUM)
     return figure
 
 

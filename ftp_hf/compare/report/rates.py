@@ -16,11 +16,11 @@ from .style import (
     GREY,
     MEDIUM,
     SMALL,
+    axis_title,
     bare,
     draw_band,
     draw_legend,
     in_units,
-    metric_title,
     new_figure,
     remove_spare,
     without_formulas,
@@ -100,7 +100,7 @@ def _draw_kind(
 def _shown(results: ComparisonResults, kind: str) -> str:
     """`"OOD mean: accuracy (%)"`."""
     title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
-    return f"{title}: {metric_title(metric_of(results, kind))}"
+    return f"{title}: {axis_title(metric_of(results, kind))}"
 
 
 def _draw_before(axes: Axes, level: float, text: str) -> None:

@@ -13,12 +13,12 @@ from .style import (
     GREY,
     MEDIUM,
     SMALL,
+    axis_title,
     bare,
     colour,
     deviation,
     in_units,
     mark,
-    metric_title,
     new_figure,
     titles,
     without_formulas,
@@ -63,7 +63,7 @@ def _draw_set(axes: Axes, results: ComparisonResults, kind: str, values: dict[st
     axes.set_yticks(range(len(drawn)), [short[method] for method in drawn], fontsize=MEDIUM)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.set_title(
-        without_formulas(f"{kind.removeprefix('retained/')}: {metric_title(metric)}"),
+        without_formulas(f"{kind.removeprefix('retained/')}: {axis_title(metric)}"),
         fontsize=MEDIUM,
         loc="left",
         pad=4,

@@ -14,7 +14,7 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 
 from .labels import Box, place
-from .style import GREY, LARGE, MEDIUM, bare, colour, deviation, draw_chance, mark, metric_title, new_figure, titles
+from .style import GREY, LARGE, MEDIUM, axis_title, bare, colour, deviation, draw_chance, mark, new_figure, titles
 
 __all__ = ["draw_scatter", "mean_curve"]
 
@@ -72,8 +72,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         mean.lines[0].set_gid(f"{short[method]}, mean")
     for method in front:
         axes.plot(*means[method], "o", markersize=17, markerfacecolor="none", markeredgecolor="#222222", zorder=5)
-    axes.set_xlabel(f"ID test {metric_title(results.metric)}", fontsize=LARGE)
-    axes.set_ylabel(f"{robust} mean {metric_title(results.metric)}", fontsize=LARGE)
+    axes.set_xlabel(f"ID test {axis_title(results.metric)}", fontsize=LARGE)
+    axes.set_ylabel(f"{robust} mean {axis_title(results.metric)}", fontsize=LARGE)
     bare(axes)
     every = [point for method, points in seeds.items() if method not in far for point in points]
     axes.set_xlim(_limits([x for x, _ in every], scale))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from ftp_hf.common.figures import is_share, metric_named, show
+from ftp_hf.common.figures import is_share, metric_title, show
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     chance,
@@ -113,9 +113,9 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
         )
     if data_sets(results, "corrupted"):
         yield "Corrupted", "test data with artificial damage, from severity 1, barely visible, to 5, hard."
-    if is_share(results.metric):
-        less = "; less is better" if metric_named(results.metric).less_is_better else ""
-        yield "Figures", f"{_metric(results)} in %{less}; differences are in points, one of a hundred."
+    points = "; differences are in points, one of a hundred" if is_share(results.metric) else ""
+    yield "Figures", f"{metric_title(results.metric)}{points}."
+    if points:
         yield (
             "Keeps ID",
             (
@@ -123,8 +123,6 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
                 "fine-tuning."
             ),
         )
-    elif metric_named(results.metric).less_is_better:
-        yield "Figures", f"{_metric(results)}; less is better."
     yield "±", "the standard deviation over the seeds: how much one run differs from the next."
     yield (
         "[low, high]",

@@ -5,7 +5,17 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from ftp_hf.common.figures import MINUS, duration, mean_and_sd, metric_named, show, signed, size
+from ftp_hf.common.figures import (
+    MINUS,
+    duration,
+    mean_and_sd,
+    metric_named,
+    metric_title,
+    setting_text,
+    show,
+    signed,
+    size,
+)
 from ftp_hf.compare.evidence.formats import difference, interval, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
@@ -81,15 +91,14 @@ def stream_headline(results: StreamResults) -> str:
 
 
 def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterator[Section]:
-    less = " Less is better." if results.sign < 0 else ""
     measures = Points(list(_MEANING.items()))
     yield Section(
         "What is left in the end",
         [
             _measures_table(results),
             Text(
-                f"Mean ± standard deviation over orders and seeds, {_metric(results)} of the test sets.{less} In bold the best that "
-                "trains stage after stage."
+                f"Mean ± standard deviation over orders and seeds, on the test sets: {metric_title(results.metric)}. In bold the best "
+                "that trains stage after stage."
             ),
             measures,
         ],
@@ -171,10 +180,7 @@ def _retained(results: StreamResults) -> Iterator[Block]:
     for method in results.methods:
         cells = [_after_all(results, method.name, name, metric) for name, metric in results.retained_metrics.items()]
         rows.append([method.title, *cells])
-    titles = [
-        f"{name} ({metric.replace('_', ' ')}, {'less' if metric_named(metric).less_is_better else 'more'} is better)"
-        for name, metric in results.retained_metrics.items()
-    ]
+    titles = [f"{name} ({metric_title(metric)})" for name, metric in results.retained_metrics.items()]
     yield Table(["method", *titles], rows)
     if any(method.name == _REFERENCE for method in results.methods):
         yield Text(
@@ -214,8 +220,7 @@ def _setup(results: StreamResults) -> Iterator[tuple[str, str]]:
         yield f"Order {number}", " → ".join(order)
     yield "Seeds", ", ".join(map(str, results.seeds))
     for method in results.methods:
-        setting = ", ".join(f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in method.setting.items())
-        yield method.title, f"{method.source} ({setting})"
+        yield method.title, f"{method.source} ({setting_text(method.setting)})"
 
 
 def _metric(results: StreamResults) -> str:

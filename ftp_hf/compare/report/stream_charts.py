@@ -15,10 +15,10 @@ from .style import (
     GREY,
     MEDIUM,
     SMALL,
+    axis_title,
     bare,
     draw_band,
     in_units,
-    metric_title,
     new_figure,
     remove_spare,
     without_formulas,
@@ -69,7 +69,7 @@ def drawn(results: StreamResults) -> Iterator[Drawn]:
         yield (
             f"matrix-{start // (_COLUMNS * 2) + 1}",
             f"Every stage after every stage: {titles}",
-            f"A row after each stage, a column for each test set, in the order of the stream: {metric_title(results.metric)}, {_MATRIX}"
+            f"A row after each stage, a column for each test set, in the order of the stream: {axis_title(results.metric)}, {_MATRIX}"
             + _ROLLED_BACK * any(check.rolled_back for run in results.runs for check in run.checks),
             _draw_matrices(results, methods),
         )  # fmt: skip
@@ -111,7 +111,7 @@ def _draw_line(
 def _finish(figure: Figure, axes: Axes, metric: str, stages: int, start: int) -> None:
     axes.set_xticks(range(start, stages + 1))
     axes.set_xlabel("after stage", fontsize=MEDIUM)
-    axes.set_ylabel(metric_title(metric), fontsize=MEDIUM)
+    axes.set_ylabel(axis_title(metric), fontsize=MEDIUM)
     if metric_named(metric).less_is_better:
         axes.invert_yaxis()
     bare(axes)
@@ -136,7 +136,7 @@ def _draw_matrices(results: StreamResults, methods: Sequence[str]) -> Figure:
     remove_spare(grid, len(methods))
     if image is not None:
         bar = figure.colorbar(image, ax=list(grid.flat)[: len(methods)], shrink=0.7, aspect=30)
-        bar.set_label(metric_title(results.metric), fontsize=SMALL)
+        bar.set_label(axis_title(results.metric), fontsize=SMALL)
         bar.ax.tick_params(labelsize=SMALL)
     return figure
 

@@ -24,6 +24,7 @@ __all__ = [
     "MEDIUM",
     "SMALL",
     "WIDTH",
+    "axis_title",
     "bare",
     "colour",
     "deviation",
@@ -32,7 +33,6 @@ __all__ = [
     "draw_legend",
     "in_units",
     "mark",
-    "metric_title",
     "new_figure",
     "remove_spare",
     "spots",
@@ -98,7 +98,7 @@ def titles(results: ComparisonResults) -> dict[str, str]:
     }
 
 
-def metric_title(metric: str) -> str:
+def axis_title(metric: str) -> str:
     """What a metric is called on an axis, with its unit."""
     return metric.replace("_", " ") + (" (%)" if is_share(metric) else "")
 

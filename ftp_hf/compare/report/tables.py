@@ -4,7 +4,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from ftp_hf.common.figures import change, duration, mean_and_sd, metric_named, show, signed, size
+from ftp_hf.common.figures import change, duration, mean_and_sd, metric_title, setting_text, show, signed, size
 from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
@@ -43,7 +43,6 @@ __all__ = [
     "retained_table",
     "rules_table",
     "sets_table",
-    "setting_text",
     "share_met",
     "sweep_table",
 ]
@@ -94,7 +93,7 @@ def retained_table(results: ComparisonResults) -> Table:
         for method in results.methods
     ]
     known = ("" if value is None else show(value, metric_of(results, kind)) for kind, value in before.items())
-    titles = [f"{kind.removeprefix('retained/')} ({_metric_title(metric_of(results, kind))})" for kind in kinds]
+    titles = [f"{kind.removeprefix('retained/')} ({metric_title(metric_of(results, kind))})" for kind in kinds]
     return Table(["method", *titles], [[PRETRAINED, *known], *rows] if kinds else [])
 
 
@@ -106,11 +105,6 @@ def _retained(values: Mapping[int, float], before: float | None, results: Compar
         if values and before is not None
         else text
     )
-
-
-def _metric_title(metric: str) -> str:
-    facts = metric_named(metric)
-    return f"{metric.replace('_', ' ')}{' %' * facts.is_share}, {'less' if facts.less_is_better else 'more'} is better"
 
 
 def sets_table(results: ComparisonResults) -> Table:
@@ -224,11 +218,6 @@ def sweep_table(results: ComparisonResults) -> Table:
             row = [method.title, setting_text(setting), "not run yet" if value is None else show(value, results.metric)]
             rows.append([Strong(cell) for cell in row] if setting == method.chosen else row)
     return Table(["method", "setting", "ID validation"], rows, left=2)
-
-
-def setting_text(setting: dict[str, float]) -> str:
-    """`"learning_rate 0.001, alpha 0.1"`."""
-    return ", ".join(f"{name} {value:g}" for name, value in setting.items()) or "default"
 
 
 def costs_table(results: ComparisonResults) -> Table:

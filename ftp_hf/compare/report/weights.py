@@ -2,12 +2,11 @@
 
 import shlex
 
-from ftp_hf.common.figures import show
+from ftp_hf.common.figures import setting_text, show
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 
 from .blocks import Block, Code, Strong, Table, Text
-from .tables import setting_text
 
 __all__ = ["BEST", "RULES", "describe", "next_commands", "weights", "why_none"]
 

@@ -84,7 +84,7 @@ def test_tables_have_the_pre_trained_model_above_and_each_set_in_its_own_metric(
         zip(header, rows[0], strict=True)
     )
     table = retained_table(results)
-    assert table.header == ["method", "speech (wer %, less is better)"]
+    assert table.header == ["method", "speech (wer in %, less is better)"]
     assert [row[0] for row in table.rows] == ["pre-trained", "Plain fine-tuning", "FTP"]
     assert table.rows[0][1] == "16.0"
     assert table.rows[1][1].endswith("(+68.0)")
@@ -105,5 +105,5 @@ def test_better_is_up_to_the_right_in_all_charts(tmp_path):
     files = {file.name for file in write_report(speech(), tmp_path)}
     assert {"scatter.png", "retained.png"} <= files
     text = (tmp_path / "report.md").read_text()
-    assert "wer in %; less is better" in text
+    assert "wer in %, less is better;" in text
     assert "What the model could do before" in text

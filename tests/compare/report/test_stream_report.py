@@ -102,7 +102,7 @@ def test_the_report_has_all_of_it(results, tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "| FTP, previous | **84.5" in report
     assert "photo → art → sketch" in report
-    assert "speech (wer, less is better)" in report
+    assert "speech (wer in %, less is better)" in report
     assert "1.00\N{NO-BREAK SPACE}min" in report or "60\N{NO-BREAK SPACE}s" in report
 
     assert "| method | earlier_worst >= learnt - 0.1 | stages rolled back |" in report
