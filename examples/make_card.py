@@ -20,6 +20,7 @@ from ftp_hf.common.privacy import public_command
 from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.report.stream import stream_headline
+from ftp_hf.runs.facts import PLAIN, PRETRAINED
 from ftp_hf.runs.seeds import combine
 
 
@@ -36,7 +37,7 @@ def make_card(
     if not runs:
         summary = RunSummary.load(folder)
     else:
-        given = {"pre-trained": pretrained, "plain fine-tuning": plain}
+        given = {PRETRAINED: pretrained, PLAIN: plain}
         comparisons = {name: [RunSummary.load(run) for run in group] for name, group in given.items() if group}
         summary = combine([RunSummary.load(run) for run in runs], comparisons)
         commands = [*before, *summary.commands, public_command(["python", *sys.argv])]

@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named, metric_title, table
-from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.facts import PLAIN, PRETRAINED, Evaluation
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
 
 _LABELS = {"earlier": "earlier stage", "ood": "OOD"}
-_METHODS = {"ftp": "FTP", "plain": "plain fine-tuning"}
+_METHODS = {"ftp": "FTP", "plain": PLAIN}
 
 Column = tuple[str, Sequence[Evaluation], str | None]
 
@@ -52,7 +52,7 @@ def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]
 
 def _columns(summary: RunSummary, metric: str) -> list[Column]:
     """The kept weights first, where a phone shows them; then other models, and this method over all seeds."""
-    order = {"pre-trained": 0, "plain fine-tuning": 1}
+    order = {PRETRAINED: 0, PLAIN: 1}
     others = sorted(summary.comparisons, key=lambda other: order.get(other.name, 2))
     columns: list[Column] = [
         (_counted(other.name, seeds_of(other.results, metric)), other.results, None) for other in others

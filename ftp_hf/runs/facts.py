@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "KINDS",
+    "PLAIN",
     "PRETRAINED",
     "BaseModel",
     "DataFacts",
@@ -26,8 +27,8 @@ Of data, in the order of tables. `"earlier"` data were the ID test data of an ea
 pre-trained model could do before.
 """
 
-PRETRAINED = "pre-trained"
-"""What the model that training starts from is called beside the methods."""
+PRETRAINED, PLAIN = "pre-trained", "plain fine-tuning"
+"""What the model that training starts from is called beside the methods, and training it without any of them."""
 
 
 @dataclass

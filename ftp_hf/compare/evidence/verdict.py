@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import change, is_share, metric_named, show, signed, together
+from ftp_hf.runs.facts import PLAIN
 
 from .formats import bound, difference, interval, points
 from .measures import (
@@ -28,7 +29,6 @@ KEPT = 0.01
 """ID accuracy is called kept where the whole interval is within a point of plain fine-tuning."""
 
 _LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
-_PLAIN = "plain fine-tuning"
 _COUNTS = {1: "One seed", 2: "Two seeds"}
 # As many methods have room for their intervals in one sentence.
 _FEW = 2
@@ -89,10 +89,10 @@ def headline(results: ComparisonResults) -> str:
         results ([`ComparisonResults`]): finished or not.
     """
     if all(method.name != REFERENCE for method in results.methods):
-        return f"{_PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."
+        return f"{PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."
     judged = [verdict for verdict in verdicts(results) if verdict.seeds]
     if not judged:
-        return f"No method has a finished run beside {_PLAIN} yet: there is nothing to conclude."
+        return f"No method has a finished run beside {PLAIN} yet: there is nothing to conclude."
     if (most := max(verdict.seeds for verdict in judged)) < LEAST_SEEDS:
         return f"{_COUNTS[most]}: nothing can be concluded from this comparison."
     return collapse(results) or _conclusion(results, judged)
@@ -102,7 +102,7 @@ def _not_separated(place: str, judged: Sequence[Verdict]) -> str:
     others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
     if len(judged) == 1:
         others, support = "the only other method", "does not support it"
-    return f"{place}, {_seeds(judged)} do not separate {others} from {_PLAIN}: the evidence {support}."
+    return f"{place}, {_seeds(judged)} do not separate {others} from {PLAIN}: the evidence {support}."
 
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
@@ -119,7 +119,7 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     above, below = _words(results.metric)
     parts = [
         f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
-        for group, word in ((gains, f"{above} {_PLAIN}"), (losses, f"{below} it" if gains else f"{below} {_PLAIN}"))
+        for group, word in ((gains, f"{above} {PLAIN}"), (losses, f"{below} it" if gains else f"{below} {PLAIN}"))
         if group
     ]
     rest = len(judged) - len(gains) - len(losses)
@@ -143,7 +143,7 @@ def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
             continue
         metric, before = metric_of(results, kind), pretrained_figure(results, kind)
         parts = [
-            f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {_PLAIN}"
+            f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {PLAIN}"
             for group, word in zip((gains, losses), _words(metric), strict=True)
             if group
         ]
@@ -166,11 +166,11 @@ def _verdict(results: ComparisonResults, method: MethodFacts, differences: dict[
 def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
     differences, title = verdict.differences, verdict.title
     if not differences:
-        return f"{title}: no finished run yet that shares a seed with {_PLAIN}."
+        return f"{title}: no finished run yet that shares a seed with {PLAIN}."
     if verdict.seeds < LEAST_SEEDS:
         return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(verdict, differences)})."
     if not any(verdict.sign(kind) for kind in differences):
-        separated = f"{verdict.seeds} seeds do not separate {title} from {_PLAIN}"
+        separated = f"{verdict.seeds} seeds do not separate {title} from {PLAIN}"
         return f"{separated}: {_figures(verdict, differences)}{_cost(results, verdict.method, '; ')}."
     left = [kind for kind in differences if not _is_claimed(verdict, kind)]
     not_separated = f"; not separated: {_figures(verdict, left)}" if left else ""
@@ -185,7 +185,7 @@ def _claims(verdict: Verdict) -> str:
     """What the intervals support: what is kept, gained and lost."""
     claims = []
     if (identity := verdict.differences.get("id")) and _is_kept(identity, metric := verdict.metrics["id"]):
-        claims.append(f"keeps ID within {bound(identity.bound, metric)}{points(metric)} of {_PLAIN}")
+        claims.append(f"keeps ID within {bound(identity.bound, metric)}{points(metric)} of {PLAIN}")
     for sign, verb in ((1, "gains"), (-1, "loses")):
         changes = [_change(verdict, kind) for kind in verdict.differences if verdict.sign(kind) == sign]
         if changes:

@@ -12,13 +12,11 @@ from ftp_hf.compare.evidence.measures import REFERENCE
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.report.weights import BEST, RULES, describe, next_commands, why_none
-from ftp_hf.runs.facts import DataFacts
+from ftp_hf.runs.facts import PLAIN, DataFacts
 from ftp_hf.runs.seeds import combine
 from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["hand_over", "what_next"]
-
-_PLAIN = "plain fine-tuning"
 
 
 def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> None:
@@ -79,7 +77,7 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
     theirs = results.chosen_runs(REFERENCE) if compares else []
     told = [[_told(results, each, train) for each in runs] for runs in (ours, theirs)]
     try:
-        return combine(told[0], {_PLAIN: told[1]} if theirs else None)
+        return combine(told[0], {PLAIN: told[1]} if theirs else None)
     except ValueError:  # seeds that were run before and after a library was updated are not of one configuration
         return told[0][0]
 

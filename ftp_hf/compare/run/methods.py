@@ -21,6 +21,7 @@ from ftp_hf.baselines import (
     interpolate,
     save_as_lora,
 )
+from ftp_hf.runs.facts import PLAIN
 
 from .kinds import Averaged, Continued, Derived, Projected, Trained
 
@@ -38,7 +39,7 @@ _RADII = {"kappa": (1.0,), "radius_lr": (1e-2,)}
 _SHARE = {"kappa": (1.0,), "radius_share": (0.03,)}
 
 METHODS: Mapping[str, Trained | Derived | Averaged | Continued] = {
-    "plain": Trained("plain fine-tuning", "AdamW on all weights"),
+    "plain": Trained(PLAIN, "AdamW on all weights"),
     "small-lr": Continued(
         "small learning rate",
         "plain fine-tuning below its usual rates, as small as ID validation allows: Lin et al., ICLR 2026, arXiv 2509.20758",
