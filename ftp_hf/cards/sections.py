@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ftp_hf.common.figures import BESIDE, metric_title, table
+from ftp_hf.common.figures import BESIDE, duration, metric_title, size, table
 from ftp_hf.runs.facts import DataFacts, EarlierOptions, LogRow, ProjectionFacts
 from ftp_hf.runs.summary import RunSummary
 
@@ -267,17 +267,10 @@ def _hardware(summary: RunSummary) -> str:
         ["processes", str(hardware.processes) if hardware.processes > 1 else ""],
         ["steps", "" if summary.steps is None else f"{summary.steps:,}"],
         ["seconds per step (median)", "" if per_step is None else f"{per_step:.3g}"],
-        ["training time", "" if hardware.total_seconds is None else _duration(hardware.total_seconds)],
-        ["peak memory", "" if hardware.peak_memory_bytes is None else f"{hardware.peak_memory_bytes / 2**30:.2f} GiB"],
+        ["training time", "" if hardware.total_seconds is None else duration(hardware.total_seconds)],
+        ["peak memory", "" if hardware.peak_memory_bytes is None else size(hardware.peak_memory_bytes)],
     ]
     return table(["", "value"], [row for row in rows if row[1]], left=2)
-
-
-def _duration(seconds: float) -> str:
-    # Not as reports have it (`common.figures`): published cards print it so.
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _limits(summary: RunSummary) -> list[str]:

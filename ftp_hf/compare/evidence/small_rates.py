@@ -9,9 +9,9 @@ from .formats import points
 from .measures import REFERENCE, finished_seeds
 from .results import RATE, ComparedRun, ComparisonResults, MethodFacts
 
-__all__ = ["SMALL", "has_fallen", "methods_once", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
+__all__ = ["SMALL_RATE", "has_fallen", "methods_once", "null_hypothesis", "smallest_kept", "tied", "tolerance"]
 
-SMALL = "small-lr"
+SMALL_RATE = "small-lr"
 # Of metrics that are no shares of rows, relative.
 _KEPT = 0.01
 
@@ -80,7 +80,7 @@ def methods_once(results: ComparisonResults) -> list[MethodFacts]:
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    repeats = any(method.name == SMALL for method in results.methods)
+    repeats = any(method.name == SMALL_RATE for method in results.methods)
     return [method for method in results.methods if not (repeats and method.name == REFERENCE)]
 
 
@@ -94,14 +94,14 @@ def null_hypothesis(results: ComparisonResults) -> str:
     """
     if not finished_seeds(results, REFERENCE):
         return ""
-    if all(method.name != SMALL for method in results.methods):
+    if all(method.name != SMALL_RATE for method in results.methods):
         plain = results.method(REFERENCE)
         smallest = min(plain.sweep.get(RATE) or plain.chosen.values())
         return (
             f"Plain fine-tuning was not tried at learning rates below {smallest:g}, so that the null hypothesis, a small "
-            f"learning rate does as well (arXiv 2509.20758), was not tested: add {SMALL} to the methods."
+            f"learning rate does as well (arXiv 2509.20758), was not tested: add {SMALL_RATE} to the methods."
         )
-    tried = [run for run in results.runs if run.method == SMALL and run.seed == results.seeds[0]]
+    tried = [run for run in results.runs if run.method == SMALL_RATE and run.seed == results.seeds[0]]
     best = results.chosen_runs(REFERENCE)[0]
     if not tried or best.seed != results.seeds[0]:
         return ""
@@ -109,7 +109,7 @@ def null_hypothesis(results: ComparisonResults) -> str:
 
 
 def _tested(results: ComparisonResults, last: ComparedRun, best: ComparedRun) -> str:
-    metric, chosen = results.metric, results.method(SMALL).chosen
+    metric, chosen = results.metric, results.method(SMALL_RATE).chosen
     allowed = tolerance(best, metric)
     said = (
         f"The null hypothesis, a small learning rate does as well (arXiv 2509.20758), was tested with {chosen[RATE]:g}, the "
@@ -119,7 +119,7 @@ def _tested(results: ComparisonResults, last: ComparedRun, best: ComparedRun) ->
     )
     if has_fallen(last, best, metric):
         return f"{said}."
-    return f"{said}; ID validation had not fallen by more there: with a larger {SMALL}: most, still smaller rates are tried."
+    return f"{said}; ID validation had not fallen by more there: with a larger {SMALL_RATE}: most, still smaller rates are tried."
 
 
 def _figure(run: ComparedRun, metric: str) -> float:

@@ -8,6 +8,7 @@ import yaml
 
 from ftp_hf.tasks import task_class
 
+from .config import left_out
 from .keys import Key, comparison_keys, keys_of
 
 __all__ = ["first_config"]
@@ -44,7 +45,7 @@ def first_config(task: str) -> str:
         ImportError: a package that it needs is missing.
     """
     kind = task_class(task)
-    own = [key for key in comparison_keys() if kind.has_labels or key.name not in ("label_column", "label_aliases")]
+    own = [key for key in comparison_keys() if key.name not in left_out(kind)]
     keys = {key.name: key for key in (*own, *keys_of(kind.options_class))}
     given = {"task": task, **_GIVEN}
     first = [_entry(keys[name], value) for name, value in given.items()]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from accelerate import PartialState
 from rich.console import Console
@@ -37,12 +36,7 @@ _RunWorkers = Workers[Run, ComparedRun]
 
 
 def compare(
-    config: ComparisonConfig,
-    folder: Path,
-    *,
-    jobs: int | None = None,
-    ray: str | None = None,
-    output: TextIO | None = None,
+    config: ComparisonConfig, folder: Path, *, jobs: int | None = None, ray: str | None = None
 ) -> ComparisonResults:
     """
     Run a comparison, or go on with it. Runs that are finished are not repeated, and those that were cut short go on from
@@ -50,7 +44,8 @@ def compare(
     the one that is recommended, if one is.
 
     Settings are chosen on ID validation data, with the first seed; what was not chosen is never evaluated on test or OOD
-    data.
+    data. The plan and the progress go to the standard error, the verdict, the place of the report and what to do next to the
+    standard output.
 
     Args:
         config ([`ComparisonConfig`]): what is compared.
@@ -62,8 +57,6 @@ def compare(
             `multiprocessing`.
         ray (`str`, *optional*): the address of a Ray cluster, as `ray.init` takes it, whose tasks train and evaluate the
             runs. All of its machines see `folder` under the same path. A run whose worker is lost goes on elsewhere.
-        output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
-            verdict, the place of the report and what to do next to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a run has failed,
@@ -81,18 +74,18 @@ def compare(
     check_charts_can_be_drawn()
     main = begin(config, jobs, launched_too=make_workers is None)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
-        with _course(config, runs, make_workers, output) as course:
+        with _course(config, runs, make_workers) as course:
             check_sources([config], folder)
             results = course.run()
         if main:
             results.save(folder)
             hand_over(results, folder, course.runner.data.train_facts)
             write_report(results, folder)
-            print(headline(results), folder / HTML, *what_next(results, folder), sep="\n", file=output or sys.stdout)
+            print(headline(results), folder / HTML, *what_next(results, folder), sep="\n")
     return results
 
 
-def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: TextIO | None = None) -> None:
+def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1) -> None:
     """
     Train and evaluate the runs of a comparison together with other processes that do the same, on this machine or on others
     that share the folder: each run is done by one of them, and what one has begun when it is lost another finishes. It ends
@@ -102,7 +95,6 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: 
         config ([`ComparisonConfig`]): as for [`compare`].
         folder (`Path`): likewise.
         jobs (`int`, *optional*, defaults to 1): how many runs at the same time, on this machine.
-        output (text file, *optional*): for the plan and the progress; by default the standard error.
 
     Raises:
         ValueError: as [`compare`].
@@ -111,12 +103,12 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1, output: 
     begin(config, jobs, launched_too=False)
     runs = folder / "runs"
     make_workers = partial(Pool, partial(make_runner, config, runs, wait=False), jobs)
-    with leaving_out_what_stays(), _course(config, runs, make_workers, output) as course:
+    with leaving_out_what_stays(), _course(config, runs, make_workers) as course:
         check_sources([config], folder)
         course.do_all()
 
 
-def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO | None = None) -> None:
+def rehearse(config: ComparisonConfig, *, measure: bool = False) -> None:
     """
     Check all that [`compare`] checks before it trains, and say what it would train. Nothing is left behind.
 
@@ -124,7 +116,6 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO 
         config ([`ComparisonConfig`]): what would be compared.
         measure (`bool`, *optional*, defaults to `False`): also say how long that takes and how much memory: an [`estimate`],
             for which a few steps of each method are trained.
-        output (text file, *optional*): for the plan; by default the standard error.
 
     Raises:
         ValueError, ImportError: as [`compare`].
@@ -136,14 +127,12 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False, output: TextIO 
         runner.check()
         estimated = [estimate(runner).describe()] if measure else []
     if main:
-        print(describe_plan(config), *estimated, sep="\n", file=output or sys.stderr)
+        print(describe_plan(config), *estimated, sep="\n", file=sys.stderr)
 
 
 @contextmanager
-def _course(
-    config: ComparisonConfig, runs: Path, make_workers: Callable[[], _RunWorkers] | None, output: TextIO | None
-) -> Iterator[Course]:
-    console = Console(file=output or sys.stderr, quiet=not PartialState().is_main_process)
+def _course(config: ComparisonConfig, runs: Path, make_workers: Callable[[], _RunWorkers] | None) -> Iterator[Course]:
+    console = Console(file=sys.stderr, quiet=not PartialState().is_main_process)
     with quiet(), make_progress(console) as progress:
         runner = Runner(config, runs)
         runner.check()

@@ -30,7 +30,7 @@ from .values import (
     wrong_types,
 )
 
-__all__ = ["ComparisonConfig", "CorruptionOptions"]
+__all__ = ["ComparisonConfig", "CorruptionOptions", "left_out"]
 
 _REQUIRED = {"model", "train", "test", "methods", "learning_rate", "seeds"}
 
@@ -149,7 +149,7 @@ class ComparisonConfig(DataOptions):
         content = {key: value for key, value in content.items() if value is not None}
         task = task_class(content.get("task"))
         reading = task.options_class
-        own = {option.name for option in dataclasses.fields(cls)} - {"reading"} - _of_labels(task)
+        own = {option.name for option in dataclasses.fields(cls)} - {"reading"} - left_out(task)
         of_task = {option.name for option in dataclasses.fields(reading)}
         problems = Problems()
         with problems.gathered():
@@ -306,5 +306,6 @@ def _sets(content: Mapping[str, Any]) -> list[str]:
     return ["validation", "id/test", *several]
 
 
-def _of_labels(task: type[Task[Any]]) -> set[str]:
+def left_out(task: type[Task[Any]]) -> set[str]:
+    """The keys that a task has no use for: those about labels, where it has none."""
     return set() if task.has_labels else {"label_column", "label_aliases"}

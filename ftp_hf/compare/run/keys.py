@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, get_type_hints
 
-from ftp_hf.tasks import DataOptions, Task
+from ftp_hf.tasks import DataOptions
 
 from .config import ComparisonConfig, CorruptionOptions
 
@@ -14,7 +14,6 @@ __all__ = ["Key", "comparison_keys", "corruption_keys", "keys_of"]
 
 _ARGUMENT = re.compile(r"^ {8}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {12,}\S.*)*)", re.MULTILINE)
 _REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class, in docstrings
-_LABELS = ("label_column", "label_aliases")
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,12 @@ def corruption_keys() -> list[Key]:
     ]
 
 
-def keys_of(kind: type[Any], task: type[Task[Any]] | None = None) -> list[Key]:
+def keys_of(kind: type[Any]) -> list[Key]:
     """
     The fields of a dataclass as keys.
 
     Args:
         kind (`type`): such as [`DataOptions`], or the `options_class` of a task.
-        task (`type`, *optional*): leave out those of labels, where it has none.
     """
     if not dataclasses.is_dataclass(kind):
         return []
@@ -74,7 +72,6 @@ def keys_of(kind: type[Any], task: type[Task[Any]] | None = None) -> list[Key]:
     return [
         Key(option.name, hints[option.name], _default(option), _help(option, described))
         for option in dataclasses.fields(kind)
-        if task is None or task.has_labels or option.name not in _LABELS
     ]
 
 

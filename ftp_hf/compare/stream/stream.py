@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress
@@ -30,13 +29,12 @@ from .plan import Chain, describe_stream
 __all__ = ["rehearse_stream", "stream"]
 
 
-def stream(
-    config: StreamConfig, folder: Path, *, jobs: int | None = None, output: TextIO | None = None
-) -> StreamResults:
+def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> StreamResults:
     """
     Run a stream, or go on with it: stages that are finished are not repeated, and one that was cut short goes on from its
     last checkpoint. The weights of a stage are deleted once no other needs them; of each method, the last model of the first
-    order and seed stays that was not rolled back.
+    order and seed stays that was not rolled back. The plan and the progress go to the standard error, the place of the report to
+    the standard output.
 
     Args:
         config ([`StreamConfig`]): what is trained.
@@ -44,8 +42,6 @@ def stream(
         jobs (`int`, *optional*): how many processes train at the same time, each another method, order or seed, on a GPU of its
             own where there are as many, on their share of the threads where there is none; by default one. As of
             [`~ftp_hf.compare.compare`], one that fails keeps no other from being finished.
-        output (text file, *optional*): for what is said. By default the plan and the progress go to the standard error, the
-            place of the report to the standard output.
 
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a stream has failed,
@@ -57,7 +53,7 @@ def stream(
     check_charts_can_be_drawn()
     main = begin(config.first, jobs, launched_too=not at_once)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
-        console = Console(file=output or sys.stderr, quiet=not main)
+        console = Console(file=sys.stderr, quiet=not main)
         with quiet(), _of_few_classes(), make_progress(console) as progress:
             course = StreamCourse(config, runs, progress)
             course.check()
@@ -68,18 +64,17 @@ def stream(
         if main:
             results.save(folder)
             write_stream_report(results, folder)
-            print(folder / HTML, file=output or sys.stdout)
+            print(folder / HTML)
     return results
 
 
-def rehearse_stream(config: StreamConfig, *, output: TextIO | None = None) -> None:
+def rehearse_stream(config: StreamConfig) -> None:
     """
     Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind. Which
     metrics a rule can be about is known only once a model was evaluated, by which `stream` begins.
 
     Args:
         config ([`StreamConfig`]): what would be trained.
-        output (text file, *optional*): for the plan; by default the standard error.
 
     Raises:
         ValueError, ImportError: as [`stream`].
@@ -87,11 +82,11 @@ def rehearse_stream(config: StreamConfig, *, output: TextIO | None = None) -> No
     check_charts_can_be_drawn()
     main = join_processes(config.first).is_main_process
     with tempfile.TemporaryDirectory() as folder, quiet():
-        console = Console(file=output or sys.stderr, quiet=True)
+        console = Console(quiet=True)
         course = StreamCourse(config, Path(folder), make_progress(console))
         course.check()
     if main:
-        print(describe_stream(config, course.count), file=output or sys.stderr)
+        print(describe_stream(config, course.count), file=sys.stderr)
 
 
 def _pool(config: StreamConfig, runs: Path, jobs: int) -> Pool[Chain, StreamRun]:

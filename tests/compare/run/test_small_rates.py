@@ -1,6 +1,5 @@
 """Plain fine-tuning that goes on below its learning rates: which are tried, chosen and kept, and what is said of it."""
 
-import io
 import re
 
 import pytest
@@ -105,7 +104,7 @@ class KnownRunner:
 
 
 @pytest.fixture
-def compare_known(images, tmp_path, monkeypatch):
+def compare_known(images, tmp_path, monkeypatch, capsys):
     """A comparison of plain fine-tuning at 1e-3 and 1e-2, and below, with known figures."""
 
     def run(figures, every_setting=False, lengths=None, **settings):
@@ -114,14 +113,13 @@ def compare_known(images, tmp_path, monkeypatch):
         runner.data = type("Data", (), {"train_facts": None})
         for name in ("hand_over", "write_report"):
             monkeypatch.setattr(module, name, lambda *_: None)
-        output = io.StringIO()
         methods = {"plain": {}, "small-lr": settings}
         content = image_config(images, methods=methods, seeds=[0, 1], every_setting=every_setting)
         if lengths:
             content["training"].pop("num_train_epochs")
             content["num_train_epochs"] = lengths
         config = load(tmp_path, content)
-        return runner, compare(config, tmp_path / "out", output=output), output.getvalue()
+        return runner, compare(config, tmp_path / "out"), capsys.readouterr().err
 
     return run
 
