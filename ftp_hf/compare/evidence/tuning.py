@@ -7,7 +7,7 @@ from ftp_hf.common.figures import setting_text, show, together
 
 from .measures import CURVE, REFERENCE, by_seed, chance
 from .results import RATE, ComparisonResults, MethodFacts
-from .small_rates import SMALL
+from .small_rates import SMALL_RATE
 
 __all__ = ["at_edge", "collapse", "has_one_learning_rate", "open_sweeps"]
 
@@ -25,7 +25,7 @@ def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]
     """
     if method.name == CURVE:
         return {}  # its alphas are a curve with two ends
-    same = [each for each in results.methods if {each.name, method.name} <= {REFERENCE, SMALL}] or [method]
+    same = [each for each in results.methods if {each.name, method.name} <= {REFERENCE, SMALL_RATE}] or [method]
     return {
         name: value
         for name, value in method.chosen.items()
