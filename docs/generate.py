@@ -12,13 +12,14 @@ import json
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from choosing import choosing
 from measured import adapters, demo, every_study, gpu_steps, gpu_training, lengths, methods, rates, sharding, training
 from streamed import after_stages, small_rate, streams
-from wrong_rates import four
+from wrong_rates import every_method, four
 
 from ftp_hf.cli import make_parser
 from ftp_hf.common.figures import SPACE
@@ -189,6 +190,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,
+        "every method, MiniLM": partial(every_method, "sts_embeddings_methods"),
         "lengths": lengths,
         "choosing": choosing,
         "methods": methods,

@@ -34,6 +34,7 @@ STUDIES = {
     "sst2_lora": ("the same with LoRA + FTP", "lora+ftp"),
     "sts_embeddings": ("MiniLM-L6 as an encoder, other sorts of text", "ftp"),
     "sts_embeddings_lengths": ("the same at five rates, up to ten times as long", "ftp"),
+    "sts_embeddings_methods": ("the same at five rates with eight methods", "ftp"),
     "few_labels_minilm": ("MiniLM-L6 sorts reviews by few labels, other sorts of text", "ftp"),
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),

@@ -1,9 +1,10 @@
 """
-The question that users have, for four models: what a method keeps at the learning rate that ID validation chose for plain
-fine-tuning, and at ten times that.
+The question that users have: for four models, what a method keeps at the learning rate that ID validation chose for plain
+fine-tuning and at ten times that; and what every method keeps at every rate.
 """
 
 import math
+from collections.abc import Mapping
 
 from measured import COMPARISONS, mean_of
 
@@ -11,7 +12,7 @@ from ftp_hf.common.figures import show, table
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, finished_seeds, metric_of, pretrained_figure
-from ftp_hf.compare.evidence.rates import at_rates
+from ftp_hf.compare.evidence.rates import at_rates, at_settings, epochs, rules_met
 from ftp_hf.compare.evidence.verdict import verdicts
 
 FOUR = {
@@ -23,6 +24,8 @@ FOUR = {
 """Of studies in model_cards/comparisons: what is learnt and what is looked at, and which data that is."""
 
 _OURS = "ftp"
+_RATE = "learning_rate"
+_KINDS = ("id", "ood")
 _TIMES = 10
 
 
@@ -50,3 +53,31 @@ def _cell(results: ComparisonResults, kind: str) -> str:
     judged = next(verdict for verdict in verdicts(results) if verdict.method == _OURS)
     figures = " → ".join(mean_of(results, method, kind) for method in (REFERENCE, _OURS))
     return f"{figures} ({difference(judged.differences[kind], metric_of(results, kind))})"
+
+
+def every_method(study: str) -> str:
+    """
+    What each method of a study that has rates came to at each of them, ID / OOD, and the rates at which every seed meets all of
+    the study's rules; a row for each length where there are several.
+    """
+    results = ComparisonResults.load(COMPARISONS / study)
+    by_length: dict[float | None, dict[float, ComparisonResults]] = {}
+    for length, rate, there in at_settings(results):
+        by_length.setdefault(length, {})[rate] = there
+    rates = list(next(iter(by_length.values())))
+    rows = []
+    before = [pretrained_figure(results, kind) for kind in _KINDS]
+    if None not in before:
+        known = " / ".join(show(figure, results.metric) for figure in before if figure is not None)
+        rows.append(["before training", *[known] * len(rates), ""])
+    for method in (method.name for method in results.methods if _RATE in method.chosen):
+        for length, at_rate in by_length.items():
+            title = f"`{method}`{'' if length is None else f', {epochs(length)}'}"
+            figures = [" / ".join(mean_of(there, method, kind) for kind in _KINDS) for there in at_rate.values()]
+            rows.append([title, *figures, _safe(method, at_rate)])
+    return table(["", *(f"{rate:g}" for rate in rates), "all rules met at"], rows)
+
+
+def _safe(method: str, at_rate: Mapping[float, ComparisonResults]) -> str:
+    met = {rate: rules_met(results, method) for rate, results in at_rate.items()}
+    return ", ".join(f"{rate:g}" for rate, (passed, count) in met.items() if passed == count) or "none"
