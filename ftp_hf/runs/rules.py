@@ -103,7 +103,9 @@ class Rule:
         of_distance = _DISTANCE.fullmatch(self.quantity)
         wanted = of_distance["sets"] if of_distance else _OVER.get(self.quantity, self.quantity)
         is_kind = of_distance is not None or self.quantity in _OVER
-        found = [name for name in names if name == wanted or (is_kind and name.split("/")[0] == wanted)]
+        kind, _, of_kind = wanted.partition("/")
+        called = (wanted, kind) if of_kind == kind else (wanted,)  # among figures such a set goes by its kind alone
+        found = [name for name in names if name in called or (is_kind and name.split("/")[0] == wanted)]
         if not found:
             missing = f"no set {wanted}" if "/" in wanted or not is_kind else f"no {_CALLED.get(wanted, wanted)} set"
             raise ValueError(f"there is {missing}, only {', '.join(names) or 'none at all'}")
@@ -272,6 +274,10 @@ def _measure(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures)
     metric = rule.metric or main_metric(name for data in sets for name in every[data])
     if metric is None:
         raise ValueError("nothing was measured")
+    if rule.metric is None and any(figures.get(name) and metric not in figures[name] for name in sets):
+        raise ValueError(
+            f"the sets are measured in several ways: write {rule.quantity}:METRIC with one that all have, or rules for each set"
+        )
     most = max(1.0, min(_LARGEST_SHARE, metric_named(metric).possible[1]))
     if is_share(metric) and abs(rule.number) > most:
         where = "in [0, 1]" if most == 1 else "of which 1 is the whole"

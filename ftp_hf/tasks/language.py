@@ -132,6 +132,13 @@ class LanguageTask(Task[LanguageOptions]):
             metrics["eval_exact_match"] = exact_match(trainer, self.processor, pairs, self.options.max_new_tokens)
         return metrics
 
+    def measured_on(self, dataset: Dataset) -> list[str]:
+        """As [`measure`] says."""
+        if CHOICES in dataset.column_names:
+            return ["acc_norm", "acc"]
+        has_answers = self.options.generated_answers and self.options.answer_column in dataset.column_names
+        return ["loss", "exact_match"] if has_answers else ["loss"]
+
     def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
         """As those of any task, but of no more tokens than their logits have room; of multiple choice each choice is a row."""
         rows = list(self._encoded(dataset))

@@ -153,6 +153,11 @@ class SimilarityTask(Task[SimilarityOptions]):
             "pearson": float(pearsonr(cosines, scores).statistic),
         }
 
+    def measured_on(self, dataset: Dataset) -> list[str]:
+        """The metrics alone, on any data set."""
+        del dataset
+        return [metric.name for metric in self.metrics]
+
     def trainer_options(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002
         """The metrics; by default the Trainer collates with what the model has for it, and has `CoSENTLoss`."""
         return {"compute_metrics": self.compute_metrics}

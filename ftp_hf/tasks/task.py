@@ -166,6 +166,17 @@ class Task(Generic[Options]):
         """
         return trainer.evaluate(longest_first(self.prepare(dataset, corrupt=corrupt)))
 
+    def measured_on(self, dataset: Dataset) -> Sequence[str]:
+        """
+        What [`measure`] returns on a data set, so that a rule about anything else is refused before training: `metrics`, and
+        the loss. A class that measures some data sets in another way overrides it as well.
+
+        Args:
+            dataset (`Dataset`): as it was loaded.
+        """
+        del dataset
+        return [*(metric.name for metric in self.metrics if metric.name != "loss"), "loss"]
+
     def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
         """
         A data set as inputs of the model; where there is more than one row to a batch, texts of like length together, the

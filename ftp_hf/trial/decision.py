@@ -19,7 +19,7 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparisonResults
-from ftp_hf.compare.evidence.rules import holding
+from ftp_hf.compare.evidence.rules import holding, unchecked
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
@@ -96,6 +96,7 @@ def facts_of(results: ComparisonResults) -> dict[str, Any]:
         "benefits": benefits,
         "costs": _costs(results, name),
         "rules": _rules(results, name),
+        "unchecked": _unchecked(results, name),
         "doubts": _doubts(results, name, benefits),
     }
 
@@ -141,6 +142,12 @@ def _rules(results: ComparisonResults, method: str) -> list[tuple[str, int, int]
     return [
         (rule.text, sum(of_run[index].passed for of_run in checked), len(checked)) for index, rule in enumerate(rules)
     ]
+
+
+def _unchecked(results: ComparisonResults, method: str) -> dict[str, str]:
+    """The rules that none of its runs can be held to, and why."""
+    by_rule = zip(*map(holding(results), results.chosen_runs(method)), strict=True)
+    return {of_rule[0].rule: why for of_rule in by_rule if (why := unchecked(of_rule))}
 
 
 def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) -> dict[str, str]:

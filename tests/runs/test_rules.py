@@ -138,6 +138,22 @@ def test_what_is_not_known_fails_and_says_why(rule, why):
     assert describe(result) == f"{rule} ({why})"
 
 
+def test_a_set_may_be_called_as_its_kind():
+    results = [
+        Evaluation(name, "retained", {"accuracy": {"0": value}}) for name, value in (("retained", 0.8), ("old", 0.4))
+    ]
+    for rule, value in [("retained/retained >= 0", 0.8), ("retained >= 0", 0.8), ("retained_mean >= 0", 0.6)]:
+        (result,) = check_rules(parse_rules([rule]), figures_of(results), {})
+        assert result.value == pytest.approx(value), rule
+
+
+def test_a_rule_over_sets_that_are_measured_in_several_ways_names_one_that_all_have():
+    figures = {"retained/speech": {"loss": 1.0, "wer": 0.2}, "retained/web": {"loss": 3.0}}
+    by_default, named = check_rules(parse_rules(["retained_mean <= 0.5", "retained_mean:loss <= 2"]), figures, {})
+    assert (by_default.passed, named.passed) == (False, True)
+    assert by_default.why.startswith("the sets are measured in several ways: write retained_mean:METRIC")
+
+
 @pytest.mark.parametrize(
     "rule", ["ood_mean >= 0", "ood_worst >= 0", "ood_worst <= 1", "forgetting <= 1", "ood/sketch < 1"]
 )

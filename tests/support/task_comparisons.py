@@ -6,8 +6,11 @@ import pytest
 
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.drift import FunctionDistance
+from ftp_hf.compare.run.measuring import expected_figures
 from ftp_hf.compare.run.plan import Run, settings_of
 from ftp_hf.compare.run.runner import Runner
+from ftp_hf.runs.figures import figures_of
 from tests.support.tiny_data import write_config
 
 __all__ = ["compare_whole_and_interrupted", "task_config"]
@@ -52,4 +55,15 @@ def compare_whole_and_interrupted(content, folder):
     for run, other in zip(whole.runs[: len(resumed.runs)], resumed.runs, strict=True):
         assert (run.method, run.setting, run.seed) == (other.method, other.setting, other.seed)
         assert [plain(result) for result in run.summary.results] == [plain(result) for result in other.summary.results]
+    check_figures_are_those_expected(config, whole, folder)
     return whole
+
+
+def check_figures_are_those_expected(config, results, folder):
+    """By which rules are refused before anything is trained."""
+    data = Runner(config, folder / "runs").data
+    distance = FunctionDistance(data.task, data.task.load_model()).metric
+    expected = {name: set(metrics) for name, metrics in expected_figures(data, distance).items()}
+    for run in filter(lambda run: run.drift, results.runs):
+        measured = {name: set(metrics) for name, metrics in figures_of(run.summary.results).items()}
+        assert measured == expected, run.method

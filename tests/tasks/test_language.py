@@ -215,6 +215,7 @@ def test_choices_are_compared_by_their_likelihood(task, tmp_path, strategy):
         plain.append(sums.index(max(sums)) == row["answer"])
     metrics = task.measure(trainer, CHOICES)
     assert metrics == {"eval_acc_norm": sum(norm) / 2, "eval_acc": sum(plain) / 2}
+    assert {f"eval_{name}" for name in task.measured_on(CHOICES)} == metrics.keys()
     assert not metric_named("acc_norm").less_is_better
     assert metric_named("acc_norm").is_share
 
@@ -283,6 +284,7 @@ def test_generated_answers_are_compared(task, tmp_path):
     assert exact_match(trainer, task.processor, pairs, max_new_tokens=3) == 0.5
     task.options.generated_answers, task.options.max_new_tokens = 1, 3
     assert task.measure(trainer, ANSWERS)["eval_exact_match"] == 0.0
+    assert task.measured_on(ANSWERS) == ["loss", "exact_match"]
 
 
 def test_trl_trains_on_rows_as_they_are(task, tmp_path):

@@ -24,8 +24,8 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.rates import at_settings, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
-from ftp_hf.compare.evidence.rules import holding
-from ftp_hf.runs.facts import PRETRAINED
+from ftp_hf.compare.evidence.rules import holding, unchecked
+from ftp_hf.runs.facts import PRETRAINED, RuleResult
 from ftp_hf.runs.rules import parse_rules
 
 from .blocks import Strong, Table, marked
@@ -160,16 +160,21 @@ def paired_table(results: ComparisonResults) -> Table:
 
 
 def rules_table(results: ComparisonResults) -> Table:
-    """How many of a method's runs meet each rule, and all of them; in bold where every run does."""
+    """How many of a method's runs meet each rule, or why it cannot be checked, and all of them; in bold where every run does."""
     if not results.rules:
         return Table(["method"], [])
     rules, hold = parse_rules(results.rules, results.metric), holding(results)
     rows = []
     for method in results.methods:
-        met = [[result.passed for result in hold(run)] for run in results.chosen_runs(method.name)]
-        by_rule = [[run[number] for run in met] for number in range(len(rules))]
-        rows.append([method.title, *map(share_met, by_rule), share_met([all(run) for run in met])])
+        checked = [hold(run) for run in results.chosen_runs(method.name)]
+        by_rule = [_runs_that_meet([run[number] for run in checked]) for number in range(len(rules))]
+        rows.append([method.title, *by_rule, share_met([all(result.passed for result in run) for run in checked])])
     return Table(["method", *(rule.text for rule in rules), "all"], rows)
+
+
+def _runs_that_meet(results: Sequence[RuleResult]) -> str:
+    why = unchecked(results)
+    return f"cannot be checked: {why}" if why else share_met([result.passed for result in results])
 
 
 def rates_table(results: ComparisonResults) -> Table:

@@ -37,12 +37,17 @@ class FunctionDistance:
         task ([`Task`]): of the model.
         pretrained (`nn.Module`): as fine-tuning started from it.
         known ([`KeptAnswers`], *optional*): what it answers, if it was asked before. By default it is asked once by this one.
+
+    Attributes:
+        metric (`str`): which of the two it is.
     """
 
     def __init__(self, task: Task[Any], pretrained: nn.Module, known: KeptAnswers | None = None) -> None:
         self._task, self._pretrained = task, pretrained
         self._known = KeptAnswers(Room()) if known is None else known
-        self._by_states = not task.has_logits or bool(new_parameters(pretrained))
+        by_states = not task.has_logits or bool(new_parameters(pretrained))
+        self.metric = "hidden_change" if by_states else "kl"
+        self._answers, self._compare = (task.hidden, hidden_change) if by_states else (task.logits, answers_kl)
 
     def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """
@@ -56,10 +61,9 @@ class FunctionDistance:
             `dict[str, float]`: `eval_kl` or `eval_hidden_change`.
         """
         device = next(model.parameters()).device
-        answers = self._task.hidden if self._by_states else self._task.logits
 
         def before(index: int, batch: Mapping[str, Tensor]) -> Tensor:
-            make = partial(counted_answers, self._pretrained.to(device), batch, answers)
+            make = partial(counted_answers, self._pretrained.to(device), batch, self._answers)
             return self._known.get((dataset, index), make).to(device)
 
         batches = [
@@ -67,9 +71,7 @@ class FunctionDistance:
             for batch in self._task.batches(dataset, _BATCH)
         ]
         pairs = ((before(index, batch), batch) for index, batch in enumerate(batches))
-        if self._by_states:
-            return {"eval_hidden_change": distance_from(pairs, model, answers, hidden_change)}
-        return {"eval_kl": distance_from(pairs, model, answers, answers_kl)}
+        return {f"eval_{self.metric}": distance_from(pairs, model, self._answers, self._compare)}
 
 
 def measure_drift(

@@ -9,6 +9,7 @@ from transformers import PrinterCallback
 
 from ftp_hf.compare.evidence.classes import BY_CLASS
 from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.figures import Figures, figures_of
 from ftp_hf.runs.summary import RunSummary
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.task import says_of_itself
@@ -19,7 +20,7 @@ from .drift import DISTANT, FunctionDistance
 from .plan import Run
 from .trained import TrainedRuns
 
-__all__ = ["evaluator", "has_classes", "measure"]
+__all__ = ["evaluator", "expected_figures", "has_classes", "measure"]
 
 
 def evaluator(runs: TrainedRuns, run: Run, model: Any) -> Any:
@@ -67,6 +68,25 @@ def measure(
         trainer.note_evaluation(metrics, facts)
     summary: RunSummary = trainer.run_summary(run.describe())
     return dataclasses.replace(summary, results=[*known, *summary.results])
+
+
+def expected_figures(data: RunData, *distances: str) -> Figures:
+    """
+    What [`measure`] will find out, with zeros for figures.
+
+    Args:
+        data ([`RunData`]): which.
+        distances (`str`): what a [`FunctionDistance`] measures besides, if there is one.
+    """
+    metrics_of = data.task.measured_on
+    return figures_of(
+        Evaluation(
+            facts.name,
+            facts.kind,
+            {metric: {"": 0.0} for metric in (*metrics_of(rows), *distances * (facts.kind in DISTANT))},
+        )
+        for facts, rows, _, _ in data.evaluations
+    )
 
 
 def has_classes(kind: type[Task[Any]]) -> bool:

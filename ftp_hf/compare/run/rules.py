@@ -6,9 +6,10 @@ from typing import Any
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.runs.rules import Rule, load_rules, parse_rules
+from ftp_hf.runs.figures import Figures
+from ftp_hf.runs.rules import Rule, check_rules, load_rules, parse_rules
 
-__all__ = ["read_rules", "rules_in_file", "rules_without_figures"]
+__all__ = ["read_rules", "rules_in_file", "rules_without_figures", "unchecked_rules"]
 
 
 def rules_in_file(folder: Path, name: str) -> list[str]:
@@ -71,3 +72,19 @@ def rules_without_figures(rules: Sequence[Rule], load_model: Callable[[], Any]) 
         f"rules: {rule.text!r} cannot be checked: heads are new, so that the pre-trained model has no figures. Write a number"
         for rule in relative
     )
+
+
+def unchecked_rules(
+    rules: Sequence[Rule], figures: Figures, before: Figures, learnt: Figures | None = None
+) -> Problems:
+    """
+    What is wrong with rules whose metric is not measured where they need it, or whose number it cannot have.
+
+    Args:
+        rules (sequence of [`Rule`]): of the config.
+        figures ([`Figures`]): any finite ones of all that will be known of a model.
+        before ([`Figures`]): likewise of the pre-trained one.
+        learnt ([`Figures`], *optional*): likewise of the models of the earlier stages.
+    """
+    checked = check_rules(rules, figures, before, learnt or {})
+    return Problems(f"rules: {result.rule!r} cannot be checked: {result.why}" for result in checked if result.why)

@@ -25,11 +25,11 @@ from .drift import FunctionDistance, measure_drift, measure_sensitivity
 from .folder import forget_weights, has_weights, read_run, scratch, write_run
 from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
-from .measuring import evaluator, measure
+from .measuring import evaluator, expected_figures, measure
 from .methods import METHODS
 from .plan import Run
 from .processes import working_alone
-from .rules import rules_without_figures
+from .rules import rules_without_figures, unchecked_rules
 from .trained import Progress, TrainedRuns, free_memory
 
 __all__ = ["Runner"]
@@ -65,9 +65,7 @@ class Runner:
         Raises:
             ValueError: as the Trainers do, with the name of the method; those of other methods are notes of the error.
         """
-        problems = Problems()
-        if self.config.rules:
-            problems += rules_without_figures(parse_rules(self.config.rules), self.data.task.load_model)
+        problems = self._unchecked_rules() if self.config.rules else Problems()
         for name, sweep in self.config.methods.items():
             if isinstance(METHODS[name], Continued):
                 continue  # its Trainers are those of its base
@@ -165,6 +163,14 @@ class Runner:
     def forget_weights(self, run: Run) -> None:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
+
+    def _unchecked_rules(self) -> Problems:
+        """What is wrong with rules that no model could be held to."""
+        rules, pretrained = parse_rules(self.config.rules, self.config.metric), self.data.task.load_model()
+        problems = rules_without_figures(rules, lambda: pretrained)
+        distance = FunctionDistance(self.data.task, pretrained).metric
+        problems += unchecked_rules(rules, expected_figures(self.data, distance), expected_figures(self.data))
+        return problems
 
     def _measure_pretrained(self, run: Run, file: Path) -> None:
         model = self.data.task.load_model()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.evidence.stream_results import StageCheck
+from ftp_hf.compare.run.rules import unchecked_rules
 from ftp_hf.runs.figures import Figures, figures_of
 from ftp_hf.runs.rules import Rule, check_rules
 
@@ -50,8 +51,7 @@ def rules_without_metrics(rules: Sequence[Rule], before: Left) -> Problems:
     """
     zeros = {name: dict.fromkeys(metrics, 0.0) for name, metrics in _figures(before).items()}
     zeros[_OWN] = zeros[_EARLIER + before.stage]
-    checked = check_rules(rules, zeros, zeros, zeros)
-    return Problems(f"rules: {result.rule!r} cannot be checked: {result.why}" for result in checked if result.why)
+    return unchecked_rules(rules, zeros, zeros, zeros)
 
 
 def _figures(model: Left) -> Figures:

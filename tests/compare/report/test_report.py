@@ -229,6 +229,12 @@ def test_rules_are_counted_over_seeds():
     assert not isinstance(rules_table(results).rows[1][1], Strong)
 
 
+def test_of_a_rule_that_cannot_be_checked_it_is_said_why():
+    why = "cannot be checked: the model has no f1 on id/test, only accuracy"
+    found = rules_table(comparison(rules=["id/test:f1 >= 0.5", "ood_mean > 0.6"]))
+    assert found.rows[1] == ["FTP", why, "3 of 3", "0 of 3"]
+
+
 def test_what_is_not_on_the_curve_is_said():
     figures = {**EVERYTHING, "l2-sp": [(0.88, 0.625), (0.95, 0.7), (0.90, 0.62)], "spd": [(0.95, 0.7)] * 3}
     rows = {row[0]: [plain(cell) for cell in row[1:]] for row in matched_table(comparison(figures)).rows}

@@ -3,8 +3,11 @@
 import pytest
 
 from ftp_hf.compare.run import rules as rules_module
+from ftp_hf.compare.run.comparison import rehearse
+from ftp_hf.compare.run.config import ComparisonConfig
 from ftp_hf.compare.run.rules import read_rules, rules_in_file, rules_without_figures
 from ftp_hf.runs.rules import parse_rules
+from tests.support.tiny_data import image_config, write_config
 
 
 def test_rules_of_a_file_are_texts(tmp_path):
@@ -36,3 +39,25 @@ def test_of_a_new_head_nothing_was_known_before(monkeypatch):
     assert problem.startswith("rules: 'id/test >= pretrained' cannot be checked: heads are new")
     assert rules_without_figures(rules, set) == []
     assert rules_without_figures(rules[:1], lambda: pytest.fail("the model is not needed")) == []
+
+
+def test_rules_that_no_model_could_be_held_to_are_refused_before_training(images, tmp_path):
+    rules = [
+        "id/test >= 95",
+        "id/test:f1 >= 0.5",
+        "kl/ood <= 0.9",
+        "validation:hidden_change <= 1",
+        "ood_mean:acuracy >= 0.5",
+        "id/test:loss >= 0",
+        "hidden_change/ood/pale <= 9",
+    ]
+    known = "accuracy, balanced_accuracy, loss"
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, methods=["plain"], rules=rules)))
+    with pytest.raises(ValueError, match=r"'id/test >= 95' cannot be checked: .* write 0\.95") as error:
+        rehearse(config)
+    assert error.value.__notes__ == [
+        f"rules: 'id/test:f1 >= 0.5' cannot be checked: the model has no f1 on id/test, only {known}, hidden_change",
+        f"rules: 'kl/ood <= 0.9' cannot be checked: the model has no kl on ood/pale, only {known}, hidden_change",
+        f"rules: 'validation:hidden_change <= 1' cannot be checked: the model has no hidden_change on validation, only {known}",
+        f"rules: 'ood_mean:acuracy >= 0.5' cannot be checked: the model has no acuracy on ood/pale, only {known}, hidden_change",
+    ]
