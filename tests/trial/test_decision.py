@@ -56,6 +56,11 @@ def test_a_recommended_run_is_named_with_its_folder(tmp_path):
         run.folder = f"runs/ftp-seed{run.seed}"
     text = text_of(trial(tmp_path, results))
     assert "**FTP** (" in text
+    assert "clearly worse in nothing. Its weights" in text, "there are no rules to meet"
+    results.rules = ["id/test >= 0.5"]
+    for language, said in [("en", "all\nof its runs meet the rules. Its weights"), ("ja", "条件を満たしました。")]:
+        assert said in text_of(trial(tmp_path / language, results, language))
+    assert f"ftp-hf push {tmp_path}/comparison/runs/ftp-seed2 USER/NAME" in text
 
 
 @pytest.mark.parametrize(

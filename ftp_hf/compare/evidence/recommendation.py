@@ -14,7 +14,7 @@ __all__ = ["recommended"]
 def recommended(results: ComparisonResults) -> ComparedRun | None:
     """
     The run to go on with. Its method clearly gains something over plain fine-tuning, in robustness or on retained data,
-    clearly loses nothing in ID or on retained data, and all of its runs meet the rules; of several, it is the one with the
+    clearly loses on no kind of data, and all of its runs meet the rules; of several, it is the one with the
     largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
     the best ID validation: test, OOD and retained data do not choose between seeds.
 
@@ -38,8 +38,8 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
 
 def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:
     """The clear gain in robustness, and on how many retained sets there is one; none of a method that loses elsewhere."""
-    retained = [kind for kind in verdict.differences if kind.startswith("retained/")]
-    if any(verdict.sign(kind) < 0 for kind in ("id", *retained)):
+    signs = {kind: verdict.sign(kind) for kind in verdict.differences}
+    if -1 in signs.values():
         return 0.0, 0
-    gain = abs(verdict.differences[robust].mean) if robust and verdict.sign(robust) > 0 else 0.0
-    return gain, sum(verdict.sign(kind) > 0 for kind in retained)
+    gain = abs(verdict.differences[robust].mean) if robust and signs.get(robust) == 1 else 0.0
+    return gain, sum(sign > 0 for kind, sign in signs.items() if kind.startswith("retained/"))

@@ -10,7 +10,7 @@ from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.run.chosen import hand_over, what_next
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.runs.summary import RunSummary
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
 
 TRAIN = DataFacts("train", "train", 1000, source="train.parquet")
 MORE = [(identity, ood + 0.01) for identity, ood in GAIN]
@@ -50,6 +50,16 @@ def test_nothing_is_recommended(tmp_path, figures, changes):
     results = kept(tmp_path, figures, **changes)
     assert recommended(results) is None
     assert what_next(results, tmp_path)[0].startswith("No run is recommended: ")
+
+
+@pytest.mark.parametrize("kind", ["corrupted", "ood"])
+def test_a_clear_loss_on_any_data_forbids_it(tmp_path, kind):
+    results = with_retained(kept(tmp_path), "speech", "wer", 0.2, {"plain": [0.5] * 3, "l2-sp": [0.3, 0.31, 0.29]})
+    assert recommended(results).method == "l2-sp"
+    for run in results.chosen_runs("l2-sp"):
+        for result in run.summary.of_kind(kind):
+            result.metrics["accuracy"] = {seed: value - 0.3 for seed, value in result.metrics["accuracy"].items()}
+    assert recommended(results) is None
 
 
 def test_weights_that_are_gone_are_not_recommended(tmp_path):
