@@ -23,6 +23,7 @@ from ftp_hf.compare.evidence.rules import holding, unchecked
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
+from ftp_hf.compare.report.weights import RULES
 from ftp_hf.runs.rules import parse_rules
 
 from .pages import COMPARISON, DECISION, language_of, render, with_figures
@@ -96,6 +97,7 @@ def facts_of(results: ComparisonResults) -> dict[str, Any]:
         "benefits": benefits,
         "costs": _costs(results, name),
         "rules": _rules(results, name),
+        "rules_file": f"{COMPARISON}/{RULES}",
         "unchecked": _unchecked(results, name),
         "doubts": _doubts(results, name, benefits),
     }

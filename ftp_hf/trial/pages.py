@@ -1,5 +1,6 @@
 """The pages of a trial in its language, and the part of them that figures are written into."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def render(language: str, page: str, **facts: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.globals |= {"start": _START.format(language), "end": _END}
+    environment.filters["quote"] = lambda folder: shlex.quote(str(folder))
     environment.filters["table"] = lambda rows, header: table(header, rows, left=len(header))
     return environment.get_template(page).render(facts)
 

@@ -1,6 +1,7 @@
 """The page for a decision: what it says of a comparison, in both languages, and what a person wrote around it."""
 
 import re
+import shlex
 
 import pytest
 
@@ -41,6 +42,16 @@ def test_benefit_cost_and_rules_are_those_of_the_comparison(tmp_path):
     assert "| retained: speech | wer (less is better) | 20.0 | 50.0 ± 0.0 | 30.0 ± 1.0 | −20.0" in text
     assert "| `id/test >= 0.91` | 2 of 3 |" in text
     assert "**None.**" in text  # one run breaks a rule
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_command_holds_the_run_to_the_rules_of_the_comparison(tmp_path, language):
+    folder = trial(tmp_path / "our trial", comparison(rules=RULES, metric="balanced_accuracy"), language)
+    command = next(line for line in text_of(folder).splitlines() if line.startswith("ftp-hf push"))
+    # That file names their metric; the one in the folder of the trial may name none.
+    assert shlex.split(command)[2:] == [
+        f"{folder}/comparison/runs/RUN", "USER/NAME", "--rules", f"{folder}/comparison/rules.yaml"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("language", "said"), [("en", "cannot be checked: "), ("ja", "確かめられません:")])
