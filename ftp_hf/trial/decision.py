@@ -12,6 +12,7 @@ from ftp_hf.compare.evidence.measures import (
     by_seed,
     cost,
     data_sets,
+    diverged,
     finished_seeds,
     metric_of,
     pretrained_figure,
@@ -20,8 +21,9 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.rules import holding, unchecked
+from ftp_hf.compare.evidence.small_rates import SMALL
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
-from ftp_hf.compare.evidence.tuning import at_edge, collapse
+from ftp_hf.compare.evidence.tuning import at_edge, collapse, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
 from ftp_hf.compare.report.weights import RULES
 from ftp_hf.runs.rules import parse_rules
@@ -159,21 +161,22 @@ def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) ->
         for data in results.chosen_runs(method)[0].summary.data
         if data.kind in ("id", "ood", "retained") and data.size is not None and data.size < _FEW_ROWS
     ]
-    edges = [
-        f"{facts.title}: {setting_text(edge)}"
-        for facts in (results.method(REFERENCE), results.method(method))
-        if (edge := at_edge(results, facts))
-    ]
+    both = [results.method(name) for name in (REFERENCE, method)]
+    edges = [f"{facts.title}: {setting_text(edge)}" for facts in both if (edge := at_edge(results, facts))]
+    lost = {facts.title: len(diverged(results, facts.name)) for facts in both}
     losses = [benefit.kind for benefit in benefits if benefit.sign < 0]
     few = min(len(finished_seeds(results, name)) for name in (REFERENCE, method)) < LEAST_SEEDS
     found = {
         "not_learned": collapse(results),
         "losses": ", ".join(losses),
+        "diverged": ", ".join(f"{title} ({count})" for title, count in lost.items() if count),
         "few_seeds": str(LEAST_SEEDS) if few else "",
         "no_ood": "" if data_sets(results, "ood") else "ood",
         "no_retained": "" if data_sets(results, "retained") else "retained",
         "no_rules": "" if results.rules else "rules",
         "small": ", ".join(small),
         "edges": "; ".join(edges),
+        "one_rate": ", ".join(facts.title for facts in both if has_one_learning_rate(facts)),
+        "no_small_rates": "" if any(each.name == SMALL for each in results.methods) else SMALL,
     }
     return {doubt: about for doubt, about in found.items() if about}

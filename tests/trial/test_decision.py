@@ -1,5 +1,6 @@
 """The page for a decision: what it says of a comparison, in both languages, and what a person wrote around it."""
 
+import math
 import re
 import shlex
 
@@ -12,6 +13,12 @@ from ftp_hf.trial.pages import CHECKLIST, DECISION, LANGUAGES, render
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
 
 RULES = ["id/test >= 0.91", "ood_mean >= 0.5"]
+
+
+def one_rate(results):
+    for method in results.methods:
+        method.sweep = {"learning_rate": [1e-3]}
+    return results
 
 
 def trial(folder, results, language="en"):
@@ -80,8 +87,10 @@ def test_a_recommended_run_is_named_with_its_folder(tmp_path):
         (comparison({"plain": PLAIN, "ftp": LOSS}), {"losses", "no_retained", "no_rules"}),
         (comparison({"plain": PLAIN[:2], "ftp": GAIN[:2]}, rules=RULES), {"few_seeds", "no_retained"}),
         (comparison({"plain": PLAIN, "ftp": TIE}, ood=(), rules=RULES), {"no_ood", "no_retained"}),
+        (comparison({"plain": PLAIN, "ftp": [(math.nan, math.nan), *GAIN[1:]]}), {"diverged", "no_small_rates"}),
+        (one_rate(comparison({"plain": PLAIN, "ftp": GAIN, "small-lr": PLAIN})), {"one_rate"}),
     ],
-    ids=["losses", "few_seeds", "no_ood"],
+    ids=["losses", "few_seeds", "no_ood", "diverged", "one_rate"],
 )
 def test_what_speaks_against_the_figures_is_said(tmp_path, results, doubts):
     assert doubts <= facts_of(results)["doubts"].keys()
@@ -89,6 +98,11 @@ def test_what_speaks_against_the_figures_is_said(tmp_path, results, doubts):
         text = text_of(trial(tmp_path / language, results, language))
         risks = text.split("\n## ")[4]
         assert risks.count("\n- ") == len(facts_of(results)["doubts"])
+
+
+def test_a_small_learning_rate_among_the_methods_leaves_no_such_doubt():
+    doubts = facts_of(comparison({"plain": PLAIN, "ftp": GAIN, "small-lr": PLAIN}))["doubts"]
+    assert doubts.keys().isdisjoint({"no_small_rates", "one_rate", "diverged"})
 
 
 def test_sets_of_few_rows_are_named():

@@ -1,5 +1,6 @@
 """What the statistics are taken of: the figures of a comparison by method, seed and data."""
 
+import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "cost",
     "data_sets",
     "differences_to_plain",
+    "diverged",
     "finished_seeds",
     "inert_among",
     "inert_corruptions",
@@ -171,6 +173,13 @@ def finished_seeds(results: ComparisonResults, method: str) -> list[int]:
     """The seeds whose run at the chosen setting was evaluated on test data."""
     measured = {seed for kind in TESTED for seed in by_seed(results, method, kind)}
     return [seed for seed in results.seeds if seed in measured]
+
+
+def diverged(results: ComparisonResults, method: str) -> list[int]:
+    """The seeds with a figure that is not finite on the data that conclusions are drawn from."""
+    figures = [item for kind in tested(results) for item in by_seed(results, method, kind).items()]
+    lost = {seed for seed, value in figures if not math.isfinite(value)}
+    return [seed for seed in results.seeds if seed in lost]
 
 
 def robust_kind(results: ComparisonResults) -> str | None:

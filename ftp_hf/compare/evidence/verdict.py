@@ -1,6 +1,7 @@
 """What the evidence supports, in a sentence for each method and one for all."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .measures import (
     cost,
     data_sets,
     differences_to_plain,
+    diverged,
     finished_seeds,
     metric_of,
     pretrained_figure,
@@ -50,6 +52,11 @@ class Verdict:
     def seeds(self) -> int:
         """How many seeds it shares with plain fine-tuning."""
         return max((len(each.by_seed) for each in self.differences.values()), default=0)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether a figure of a seed is not finite, its own or one of plain fine-tuning's."""
+        return not all(math.isfinite(each.mean) for each in self.differences.values())
 
     def sign(self, kind: str) -> int:
         """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
@@ -98,35 +105,45 @@ def headline(results: ComparisonResults) -> str:
     return collapse(results) or _conclusion(results, judged)
 
 
-def _not_separated(place: str, judged: Sequence[Verdict]) -> str:
-    others, support = f"any of the {len(judged)} other methods", "supports none of them over it"
-    if len(judged) == 1:
-        others, support = "the only other method", "does not support it"
-    return f"{place}, {_seeds(judged)} do not separate {others} from {PLAIN}: the evidence {support}."
+def _not_separated(place: str, among: Sequence[Verdict], judged: Sequence[Verdict]) -> str:
+    """Said of some methods of all that there are; nothing of none."""
+    if not among:
+        return ""
+    is_all = len(among) == len(judged)
+    others, support = f"any of {'the ' * is_all}{len(among)} other methods", "supports none of them over it"
+    if len(among) == 1:
+        others, support = "the only other method" if is_all else "one other method", "does not support it"
+    return f"{place}, {_seeds(among)} do not separate {others} from {PLAIN}: the evidence {support}."
 
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
-    retained = _retained(results, judged)
+    retained, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
+    if lost:
+        lost += ": figures that are not finite have no mean."
+    whole = [verdict for verdict in judged if not verdict.has_diverged]
     if kind is None and not data_sets(results, "retained"):
-        return "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
+        said = "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
+        return f"{said} {lost}".rstrip()
     if kind is None:
-        return _with_doubts(results, retained or _not_separated("On retained data", judged), judged)
+        said = retained or _not_separated("On retained data", whole, judged)
+        return _with_doubts(results, f"{said} {lost}".strip(), judged)
     place = "Out of distribution" if kind == "ood" else "On corrupted data"
     gains, losses = ([verdict for verdict in judged if verdict.sign(kind) == sign] for sign in (1, -1))
     if not gains and not losses:
-        return _with_doubts(results, f"{_not_separated(place, judged)} {retained}".rstrip(), judged)
+        said = " ".join(filter(None, [_not_separated(place, whole, judged), retained, lost]))
+        return _with_doubts(results, said, judged)
     above, below = _words(results.metric)
     parts = [
         f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
         for group, word in ((gains, f"{above} {PLAIN}"), (losses, f"{below} it" if gains else f"{below} {PLAIN}"))
         if group
     ]
-    rest = len(judged) - len(gains) - len(losses)
+    rest = sum(verdict.sign(kind) == 0 for verdict in whole)
     others = (
         f"; {_seeds(judged)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
     )
-    said = f"{place}, {' and '.join(parts)}{others}. {retained}".rstrip()
+    said = " ".join(filter(None, [f"{place}, {' and '.join(parts)}{others}.", retained, lost]))
     return _with_doubts(results, said, [*gains, *losses])
 
 
@@ -169,12 +186,24 @@ def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
         return f"{title}: no finished run yet that shares a seed with {PLAIN}."
     if verdict.seeds < LEAST_SEEDS:
         return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(verdict, differences)})."
+    lost = _diverged(results, [REFERENCE, verdict.method])
     if not any(verdict.sign(kind) for kind in differences):
-        separated = f"{verdict.seeds} seeds do not separate {title} from {PLAIN}"
+        separated = lost or f"{verdict.seeds} seeds do not separate {title} from {PLAIN}"
         return f"{separated}: {_figures(verdict, differences)}{_cost(results, verdict.method, '; ')}."
     left = [kind for kind in differences if not _is_claimed(verdict, kind)]
     not_separated = f"; not separated: {_figures(verdict, left)}" if left else ""
-    return f"{title} {_claims(verdict)}{_cost(results, verdict.method, ', ')}{not_separated}."
+    said = f"{title} {_claims(verdict)}{_cost(results, verdict.method, ', ')}{not_separated}."
+    return f"{said} {lost}." if lost else said
+
+
+def _diverged(results: ComparisonResults, methods: Sequence[str]) -> str:
+    """`FTP diverged in 1 of 3 seeds`; empty if none of the methods did."""
+    counts = {name: (len(diverged(results, name)), len(finished_seeds(results, name))) for name in methods}
+    return ", ".join(
+        f"{results.method(name).title} diverged in {lost} of {count} seeds"
+        for name, (lost, count) in counts.items()
+        if lost
+    )
 
 
 def _is_claimed(verdict: Verdict, kind: str) -> bool:

@@ -22,6 +22,47 @@ def test_gain():
     )
 
 
+def lost(points):
+    """The same points, of which the first seed came to nothing."""
+    return [(math.nan, math.nan), *points[1:]]
+
+
+def test_a_method_that_diverged_is_not_one_that_seeds_do_not_separate():
+    results = comparison({"plain": PLAIN, "ftp": lost(GAIN)}, corruptions=())
+    assert headline(results) == "FTP diverged in 1 of 3 seeds: figures that are not finite have no mean."
+    assert verdicts(results)[0].sentence.startswith("FTP diverged in 1 of 3 seeds: ID nan")
+    several = {"plain": PLAIN, "ftp": lost(GAIN), "tpgm": TIE, "l2-sp": TIE}
+    assert headline(comparison(several, corruptions=())) == (
+        "Out of distribution, 3 seeds do not separate any of 2 other methods from plain fine-tuning: the evidence supports none of "
+        "them over it. FTP diverged in 1 of 3 seeds: figures that are not finite have no mean."
+    )
+    del several["l2-sp"]
+    assert "separate one other method from plain fine-tuning: the evidence does not" in headline(comparison(several))
+    said = headline(comparison({**several, "l2-sp": GAIN}))
+    assert (
+        "is above plain fine-tuning; 3 seeds do not separate one other from it. FTP diverged in 1 of 3 seeds:" in said
+    )
+
+
+def test_of_a_method_that_diverged_on_some_data_the_others_count():
+    results = with_retained(
+        comparison(corruptions=()), "web", "perplexity", 9.0, {"plain": [9.0, 9.1, 9.2], "ftp": [math.inf, 9.1, 9.2]}
+    )
+    assert headline(results).replace("\N{NO-BREAK SPACE}", " ") == (
+        "Out of distribution, FTP (+2.0 points [+1.8, +2.2]) is above plain fine-tuning. FTP diverged in 1 of 3 seeds: figures "
+        "that are not finite have no mean."
+    )
+    (verdict,) = verdicts(results)
+    assert "gains 2.0\N{NO-BREAK SPACE}points OOD" in verdict.sentence
+    assert verdict.sentence.endswith(" FTP diverged in 1 of 3 seeds.")
+
+
+def test_where_plain_fine_tuning_diverged_nothing_is_measured_against_it():
+    results = comparison({"plain": lost(PLAIN), "ftp": GAIN}, metric="spearman", corruptions=())
+    assert headline(results).startswith("Plain fine-tuning diverged in 1 of 3 seeds: ")
+    assert verdicts(results)[0].sentence.startswith("Plain fine-tuning diverged in 1 of 3 seeds: ID nan")
+
+
 def test_loss():
     assert sentence({"linear-probe": LOSS}) == (
         "Linear probe loses 5.0 points ID [−5.2, −4.8], 5.0 points OOD [−5.2, −4.8] and 5.0 points on corrupted data "
