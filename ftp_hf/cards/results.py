@@ -16,7 +16,7 @@ Column = tuple[str, Sequence[Evaluation], str | None]
 
 
 def results_table(summary: RunSummary, metric: str) -> str:
-    """ID, OOD, their mean and what was forgotten, for this model, its method over all seeds, and others."""
+    """ID, OOD, its mean, that of corrupted copies and what was forgotten, for this model, its method over all seeds, and others."""
     columns = _columns(summary, metric)
     rows = []
     for kind in ("validation", "id", "earlier", "ood"):
@@ -32,6 +32,9 @@ def results_table(summary: RunSummary, metric: str) -> str:
         if kind == "ood" and len(names) > 1:
             means = [_mean_values(results, names, kind, metric, seed) for _, results, seed in columns]
             rows.append(["**OOD mean**", *(mean_and_sd(values, metric) for values in means)])
+    if copies := [result.data for result in summary.of_kind("corrupted") if metric in result.metrics]:
+        means = [_mean_values(results, copies, "corrupted", metric, seed) for _, results, seed in columns]
+        rows.append([f"corrupted mean ({len(copies)} sets)", *(mean_and_sd(values, metric) for values in means)])
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])
     if metric == summary.metric:  # each in its own, once

@@ -280,10 +280,17 @@ def _limits(summary: RunSummary) -> list[str]:
     if metric is None:
         return ["This model was not evaluated."]
     if not summary.of_kind("ood"):
-        limits.append("It was not evaluated out of distribution.")
+        corrupted = ", only on copies of its test data with artificial damage" if summary.of_kind("corrupted") else ""
+        limits.append(f"It was not evaluated out of distribution{corrupted}.")
     if not summary.of_kind("id"):
         limits.append("It was not evaluated on test data of its own distribution, only on what is listed.")
-    if len(seeds_of(summary.results, metric)) == 1:
+    if summary.other_seeds:
+        seeds = ", ".join(map(str, summary.other_seeds))
+        limits.append(
+            f"Also trained with {'seeds' if len(summary.other_seeds) > 1 else 'seed'} {seeds}, in another configuration, as after an "
+            "update of a library: those figures are not among these, and there is no mean over all."
+        )
+    elif len(seeds_of(summary.results, metric)) == 1:
         limits.append("One seed was trained: how much the figures vary between seeds is not known.")
     sizes = [data.size for data in summary.data if data.kind in ("id", "ood") and data.size]
     if sizes and min(sizes) < 2000:

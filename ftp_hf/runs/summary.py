@@ -46,6 +46,8 @@ class RunSummary:
         problem_type (`str`, *optional*): as the model's config calls the kind of its head, `"regression"` or
             `"multi_label_classification"`, where it does not choose one of the classes.
         seed (`int`, *optional*): of the weights that are kept.
+        other_seeds (list of `int`, *optional*): with which it was trained, too, but in another configuration, as after an update
+            of a library: there is no mean over them.
         steps, kept_step (`int`, *optional*): how many steps were taken, and after which the weights are kept.
         optimizer (`str`, *optional*): the base optimizer as it was, with its options.
         projection ([`ProjectionFacts`], *optional*): what FTP did.
@@ -74,6 +76,7 @@ class RunSummary:
     labels: list[str] = field(default_factory=list)
     problem_type: str | None = None
     seed: int | None = None
+    other_seeds: list[int] = field(default_factory=list)
     steps: int | None = None
     kept_step: int | None = None
     optimizer: str | None = None

@@ -292,10 +292,11 @@ def test_unknown_kind_is_refused(checkpoint, tmp_path):
 def figures(summary):
     """Every figure that can be had from the results as it is printed, by itself or over sets and seeds."""
     found = set()
-    before = {} if summary.pretrained is None else ood_means(summary.pretrained.results)
+    before = {} if summary.pretrained is None else means_over(summary.pretrained.results)
     for results in (summary.results, *(other.results for other in summary.comparisons)):
         by_metric = [(name, [*values.values()]) for result in results for name, values in result.metrics.items()]
-        for metric, values in ood_means(results).items():
+        by_metric += means_over(results, "corrupted").items()
+        for metric, values in means_over(results).items():
             by_metric.append((metric, values))
             if metric in before:
                 start, sign = statistics.fmean(before[metric]), metric_named(metric).sign
@@ -309,10 +310,10 @@ def figures(summary):
     return found
 
 
-def ood_means(results):
-    """The mean over the OOD sets of each seed, by metric."""
-    ood = [result.metrics for result in results if result.kind == "ood"]
-    by_set = {metric: [metrics[metric] for metrics in ood] for metric in (ood[0] if ood else ())}
+def means_over(results, kind="ood"):
+    """The mean over the sets of a kind of each seed, by metric."""
+    of_kind = [result.metrics for result in results if result.kind == kind]
+    by_set = {metric: [metrics[metric] for metrics in of_kind] for metric in (of_kind[0] if of_kind else ())}
     return {
         metric: [statistics.fmean(values[seed] for values in sets) for seed in sets[0]]
         for metric, sets in by_set.items()

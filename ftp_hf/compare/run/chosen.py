@@ -8,7 +8,7 @@ import yaml
 
 from ftp_hf.cards.files import write_run_files
 from ftp_hf.common.files import replacing
-from ftp_hf.compare.evidence.measures import REFERENCE
+from ftp_hf.compare.evidence.measures import REFERENCE, inert_corruptions
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.report.weights import BEST, RULES, describe, next_commands, why_none
@@ -71,15 +71,27 @@ def what_next(results: ComparisonResults, folder: Path) -> list[str]:
 
 
 def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:
-    """The summary of a run, with the figures of the other seeds and of plain fine-tuning beside its own."""
-    ours = sorted(results.chosen_runs(run.method), key=lambda other: other is not run)
+    """
+    The summary of a run, with the figures of the other seeds and of plain fine-tuning beside its own: of those of one
+    configuration, which seeds that were run before and after an update of a library are not.
+    """
     compares = run.method != REFERENCE and any(method.name == REFERENCE for method in results.methods)
-    theirs = results.chosen_runs(REFERENCE) if compares else []
-    told = [[_told(results, each, train) for each in runs] for runs in (ours, theirs)]
-    try:
-        return combine(told[0], {PLAIN: told[1]} if theirs else None)
-    except ValueError:  # seeds that were run before and after a library was updated are not of one configuration
-        return told[0][0]
+    ours, plain = results.chosen_runs(run.method), results.chosen_runs(REFERENCE) if compares else []
+    told = [
+        [_told(results, each, train) for each in sorted(runs, key=lambda other: other.seed != run.seed)]
+        for runs in (ours, plain)
+    ]
+    alike, plain_alike = ([each for each in of if each.config_hash == of[0].config_hash] for of in told)
+    summary = combine(alike, {PLAIN: plain_alike} if plain_alike else None)
+    shown, inert = [each.seed for each in alike], inert_corruptions(results)
+    return dataclasses.replace(
+        summary,
+        # Without the corruptions that are left out of every mean of the report.
+        results=[
+            each for each in summary.results if each.kind != "corrupted" or each.data.rpartition("/")[0] not in inert
+        ],
+        other_seeds=[each.seed for each in ours if each.seed not in shown],
+    )
 
 
 def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:

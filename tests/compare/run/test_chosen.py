@@ -133,7 +133,27 @@ def test_seeds_of_different_configurations_have_no_mean(tmp_path):
     other.summary.defaults["new_default"] = True
     hand_over(results, tmp_path, TRAIN)
     told = RunSummary.load(tmp_path / run.folder)
-    assert list(told.results[0].metrics["accuracy"]) == [str(run.seed)]
+    assert list(told.results[0].metrics["accuracy"]) == ["0", "2"]
+    card = (tmp_path / run.folder / "README.md").read_text()
+    assert "Also trained with seed 1, in another configuration" in card
+    assert "plain fine-tuning, 3 seeds" in card
+    alone = (tmp_path / other.folder / "README.md").read_text()
+    assert "Also trained with seeds 0, 2, in another configuration" in alone
+    assert "One seed was trained" not in alone
+
+
+def test_the_card_has_the_mean_over_corruptions_that_the_report_has(tmp_path):
+    results = kept(tmp_path, ood=())
+    for run in results.runs:
+        for each in run.summary.of_kind("corrupted"):
+            if each.data.startswith("fog/"):
+                each.metrics["accuracy"] = {str(run.seed): 0.95}  # nothing that it damages
+    hand_over(results, tmp_path, TRAIN)
+    run = results.chosen_runs("l2-sp")[0]
+    # Noise takes 2, 4, … 10 points from ID 90.1, 91.0 and 91.9; of plain fine-tuning from 90, 91 and 92.
+    card = (tmp_path / run.folder / "README.md").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "| corrupted mean (5 sets) | 84.1 | 85.0 ± 1.0 | 85.0 ± 0.9 |" in card
+    assert "not evaluated out of distribution, only on copies of its test data with artificial damage" in card
 
 
 def test_a_card_that_cannot_be_written_loses_nothing(tmp_path, caplog):
