@@ -21,7 +21,7 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.rules import holding, unchecked
-from ftp_hf.compare.evidence.small_rates import SMALL
+from ftp_hf.compare.evidence.small_rates import SMALL_RATE
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
@@ -87,7 +87,8 @@ def facts_of(results: ComparisonResults) -> dict[str, Any]:
             "the comparison has no finished run of plain fine-tuning and of another method: add both to its methods"
         )
     best = recommended(results)
-    name = best.method if best else next((name for name in judged if "ftp" in name.split("+")), next(iter(judged)))
+    projected = (name for name in judged if any(run.summary.projection for run in results.chosen_runs(name)))
+    name = best.method if best else next(projected, next(iter(judged)))
     verdict = judged[name]
     benefits = [_benefit(results, verdict, kind) for kind in tested(results) if kind in verdict.differences]
     return {
@@ -177,6 +178,6 @@ def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) ->
         "small": ", ".join(small),
         "edges": "; ".join(edges),
         "one_rate": ", ".join(facts.title for facts in both if has_one_learning_rate(facts)),
-        "no_small_rates": "" if any(each.name == SMALL for each in results.methods) else SMALL,
+        "no_small_rates": "" if any(each.name == SMALL_RATE for each in results.methods) else SMALL_RATE,
     }
     return {doubt: about for doubt, about in found.items() if about}

@@ -140,3 +140,11 @@ def test_what_is_missing_is_an_error_with_its_remedy(tmp_path, capsys):
     (folder / DECISION).write_text("# Mine\n", encoding="utf-8")
     with pytest.raises(ValueError, match="has lost the marks"):
         write_decision(folder)
+
+
+def test_without_a_recommendation_the_page_is_about_the_first_method_with_a_projection():
+    results = comparison({"plain": PLAIN, "l2-sp": TIE, "ftp": TIE})
+    results.method("ftp").name = "ftp-share"
+    for run in results.runs:
+        run.method = run.method.replace("ftp", "ftp-share")
+    assert facts_of(results)["method"] == "FTP"
