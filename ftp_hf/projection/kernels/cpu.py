@@ -70,21 +70,26 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager.distances`]."""
     tensors, blocks, owners = _plan_without_gradients(batch)
-    found = torch.empty(len(blocks))
+    found = _zeros(len(blocks))
     _run("ftp_distances", [tensors, blocks], [found])
     return _largest(found, owners, len(batch))
 
 
 def _project_rows(batch: Sequence[ProjectedTensor], radii: Tensor, largest: Tensor | None) -> tuple[Tensor, Tensor]:
     tensors, blocks, owners = _plan_without_gradients(batch)
-    found, projected = torch.zeros(len(blocks)), torch.zeros(len(blocks))
-    row_norms = torch.zeros(len(batch)) if largest is None else largest
+    found, projected = _zeros(len(blocks)), _zeros(len(blocks))
+    row_norms = _zeros(len(batch)) if largest is None else largest
     _run("ftp_project", [tensors, radii, row_norms, blocks], [found, projected])
-    return _largest(found, owners, len(batch)), torch.zeros(len(batch)).index_add_(0, owners, projected)
+    return _largest(found, owners, len(batch)), _zeros(len(batch)).index_add_(0, owners, projected)
 
 
 def _largest(of_blocks: Tensor, owners: Tensor, count: int) -> Tensor:
-    return torch.zeros(count).scatter_reduce_(0, owners, of_blocks, "amax")
+    return _zeros(count).scatter_reduce_(0, owners, of_blocks, "amax")
+
+
+def _zeros(count: int) -> Tensor:
+    # Not of torch's default dtype: cpu.cpp is told where they are, and takes them for floats.
+    return torch.zeros(count, dtype=torch.float32)
 
 
 class _Tensor(NamedTuple):

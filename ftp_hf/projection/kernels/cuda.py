@@ -75,12 +75,12 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
     """
     moves = any(step is not None for step in steps)
     table, blocks, starts = plan(batch, _BLOCK_ELEMENTS, steps if moves else ())
-    partials = torch.empty(len(blocks), device=table.device)
+    partials = _floats(table.device, len(blocks))
     # Without a step nothing is read of the options.
     options = on_device(table.device, AdamWOptions.of(batch[0].group)) if moves else partials
     inputs = (table, blocks, gradients_of(batch), options)
     _launch(_radius_gradient_kernel, len(blocks), *inputs, partials, MOVES=moves, **_TILES)
-    gradients = torch.empty(len(batch), device=table.device)
+    gradients = _floats(table.device, len(batch))
     _launch(_sum_kernel, len(batch), starts, partials, gradients, **_REDUCTION)
     return gradients
 
@@ -105,17 +105,22 @@ def distances(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The largest row norm of each displacement, as in [`eager.distances`], in two launches."""
     table, blocks, starts = plan(batch, _BLOCK_ELEMENTS)
     found, _ = _norms(table, blocks, None, project=False)
-    largest = torch.empty(len(batch), device=table.device)
+    largest = _floats(table.device, len(batch))
     _launch(_max_kernel, len(batch), starts, found, largest, **_REDUCTION)
     return largest
 
 
 def _norms(table: Tensor, blocks: Tensor, largest: Tensor | None, *, project: bool) -> tuple[Tensor, Tensor]:
     """Of each block, its largest row norm and how many of its rows lie outside the ball; and project them, if asked to."""
-    found, projected = torch.empty(2, len(blocks), device=table.device)
+    found, projected = _floats(table.device, 2, len(blocks))
     row_norms = found if largest is None else largest
     _launch(_project_kernel, len(blocks), table, blocks, row_norms, found, projected, PROJECT=project, **_TILES)
     return found, projected
+
+
+def _floats(device: torch.device, *shape: int) -> Tensor:
+    """Room for what kernels find, of float32 whatever torch's default dtype is."""
+    return torch.empty(shape, dtype=torch.float32, device=device)
 
 
 def _launch(kernel: Any, programs: int, *arguments: Tensor, **constants: Any) -> None:

@@ -207,6 +207,27 @@ def test_gradients_in_bfloat16_count_as_in_float32(name, served):
     assert took
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["eager", "cpu", TRITON])
+def test_steps_are_the_same_whatever_the_default_dtype_is(name, default, served):
+    took = served(KERNELS[name])
+    results = []
+    for dtype in (torch.float32, default):
+        parameters = {"w": torch.nn.Parameter(torch.randn(20, 30, generator=torch.Generator().manual_seed(0)))}
+        gradients = make_gradients(parameters, 6)
+        torch.set_default_dtype(dtype)
+        try:
+            optimizer = FTPAdamW(parameters.items(), lr=1e-2, fused=True)
+            train(optimizer, parameters, gradients)
+            results.append((parameters["w"].detach(), optimizer.radii()))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    (weight, radii), (other, other_radii) = results
+    assert torch.equal(weight, other)
+    assert radii == other_radii
+    assert took == {"w"}
+
+
 @pytest.mark.parametrize("name", ["eager", "cpu", TRITON])
 def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
     served(KERNELS[name])
