@@ -276,10 +276,12 @@ class FTPTrainerMixin(PlainTrainerMixin):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         projected = projected_optimizer(self.optimizer)
-        excluded = set() if projected is None else excluded_names(projected)
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or projected is None or self.options_in_force is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
             return
+        excluded = excluded_names(projected)
+        self.options_in_force.take_up_added(projected)
+        super()._load_optimizer_and_scheduler(checkpoint)
         if has_optimizer_state(Path(checkpoint)):
             self.options_in_force.resume(projected, Path(checkpoint), self.state.global_step, excluded)
 

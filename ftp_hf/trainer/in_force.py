@@ -62,6 +62,16 @@ class OptionsInForce:
         fixed = {option: getattr(options, option) for option in _FIXED} | ({"exclude": [*exclude]} if exclude else {})
         return cls([adjustable_options(group) for group in optimizer.param_groups], fixed)
 
+    def take_up_added(self, optimizer: ProjectedOptimizer) -> None:
+        """
+        Know what is in force in groups that were added to the optimizer since.
+
+        Args:
+            optimizer (`ProjectedOptimizer`): that of the run, before a state is loaded into it.
+        """
+        added = optimizer.param_groups[len(self.groups) :]
+        self.groups = [*self.groups, *map(adjustable_options, added)]
+
     def change(self, optimizer: ProjectedOptimizer, before: FTPArguments, now: FTPArguments) -> None:
         """
         Have an optimizer go on with the options that the Trainer has now.
@@ -77,6 +87,7 @@ class OptionsInForce:
         names = _names(optimizer)
         for option in _FIXED:
             _check_same(option, getattr(before, option), getattr(now, option), names)
+        self.take_up_added(optimizer)
         old, new = asked_of_groups(before), asked_of_groups(now)
         # A group that had a value of its own keeps it.
         groups = [{o: new[o] if group[o] == old[o] else group[o] for o in ADJUSTABLE} for group in self.groups]
@@ -111,6 +122,7 @@ class OptionsInForce:
 
     def save(self, optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
         """Write it into the checkpoint, as it may be published."""
+        self.take_up_added(optimizer)
         saved = OptionsInForce(self.groups, public_value(self.fixed), self.earlier, optimizer.pretrained_rows)
         content = plain(saved)
         (checkpoint / OPTIONS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -34,6 +34,46 @@ def test_an_optimizer_that_was_created_before_the_training(pretrained, dataset, 
     assert projected_optimizer(trainer.optimizer) is optimizer
 
 
+def unfreeze(trainer, optimizer):
+    """Train the embeddings too, as a group of their own."""
+    frozen = [(name, p) for name, p in trainer.model.named_parameters() if not p.requires_grad]
+    for _, parameter in frozen:
+        parameter.requires_grad = True
+    optimizer.add_param_group({"params": frozen, "lr": 1e-4})
+
+
+def freeze_embeddings(model):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = "embeddings" not in name
+
+
+def test_groups_that_were_added_to_an_optimizer_are_trained(pretrained, dataset, tmp_path):
+    trainer = make(pretrained, dataset, tmp_path)
+    freeze_embeddings(trainer.model)
+    unfreeze(trainer, trainer.create_optimizer())
+    trainer.args.ftp_kappa = 0.5
+    trainer.train()
+    optimizer = projected_optimizer(trainer.optimizer)
+    assert [group["kappa"] for group in optimizer.param_groups] == [0.5] * 3
+    assert any("embeddings" in name for name in optimizer.radii())
+
+
+@pytest.mark.slow
+def test_groups_that_a_trainer_adds_are_resumed(pretrained, dataset, tmp_path):
+    class Unfreezes(FTPTrainer):
+        def create_optimizer(self, model=None):
+            freeze_embeddings(self.model)
+            optimizer = super().create_optimizer(model)
+            unfreeze(self, optimizer)
+            return optimizer
+
+    steps = {"save_strategy": "steps", "save_steps": 2}
+    make(pretrained, dataset, tmp_path / "first", Unfreezes, **steps).train()
+    trainer = make(pretrained, dataset, tmp_path / "second", Unfreezes, ftp_kappa=0.5)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-2"))
+    assert [group["kappa"] for group in trainer.optimizer.param_groups] == [0.5] * 3
+
+
 @pytest.mark.slow
 def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_path):
     class RunsOutOnce(FTPTrainer):
