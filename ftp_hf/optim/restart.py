@@ -8,6 +8,7 @@ from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 
 from .base import ProjectedOptimizer
+from .rounding import MASTER
 
 __all__ = ["lengthen_states", "restart_radii"]
 
@@ -32,7 +33,7 @@ def restart_radii(optimizer: ProjectedOptimizer) -> None:
 @torch.no_grad()
 def lengthen_states(optimizer: Optimizer) -> None:
     """
-    Give the state of parameters that got more rows zeros for them.
+    Give the state of parameters that got more rows zeros for them, and masters the new rows themselves.
 
     Args:
         optimizer (`Optimizer`): whose parameters were made longer in place, or whose state was saved before they were.
@@ -42,4 +43,5 @@ def lengthen_states(optimizer: Optimizer) -> None:
             if isinstance(value, Tensor) and value.ndim == parameter.ndim > 0 and key != "radius":
                 missing = parameter.shape[0] - value.shape[0]
                 if missing > 0 and value.shape[1:] == parameter.shape[1:]:
-                    state[key] = torch.cat([value, value.new_zeros(missing, *value.shape[1:])])
+                    new = parameter.detach()[-missing:].to(value)
+                    state[key] = torch.cat([value, new if key == MASTER else torch.zeros_like(new)])

@@ -5,8 +5,12 @@ import torch
 from datasets import concatenate_datasets
 from transformers import BertForSequenceClassification
 
-from ftp_hf import FTPTrainer, projected_optimizer
+from ftp_hf import FTPAdamW, FTPTrainer, projected_optimizer
 from ftp_hf.pretrained import grow_classifier
+from ftp_hf.pretrained.growing import _grow
+from ftp_hf.trainer.arguments import FTPArguments
+from ftp_hf.trainer.stages import go_on
+from tests.support.problems import make_gradients, train
 from tests.support.trainers import arguments, load
 
 HEAD = ("classifier.weight", "classifier.bias")
@@ -182,6 +186,23 @@ def test_a_head_that_grows_keeps_its_old_rows_projected(classifier, stages, tmp_
     if policy == "previous":
         trainer.train()  # the new rows have a previous value by now
         assert projected_optimizer(trainer.optimizer).pretrained_rows == {}
+
+
+@pytest.mark.parametrize("projected", [True, False], ids=["projected", "new"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_rows_that_a_head_grows_by_are_where_its_training_begins(dtype, projected):
+    model = torch.nn.ModuleDict({"head": torch.nn.Linear(4, 2, dtype=dtype)})
+    parameters = dict(model.named_parameters())
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2, exclude=() if projected else ("head.*",))
+    train(optimizer, parameters, make_gradients(parameters, 3))
+    for parameter in parameters.values():
+        _grow(parameter, 5, 0.1)
+    before = weights(model)
+    go_on(optimizer, model, FTPArguments())
+    optimizer.param_groups[0]["lr"] = 0.0
+    train(optimizer, parameters, make_gradients(parameters, 3))
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter[2:], before[name][2:]), name
 
 
 def test_only_classes_that_are_added_let_a_head_grow(pretrained):
