@@ -18,6 +18,7 @@ of a value takes the place of [`corruption`] in a transform of `datasets`.
 from .audio import AUDIO_CORRUPTIONS, corrupt_audio
 from .datasets import corrupted, corruption
 from .images import DENSE_IMAGE_CORRUPTIONS, IMAGE_CORRUPTIONS, corrupt_image
+from .rgb import to_rgb
 from .sounds import Sound, read_sound, write_sound
 from .strength import SEVERITIES
 from .texts import TEXT_CORRUPTIONS, corrupt_text
@@ -35,5 +36,6 @@ __all__ = [
     "corrupted",
     "corruption",
     "read_sound",
+    "to_rgb",
     "write_sound",
 ]

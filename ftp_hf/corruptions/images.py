@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from .rgb import to_rgb
 from .strength import check_kind, check_severity, generator, geometric
 
 __all__ = ["DENSE_IMAGE_CORRUPTIONS", "IMAGE_CORRUPTIONS", "corrupt_image"]
@@ -35,7 +36,7 @@ def corrupt_image(image: Image.Image, kind: str, severity: int, seed: int = 0) -
     Corrupt an image.
 
     Args:
-        image (`PIL.Image.Image`): of any mode; it is converted to RGB, as `convert("RGB")` does.
+        image (`PIL.Image.Image`): of any mode that [`to_rgb`] takes, which converts it.
         kind (`str`): one of `IMAGE_CORRUPTIONS`.
         severity (`int`): 1 (slight) to 5 (hard, but a person still recognises what is there).
         seed (`int`, *optional*, defaults to 0): another seed draws other noise, directions and clouds.
@@ -45,7 +46,7 @@ def corrupt_image(image: Image.Image, kind: str, severity: int, seed: int = 0) -
 
     Raises:
         TypeError: `image` is no image of Pillow.
-        ValueError: there is no such kind or severity.
+        ValueError: there is no such kind or severity, or [`to_rgb`] refuses the mode.
     """
     check_kind(kind, IMAGE_CORRUPTIONS)
     check_severity(severity)
@@ -53,7 +54,7 @@ def corrupt_image(image: Image.Image, kind: str, severity: int, seed: int = 0) -
         raise TypeError(
             f"image must be a PIL.Image.Image, got {type(image).__name__}; of an array make one with Image.fromarray()"
         )
-    image = image.convert("RGB")
+    image = to_rgb(image)
     random = generator(seed, kind, str(image.size).encode() + image.tobytes())
     return _KINDS[kind].apply(image, _strength(kind, severity, min(image.size)), random)
 

@@ -14,7 +14,7 @@ from transformers import (
     default_data_collator,
 )
 
-from ftp_hf.corruptions import IMAGE_CORRUPTIONS
+from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import ClassificationTask, check_model_folder
 from .specs import check_column
@@ -116,7 +116,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
         side = (size["width"], size["height"]) if "height" in size and "width" in size else None
 
         def pixels(image: Image.Image) -> Any:
-            image = image.convert("RGB")
+            image = to_rgb(image)
             if corrupt is not None:
                 # At the size that the model sees: a blur of a photograph is gone once it is resized to 32 pixels.
                 image = corrupt(image.resize(side, Image.Resampling.BICUBIC) if side else image)

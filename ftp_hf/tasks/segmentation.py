@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ftp_hf.common.figures import metric_named
-from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS
+from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import check_model_folder, classifier_options
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
@@ -160,7 +160,7 @@ class SegmentationTask(Task[SegmentationOptions]):
         """
 
         def row(image: Image.Image, mask: Image.Image) -> tuple[Tensor, Tensor]:
-            image = image.convert("RGB")
+            image = to_rgb(image)
             if corrupt is not None:
                 image = corrupt(image.resize(self.size, Image.Resampling.BICUBIC))
             mask = mask.resize(self.size, Image.Resampling.NEAREST)
