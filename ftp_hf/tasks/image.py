@@ -17,6 +17,7 @@ from transformers import (
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import ClassificationTask, check_model_folder
+from .files import images, read_images
 from .specs import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
@@ -26,7 +27,7 @@ __all__ = ["ImageOptions", "ImageTask"]
 class ImageOptions:
     """
     Args:
-        image_column (`str`, *optional*, defaults to `"image"`): the column of images.
+        image_column (`str`, *optional*, defaults to `"image"`): the column of images, files as bytes or by path.
         image_size (`int`, *optional*): side of the square that images are resized to, in pixels. By default the image
             processor decides.
         random_flip (`bool`, *optional*, defaults to `False`): mirror half of the training images.
@@ -34,7 +35,7 @@ class ImageOptions:
             `classifier_dropout_prob`.
     """
 
-    image_column: str = field(default="image", metadata={"help": "The column of images."})
+    image_column: str = field(default="image", metadata={"help": "The column of images, files as bytes or by path."})
     image_size: int | None = field(
         default=None, metadata={"help": "Side of the square that images are resized to, in pixels."}
     )
@@ -93,9 +94,12 @@ class ImageTask(ClassificationTask[ImageOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks the column of images.
+            ValueError: the data set lacks the column of images; a row has none, or one that cannot be read.
         """
-        check_column(name, dataset, self.options.image_column, "image_column")
+        column = self.options.image_column
+        check_column(name, dataset, column, "image_column")
+        for _ in read_images(name, dataset, column, to_rgb):
+            pass
 
     def prepare(
         self,
@@ -125,8 +129,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
             return self.processor(image, return_tensors="pt")["pixel_values"][0]
 
         def transform(batch: dict[str, Any]) -> dict[str, Any]:
-            images = batch[self.options.image_column]
             labels = self.targets(batch[self.label_column])
-            return {"pixel_values": [pixels(image) for image in images], "label": labels}
+            return {"pixel_values": [pixels(image) for image in batch[self.options.image_column]], "label": labels}
 
-        return dataset.with_transform(transform)
+        return images(dataset, self.options.image_column).with_transform(transform)

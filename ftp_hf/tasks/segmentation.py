@@ -23,6 +23,7 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import check_model_folder, classifier_options
+from .files import images, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
 from .specs import check_column
 from .task import Task
@@ -36,8 +37,8 @@ class SegmentationOptions:
     Args:
         classes (`list[str]`): the names of the classes, by their index in the masks.
         ignore_label (`int`, *optional*, defaults to 255): what masks hold where no class is right or wrong.
-        image_column (`str`, *optional*, defaults to `"image"`): the column of images.
-        mask_column (`str`, *optional*, defaults to `"mask"`): the column of masks, images of class indices.
+        image_column (`str`, *optional*, defaults to `"image"`): the column of images, files as bytes or by path.
+        mask_column (`str`, *optional*, defaults to `"mask"`): the column of masks, images of class indices, likewise.
         image_width, image_height (`int`, *optional*): what images and masks are resized to, in pixels; a square where one of
             them is given. By default the image processor's.
         random_flip (`bool`, *optional*, defaults to `False`): mirror half of the training images, with their masks.
@@ -51,7 +52,7 @@ class SegmentationOptions:
         default_factory=list, metadata={"help": "The names of the classes, by their index in the masks."}
     )
     ignore_label: int = field(default=255, metadata={"help": "What masks hold where no class is right or wrong."})
-    image_column: str = field(default="image", metadata={"help": "The column of images."})
+    image_column: str = field(default="image", metadata={"help": "The column of images, files as bytes or by path."})
     mask_column: str = field(default="mask", metadata={"help": "The column of masks, images of class indices."})
     image_width: int | None = field(
         default=None, metadata={"help": "What images and masks are resized to, in pixels; alone, side of a square."}
@@ -127,16 +128,19 @@ class SegmentationTask(Task[SegmentationOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column; its masks are no images of class indices, or hold an index that is neither
-                a class nor ignored.
+            ValueError: the data set lacks a column; a row has no image or mask that can be read; masks are no images of class
+                indices, have another shape than their images, or hold an index that is neither a class nor ignored.
         """
         for option in ("image_column", "mask_column"):
             check_column(name, dataset, getattr(self.options, option), option)
         if not self.labels:
             raise ValueError("classes have no names: list them in classes, by their index in the masks")
         found: set[int] = set()
-        for mask in dataset[self.options.mask_column]:
-            found |= {int(label) for label in np.unique(mask_indices(mask))}
+        pictures = read_images(name, dataset, self.options.image_column, to_rgb)
+        masks = read_images(name, dataset, self.options.mask_column, mask_indices)
+        for row, (image, mask) in enumerate(zip(pictures, masks, strict=True)):
+            _check_shape(f"row {row} of {name}", image.size, mask.shape[::-1])
+            found |= {int(label) for label in np.unique(mask)}
         if unknown := found - {*range(len(self.labels)), self.options.ignore_label}:
             raise ValueError(
                 f"the masks of {name} hold {sorted(unknown)}, which is no index of the {len(self.labels)} classes: name all "
@@ -175,6 +179,8 @@ class SegmentationTask(Task[SegmentationOptions]):
             pixels, labels = zip(*(row(*pair) for pair in pairs), strict=True)
             return {"pixel_values": list(pixels), "labels": list(labels)}
 
+        for column in (self.options.image_column, self.options.mask_column):
+            dataset = images(dataset, column)
         return dataset.with_transform(transform)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -204,6 +210,15 @@ class SegmentationTask(Task[SegmentationOptions]):
         states = model(pixel_values=batch["pixel_values"], output_hidden_states=True).hidden_states[-1]
         states = states.movedim(1, -1) if states.dim() == 4 else states
         return states, torch.ones_like(states[..., 0], dtype=torch.bool)
+
+
+def _check_shape(where: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Width and height of both have one ratio, to the rounding of a pixel."""
+    if abs(image[0] * mask[1] - image[1] * mask[0]) > max(sum(image), sum(mask)):
+        raise ValueError(
+            f"{where} has an image of {image[0]} × {image[1]} pixels and a mask of {mask[0]} × {mask[1]}, which would be stretched: "
+            "both must show the same"
+        )
 
 
 def _added_up(prediction: EvalPrediction) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

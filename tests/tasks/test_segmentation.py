@@ -14,6 +14,7 @@ from ftp_hf.function_distance import function_distance, hidden_change
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks.pixels import SegmentationTrainer, pixel_counts
 from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
+from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_mobilenet
 from tests.support.task_comparisons import compare_whole_and_interrupted, task_config
 
@@ -191,6 +192,39 @@ def test_distance_is_of_the_answers_where_no_part_is_new(tmp_path):
 def test_data_that_cannot_be_read_are_refused(folder, options, mask, message):
     with pytest.raises(ValueError, match=message):
         make_task(folder, **options).check("few", make_data(mask=mask))
+
+
+def test_a_mask_that_is_missing_or_has_another_shape_is_refused_by_its_row(task):
+    whole, features = make_data(1)[0], Features({"image": Image(), "mask": Image()})
+    for column, value, message in [
+        ("mask", None, "row 1 of few has no image in 'mask'"),
+        ("image", None, "row 1 of few has no image in 'image'"),
+        (
+            "mask",
+            Pictures.new("L", (8, 16)),
+            "row 1 of few has an image of 16 × 8 pixels and a mask of 8 × 16, which would",
+        ),
+        (
+            "mask",
+            Pictures.new("RGB", (16, 8)),
+            "row 1 of few has an image in 'mask' that cannot be read: .* the mode RGB",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            task.check("few", Dataset.from_list([whole, {**whole, column: value}], features))
+    halved = [{"image": Pictures.new("RGB", (15, 9)), "mask": Pictures.new("L", (7, 4))}]
+    task.check("few", Dataset.from_list([whole, *halved], features))
+
+
+def test_a_table_may_hold_the_paths_of_images_and_masks(task, tmp_path):
+    for name, image in make_data(1)[0].items():
+        image.save(tmp_path / f"{name}.png")
+    paths = Dataset.from_list([{name: str(tmp_path / f"{name}.png") for name in ("image", "mask")}])
+    paths.to_csv(tmp_path / "table.csv")
+    data = DatasetSpec.parse(str(tmp_path / "table.csv")).load()
+    task.check("few", data)
+    for key, value in task.prepare(make_data(1))[0].items():
+        assert torch.equal(task.prepare(data)[0][key], value)
 
 
 @pytest.mark.slow

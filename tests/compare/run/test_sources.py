@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from datasets import Dataset
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ftp_hf.compare import ComparisonConfig, compare
@@ -57,6 +58,25 @@ def test_what_is_named_later_is_noted_then(config, tmp_path):
     add_a_row(folder / "more.parquet")
     with pytest.raises(ValueError, match=r"more\.parquet: not what it was"):
         check_sources([config], tmp_path / "out")
+
+
+def test_nothing_is_noted_of_data_that_cannot_be_read(images, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    for row, pixels in enumerate((40, 200)):
+        (folder / "far" / f"class{row}").mkdir(parents=True)
+        Image.new("RGB", (8, 8), (pixels,) * 3).save(folder / "far" / f"class{row}" / "0.png")
+    broken = folder / "far" / "class1" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    content = image_config(
+        folder, ood=[f"{folder}/far"], label_aliases=["class0=dark", "class1=light"], seeds=[0], methods=["plain"]
+    )
+    config = ComparisonConfig.load(write_config(tmp_path, content))
+    with pytest.raises(
+        ValueError, match=rf"^ood: row 1 of data set 'far' has an image in 'image' \({broken}\) that cannot"
+    ):
+        compare(config, tmp_path / "out")
+    assert not (tmp_path / "out" / "sources.json").exists()
 
 
 @pytest.mark.slow

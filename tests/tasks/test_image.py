@@ -1,0 +1,116 @@
+"""Images of a data set as a model sees them, and what is refused before anything is trained."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from PIL import Image as Pictures
+
+from ftp_hf.tasks.image import ImageOptions, ImageTask
+from ftp_hf.tasks.specs import DatasetSpec
+from tests.support.models import save_mobilenet
+from tests.support.samples import photographs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a model whose processor makes the shorter side 32 pixels, and takes 28 in the middle."""
+    folder = save_mobilenet(tmp_path_factory.mktemp("mobilenet"))
+    task = ImageTask(str(folder))
+    task.processor.size, task.processor.crop_size = {"shortest_edge": 32}, {"height": 28, "width": 28}
+    task.processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def task(folder):
+    return ImageTask(str(folder), labels=["dark", "light"])
+
+
+def rows(pictures):
+    features = Features({"image": Image(), "label": ClassLabel(names=["dark", "light"])})
+    return Dataset.from_dict({"image": pictures, "label": [row % 2 for row in range(len(pictures))]}, features)
+
+
+def jpeg(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("side", [None, 16])
+def test_photographs_are_what_the_processor_makes_of_them(folder, side, mode):
+    task = ImageTask(str(folder), ImageOptions(image_size=side), labels=["dark", "light"])
+    pictures = [image.convert(mode) for image in photographs(64)]
+    prepared = task.prepare(rows(pictures))
+    for row, image in enumerate(pictures):
+        expected = task.processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(prepared[row]["pixel_values"], expected)
+
+
+def test_16_bits_of_grey_and_transparency_are_seen(task):
+    grey = photographs(64)[0].convert("L")
+    deep = Pictures.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    drawing = Pictures.new("RGBA", (64, 64))
+    data = rows([grey, deep, drawing, Pictures.new("RGB", (64, 64), "white")])
+    task.check("few", data)
+    pixels = [row["pixel_values"] for row in task.prepare(data)]
+    assert torch.equal(pixels[0], pixels[1])
+    assert torch.equal(pixels[2], pixels[3])
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_may_hold_the_paths_of_images(task, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    for row, image in enumerate(photographs(64)[:2]):
+        image.save(f"{row}.png")
+    paths = ["0.png", str(tmp_path / "1.png")]
+    table = Dataset.from_dict({"image": paths, "label": [0, 1]})
+    {"csv": table.to_csv, "jsonl": table.to_json, "parquet": table.to_parquet}[kind](f"table.{kind}")
+    data = DatasetSpec.parse(str(tmp_path / f"table.{kind}")).load()
+    task.check("few", data)
+    for path, prepared in zip(paths, task.prepare(data), strict=True):
+        expected = task.processor(Pictures.open(path), return_tensors="pt")["pixel_values"][0]
+        assert torch.equal(prepared["pixel_values"], expected)
+
+
+def test_a_table_may_hold_the_bytes_of_images(task):
+    files = [jpeg(image) for image in photographs(64)[:2]]
+    for data in (
+        Dataset.from_dict({"image": files, "label": [0, 1]}),
+        Dataset.from_dict({"image": [{"bytes": file, "path": None} for file in files], "label": [0, 1]}),
+    ):
+        task.check("few", data)
+        assert task.prepare(data)[0]["pixel_values"].shape == (3, 28, 28)
+
+
+def test_images_that_cannot_be_read_are_named(task, tmp_path):
+    whole = jpeg(photographs(64)[0])
+    cut, text, deep = tmp_path / "cut.jpg", tmp_path / "text.png", tmp_path / "deep.tiff"
+    cut.write_bytes(whole[: len(whole) // 2])
+    text.write_text("no image")
+    Pictures.fromarray(np.zeros((4, 4), np.float32)).save(deep)
+    for file, problem in [
+        (None, "row 1 of few has no image in 'image': add it, or leave the row out"),
+        (str(cut), rf"row 1 of few has an image in 'image' \({cut}\) that cannot be read: .*truncated"),
+        (cut.read_bytes(), r"row 1 of few has an image in 'image' that cannot be read: .*truncated"),
+        (str(text), rf"row 1 of few has an image in 'image' \({text}\) that cannot be read: cannot identify"),
+        (str(deep), r"row 1 of few .* cannot be read: an image of the mode F has pixels of 32 bits"),
+        ("missing.png", r"row 1 of few .* cannot be read: .*No such file"),
+    ]:
+        first = whole if isinstance(file, bytes) else str(tmp_path / "whole.jpg")
+        (tmp_path / "whole.jpg").write_bytes(whole)
+        with pytest.raises(ValueError, match=problem):
+            task.check("few", Dataset.from_dict({"image": [first, file], "label": [0, 1]}))
+
+
+def test_a_column_of_something_else_is_refused(task):
+    with pytest.raises(ValueError, match=r"no column 'image' in few .* name it in image_column"):
+        task.check("few", Dataset.from_dict({"picture": ["a.png"]}))
+    for values, feature in (([1], Value("int64")), ([1.5], Value("float32"))):
+        data = Dataset.from_dict({"image": values}, Features({"image": feature}))
+        with pytest.raises(ValueError, match=r"'image' holds .*: it must hold files, as bytes or by path"):
+            task.check("few", data)
