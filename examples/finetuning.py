@@ -155,7 +155,8 @@ def finetune(script: ScriptArguments, training: FTPTrainingArguments, task_class
             task = task_class(script.model, script, labels=data.labels, label_column=script.label_column)
             for key, name, dataset in data.named():
                 with naming(key):
-                    task.check(f"data set {name!r}", dataset)
+                    check = task.check_training if key == "train" else task.check
+                    check(f"data set {name!r}", dataset)
             for argument, value in task.arguments().items():
                 setattr(training, argument, value)
         except (OSError, ValueError) as error:

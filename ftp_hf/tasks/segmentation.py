@@ -129,7 +129,8 @@ class SegmentationTask(Task[SegmentationOptions]):
         """
         Raises:
             ValueError: the data set lacks a column; a row has no image or mask that can be read; masks are no images of class
-                indices, have another shape than their images, or hold an index that is neither a class nor ignored.
+                indices, have another shape than their images, hold an index that is neither a class nor ignored, or no more than one
+                class beside what is ignored.
         """
         for option in ("image_column", "mask_column"):
             check_column(name, dataset, getattr(self.options, option), option)
@@ -145,6 +146,29 @@ class SegmentationTask(Task[SegmentationOptions]):
             raise ValueError(
                 f"the masks of {name} hold {sorted(unknown)}, which is no index of the {len(self.labels)} classes: name all "
                 f"classes, or say with ignore_label (now {self.options.ignore_label}) which pixels are ignored"
+            )
+        if self.options.ignore_label in found and len(found) <= 2:
+            raise ValueError(
+                f"the masks of {name} hold {', '.join(map(str, sorted(found)))}, and {self.options.ignore_label} is ignored "
+                f"(ignore_label), so that no two classes can be told apart: write the index of its class there, such as "
+                f"{len(self.labels) - 1} for {self.labels[-1]}"
+            )
+
+    def check_training(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: a class is in no mask, or as of [`check`].
+        """
+        super().check_training(name, dataset)
+        found = {
+            int(label)
+            for mask in read_images(name, dataset, self.options.mask_column, mask_indices)
+            for label in np.unique(mask)
+        }
+        if missing := [f"{index} ({label})" for index, label in enumerate(self.labels) if index not in found]:
+            raise ValueError(
+                f"no mask of {name} holds {', '.join(missing)}, which nothing can be learnt of: add rows that do, or leave such classes "
+                "out"
             )
 
     def prepare(

@@ -95,6 +95,16 @@ class Task(Generic[Options]):
             dataset (`Dataset`): as it was loaded.
         """
 
+    def check_training(self, name: str, dataset: Dataset) -> None:
+        """
+        As [`check`], for data that shall teach all that there is to learn.
+
+        Args:
+            name (`str`): of the data set, for the error.
+            dataset (`Dataset`): as it was loaded.
+        """
+        self.check(name, dataset)
+
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
     ) -> Dataset:

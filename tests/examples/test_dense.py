@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, Features, Image, load_dataset
-from numpy import full, uint8
+from numpy import arange, full, uint8
 from numpy.random import default_rng
 from PIL import Image as Pictures
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, AutoModelForTokenClassification
@@ -56,7 +56,8 @@ def test_token_classification(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_image_segmentation(monkeypatch, tmp_path):
-    picture, mask = (Pictures.fromarray(full(shape, 1, uint8)) for shape in ((8, 16, 3), (8, 16)))
+    picture = Pictures.fromarray(full((8, 16, 3), 1, uint8))
+    mask = Pictures.fromarray((arange(128) % 11).reshape(8, 16).astype(uint8))
     features = Features({"image": Image(), "mask": Image()})
     Dataset.from_dict({"image": [picture] * 4, "mask": [mask] * 4}, features).to_parquet(tmp_path / "scenes.parquet")
     flags = ["--config", "examples/configs/camvid_mobilenet.yaml", "--model", save_mobilenet(tmp_path / "model")]

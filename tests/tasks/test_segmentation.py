@@ -9,6 +9,8 @@ from datasets import Dataset, Features, Image
 from PIL import Image as Pictures
 from transformers import EvalPrediction, MobileNetV2ForSemanticSegmentation, TrainingArguments
 
+from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.run.data import RunData
 from ftp_hf.corruptions import corruption
 from ftp_hf.function_distance import function_distance, hidden_change
 from ftp_hf.pretrained.origin import new_parameters
@@ -17,6 +19,7 @@ from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_mobilenet
 from tests.support.task_comparisons import compare_whole_and_interrupted, task_config
+from tests.support.tiny_data import write_config
 
 CLASSES = ["sky", "road", "car"]
 
@@ -227,6 +230,36 @@ def test_a_table_may_hold_the_paths_of_images_and_masks(task, tmp_path):
         assert torch.equal(task.prepare(data)[0][key], value)
 
 
+def test_masks_whose_foreground_is_what_is_ignored_are_refused(folder):
+    task = make_task(folder, classes=["ground", "object"], ignore_label=255)
+    mask = np.zeros((8, 16), np.uint8)
+    task.check("few", make_data(mask=mask))
+    mask[2:4] = 255
+    for check in (task.check, task.check_training):
+        with pytest.raises(ValueError, match=r"few hold 0, 255, and 255 is ignored .* such as 1 for object"):
+            check("few", make_data(mask=mask))
+    mask[2:4] = 1
+    task.check_training("few", make_data(mask=mask))
+    with pytest.raises(ValueError, match="few hold 255, and 255 is ignored"):
+        task.check("few", make_data(mask=np.full_like(mask, 255)))
+
+
+def test_a_class_that_training_data_lack_is_refused(task):
+    task.check("few", make_data())
+    with pytest.raises(ValueError, match=r"no mask of few holds 2 \(car\), which nothing can be learnt of"):
+        task.check_training("few", make_data())
+
+
+def test_a_comparison_refuses_training_data_without_a_class(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "model")
+    for name in ("train", "validation", "test", "ood", "retained"):
+        make_data(4).to_parquet(tmp_path / f"{name}.parquet")
+    options = {"classes": CLASSES, "ignore_label": 9, "image_width": 32, "image_height": 16}
+    content = task_config(tmp_path, task="image-segmentation", **options)
+    with pytest.raises(ValueError, match=r"^train: no mask of data set 'train' holds 2 \(car\)"):
+        RunData(ComparisonConfig.load(write_config(tmp_path, content)))
+
+
 @pytest.mark.slow
 def test_a_comparison_from_its_config(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
@@ -235,7 +268,7 @@ def test_a_comparison_from_its_config(folder, tmp_path):
     content = task_config(
         tmp_path,
         task="image-segmentation",
-        classes=CLASSES,
+        classes=CLASSES[:2],
         ignore_label=9,
         image_width=32,
         image_height=16,

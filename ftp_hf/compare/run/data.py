@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from accelerate import PartialState
@@ -40,12 +40,15 @@ class RunData:
         task ([`Task`]): the model and what it reads.
         train, validation (`Dataset`): prepared for the model.
         train_facts ([`DataFacts`]): where the training data come from.
+        teaches_all (`bool`): whether they have to hold all classes, as [`Task.check_training`] checks.
 
     Raises:
         ValueError: a data set is empty, lacks a column, has another label space or a single class; the model cannot be
             read. It names the key of the config. What else is wrong are notes of the error.
         FileNotFoundError: likewise, if the first is a file that is not there.
     """
+
+    teaches_all: ClassVar[bool] = True
 
     def __init__(self, config: ComparisonConfig) -> None:
         kind, problems = config.task_class, Problems()
@@ -62,7 +65,8 @@ class RunData:
             )
         for key, name, dataset in raw.named():
             with problems.gathered(), naming(key):
-                self.task.check(f"data set {name!r}", dataset)
+                check = self.task.check_training if key == "train" and self.teaches_all else self.task.check
+                check(f"data set {name!r}", dataset)
                 if kind.has_labels:
                     _check_classes(name, dataset, config.label_column)
         problems.raise_all()

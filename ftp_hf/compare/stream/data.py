@@ -28,6 +28,7 @@ class StageData(RunData):
         brings_classes (`bool`): whether there are classes that no earlier stage had.
     """
 
+    teaches_all = False
     earlier: Dataset | None = None
     brings_classes: bool = False
 
