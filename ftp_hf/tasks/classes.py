@@ -1,5 +1,6 @@
 """Classes by name, as a table of one's own has them, turned into the indices that models are trained on."""
 
+import re
 from collections.abc import Mapping
 
 from datasets import ClassLabel, Dataset, Value
@@ -9,7 +10,7 @@ __all__ = ["with_class_indices"]
 
 def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str, aliases: Mapping[str, str]) -> Dataset:
     """
-    A data set whose classes are indices: itself, unless the training data have texts in its column.
+    A data set whose classes are indices: itself, unless the training data have texts in its column, or True and False.
 
     Args:
         train (`Dataset`): the training data, whose names, sorted, are the classes.
@@ -21,9 +22,10 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     Raises:
         ValueError: a row has no class, or one that the training data do not have.
     """
-    if not (_holds_names(train, column) and _holds_own_classes(dataset, column)):
+    own = _type(dataset, column)
+    if not own or not re.search("string|bool", _type(train, column)):
         return dataset
-    classes = sorted(label for label in train.unique(column) if label is not None)
+    classes = sorted(str(label) for label in train.unique(column) if label is not None)
     given = list(dataset[column])
     if empty := given.count(None):
         raise ValueError(
@@ -33,7 +35,7 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
     written = [str(label) for label in given]
     if unknown := {label for label in written if aliases.get(label, label) not in known}:
-        if not _holds_names(dataset, column):
+        if "string" not in own:
             raise ValueError(
                 f"the training data have names in {column!r} ({', '.join(classes[:10])}), data set {name!r} numbers "
                 f"({', '.join(sorted(unknown)[:10])}): write names in it, or say what each number means with label_aliases "
@@ -47,11 +49,7 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     return dataset.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=classes))
 
 
-def _holds_names(dataset: Dataset, column: str) -> bool:
+def _type(dataset: Dataset, column: str) -> str:
+    """Of what the rows say themselves of their class; indices of [`ClassLabel`] have their names beside them."""
     feature = dataset.features.get(column)
-    return isinstance(feature, Value) and "string" in feature.dtype
-
-
-def _holds_own_classes(dataset: Dataset, column: str) -> bool:
-    """Whether the rows say themselves of which class they are; indices of [`ClassLabel`] have their names beside them."""
-    return isinstance(dataset.features.get(column), Value)
+    return feature.dtype if isinstance(feature, Value) else ""

@@ -138,15 +138,12 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
     Raises:
         ValueError: there is no such column, a row is empty there, or it holds something else.
     """
-    _check_column("the training data", dataset, column)
-    # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
-    check_filled("the training data", dataset, column)
-    feature = _label_feature(dataset, column)
-    if not re.fullmatch(r"u?int\d+|bool", str(getattr(feature, "dtype", ""))):
-        raise ValueError(f"the column {column!r} must hold class indices from 0 on, not {feature}")
-    if isinstance(feature, ClassLabel):
-        return list(feature.names)
-    return [str(label) for label in sorted(class_indices(dataset, column))]
+    feature = _class_feature("the training data", dataset, column)
+    named = isinstance(feature, ClassLabel)
+    labels = list(feature.names) if named else [str(label) for label in sorted(class_indices(dataset, column))]
+    if not labels:
+        raise ValueError(f"no row of the training data has a class in {column!r}")
+    return labels
 
 
 def is_listed(dataset: Dataset, column: str) -> bool:
@@ -181,9 +178,7 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
         ValueError: the data set is empty, lacks the column or a label, or has other labels.
     """
     check_rows(name, dataset)
-    _check_column(f"data set {name!r}", dataset, column)
-    check_filled(f"data set {name!r}", dataset, column)
-    feature = _label_feature(dataset, column)
+    feature = _class_feature(f"data set {name!r}", dataset, column)
     if isinstance(feature, ClassLabel) and [aliases.get(label, label) for label in feature.names] != list(labels):
         raise ValueError(
             f"data set {name!r} has the labels {feature.names}, but the training data has {labels}; if they mean the "
@@ -193,9 +188,16 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
         raise ValueError(f"data set {name!r} has the labels {sorted(unknown)}, outside 0 … {len(labels) - 1}")
 
 
-def _label_feature(dataset: Dataset, column: str) -> Any:
+def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
+    """The type of the classes, or an error if they are no indices."""
+    _check_column(name, dataset, column)
+    # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
+    check_filled(name, dataset, column)
     feature = dataset.features[column]
-    return feature.feature if is_listed(dataset, column) else feature
+    feature = feature.feature if is_listed(dataset, column) else feature
+    if not re.fullmatch(r"u?int\d+|null", str(getattr(feature, "dtype", ""))):
+        raise ValueError(f"the column {column!r} must hold class indices from 0 on, but {name} has {feature} in it")
+    return feature
 
 
 def check_column(name: str, dataset: Dataset, column: str, key: str) -> None:

@@ -79,6 +79,39 @@ def test_numbers_may_be_names():
     assert [data.labels[index] for index in data.test["intent"]] == ["10", "1", "2"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_true_and_false_are_classes_in_all_sets(tmp_path, kind):
+    for name, labels in {"train": [True, False, False], "test": [False, True], "far": [True]}.items():
+        rows = Dataset.from_dict({"text": ["a"] * len(labels), "label": labels})
+        getattr(rows, f"to_{kind}")(tmp_path / f"{name}.{kind}")
+    files = [str(tmp_path / f"{name}.{kind}") for name in ("train", "test", "far")]
+    data = TaskData.load(DataOptions(*files[:2], ood=files[2:]))
+    assert data.labels == ["False", "True"]
+    assert data.test.features["label"] == ClassLabel(names=data.labels), "which models can be trained on"
+    assert [each["label"][:] for each in (data.train, data.test, data.ood["far"])] == [[1, 0, 0], [0, 1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "message"),
+    [
+        ([0, 1], [True, False], r"ood: .* class indices from 0 on, but data set 'far' has Value\('bool'\) in it"),
+        ([0, 1], [0.0, 1.0], r"ood: .* class indices from 0 on, but data set 'far' has Value\('float64'\) in it"),
+        (
+            [True, False],
+            [0, 1],
+            r"ood: the training data have names in 'label' \(False, True\), data set 'far' numbers",
+        ),
+        ([[True, False]], [[True, False]], r"train: .* indices from 0 on, but the training data has Value\('bool'\)"),
+    ],
+)
+def test_classes_of_other_kinds_than_in_training_are_refused(tmp_path, train, other, message):
+    files = [tmp_path / "train.parquet", tmp_path / "far.parquet"]
+    for file, labels in zip(files, (train, other), strict=True):
+        Dataset.from_dict({"text": ["a"] * len(labels), "label": labels}).to_parquet(file)
+    with pytest.raises(ValueError, match=message):
+        TaskData.load(DataOptions(str(files[0]), str(files[0]), ood=[str(files[1])]))
+
+
 @pytest.mark.parametrize(
     ("train", "other"),
     [
