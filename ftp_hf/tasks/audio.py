@@ -63,9 +63,11 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks the column; a row is no sound, or longer than the model can hear.
+            ValueError: the data set lacks the column; a row is no sound, or longer than the model can hear; the label column
+                holds lists.
         """
         self.sounds.check(name, dataset)
+        super().check(name, dataset)
 
     def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
         """

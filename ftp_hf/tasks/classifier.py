@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from datasets import Dataset
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor
 from transformers import EvalPrediction
@@ -13,6 +14,7 @@ from transformers import EvalPrediction
 from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
 
+from .specs import is_listed
 from .task import Options, Task
 
 __all__ = ["ClassificationTask", "OtherHeadTask", "check_model_folder", "classifier_options", "compute_scores"]
@@ -22,10 +24,28 @@ _SLASHES = 1
 
 
 class ClassificationTask(Task[Options]):
-    """One of several classes for each row."""
+    """
+    One of several classes for each row.
+
+    Attributes:
+        has_lists (`bool`): whether the label column holds lists of classes instead.
+    """
 
     metrics: ClassVar[tuple[Metric, ...]] = (metric_named("accuracy"), metric_named("balanced_accuracy"))
     has_labels = True
+    has_lists: ClassVar[bool] = False
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: the label column holds lists where one class is learnt, or the other way round.
+        """
+        if self.has_labels and is_listed(dataset, self.label_column) != self.has_lists:
+            expected = "lists of class indices" if self.has_lists else "one class for each row"
+            raise ValueError(
+                f"the column {self.label_column!r} of {name} must hold {expected}, not {dataset.features[self.label_column]}: "
+                "lists are for tasks that are called multi-label"
+            )
 
     def head_options(self) -> dict[str, Any]:
         """What `from_pretrained` has to know for a head of the task."""

@@ -94,10 +94,12 @@ class ImageTask(ClassificationTask[ImageOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks the column of images; a row has none, or one that cannot be read.
+            ValueError: the data set lacks the column of images; a row has none, or one that cannot be read; the label column
+                holds lists.
         """
         column = self.options.image_column
         check_column(name, dataset, column, "image_column")
+        super().check(name, dataset)
         for _ in read_images(name, dataset, column, to_rgb):
             pass
 

@@ -15,7 +15,6 @@ from ftp_hf.common.figures import metric_named
 from .cells import check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
-from .specs import is_listed
 from .task import Options
 from .text import TextOptions, TextTask
 
@@ -24,7 +23,8 @@ __all__ = ["MultiLabelImageTask", "MultiLabelTask", "MultiLabelTextTask"]
 
 class MultiLabelTask(OtherHeadTask[Options]):
     """
-    Any number of classes for each row, a probability each: the label column holds lists of class indices, empty ones too.
+    Any number of classes for each row, a probability each: the label column holds lists of class indices, or of the names of classes, empty
+    ones too.
 
     A class is answered where its probability is above one half. `f1_micro` is of all answers together, `f1_macro` the mean
     over the classes that occur in a data set, in its labels or in the answers, and `exact_match` the share of the rows of
@@ -32,6 +32,7 @@ class MultiLabelTask(OtherHeadTask[Options]):
     """
 
     problem_type = "multi_label_classification"
+    has_lists = True
     metrics = tuple(map(metric_named, ("f1_micro", "f1_macro", "exact_match")))
 
     def targets(self, column: list[Any]) -> list[Any]:
@@ -44,11 +45,6 @@ class MultiLabelTask(OtherHeadTask[Options]):
             ValueError: the label column holds no lists, a row has none, or as for one class.
         """
         super().check(name, dataset)
-        if not is_listed(dataset, self.label_column):
-            raise ValueError(
-                f"the column {self.label_column!r} of {name} must hold lists of class indices, not "
-                f"{dataset.features[self.label_column]}"
-            )
         check_filled(name, dataset, self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:

@@ -19,6 +19,7 @@ __all__ = [
     "check_rows",
     "class_indices",
     "is_listed",
+    "label_feature",
     "label_names",
 ]
 
@@ -151,6 +152,12 @@ def is_listed(dataset: Dataset, column: str) -> bool:
     return isinstance(dataset.features[column], List | LargeList)
 
 
+def label_feature(dataset: Dataset, column: str) -> Any:
+    """The type of a class in a column of them, or of lists of them."""
+    feature = dataset.features[column]
+    return feature.feature if is_listed(dataset, column) else feature
+
+
 def class_indices(dataset: Dataset, column: str) -> set[int]:
     """The class indices that occur in a column of them, or of lists of them."""
     values = dataset[column]
@@ -193,8 +200,7 @@ def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
     _check_column(name, dataset, column)
     # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
     check_filled(name, dataset, column)
-    feature = dataset.features[column]
-    feature = feature.feature if is_listed(dataset, column) else feature
+    feature = label_feature(dataset, column)
     if not re.fullmatch(r"u?int\d+|null", str(getattr(feature, "dtype", ""))):
         raise ValueError(f"the column {column!r} must hold class indices from 0 on, but {name} has {feature} in it")
     return feature

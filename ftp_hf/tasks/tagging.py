@@ -63,7 +63,8 @@ class TaggingTask(Task[TaggingOptions]):
         model (`str`): Hub name or local folder of the pre-trained model.
         options ([`TaggingOptions`], *optional*): how sentences are read.
         labels (sequence of `str`): the tags, by index.
-        label_column (`str`, *optional*, defaults to `"label"`): the column of lists of tags.
+        label_column (`str`, *optional*, defaults to `"label"`): the column of lists of tags: their names, or indices
+            of [`~datasets.ClassLabel`], which has the names.
 
     Raises:
         FileNotFoundError: `model` is a path without a model.
@@ -94,14 +95,19 @@ class TaggingTask(Task[TaggingOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column, one holds no lists, a word or a tag is missing, or a sentence has not as
-                many tags as words.
+            ValueError: the data set lacks a column, one holds no lists, a word or a tag is missing, a sentence has not as
+                many tags as words, or tags have no names.
         """
         for key, column in (("word_column", self.options.word_column), ("label_column", self.label_column)):
             check_column(name, dataset, column, key)
             if not is_listed(dataset, column):
                 raise ValueError(f"the column {column!r} of {name} must hold lists, not {dataset.features[column]}")
             check_filled(name, dataset, column)
+        if self.labels and all(tag.isdecimal() for tag in self.labels):
+            raise ValueError(
+                f"the tags of {name} are numbers, which do not say what is an entity and what is outside of all: write "
+                f"their names in {self.label_column!r}, such as 'B-PER' and 'O', or give them names with ClassLabel"
+            )
         rows = zip(dataset[self.options.word_column], dataset[self.label_column], strict=True)
         for index, (words, tags) in enumerate(rows):
             if len(words) != len(tags):

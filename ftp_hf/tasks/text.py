@@ -65,10 +65,12 @@ class TextTask(ClassificationTask[TextOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set has none of the columns of texts, or several; a row has no text.
+            ValueError: the data set has none of the columns of texts, or several; a row has no text; the label column
+                holds lists.
         """
         for column in self.columns(dataset, name):
             check_texts(name, dataset, column)
+        super().check(name, dataset)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

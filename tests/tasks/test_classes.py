@@ -91,6 +91,24 @@ def test_true_and_false_are_classes_in_all_sets(tmp_path, kind):
     assert [each["label"][:] for each in (data.train, data.test, data.ood["far"])] == [[1, 0, 0], [0, 1], [1]]
 
 
+def test_names_in_lists_are_indices_too(tmp_path):
+    sets = {"train": [["O", "B-PER"], [], ["O"]], "test": [["B-PERSON"]], "far": [[]]}
+    for name, labels in sets.items():
+        Dataset.from_dict({"text": ["a"] * len(labels), "label": labels}).to_json(tmp_path / f"{name}.jsonl")
+    files = [str(tmp_path / f"{name}.jsonl") for name in sets]
+    data = TaskData.load(DataOptions(*files[:2], ood=files[2:], label_aliases=["B-PERSON=B-PER"]))
+    assert data.labels == ["B-PER", "O"]
+    assert [each["label"][:] for each in (data.train, data.test, data.ood["far"])] == [[[1, 0], [], [1]], [[0]], [[]]]
+    with pytest.raises(ValueError, match=r"test: data set 'test' has the labels \['B-PERSON'\], which the training"):
+        TaskData.load(DataOptions(*files[:2]))
+
+
+def test_a_name_that_is_missing_in_a_list_is_refused(tmp_path):
+    Dataset.from_dict({"text": ["a"] * 3, "label": [["b"], [], ["b", None]]}).to_json(tmp_path / "train.jsonl")
+    with pytest.raises(ValueError, match=r"data set 'train' has rows without 'label', 1 of them: .* from row 2 on"):
+        TaskData.load(DataOptions(*[str(tmp_path / "train.jsonl")] * 2))
+
+
 @pytest.mark.parametrize(
     ("train", "other", "message"),
     [
@@ -100,6 +118,11 @@ def test_true_and_false_are_classes_in_all_sets(tmp_path, kind):
             [True, False],
             [0, 1],
             r"ood: the training data have names in 'label' \(False, True\), data set 'far' numbers",
+        ),
+        (
+            ["a", "b"],
+            [["a"], ["b"]],
+            r"ood: .* class indices from 0 on, but data set 'far' has Value\('string'\) in it",
         ),
         ([[True, False]], [[True, False]], r"train: .* indices from 0 on, but the training data has Value\('bool'\)"),
     ],

@@ -152,6 +152,22 @@ def test_data_that_cannot_be_read_are_refused(folder, options, data, message):
         make_task(folder, **options).check("few", data)
 
 
+def test_tags_want_names(folder, tmp_path):
+    numbers = Dataset.from_dict({"tokens": SENTENCES, "ner_tags": GIVEN})
+    files = save(tmp_path, train=numbers, test=numbers)
+    data = TaskData.load(DataOptions(**files, label_column="ner_tags"))
+    with pytest.raises(
+        ValueError, match=r"the tags of few are numbers, .*: write their names in 'ner_tags', such as 'B-P"
+    ):
+        make_task(folder, data.labels).check("few", data.train)
+    names = [[TAGS[tag] for tag in tags] for tags in GIVEN]
+    files = save(tmp_path, train=Dataset.from_dict({"tokens": SENTENCES, "ner_tags": names}))
+    data = TaskData.load(DataOptions(files["train"], files["train"], label_column="ner_tags"))
+    assert data.labels == sorted(TAGS)
+    assert [[data.labels[tag] for tag in tags] for tags in data.train["ner_tags"]] == names
+    make_task(folder, data.labels).check("few", data.train)
+
+
 def save(folder, **sets):
     for name, data in sets.items():
         data.to_parquet(folder / f"{name}.parquet")
