@@ -99,9 +99,9 @@ class ImageTask(ClassificationTask[ImageOptions]):
         """
         column = self.options.image_column
         check_column(name, dataset, column, "image_column")
-        super().check(name, dataset)
         for _ in read_images(name, dataset, column, to_rgb):
             pass
+        super().check(name, dataset)
 
     def prepare(
         self,
