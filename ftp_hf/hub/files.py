@@ -12,7 +12,7 @@ from huggingface_hub.constants import SAFETENSORS_INDEX_FILE
 from ftp_hf.common.folder import CARD, MODULES, PICTURE, RESULTS
 from ftp_hf.common.privacy import find_local_path, holds_token
 
-__all__ = ["check_files", "is_run_file", "list_run_files"]
+__all__ = ["check_files", "is_model_file", "is_run_file", "list_run_files"]
 
 _WEIGHTS = ("*.safetensors",)
 _CONFIGS = ("config.json", "adapter_config.json")
@@ -35,14 +35,17 @@ _MODEL = (
     "additional_chat_templates/*.jinja",
     "*processor_config.json",
 )
-# A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
-# whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
-_ALLOWED = (
+_WHOLE_MODEL = (
     *_MODEL,
     # sentence-transformers, which without its list of modules takes means of tokens, whatever the model was trained with
     MODULES,
     "config_sentence_transformers.json",
     "sentence_*_config.json",
+)
+# A list of what goes, not of what stays: optimizer states, logs, locks, training_args.bin (a pickle with local paths) and
+# whatever else a run folder holds stay. A slash is part of a name here: patterns without one are for the top folder.
+_ALLOWED = (
+    *_WHOLE_MODEL,
     # what was measured
     RESULTS,
     ".eval_results/*.yaml",
@@ -95,9 +98,14 @@ def list_run_files(run: Path) -> list[str]:
 
 def is_run_file(name: str) -> bool:
     """Whether a path in the repository or in a run folder is of a kind that a push replaces (the card is not)."""
+    return is_model_file(name) or _matches(name, _ALLOWED)
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a path in the folder of a model is of its weights, configs, tokenizer or processor, its own or of a module."""
     path = PurePosixPath(name)
     in_module = bool(_MODULE_FOLDER.fullmatch(str(path.parent))) and _matches(path.name, _OF_MODULES)
-    return in_module or _matches(name, _ALLOWED)
+    return in_module or _matches(name, _WHOLE_MODEL)
 
 
 def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Finished runs are not taken for runs of data, or of a model, that have changed since."""
 
+import json
 import os
 import re
 import shutil
@@ -46,6 +47,41 @@ def test_other_weights_under_the_name_of_the_model_are_refused(config, tmp_path)
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     with pytest.raises(ValueError, match=r"images/model: not what it was"):
         check_sources([config], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_another_config_or_processor_of_the_model_is_refused(name, config, tmp_path):
+    model = tmp_path / "images" / "model"
+    check_sources([config], tmp_path / "out")
+    (model / "README.md").write_text("Of our own.")
+    (model / "results.json").write_text("{}")
+    check_sources([config], tmp_path / "out")
+    (model / name).write_text((model / name).read_text().replace("8", "16"))
+    with pytest.raises(ValueError, match=r"images/model: not what it was"):
+        check_sources([config], tmp_path / "out")
+
+
+def test_of_a_folder_of_data_the_contents_count(images, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    content = image_config(images, ood=[str(data)], seeds=[0], methods=["plain"])
+    config = ComparisonConfig.load(write_config(tmp_path, content))
+    (data / "rows.csv").write_text("text,label\ngood,0\nbad,1\n")
+    check_sources([config], tmp_path / "out")
+    (data / ".DS_Store").touch()
+    check_sources([config], tmp_path / "out")
+    (data / "rows.csv").write_text("text,label\ngood,1\nbad,0\n")  # as long as it was
+    with pytest.raises(ValueError, match=r"data: not what it was"):
+        check_sources([config], tmp_path / "out")
+
+
+def test_notes_of_another_form_are_made_anew(config, tmp_path):
+    check_sources([config], tmp_path / "out")
+    notes = tmp_path / "out" / "sources.json"
+    now = json.loads(notes.read_text())
+    notes.write_text(json.dumps({source: {"train.parquet": 24} for source in now}))
+    check_sources([config], tmp_path / "out")
+    assert json.loads(notes.read_text()) == now
 
 
 def test_what_is_named_later_is_noted_then(config, tmp_path):
