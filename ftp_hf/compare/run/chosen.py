@@ -18,6 +18,9 @@ from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["hand_over", "what_next"]
 
+_OURS = "# Of the config of the comparison in this folder.\n"
+"""What the file of rules begins with: one that a person put there is not deleted."""
+
 
 def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> None:
     """
@@ -38,7 +41,10 @@ def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> Non
     if results.rules:
         rules = {"metric": results.metric, "rules": results.rules}
         with replacing(folder / RULES) as part:
-            part.write_text(yaml.safe_dump(rules, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            text = yaml.safe_dump(rules, sort_keys=False, allow_unicode=True)
+            part.write_text(f"{_OURS}{text}", encoding="utf-8")
+    elif (folder / RULES).is_file() and (folder / RULES).read_text(encoding="utf-8").startswith(_OURS):
+        (folder / RULES).unlink()
     best, link = recommended(results), folder / BEST
     if link.is_symlink():
         link.unlink()

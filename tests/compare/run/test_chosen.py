@@ -9,6 +9,7 @@ from ftp_hf.cli import main
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.run.chosen import hand_over, what_next
 from ftp_hf.runs.facts import DataFacts
+from ftp_hf.runs.rules import load_rules
 from ftp_hf.runs.summary import RunSummary
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
 
@@ -115,6 +116,19 @@ def test_doing_it_again_changes_what_has_changed_and_nothing_else(tmp_path):
     results.rules = ["ood/sketch >= 0.53"]
     hand_over(results, tmp_path, TRAIN)
     assert not (tmp_path / "best").is_symlink(), "no method has runs that all meet it"
+
+
+def test_rules_that_left_the_config_leave_the_folder_and_no_others_do(tmp_path):
+    results = kept(tmp_path, rules=["id/test >= 0.5"])
+    file = tmp_path / "rules.yaml"
+    hand_over(results, tmp_path, TRAIN)
+    assert [rule.text for rule in load_rules(file)] == results.rules
+    results.rules = []
+    hand_over(results, tmp_path, TRAIN)
+    assert not file.exists()
+    file.write_text("rules: [id/test >= 0.9]\n")
+    hand_over(results, tmp_path, TRAIN)
+    assert file.exists()
 
 
 def test_a_folder_of_that_name_is_let_alone_and_the_run_is_named(tmp_path):
