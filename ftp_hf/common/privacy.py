@@ -31,10 +31,12 @@ _SHORTEST_SECRET = 12
 _MAYBE_TOKEN = re.compile(r"\bhf_\w{8,}\b")
 _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 
-# A path from the root, the home folder, a drive, or up from here, but not the rest of a URL or of a tag.
-_START = r"(?:~[\w.-]*|[A-Za-z]:|\.\.)?"
+# A path from the root, the home folder, a drive, a server, or up from here, but not the rest of a URL or of a tag.
+_START = r"(?:~[\w.-]*|[A-Za-z]:|\.\.|\\(?=\\))?"
 _PATH = re.compile(rf"(?<![\w.:/~<-]){_START}(?:[/\\][^/\\\s'\",;=?#]+)+[/\\]?")
 _NOTHING_BUT_A_PATH = re.compile(rf"{_START}(?:[/\\][^/\\=?#]+)+[/\\]?")
+# What looks like one: a word (`/think`, which tells nothing), an aside (`/think and/or not`), a regular expression (`\s+`).
+_NO_PATH = re.compile(r"/[^/]*/?|/[^/\s]*\s.*|\\(?!\\).*", re.DOTALL)
 _LOCAL = re.compile(r"[/.~\\]|.:[/\\]")
 # With spaces in it, because it counts only if it is there.
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~$})-])/(?:[\w.@+ -]*[\w.@+-]/)+[\w.@+-]+")
@@ -99,9 +101,9 @@ def public_value(value: Any) -> Any:
     """
     if isinstance(value, str):
         value = _MAYBE_TOKEN.sub("…", value)
-        if _NOTHING_BUT_A_PATH.fullmatch(value):
+        if _NOTHING_BUT_A_PATH.fullmatch(value) and not _NO_PATH.fullmatch(value):
             return _last_part(value)
-        return _PATH.sub(lambda found: _last_part(found[0]), value)
+        return _PATH.sub(lambda found: found[0] if _NO_PATH.fullmatch(found[0]) else _last_part(found[0]), value)
     if isinstance(value, dict):
         return {str(key): "…" if is_secret(str(key)) else public_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
