@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from datasets import Dataset, Image, Value
+from datasets import Audio, Dataset, Image, Value, load_dataset, load_dataset_builder
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from PIL import Image as Pictures
 
-__all__ = ["as_files", "images", "read_images"]
+__all__ = ["as_files", "images", "load_folder", "read_images"]
 
 T = TypeVar("T")
 
@@ -30,6 +31,28 @@ def as_files(dataset: Dataset, column: str, feature: Any) -> Dataset:
         return dataset.cast_column(column, feature)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"the column {column!r} holds {given}: it must hold files, as bytes or by path") from error
+
+
+def load_folder(source: str, config: str | None, split: str) -> Dataset:
+    """
+    As `load_dataset`, of a local folder; sounds in it without torchcodec, as their files are all that is wanted of them.
+
+    Args:
+        source (`str`): the folder.
+        config (`str`, *optional*): its configuration.
+        split (`str`): which part of it.
+    """
+    builder = load_dataset_builder(source, config)
+    if isinstance(builder, AudioFolder):
+        builder.BASE_FEATURE = _SoundFile
+        builder.download_and_prepare()  # what load_dataset finds in the cache
+    return load_dataset(source, config, split=split)
+
+
+class _SoundFile(Audio):  # type: ignore[misc] # of no known type
+    def encode_example(self, value: Any) -> Any:
+        """The file itself."""
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
 
 
 def images(dataset: Dataset, column: str) -> Dataset:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ftp_hf.corruptions import Sound, read_sound
 
+from .files import as_files
 from .short_audio import POSITIONS_PER_SECOND
 from .specs import check_column
 
@@ -87,7 +88,8 @@ class Sounds:
             dataset (`Dataset`): as it was loaded.
 
         Raises:
-            ValueError: it lacks the column; a row is no sound, or longer than the longest window.
+            ValueError: it lacks the column; a row is no sound, has samples that are not finite, or is longer than the longest
+                window.
         """
         column = self.options.audio_column
         check_column(name, dataset, column, "audio_column")
@@ -98,6 +100,10 @@ class Sounds:
                 raise ValueError(f"row {row} of {name} holds no sound in {column!r}: {error}") from error
             if not len(sound.samples):
                 raise ValueError(f"row {row} of {name} is a sound without any samples")
+            if not np.isfinite(sound.samples).all():
+                raise ValueError(
+                    f"row {row} of {name} has samples in {column!r} that are not finite: make the file anew"
+                )
             if self._longest is not None and _seconds(sound) > self._longest:
                 raise ValueError(
                     f"row {row} of {name} takes {_seconds(sound):.1f} seconds, but the model hears {self._longest} at a time: "
@@ -106,7 +112,7 @@ class Sounds:
 
     def undecoded(self, dataset: Dataset) -> Dataset:
         """The data set with the files of its sounds, which `datasets` needs torchcodec to decode."""
-        return dataset.cast_column(self.options.audio_column, Audio(decode=False))
+        return as_files(dataset, self.options.audio_column, Audio(decode=False))
 
     def prepared(
         self,

@@ -1,7 +1,7 @@
 """Load data sets by Hub name or local path, and check that they share one label space."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, LargeList, List, load_dataset
 from datasets.exceptions import DatasetsError
 
 from .cells import check_filled
+from .files import load_folder
 
 __all__ = [
     "DatasetSpec",
@@ -92,10 +93,11 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            return self._load(_BUILDERS[path.suffix], data_files=str(path), split="train")
+            return self._load(load_dataset, _BUILDERS[path.suffix], data_files=str(path), split="train")
         if path.is_file():
             raise ValueError(f"{self.source} is none of {', '.join(_BUILDERS)}: convert it to one of them")
-        return self._load(self.source, self.config, split=self.split)
+        load = load_folder if path.is_dir() else load_dataset
+        return self._load(load, self.source, self.config, split=self.split)
 
     def _kept(self, whole: Dataset) -> list[int]:
         if self.column is None:
@@ -109,9 +111,9 @@ class DatasetSpec(NamedTuple):
             )
         return rows
 
-    def _load(self, *args: Any, **options: Any) -> Dataset:
+    def _load(self, load: Callable[..., Dataset], *args: Any, **options: Any) -> Dataset:
         try:
-            return load_dataset(*args, **options)
+            return load(*args, **options)
         except ConnectionError as error:
             raise UnreachableError(
                 f"data set {self.name!r} cannot be loaded from {self.source}: {error}. Check the connection, or name a local file"

@@ -1,5 +1,7 @@
 """Sounds as a model hears them: rate, channels, windows, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from datasets import Audio, Dataset
@@ -7,8 +9,10 @@ from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 pytest.importorskip("soundfile")
 
-from ftp_hf.corruptions import Sound, read_sound
+from ftp_hf.corruptions import Sound, read_sound, write_sound
 from ftp_hf.tasks.sounds import SoundOptions, Sounds, at_rate
+from ftp_hf.tasks.specs import DatasetSpec
+from tests.support import samples
 from tests.support.speech import sound, sounds
 
 
@@ -87,6 +91,51 @@ def test_sounds_that_cannot_be_heard_are_named():
         with pytest.raises(ValueError, match=problem):
             heard().check("few", Dataset.from_list([{"audio": sound(300)}, {"audio": file}]))
     heard().check("few", sounds(2, 3.0))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_may_hold_the_paths_of_sounds(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    for name in ("near.wav", "far.wav"):
+        Path(name).write_bytes(sound(440)["bytes"])
+    table = Dataset.from_dict({"audio": ["near.wav", str(tmp_path / "far.wav")], "label": [0, 1]})
+    {"csv": table.to_csv, "jsonl": table.to_json, "parquet": table.to_parquet}[kind](f"table.{kind}")
+    data = DatasetSpec.parse(f"table.{kind}").load()
+    heard().check("few", data)
+    made = heard().prepared(Dataset.from_list([{"audio": sound(440)}]), lambda _: {})[0]["input_features"]
+    for row in heard().prepared(data, lambda _: {}):
+        np.testing.assert_array_equal(row["input_features"], made)
+
+
+def test_a_folder_of_sounds_has_a_class_for_each_of_its_folders_or_what_its_metadata_tell(tmp_path):
+    for row, name in enumerate(("high", "low", "low")):
+        for file in (tmp_path / "classes" / name / f"{row}.wav", tmp_path / "texts" / f"{row}.wav"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(sound(440)["bytes"])
+    (tmp_path / "texts" / "metadata.csv").write_text("file_name,text\n0.wav,one\n1.wav,two\n2.wav,three\n")
+    classes, texts = (DatasetSpec.parse(str(tmp_path / name)).load() for name in ("classes", "texts"))
+    assert classes.features["label"].names == ["high", "low"]
+    assert (classes["label"][:], texts["text"][:]) == ([0, 1, 1], ["one", "two", "three"])
+    for data in (classes, texts):
+        assert isinstance(data.features["audio"], Audio)
+        heard().check("few", data)
+        assert heard().prepared(data, lambda _: {})[2]["input_features"].shape == (8, 300)
+
+
+def test_samples_that_are_no_numbers_are_refused():
+    for value in (np.nan, np.inf):
+        file = write_sound(Sound(np.array([0, value, 0], np.float32), 8000))
+        with pytest.raises(ValueError, match="row 1 of few has samples in 'audio' that are not finite"):
+            heard().check("few", Dataset.from_list([{"audio": sound(440)}, {"audio": file}]))
+
+
+def test_voices_are_what_the_extractor_makes_of_their_samples():
+    files = [write_sound(voice) for voice in samples.sounds(8000)]
+    heard().check("few", data := Dataset.from_list([{"audio": file} for file in files]))
+    for file, row in zip(files, heard().prepared(data, lambda _: {}), strict=True):
+        voice = at_rate(read_sound(file), 16000).samples
+        expected = heard().extractor(voice, sampling_rate=16000, return_tensors="np")["input_features"][0]
+        np.testing.assert_array_equal(row["input_features"], expected)
 
 
 def test_a_column_that_datasets_would_decode():
