@@ -1,6 +1,7 @@
 """Texts and images of several classes each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,12 @@ class MultiLabelTask(OtherHeadTask[Options]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the label column holds no lists, a row has none, or as for one class.
+            ValueError: the label column holds no lists, a row has none, the lists have a value for each class, or as for one
+                class.
         """
         super().check(name, dataset)
         check_filled(name, dataset, self.label_column)
+        _check_no_vectors(name, dataset[self.label_column][:], self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """
@@ -83,6 +86,17 @@ class MultiLabelTextTask(MultiLabelTask[TextOptions], TextTask):
 
 class MultiLabelImageTask(MultiLabelTask[ImageOptions], ImageTask):
     """Any number of classes for each image; metrics and label column as of [`MultiLabelTask`]."""
+
+
+def _check_no_vectors(name: str, rows: Sequence[Sequence[int]], column: str) -> None:
+    """Raise for a 0 or 1 for each class, which would be read as the classes 0 and 1."""
+    looks = "which looks like one value per class: write the indices of the classes that apply, such as [0, 2] for [1, 0, 1]"
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1 and lengths != {1} and {*chain(*rows)} <= {0, 1} and len({*map(tuple, rows)}) > 1:
+        raise ValueError(f"all rows of {name} have {min(lengths)} values in {column!r}, each 0 or 1, {looks}")
+    for row, classes in enumerate(rows):
+        if len({*classes}) < len(classes):
+            raise ValueError(f"row {row} of {name} has {classes} in {column!r}, a class more than once, {looks}")
 
 
 def _answered(prediction: EvalPrediction) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import ClassLabel, Dataset, LargeList, List, load_dataset
+from datasets import ClassLabel, Dataset, LargeList, List, Value, load_dataset
 from datasets.exceptions import DatasetsError
 
 from .cells import check_filled
@@ -203,6 +203,11 @@ def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
     # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
     check_filled(name, dataset, column)
     feature = label_feature(dataset, column)
+    if is_listed(dataset, column) and feature == Value("bool"):
+        raise ValueError(
+            f"the lists in {column!r} of {name} hold True and False, which looks like one value per class: write the indices "
+            "of the classes that apply, or their names"
+        )
     if not re.fullmatch(r"u?int\d+|null", str(getattr(feature, "dtype", ""))):
         raise ValueError(f"the column {column!r} must hold class indices from 0 on, but {name} has {feature} in it")
     return feature

@@ -124,7 +124,7 @@ def test_a_name_that_is_missing_in_a_list_is_refused(tmp_path):
             [["a"], ["b"]],
             r"ood: .* class indices from 0 on, but data set 'far' has Value\('string'\) in it",
         ),
-        ([[True, False]], [[True, False]], r"train: .* indices from 0 on, but the training data has Value\('bool'\)"),
+        ([[True, False]], [[True, False]], r"train: .* True and False, .* one value per class: write the indices"),
     ],
 )
 def test_classes_of_other_kinds_than_in_training_are_refused(tmp_path, train, other, message):

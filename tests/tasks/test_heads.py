@@ -189,6 +189,24 @@ def test_distance_of_a_number_is_that_of_the_states(bert, tmp_path):
         (
             MultiLabelTextTask,
             {},
+            texts([[1, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]]),
+            r"all rows of few have 3 values in 'label', each 0 or 1, which looks like one value per class: write the indices",
+        ),
+        (
+            MultiLabelTextTask,
+            {},
+            texts([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]]),
+            "all rows of few have 2 values in 'label', each 0 or 1, which looks like one value per class",
+        ),
+        (
+            MultiLabelTextTask,
+            {},
+            texts([[0, 2], [1], [], [2, 0, 2], [1]]),
+            r"row 3 of few has \[2, 0, 2\] in 'label', a class more than once, which looks like one value per class",
+        ),
+        (
+            MultiLabelTextTask,
+            {},
             texts([[0], [1], None, [], []]),
             "row 2 of few has None in 'label', where nothing may",
         ),
@@ -205,6 +223,11 @@ def test_distance_of_a_number_is_that_of_the_states(bert, tmp_path):
 def test_data_that_cannot_be_read_are_refused(bert, kind, options, data, message):
     with pytest.raises(ValueError, match=message):
         kind(str(bert), kind.options_class(**options)).check("few", data)
+
+
+@pytest.mark.parametrize("labels", [[[0, 1]] * 5, [[0], [1], [0], [1], [1]], [[]] * 5, [[0, 1], [1, 2]] * 2 + [[0, 2]]])
+def test_lists_of_one_length_may_be_indices(bert, labels):
+    MultiLabelTextTask(str(bert)).check("few", texts(labels))
 
 
 def test_classes_of_lists_share_a_label_space(tmp_path):
