@@ -252,8 +252,8 @@ def test_a_class_that_training_data_lack_is_refused(task):
 
 def test_a_comparison_refuses_training_data_without_a_class(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
-    for name in ("train", "validation", "test", "ood", "retained"):
-        make_data(4).to_parquet(tmp_path / f"{name}.parquet")
+    for count, name in enumerate(("train", "validation", "test", "ood", "retained"), 4):
+        make_data(count).to_parquet(tmp_path / f"{name}.parquet")
     options = {"classes": CLASSES, "ignore_label": 9, "image_width": 32, "image_height": 16}
     content = task_config(tmp_path, task="image-segmentation", **options)
     with pytest.raises(ValueError, match=r"^train: no mask of data set 'train' holds 2 \(car\)"):
