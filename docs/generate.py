@@ -191,6 +191,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "every study": every_study,
         "rates": rates,
         "every method, MiniLM": partial(every_method, "sts_embeddings_methods"),
+        "every method, digits": partial(every_method, "digits_rates_lengths"),
         "lengths": lengths,
         "choosing": choosing,
         "methods": methods,

@@ -24,6 +24,7 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 
 STUDIES = {
     "digits": ("small ViT, seven shifts that its pre-training knows", "ftp"),
+    "digits_rates_lengths": ("the same at five rates, up to ten times as long", "ftp"),
     "pacs_vit": ("2.7 M ViT, other styles", "ftp"),
     "pacs_mobilenet_statistics_frozen": ("MobileNetV2, other styles", "ftp"),
     "pacs_mobilenet_statistics_train": ("the same with statistics that train", "ftp"),
