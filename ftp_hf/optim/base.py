@@ -31,7 +31,7 @@ from .masters import Masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
-from .radii import Radius, radii_of
+from .radii import Radius, radii_of, raise_radii
 from .rounding import MASTER, count_step
 from .state_dict import check_anchored, check_sharding, restore_dtypes, restore_options
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
@@ -59,6 +59,8 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
+    _are_elsewhere = False
+    """Whether the weights may not be where the last projection left them."""
     _findings: Findings | None = None
 
     def _set_options(self, options: ProjectionOptions) -> None:
@@ -196,6 +198,9 @@ class ProjectedOptimizer(Optimizer):
         return loss
 
     def _projected_step(self) -> None:
+        if self._are_elsewhere:
+            raise_radii(self._participants.with_state())
+            self._are_elsewhere = False
         count_step(self.param_groups)
         for piece in pieces_of_a_step(self.param_groups, self._participants.factors(), self._moves_each_alone):
             self._step_over(piece)
@@ -299,7 +304,8 @@ class ProjectedOptimizer(Optimizer):
         """
         Keep nothing in the weights. Call it before other weights are loaded into the model under an optimizer that goes
         on: the anchors of tensors at the floor go back into their buffers, and the masters of bfloat16 parameters, which
-        would overwrite what is loaded, are given up (with `stochastic_rounding` there are none). Radii and moments stay.
+        would overwrite what is loaded, are given up (with `stochastic_rounding` there are none). Radii and moments stay, but the
+        next step raises the radii to the distances from the anchors at which it finds the weights: what was loaded is not lost.
         """
         for tensor in self._participants.with_state():
             if isinstance(tensor, ProjectedTensor):
@@ -307,7 +313,7 @@ class ProjectedOptimizer(Optimizer):
                 tensor.radius_state.at_floor.zero_()
         for state in self.state.values():
             state.pop(MASTER, None)
-        self._findings = None
+        self._findings, self._are_elsewhere = None, True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -333,6 +339,7 @@ class ProjectedOptimizer(Optimizer):
             except ValueError:
                 self.param_groups, self.state = before
                 raise
+        self._are_elsewhere = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **self._told()}

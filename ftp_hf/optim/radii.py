@@ -13,7 +13,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankTensor
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.tensor import ProjectedTensor
 
-__all__ = ["Radius", "radii_of"]
+__all__ = ["Radius", "radii_of", "raise_radii"]
 
 
 class Radius(NamedTuple):
@@ -46,6 +46,20 @@ def radii_of(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> dict[str, Ra
         here = [tensor for tensor in tensors if tensor.weight.device == device]
         found |= _radii_on_device(here, torch.stack([distance_of[tensor.name] for tensor in here]))
     return {tensor.name: found[tensor.name] for tensor in tensors}
+
+
+def raise_radii(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> None:
+    """
+    `γ ← max(γ, max_row ‖W − W0‖₁)`, for weights that are not where the last projection left them. `∇γ` takes each row outside
+    its ball for one on it, of a norm of γ: it would be too large by how far outside the row is, 1e8 times for a radius at the
+    floor, and the second moment would hold that radius for tens of thousands of steps.
+
+    Args:
+        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
+    """
+    told = radii_of(tensors)
+    for tensor in tensors:
+        tensor.radius_state.radius.clamp_(min=told[tensor.name].deviation + RADIUS_FLOOR)
 
 
 def _parts(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> list[list[ProjectedTensor | LowRankTensor]]:
