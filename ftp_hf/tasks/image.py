@@ -1,10 +1,12 @@
 """Image classification: a pre-trained vision model with a head for the labels, and pixels for it."""
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageOps
 from transformers import (
@@ -21,6 +23,8 @@ from .files import images, read_images
 from .specs import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
+
+_SIZING = ("do_resize", "do_center_crop")
 
 
 @dataclass
@@ -116,22 +120,36 @@ class ImageTask(ClassificationTask[ImageOptions]):
         Args:
             dataset (`Dataset`): with a column of images.
             augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
-            corrupt (callable from `Image` to `Image`, *optional*): changes each image first.
+            corrupt (callable from `Image` to `Image`, *optional*): changes each image first, at the size that the model sees.
         """
         size = self.processor.size
         side = (size["width"], size["height"]) if "height" in size and "width" in size else None
 
+        sizing, others = (_with_steps(self.processor, sizing=kept) for kept in (True, False))
+
         def pixels(image: Image.Image) -> Any:
-            image = to_rgb(image)
-            if corrupt is not None:
-                # At the size that the model sees: a blur of a photograph is gone once it is resized to 32 pixels.
-                image = corrupt(image.resize(side, Image.Resampling.BICUBIC) if side else image)
+            image, process = to_rgb(image), self.processor
+            # At the size that the model sees: a blur of a photograph is gone once it is resized to 32 pixels.
+            if corrupt is not None and side:
+                image = corrupt(image.resize(side, Image.Resampling.BICUBIC))
+            elif corrupt is not None:
+                seen = sizing(image, return_tensors="pt")["pixel_values"][0]
+                image, process = corrupt(Image.fromarray(np.moveaxis(seen.numpy(), 0, -1))), others
             if augment and self.options.random_flip and random.random() < 0.5:  # noqa: S311
                 image = ImageOps.mirror(image)
-            return self.processor(image, return_tensors="pt")["pixel_values"][0]
+            return process(image, return_tensors="pt")["pixel_values"][0]
 
         def transform(batch: dict[str, Any]) -> dict[str, Any]:
             labels = self.targets(batch[self.label_column])
             return {"pixel_values": [pixels(image) for image in batch[self.options.image_column]], "label": labels}
 
         return images(dataset, self.options.image_column).with_transform(transform)
+
+
+def _with_steps(processor: Any, *, sizing: bool) -> Any:
+    """An image processor that takes only the steps to the size that the model sees, or only the others."""
+    partial = copy.copy(processor)
+    for step in [name for name in vars(processor) if name.startswith("do_")]:
+        if (step in _SIZING) != sizing:
+            setattr(partial, step, False)
+    return partial

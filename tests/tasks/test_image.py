@@ -1,13 +1,16 @@
 """Images of a data set as a model sees them, and what is refused before anything is trained."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
+from transformers import ConvNextImageProcessor, MobileNetV2ImageProcessor, MobileViTImageProcessor, ViTImageProcessor
 
+from ftp_hf.corruptions import corruption
 from ftp_hf.tasks.image import ImageOptions, ImageTask
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_mobilenet
@@ -60,6 +63,44 @@ def test_16_bits_of_grey_and_transparency_are_seen(task):
     pixels = [row["pixel_values"] for row in task.prepare(data)]
     assert torch.equal(pixels[0], pixels[1])
     assert torch.equal(pixels[2], pixels[3])
+
+
+@pytest.mark.parametrize(
+    "kind", [MobileNetV2ImageProcessor, MobileViTImageProcessor, ConvNextImageProcessor, ViTImageProcessor]
+)
+def test_images_are_corrupted_at_the_size_that_the_model_sees(folder, tmp_path, kind):
+    shutil.copytree(folder, tmp_path / "model")
+    kind().save_pretrained(tmp_path / "model")
+    task, sizes = ImageTask(str(tmp_path / "model"), labels=["dark", "light"]), set()
+    data = rows([image.resize((300, 400)) for image in photographs(64)])
+
+    def unchanged(image):
+        sizes.add(image.size)
+        return image
+
+    for whole, seen in zip(task.prepare(data), task.prepare(data, corrupt=unchanged), strict=True):
+        assert sizes == {tuple(whole["pixel_values"].shape[1:])}
+        if kind is not ViTImageProcessor:  # whose images are resized otherwise to be corrupted
+            assert torch.equal(seen["pixel_values"], whole["pixel_values"])
+
+
+def test_a_severity_means_the_same_for_images_of_any_size(task):
+    changes = []
+    for side in (64, 256, 1024):
+        data = rows([image.resize((side * 3 // 2, side), Pictures.Resampling.BICUBIC) for image in photographs(64)])
+        clean, noisy = (
+            torch.stack([row["pixel_values"] for row in task.prepare(data, corrupt=corrupt)])
+            for corrupt in (None, corruption("gaussian_noise", 5))
+        )
+        changes.append((clean - noisy).abs().mean().item())
+    assert changes == pytest.approx([changes[0]] * 3, rel=0.05)
+
+
+def test_images_of_a_given_size_are_corrupted_at_it(folder):
+    task, noise = ImageTask(str(folder), ImageOptions(image_size=16), labels=["dark", "light"]), corruption("fog", 3)
+    for image, row in zip(photographs(64), task.prepare(rows(photographs(64)), corrupt=noise), strict=True):
+        seen = noise(image.resize((16, 16), Pictures.Resampling.BICUBIC))
+        assert torch.equal(row["pixel_values"], task.processor(seen, return_tensors="pt")["pixel_values"][0])
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
