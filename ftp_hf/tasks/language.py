@@ -21,7 +21,17 @@ from .likelihood import (
     loss_per_token,
     next_token_logits,
 )
-from .prompts import CHOICES, LanguageOptions, check_cells, check_choices, check_columns, encoded, pairs_of
+from .places import within_places
+from .prompts import (
+    CHOICES,
+    LanguageOptions,
+    check_cells,
+    check_choices,
+    check_columns,
+    check_tokens,
+    encoded,
+    pairs_of,
+)
 from .task import Task
 
 __all__ = ["LanguageOptions", "LanguageTask"]
@@ -38,7 +48,7 @@ class LanguageTask(Task[LanguageOptions]):
       lm-evaluation-harness computes them, of the template's prompt without examples;
     - the prompt and the answer column: the loss of the answers;
     - `instruction`, `input` (may be empty or missing) and `output`: likewise, instruction and input being the prompt;
-    - `text`: the loss of all tokens but the first.
+    - `text`: the loss of all tokens but the first; rows without tokens, such as blank lines, are left out.
 
     Args:
         model (`str`): Hub name or local folder of the pre-trained model.
@@ -46,7 +56,8 @@ class LanguageTask(Task[LanguageOptions]):
 
     Raises:
         FileNotFoundError: `model` is a path without a model.
-        ValueError: the template does not end with `{answer}`, or has no `{prompt}`.
+        ValueError: the template does not end with `{answer}`, or has no `{prompt}`; `max_tokens` is more than the model has
+            places for.
     """
 
     name = "text-generation"
@@ -63,6 +74,7 @@ class LanguageTask(Task[LanguageOptions]):
         if not template.endswith("{answer}") or "{prompt}" not in template:
             raise ValueError(f"template must have {{prompt}} and end with {{answer}}, got {template!r}")
         self.processor = AutoTokenizer.from_pretrained(model)
+        self.options = within_places(self.options, "max_tokens", model, self.processor)
         if self.processor.pad_token is None:
             self.processor.pad_token = self.processor.eos_token
         self.collator = DataCollatorForLanguageModeling(self.processor.pad_token_id)
@@ -79,13 +91,15 @@ class LanguageTask(Task[LanguageOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: a data set has the columns of none of the forms that there are, a row lacks a text, or multiple
-                choice has an answer that is not the position of a choice.
+            ValueError: a data set has the columns of none of the forms that there are, a row lacks a text, multiple
+                choice has an answer that is not the position of a choice, or `max_tokens` leaves nothing that counts.
         """
         check_columns(name, dataset.column_names, self.options)
         if CHOICES in dataset.column_names:
             check_choices(name, dataset, self.options)
         check_cells(name, dataset, self.options)
+        if CHOICES not in dataset.column_names:
+            check_tokens(name, dataset, self.processor, self.options)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

@@ -1,5 +1,6 @@
 """What a row says to a language model: a prompt and its answer, told by the columns, as tokens of which some count."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,18 @@ from ftp_hf.common.labels import IGNORED_LABEL
 from .cells import check_texts
 from .specs import check_column, is_listed
 
-__all__ = ["CHOICES", "LanguageOptions", "check_cells", "check_choices", "check_columns", "encoded", "pairs_of"]
+__all__ = [
+    "CHOICES",
+    "LanguageOptions",
+    "check_cells",
+    "check_choices",
+    "check_columns",
+    "check_tokens",
+    "encoded",
+    "pairs_of",
+]
+
+logger = logging.getLogger(__name__)
 
 CHOICES = "choices"
 """The column of what there is to choose from."""
@@ -127,6 +139,36 @@ def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None
             )
 
 
+def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageOptions) -> None:
+    """
+    Raise for a data set of which nothing counts; say in the log how many rows are like that, where some are.
+
+    Args:
+        name (`str`): of the data set.
+        dataset (`Dataset`): of one of the forms that [`LanguageTask`] lists, but for multiple choice.
+        tokenizer (`PreTrainedTokenizerBase`): of the model.
+        options ([`LanguageOptions`]): how rows are read.
+
+    Raises:
+        ValueError: `max_tokens` cuts off all answers, or no text has a second token.
+    """
+    rows = encoded(dataset, tokenizer, options)
+    counted = sum(any(label != IGNORED_LABEL for label in row["labels"][1:]) for row in rows)
+    if not counted:
+        raise ValueError(
+            f"no row of {name} has a token that counts within max_tokens, {options.max_tokens}: raise it, or leave the data "
+            "set out"
+        )
+    if counted < len(dataset):
+        logger.warning(
+            "%d of %d rows of %s have no token that counts within max_tokens, %d: nothing is learnt or measured of them",
+            len(dataset) - counted,
+            len(dataset),
+            name,
+            options.max_tokens,
+        )
+
+
 def pairs_of(
     row: Mapping[str, Any], options: LanguageOptions, corrupt: Callable[[str], str] | None = None
 ) -> Iterator[tuple[str, str]]:
@@ -155,7 +197,8 @@ def encoded(
     dataset: Dataset, tokenizer: Any, options: LanguageOptions, corrupt: Callable[[str], str] | None = None
 ) -> Dataset:
     """
-    A data set as tokens, longest rows first; of multiple choice a row for each choice.
+    A data set as tokens, longest rows first; of multiple choice a row for each choice. Rows without tokens, such as the blank
+    lines of a text, are left out: there is nothing in them that a loss could count.
 
     Args:
         dataset (`Dataset`): as it was loaded.
@@ -177,5 +220,6 @@ def encoded(
         tokens = [*whole, tokenizer.eos_token_id] if prompt and not is_choice else whole
         labels = [IGNORED_LABEL] * len(given) + tokens[len(given) :]
         cut = slice(-options.max_tokens, None) if is_choice else slice(options.max_tokens)
-        rows.append({"input_ids": tokens[cut], "labels": labels[cut], "place": place})
+        if tokens:
+            rows.append({"input_ids": tokens[cut], "labels": labels[cut], "place": place})
     return Dataset.from_list(sorted(rows, key=lambda row: -len(row["input_ids"])))

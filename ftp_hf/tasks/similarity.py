@@ -16,6 +16,7 @@ from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_numbers, check_texts
 from .classifier import check_model_folder
+from .places import within_places
 from .task import Task
 
 try:
@@ -89,6 +90,7 @@ class SimilarityTask(Task[SimilarityOptions]):
 
     Raises:
         FileNotFoundError: `model` is a path without a model.
+        ValueError: `max_length` is more than the model has places for.
     """
 
     name = "sentence-similarity"
@@ -103,6 +105,8 @@ class SimilarityTask(Task[SimilarityOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self._encoder = self.load_model().cpu()
+        self.options = within_places(self.options, "max_length", model, self._encoder.tokenizer)
+        self._encoder.max_seq_length = self.options.max_length
         self.processor, self.collator = self._encoder.tokenizer, self._features
 
     def load_model(self, **options: Any) -> SentenceTransformer:

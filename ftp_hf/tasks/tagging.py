@@ -22,6 +22,7 @@ from ftp_hf.common.labels import IGNORED_LABEL
 from .cells import check_filled
 from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
+from .places import within_places
 from .specs import check_column, is_listed
 from .task import Task
 
@@ -68,7 +69,7 @@ class TaggingTask(Task[TaggingOptions]):
 
     Raises:
         FileNotFoundError: `model` is a path without a model.
-        ValueError: its tokenizer cannot tell which word a token is of.
+        ValueError: its tokenizer cannot tell which word a token is of; `max_length` is more than it has places for.
     """
 
     name = "token-classification"
@@ -83,6 +84,7 @@ class TaggingTask(Task[TaggingOptions]):
         self.processor = AutoTokenizer.from_pretrained(model)
         if not self.processor.is_fast:
             raise ValueError(f"the tokenizer of {model} is none of the fast ones, which alone know the words of tokens")
+        self.options = within_places(self.options, "max_length", model, self.processor)
         self.collator = DataCollatorForTokenClassification(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:
@@ -196,5 +198,5 @@ def _labels(words: list[int | None], tags: list[int]) -> list[int]:
 def _corrupted(words: list[str], corrupt: Callable[[str], str]) -> list[str]:
     """The sentence as a whole: how much of it is damaged is a share of its letters. What is left empty stays as it was."""
     lines = [word.replace(_GAP, " ") for word in words]
-    changed = corrupt(_GAP.join(lines)).split(_GAP)
+    changed = corrupt(_GAP.join(lines)).split(_GAP) if words else []
     return [after if after.strip() else before for after, before in zip(changed, words, strict=True)]

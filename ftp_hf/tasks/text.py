@@ -11,6 +11,7 @@ from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_texts
 from .classifier import ClassificationTask, check_model_folder
+from .places import within_places
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -21,7 +22,8 @@ class TextOptions:
     Args:
         text_columns (`list[str]`, *optional*, defaults to `["text"]`): what the column of texts may be called; each
             data set must have one of them.
-        max_length (`int`, *optional*, defaults to 128): longer texts are cut, in tokens.
+        max_length (`int`, *optional*, defaults to 128): longer texts are cut, in tokens; no more than the model has places
+            for.
     """
 
     text_columns: list[str] = field(
@@ -43,6 +45,7 @@ class TextTask(ClassificationTask[TextOptions]):
 
     Raises:
         FileNotFoundError: `model` is a path without a model.
+        ValueError: `max_length` is more than the model has places for.
     """
 
     name = "text-classification"
@@ -53,6 +56,7 @@ class TextTask(ClassificationTask[TextOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
+        self.options = within_places(self.options, "max_length", model, self.processor)
         self.collator = DataCollatorWithPadding(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:

@@ -93,6 +93,32 @@ def test_rows_are_cut(folder):
     assert task.processor.decode(batch["input_ids"][0]) == ": one Answer : blue and blue", "the choice is kept"
 
 
+def test_rows_of_which_nothing_is_left_are_told_and_a_set_of_such_is_refused(folder, caplog):
+    task = LanguageTask(folder, LanguageOptions(max_tokens=7))
+    task.check("few", ANSWERS)
+    assert caplog.messages == [
+        "1 of 2 rows of few have no token that counts within max_tokens, 7: nothing is learnt or measured of them"
+    ]
+    with pytest.raises(
+        ValueError, match="no row of few has a token that counts within max_tokens, 7: raise it, or leave"
+    ):
+        task.check("few", ANSWERS.select([1]))
+    with pytest.raises(ValueError, match="no row of blank has a token that counts"):
+        task.check("blank", Dataset.from_dict({"text": ["", " "]}))
+
+
+def test_blank_lines_are_left_out(task, tmp_path, caplog):
+    texts = ["one and two", "three is four and five"]
+    blank = Dataset.from_dict({"text": [texts[0], "", " ", texts[1], ""]})
+    task.check("blank", blank)
+    assert "3 of 5 rows of blank have no token that counts" in caplog.text
+    assert task.prepare(blank, augment=True)["input_ids"][:] == task.processor(texts)["input_ids"]
+    trainer = trainer_of(task, tmp_path)
+    losses = [task.measure(trainer, each)["eval_loss"] for each in (blank, Dataset.from_dict({"text": texts}))]
+    assert losses[0] == losses[1]
+    assert [batch["input_ids"].shape[0] for batch in task.batches(blank, 2)] == [2]
+
+
 def test_batches_of_long_rows_are_small(folder):
     task = LanguageTask(folder, LanguageOptions(max_tokens=1000))
     texts = Dataset.from_dict({"text": ["one " * 900, "two " * 10, "three " * 700, "four"]})

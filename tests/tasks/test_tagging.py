@@ -90,6 +90,12 @@ def test_corruptions_keep_the_words_in_their_places(task):
         assert sum(label != -100 for label in labels) == len(sentence), f"{kind}: a word without letters keeps its own"
 
 
+def test_a_sentence_without_words_has_nothing_to_corrupt(task):
+    data = make_data([[], ["rome"]], [[], [3]])
+    task.check("few", data)
+    assert task.prepare(data, corrupt=str.upper)["labels"][:] == [[-100, -100], [-100, 3, -100]]
+
+
 def test_figures_are_those_computed_by_hand(task):
     labels = np.array([[-100, 1, -100, 2, 0, 3], [-100, 3, 0, -100, -100, -100]])
     answers = np.array([[0, 1, 3, 2, 0, 0], [0, 3, 3, 0, 0, 0]])

@@ -184,6 +184,8 @@ def settle(config: ComparisonConfig) -> None:
         config ([`ComparisonConfig`]): of what it is going to do.
     """
     keep_freed_memory()
+    # The process that began this one says what the data are like.
+    logging.getLogger("ftp_hf.tasks").setLevel(logging.ERROR)
     _for_good.enter_context(quiet())
     _for_good.enter_context(leaving_out_what_stays())
     join_processes(config)
