@@ -13,7 +13,7 @@ from ftp_hf.projection.sharding import local
 from .nested import map_tensors
 from .rounding import MASTER, is_rounded, per_element, round_parameter
 
-__all__ = ["Masters", "masters_of", "needs_master", "pieces_of_a_step", "step_in_pieces"]
+__all__ = ["Masters", "give_up_master", "masters_of", "needs_master", "pieces_of_a_step", "step_in_pieces"]
 
 _PIECE_ELEMENTS = 2**22
 """Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
@@ -24,6 +24,19 @@ _MOST_PIECES = 32
 def needs_master(parameter: Tensor) -> bool:
     """Whether the parameter is of a dtype too coarse to train in: a step of a thousandth would be rounded away."""
     return parameter.dtype == torch.bfloat16
+
+
+def give_up_master(state: MutableMapping[str, Any], parameter: Tensor) -> None:
+    """
+    Of a parameter that needs none any more, as its model was widened, or as the state was saved over bfloat16 weights: it takes the
+    value of its master, which is what it was rounded from, and where its anchor may be.
+
+    Args:
+        state (`dict`): of the parameter.
+        parameter (`Tensor`): in another dtype than bfloat16.
+    """
+    with torch.no_grad():
+        parameter.copy_(state.pop(MASTER))
 
 
 class Masters(NamedTuple):

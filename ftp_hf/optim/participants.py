@@ -10,6 +10,7 @@ from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
+from .masters import give_up_master, needs_master
 from .options import first_rows_of, row_dim_of
 from .rounding import MASTER
 
@@ -93,8 +94,7 @@ class Participants(NamedTuple):
     def _dense_tensors(self) -> Iterator[ProjectedTensor]:
         for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
-            state = self.state.get(parameter, {})
-            master = state.get(MASTER)
+            state, master = self.state.get(parameter, {}), self._master_of(parameter)
             trained, stands_for = (parameter, None) if master is None else (master, parameter)
             yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, first_rows)
 
@@ -102,12 +102,19 @@ class Participants(NamedTuple):
         if not self.low_rank:
             return
         named = self._named_parameters()
-        trained = {name: self.state.get(parameter, {}).get(MASTER, parameter) for name, (parameter, _) in named.items()}
         parameters = {name: parameter for name, (parameter, _) in named.items()}
+        masters = {name: self._master_of(parameter) for name, parameter in parameters.items()}
+        trained = {name: parameters[name] if master is None else master for name, master in masters.items()}
         for update in self.low_rank:
             parameter, group = named[update.products[0].rows]
             if self._has(parameter) and _takes_part(update, named):
                 yield LowRankTensor.of(update, parameters, trained, self.state.get(parameter, {}), group)
+
+    def _master_of(self, parameter: Tensor) -> Tensor | None:
+        state = self.state.get(parameter, {})
+        if MASTER in state and not needs_master(parameter):
+            give_up_master(state, parameter)
+        return state.get(MASTER)
 
     def _has(self, parameter: Tensor) -> bool:
         return self.members is None or parameter in self.members

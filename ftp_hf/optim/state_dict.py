@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ftp_hf.projection.radius import RadiusState
@@ -11,9 +12,10 @@ from ftp_hf.projection.sharding import is_dtensor
 from ftp_hf.projection.tensor import HELD, placed
 
 from .checks import check_options
+from .masters import give_up_master, needs_master
 from .nested import map_tensors, same
 from .options import GROUP_OPTIONS
-from .rounding import MASTER, is_rounded
+from .rounding import MASTER, is_rounded, per_element
 
 __all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_options"]
 
@@ -62,7 +64,8 @@ def restore_dtypes(
     Put what torch changes on loading into the state as it was saved, for the parameters that the projection keeps
     something of. torch casts tensors to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
     so would the float32 momenta that an optimizer keeps in a dict or a list, and a bfloat16 anchor of a float32 weight
-    would be widened. It forgets the `maxlen` of a deque, too.
+    would be widened. It forgets the `maxlen` of a deque, too. What was saved over weights of another dtype than these stays as
+    torch casts it, and a parameter that needs no master takes the value of one that was saved.
 
     Args:
         state (mapping from `Tensor` to `dict`): the optimizer's, loaded.
@@ -72,6 +75,8 @@ def restore_dtypes(
     for group, parameter, saved in _saved_states(state_dict, groups):
         if "radius" in saved or MASTER in saved or is_rounded(group):
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group["anchor_device"])
+            if MASTER in saved and not needs_master(parameter):
+                give_up_master(state[parameter], parameter)
 
 
 def check_anchored(
@@ -124,6 +129,10 @@ def _as_saved(
         for key, value in saved.items()
         if key not in ("step", HELD) and (isinstance(value, Tensor) or key in loaded)
     }
+    if not needs_master(parameter):
+        of_others = {torch.bfloat16, torch.float32, torch.float64} - {parameter.dtype}
+        cast = {key for dtype in of_others for key in per_element(kept, parameter, dtype)}
+        kept = {key: value for key, value in kept.items() if key not in cast}
     state: dict[str, Any] = map_tensors(lambda tensor: tensor.to(parameter.device), kept)
     if HELD in saved:
         state[HELD] = placed(saved[HELD], parameter, anchor_device)
