@@ -170,3 +170,54 @@ def test_a_class_of_one_row_cannot_be_held_out():
     Dataset.from_dict({"text": ["a"], "intent": ["open"]}).to_csv("test.csv")
     with pytest.raises(ValueError, match="validation_fraction: only one row has 'stop' in 'intent'"):
         load(test="test.csv", validation_fraction=0.5)
+
+
+@pytest.mark.parametrize("train", [ClassLabel(names=["cat", "dog", "emu"]), Value("string")])
+@pytest.mark.parametrize(
+    ("other", "labels", "aliases"),
+    [
+        (ClassLabel(names=["dog", "emu"]), [1, 0], []),
+        (ClassLabel(names=["emu", "dog", "cat"]), [0, 1], []),
+        (ClassLabel(names=["bird", "dog"]), [0, 1], ["bird=emu"]),
+        (Value("string"), ["emu", "dog"], []),
+    ],
+)
+def test_a_set_that_counts_its_own_classes_gets_the_indices_of_the_training_data(
+    tmp_path, train, other, labels, aliases
+):
+    sets = {"train": (train, ["cat", "dog", "emu"]), "other": (other, labels)}
+    for name, (feature, given) in sets.items():
+        features = Features({"text": Value("string"), "label": feature})
+        Dataset.from_dict({"text": ["a"] * len(given), "label": given}, features).to_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    files = [str(tmp_path / f"{name}.parquet") for name in sets]
+    data = TaskData.load(DataOptions(*files, label_aliases=aliases))
+    assert data.labels == ["cat", "dog", "emu"]
+    assert list(data.train["label"]) == [0, 1, 2]
+    assert list(data.test["label"]) == [2, 1]
+    assert data.test.features["label"] == ClassLabel(names=data.labels)
+
+
+@pytest.mark.parametrize(
+    ("other", "labels", "message"),
+    [
+        (ClassLabel(names=["dog", "wolf"]), [0, 1], r"test: data set 'test' has the labels \['dog', 'wolf'\]"),
+        (
+            Value("string"),
+            ["dog", "wolf"],
+            r"test: data set 'test' has the labels \['wolf'\], which the training data does",
+        ),
+        (
+            ClassLabel(names=["dog", "cat"]),
+            [0, -1],
+            r"test: data set 'test' has the labels \['-1'\], which the training",
+        ),
+    ],
+)
+def test_a_class_that_the_training_data_lack_is_refused(tmp_path, other, labels, message):
+    for name, feature, given in (("train", ClassLabel(names=["cat", "dog"]), [0, 1]), ("other", other, labels)):
+        features = Features({"text": Value("string"), "label": feature})
+        Dataset.from_dict({"text": ["a"] * 2, "label": given}, features).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=message):
+        TaskData.load(DataOptions(str(tmp_path / "train.parquet"), str(tmp_path / "other.parquet")))
