@@ -249,7 +249,8 @@ def test_a_comparison_from_its_config(bert, tmp_path, kind, options, metric, dis
     about.load_model().save_pretrained(tmp_path / "model")
     about.processor.save_pretrained(tmp_path / "model")
     for name in ("train", "validation", "test", "ood", "retained"):
-        texts().to_parquet(tmp_path / f"{name}.parquet")
+        # Files of the same contents are refused.
+        texts().add_column("set", [name] * len(texts())).to_parquet(tmp_path / f"{name}.parquet")
     content = task_config(tmp_path, task=f"text-classification/{kind}", learning_rate=[1e-4, 1e-2], **options)
     results = compare_whole_and_interrupted(content, tmp_path)
     assert results.metric == metric

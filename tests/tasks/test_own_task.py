@@ -37,7 +37,8 @@ def folder(tmp_path, monkeypatch):
         ("retained", "the"),
     ]:
         texts = [f"the {subject} is {word} the {subject} is {word}" for word in WORDS[5:]] * 2
-        Dataset.from_dict({"text": texts}).to_parquet(tmp_path / f"{name}.parquet")
+        # Files of the same contents are refused.
+        Dataset.from_dict({"text": texts, "set": [name] * len(texts)}).to_parquet(tmp_path / f"{name}.parquet")
     (tmp_path / "my_tasks.py").write_text(block("python", "class Cloze"))
     config = yaml.safe_load(block("yaml", "methods: [plain, ftp, l2-sp]"))
     config |= {"model": "model"}

@@ -264,7 +264,8 @@ def test_a_comparison_refuses_training_data_without_a_class(folder, tmp_path):
 def test_a_comparison_from_its_config(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
     for name, rows in {"train": 9, "validation": 4, "test": 4, "ood": 4, "retained": 4}.items():
-        make_data(rows).to_parquet(tmp_path / f"{name}.parquet")
+        # Files of the same contents are refused.
+        make_data(rows).add_column("set", [name] * rows).to_parquet(tmp_path / f"{name}.parquet")
     content = task_config(
         tmp_path,
         task="image-segmentation",

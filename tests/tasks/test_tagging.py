@@ -176,7 +176,8 @@ def test_tags_want_names(folder, tmp_path):
 
 def save(folder, **sets):
     for name, data in sets.items():
-        data.to_parquet(folder / f"{name}.parquet")
+        # Files of the same contents are refused.
+        data.add_column("set", [name] * len(data)).to_parquet(folder / f"{name}.parquet")
     return {name: str(folder / f"{name}.parquet") for name in sets}
 
 
