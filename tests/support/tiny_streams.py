@@ -27,7 +27,7 @@ def make_stream(folder):
     ]
     save_bert(folder / "model", words=words, num_hidden_layers=1, initializer_range=0.3)
     features = Features({"text": Value("string"), "label": ClassLabel(names=_LABELS), "domain": Value("string")})
-    for name, rows in [("train", 16), ("validation", 8), ("test", 8)]:
+    for name, rows in [("train", 16), ("validation", 8), ("test", 8), ("old", 8)]:
         of = [(stage, row % 2) for stage in STAGES for row in range(rows)]
         Dataset.from_dict(
             {
@@ -36,7 +36,8 @@ def make_stream(folder):
                 "domain": [stage for stage, _ in of],
             },
             features,
-        ).to_parquet(folder / f"{name}.parquet")
+            # Files of the same contents are refused.
+        ).add_column("set", [name] * len(of)).to_parquet(folder / f"{name}.parquet")
     return folder
 
 

@@ -52,7 +52,7 @@ def kill_in_stage(number, monkeypatch):
 
 
 def test_a_stream_that_is_killed_comes_to_the_same_matrix(texts, tmp_path, monkeypatch):
-    retained = [f"old={texts / 'validation'}.parquet"]
+    retained = [f"old={texts / 'old'}.parquet"]
     config = load(texts, tmp_path, retained=retained, methods={"replay": {"rows": 2}})
     whole = stream(config, tmp_path / "whole")
     for run in whole.runs:
