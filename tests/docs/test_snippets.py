@@ -68,7 +68,8 @@ def folder(tmp_path_factory):
     texts = [f"the film is {word}" for word in ("good", "bad", "fine", "poor")] * 4
     rows = Dataset.from_dict({"text": texts, "label": [0, 1] * 8})
     for name in ("train", "validation", "test", "shifted"):
-        rows.to_csv(folder / f"{name}.csv")
+        # Files of the same contents are refused.
+        rows.add_column("file", [name] * len(rows)).to_csv(folder / f"{name}.csv")
     intents = ["praise", "blame"] * 8
     Dataset.from_dict({"text": texts, "intent": intents}).to_csv(folder / "requests.csv")
     (folder / "stanfordnlp" / "sst2").mkdir(parents=True)
