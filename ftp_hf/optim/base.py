@@ -217,6 +217,7 @@ class ProjectedOptimizer(Optimizer):
         new = [tensor for tensor in found.tensors if not tensor.has_state]
         states = states_before(new, self._anchors)
         learning = []
+        self._are_elsewhere = True
         for kernels, batch in found.learning:
             gradients, moved = radius_gradients(kernels, batch, self._steps_as)
             learning.append(PendingProjection(kernels, batch, gradients))
@@ -229,6 +230,7 @@ class ProjectedOptimizer(Optimizer):
         starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
         for pending in put_together([*learning, *starting]):
             masters.rounded.update(pending.project())
+        self._are_elsewhere = False
 
     @property
     def _moves_each_alone(self) -> bool:

@@ -57,8 +57,11 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
     """
     tensors, blocks, owners = _plan(batch, steps)
     gradients = torch.empty(len(blocks), dtype=torch.float64)
-    radii = RadiusState.gather([tensor.radius_row for tensor in batch])
+    rows = [tensor.radius_row for tensor in batch]
+    radii = RadiusState.gather(rows)
     _run("ftp_radius_gradients", [tensors, radii.radius, radii.at_floor, blocks], [gradients])
+    if radii.at_floor.any():
+        radii._replace(at_floor=torch.zeros_like(radii.at_floor)).scatter(rows)
     return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owners, gradients).float()
 
 

@@ -81,7 +81,7 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
     inputs = (table, blocks, gradients_of(batch), options)
     _launch(_radius_gradient_kernel, len(blocks), *inputs, partials, MOVES=moves, **_TILES)
     gradients = _floats(table.device, len(batch))
-    _launch(_sum_kernel, len(batch), starts, partials, gradients, **_REDUCTION)
+    _launch(_sum_kernel, len(batch), table, starts, partials, gradients, **_REDUCTION)
     return gradients
 
 
@@ -164,8 +164,10 @@ def _max(starts, values, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _sum_kernel(starts, values, sums, BLOCK: tl.constexpr):
+def _sum_kernel(table, starts, values, sums, BLOCK: tl.constexpr):
     tl.store(sums + tl.program_id(0), _sum(starts, values, BLOCK))
+    # All blocks of the tensor have the anchor in their buffer again.
+    tl.store(_radius_row(table) + AT_FLOOR, 0.0)
 
 
 @triton.jit

@@ -18,7 +18,8 @@ TAKES_ADAMW_STEPS = False
 
 def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     """
-    `∇γ(t)` of every tensor. Copies the anchors of those at the floor back into their buffers.
+    `∇γ(t)` of every tensor. Copies the anchors of those at the floor back into their buffers, and notes that they are there, so that a
+    step that is interrupted before the projection loses none.
 
     Args:
         batch (`Sequence[ProjectedTensor]`): tensors that have taken a step, before the unconstrained step.
@@ -26,7 +27,9 @@ def radius_gradients(batch: Sequence[ProjectedTensor]) -> Tensor:
     Returns:
         `Tensor`: one value per tensor.
     """
-    return torch.stack([_radius_gradient(tensor) for tensor in batch])
+    gradients = torch.stack([_radius_gradient(tensor) for tensor in batch])
+    torch._foreach_zero_([tensor.radius_state.at_floor for tensor in batch])
+    return gradients
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:

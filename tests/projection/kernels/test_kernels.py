@@ -246,6 +246,37 @@ def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
     assert (distance[[row for row in range(20) if row != 4]] <= radius + 30 * 1.2e-7).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"fused": True}], ids=str)
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("name", ["eager", "cpu", TRITON])
+def test_a_step_that_is_interrupted_before_the_projection_loses_no_anchor(name, steps, options, served):
+    class Interrupted(FTPAdamW):
+        def _unconstrained_step(self):
+            super()._unconstrained_step()
+            raise KeyboardInterrupt
+
+    took = served(KERNELS[name])
+    parameters = {"w": torch.nn.Parameter(torch.randn(20, 30)), "b": torch.nn.Parameter(torch.randn(30))}
+    gradients = make_gradients(parameters, 8)
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2, radius_lr=1e-3, **options)
+    before = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+    train(optimizer, parameters, gradients[:steps])
+    optimizer.__class__ = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        train(optimizer, parameters, gradients[steps : steps + 1])
+    optimizer.__class__ = FTPAdamW
+    assert all(torch.equal(anchor, before[key]) for key, anchor in optimizer.anchors().items())
+    moved = {key: radius.deviation for key, radius in optimizer.radii().items()}
+    train(optimizer, parameters, gradients[steps + 1 : steps + 2])
+    assert all(torch.equal(anchor, before[key]) for key, anchor in optimizer.anchors().items())
+    for key, parameter in parameters.items():
+        assert moved[key] > 1e-2
+        # ⟨g, d⟩ / ‖d‖₁ of a row is at most as large as its largest gradient.
+        bound = sum(gradient[key].abs().sum() ** 2 for gradient in gradients[: steps + 2])
+        assert optimizer.state[parameter]["radius"][2] <= 1e-3 * bound
+    assert took == parameters.keys()
+
+
 def test_the_cpu_kernels_do_not_depend_on_the_number_of_threads():
     results = []
     threads = torch.get_num_threads()
@@ -311,7 +342,7 @@ TILE, BLOCK = {name: size for name, size in ours._TILES.items() if name != "num_
 for kernel, types, constants in (
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*i64", "*fp32", "*fp32"], TILE | {"MOVES": False}),
     (ours._radius_gradient_kernel, ["*i64", "*i64", "*i64", "*fp64", "*fp32"], TILE | {"MOVES": True}),
-    (ours._sum_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
+    (ours._sum_kernel, ["*i64", "*i64", "*fp32", "*fp32"], BLOCK),
     (ours._max_kernel, ["*i64", "*fp32", "*fp32"], BLOCK),
     (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": False}),
     (ours._learn_kernel, ["*i64", "*fp32", "*fp64", "*fp64"], {"OWN": True}),
