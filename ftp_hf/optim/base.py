@@ -26,7 +26,7 @@ from .checks import (
     check_rows,
 )
 from .findings import Findings, findings
-from .hooks import step_without_hooks
+from .hooks import load_between_hooks, step_without_hooks
 from .masters import Masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
@@ -321,7 +321,8 @@ class ProjectedOptimizer(Optimizer):
         """
         Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but for
         what is a matter of memory: `anchor_device` and `stochastic_rounding` stay as they are. Masters that were saved are where
-        the next step starts from, whether it keeps them or not; where none were saved, it starts from the weights.
+        the next step starts from, whether it keeps them or not; where none were saved, it starts from the weights. Hooks are run as
+        torch runs them: what one returns before loading is what is loaded, and what one changes after it is as it left it.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.
@@ -330,17 +331,20 @@ class ProjectedOptimizer(Optimizer):
             ValueError: the state is that of an optimizer without projection, and no `anchors` were given: the current
                 weights would silently become the anchors; or it is of whole tensors, but the parameters are sharded.
         """
-        check_sharding(state_dict, self.param_groups)
         before = (self.param_groups, self.state)
-        self._load_unconstrained_state(state_dict)
-        restore_options(self.param_groups, state_dict["param_groups"], before[0])
-        restore_dtypes(self.state, self.param_groups, state_dict)
-        if self._anchors is None:
+
+        def restore(loaded: dict[str, Any]) -> None:
             try:
-                check_anchored(self.projected_parameters(), before[1], self.param_groups, state_dict)
-            except ValueError:
+                check_sharding(loaded, self.param_groups)
+                restore_options(self.param_groups, loaded["param_groups"], before[0])
+                restore_dtypes(self.state, self.param_groups, loaded)
+                if self._anchors is None:
+                    check_anchored(self.projected_parameters(), before[1], self.param_groups, loaded)
+            except (TypeError, ValueError):
                 self.param_groups, self.state = before
                 raise
+
+        load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)
         self._are_elsewhere = False
 
     def __getstate__(self) -> dict[str, Any]:

@@ -236,6 +236,71 @@ def test_state_dict_hooks_run_once(make, problem):
     assert calls == ["before saving", "after saving", "before loading", "after loading"]
 
 
+def by_name(optimizer, state_dict):
+    """torch's recipe: a hook that gives each parameter the state that was saved under its name."""
+    adapted = copy.deepcopy(state_dict)
+    for group, saved in zip(optimizer.param_groups, adapted["param_groups"], strict=True):
+        number_of = dict(zip(saved["param_names"], saved["params"], strict=True))
+        saved["param_names"] = list(group["param_names"])
+        saved["params"] = [number_of[name] for name in group["param_names"]]
+    return adapted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_what_a_hook_makes_of_a_state_dict_is_loaded(make, dtype):
+    parameters = make_parameters(dtype)
+    gradients = make_gradients(parameters, 20)
+    optimizer = make(parameters.items(), exclude=["head.*"])
+    train(optimizer, parameters, gradients[:10])
+    resumed = clone(parameters)
+    second = make(list(resumed.items())[::-1], exclude=["head.*"])
+    second.register_load_state_dict_pre_hook(by_name)
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(optimizer, parameters, gradients[10:])
+    train(second, resumed, gradients[10:])
+    assert second.radii() == optimizer.radii()
+    assert all(torch.equal(parameter, resumed[name]) for name, parameter in parameters.items())
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_what_a_hook_changes_after_loading_stays(make, problem):
+    parameters, gradients = problem
+    optimizer = make(parameters.items())
+    train(optimizer, parameters, gradients[:5])
+
+    def forget(loaded):
+        for state in loaded.state.values():
+            state["radius"] = torch.zeros_like(state["radius"])
+
+    optimizer.register_load_state_dict_post_hook(forget)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert all(state["radius"].eq(0).all() for state in optimizer.state.values())
+
+
+def test_an_optimizer_that_loads_without_hooks_resumes_bit_for_bit():
+    class Own(torch.optim.SGD):
+        def load_state_dict(self, state_dict):
+            groups, state = copy.deepcopy(state_dict["param_groups"]), {}
+            for group, saved in zip(self.param_groups, groups, strict=True):
+                for index, parameter in zip(saved["params"], group["params"], strict=True):
+                    state[parameter] = {key: value.bfloat16() for key, value in state_dict["state"][index].items()}
+                saved["params"] = group["params"]
+            self.__setstate__({"state": state, "param_groups": groups})
+
+    parameters = make_parameters(torch.bfloat16)
+    gradients = make_gradients(parameters, 20)
+    optimizer = FTP(Own(parameters.items(), lr=1e-2, momentum=0.9))
+    train(optimizer, parameters, gradients[:10])
+    resumed = clone(parameters)
+    second = FTP(Own(resumed.items(), lr=1e-2, momentum=0.9))
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(optimizer, parameters, gradients[10:])
+    train(second, resumed, gradients[10:])
+    assert second.radii() == optimizer.radii()
+    assert all(torch.equal(parameter, resumed[name]) for name, parameter in parameters.items())
+
+
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
 def test_schedulers_set_the_learning_rate_of_the_unconstrained_step(make, problem):
     parameters, gradients = problem
