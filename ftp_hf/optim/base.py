@@ -27,7 +27,7 @@ from .checks import (
 )
 from .findings import Findings, findings
 from .hooks import load_between_hooks, step_without_hooks
-from .masters import Masters, masters_of, pieces_of_a_step, step_in_pieces
+from .masters import Masters, adopt_masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
 from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
@@ -214,6 +214,8 @@ class ProjectedOptimizer(Optimizer):
                 self._findings = self._findings.between_steps()
 
     def _step_with(self, found: Findings, masters: Masters) -> None:
+        if not found.are_kept:
+            adopt_masters(self.state, masters.members)
         new = [tensor for tensor in found.tensors if not tensor.has_state]
         states = states_before(new, self._anchors)
         learning = []
@@ -321,8 +323,9 @@ class ProjectedOptimizer(Optimizer):
         """
         Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but for
         what is a matter of memory: `anchor_device` and `stochastic_rounding` stay as they are. Masters that were saved are where
-        the next step starts from, whether it keeps them or not; where none were saved, it starts from the weights. Hooks are run as
-        torch runs them: what one returns before loading is what is loaded, and what one changes after it is as it left it.
+        the next step starts from, whether it keeps them or, with float32 weights for example, not; where none were saved, it starts
+        from the weights. Hooks are run as torch runs them: what one returns before loading is what is loaded, and what one changes
+        after it is as it left it.
 
         Args:
             state_dict (`dict`): what `state_dict()` returned.
@@ -343,6 +346,7 @@ class ProjectedOptimizer(Optimizer):
             except (TypeError, ValueError):
                 self.param_groups, self.state = before
                 raise
+            adopt_masters(self.state, {each for group in self.param_groups for each in group["params"]})
 
         load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)
         self._are_elsewhere = False

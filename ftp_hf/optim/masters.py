@@ -13,7 +13,15 @@ from ftp_hf.projection.sharding import local
 from .nested import map_tensors
 from .rounding import MASTER, is_rounded, per_element, round_parameter
 
-__all__ = ["Masters", "give_up_master", "masters_of", "needs_master", "pieces_of_a_step", "step_in_pieces"]
+__all__ = [
+    "Masters",
+    "adopt_masters",
+    "master_of",
+    "masters_of",
+    "needs_master",
+    "pieces_of_a_step",
+    "step_in_pieces",
+]
 
 _PIECE_ELEMENTS = 2**22
 """Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
@@ -26,17 +34,24 @@ def needs_master(parameter: Tensor) -> bool:
     return parameter.dtype == torch.bfloat16
 
 
-def give_up_master(state: MutableMapping[str, Any], parameter: Tensor) -> None:
+def master_of(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
+    """The master that a parameter has in its state, if it needs one: it may have been in bfloat16 when the state was saved."""
+    return state.get(MASTER) if needs_master(parameter) else None
+
+
+def adopt_masters(states: Mapping[Tensor, dict[str, Any]], parameters: Set[Tensor]) -> None:
     """
-    Of a parameter that needs none any more, as its model was widened, or as the state was saved over bfloat16 weights: it takes the
-    value of its master, which is what it was rounded from, and where its anchor may be.
+    Have parameters that need no masters go on from those that they have from when they were in bfloat16. A parameter that has got more
+    rows does so once its master has.
 
     Args:
-        state (`dict`): of the parameter.
-        parameter (`Tensor`): in another dtype than bfloat16.
+        states (mapping from `Tensor` to `dict`): the optimizer's.
+        parameters (set of `Tensor`): those to look at.
     """
-    with torch.no_grad():
-        parameter.copy_(state.pop(MASTER))
+    for parameter in parameters:
+        state = states.get(parameter, {})
+        if MASTER in state and not needs_master(parameter) and state[MASTER].shape == parameter.shape:
+            local(parameter.detach()).copy_(local(state.pop(MASTER)))
 
 
 class Masters(NamedTuple):

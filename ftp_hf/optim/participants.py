@@ -10,9 +10,8 @@ from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
-from .masters import give_up_master, needs_master
+from .masters import master_of
 from .options import first_rows_of, row_dim_of
-from .rounding import MASTER
 
 __all__ = ["DenseParameter", "Participants"]
 
@@ -94,7 +93,8 @@ class Participants(NamedTuple):
     def _dense_tensors(self) -> Iterator[ProjectedTensor]:
         for name, parameter, group, row_dim, first_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
-            state, master = self.state.get(parameter, {}), self._master_of(parameter)
+            state = self.state.get(parameter, {})
+            master = master_of(parameter, state)
             trained, stands_for = (parameter, None) if master is None else (master, parameter)
             yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, first_rows)
 
@@ -103,18 +103,12 @@ class Participants(NamedTuple):
             return
         named = self._named_parameters()
         parameters = {name: parameter for name, (parameter, _) in named.items()}
-        masters = {name: self._master_of(parameter) for name, parameter in parameters.items()}
-        trained = {name: parameters[name] if master is None else master for name, master in masters.items()}
+        masters = {name: master_of(each, self.state.get(each, {})) for name, each in parameters.items()}
+        trained = parameters | {name: master for name, master in masters.items() if master is not None}
         for update in self.low_rank:
             parameter, group = named[update.products[0].rows]
             if self._has(parameter) and _takes_part(update, named):
                 yield LowRankTensor.of(update, parameters, trained, self.state.get(parameter, {}), group)
-
-    def _master_of(self, parameter: Tensor) -> Tensor | None:
-        state = self.state.get(parameter, {})
-        if MASTER in state and not needs_master(parameter):
-            give_up_master(state, parameter)
-        return state.get(MASTER)
 
     def _has(self, parameter: Tensor) -> bool:
         return self.members is None or parameter in self.members

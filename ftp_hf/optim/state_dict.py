@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.sharding import is_dtensor
-from ftp_hf.projection.tensor import HELD, placed
+from ftp_hf.projection.tensor import DIRECTION, HELD, placed
 
 from .checks import check_options
-from .masters import give_up_master, needs_master
+from .masters import needs_master
 from .nested import map_tensors, same
 from .options import GROUP_OPTIONS
 from .rounding import MASTER, is_rounded, per_element
@@ -64,8 +64,9 @@ def restore_dtypes(
     Put what torch changes on loading into the state as it was saved, for the parameters that the projection keeps
     something of. torch casts tensors to the dtype of the parameter: the master of a bfloat16 weight would be rounded, and
     so would the float32 momenta that an optimizer keeps in a dict or a list, and a bfloat16 anchor of a float32 weight
-    would be widened. It forgets the `maxlen` of a deque, too. What was saved over weights of another dtype than these stays as
-    torch casts it, and a parameter that needs no master takes the value of one that was saved.
+    would be widened. It forgets the `maxlen` of a deque, too.
+
+    Where the parameter is trained in another dtype than the one that was saved, tensors are cast to that.
 
     Args:
         state (mapping from `Tensor` to `dict`): the optimizer's, loaded.
@@ -75,8 +76,8 @@ def restore_dtypes(
     for group, parameter, saved in _saved_states(state_dict, groups):
         if "radius" in saved or MASTER in saved or is_rounded(group):
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group["anchor_device"])
-            if MASTER in saved and not needs_master(parameter):
-                give_up_master(state[parameter], parameter)
+            if parameter.dtype != torch.float64:
+                state[parameter].pop(DIRECTION, None)
 
 
 def check_anchored(
@@ -123,19 +124,23 @@ def _saved_states(
 def _as_saved(
     saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, anchor_device: str | None
 ) -> dict[str, Any]:
+    trained_in = torch.float32 if needs_master(parameter) else parameter.dtype
+    same_dtype = "radius" not in saved or saved["radius"].dtype == trained_in
+
+    def as_trained(tensor: Tensor) -> Tensor:
+        return tensor if same_dtype or not tensor.is_floating_point() else tensor.to(trained_in)
+
+    # Moments that were rounded stochastically are no more where the weights are in float32.
+    rounded = [] if needs_master(parameter) else per_element(saved, parameter, torch.bfloat16)
     # A wrapped optimizer may unpack what it saved: only tensors are known to belong where they were.
     kept = {
         key: value
         for key, value in saved.items()
-        if key not in ("step", HELD) and (isinstance(value, Tensor) or key in loaded)
+        if key not in ("step", HELD, *rounded) and (isinstance(value, Tensor) or key in loaded)
     }
-    if not needs_master(parameter):
-        of_others = {torch.bfloat16, torch.float32, torch.float64} - {parameter.dtype}
-        cast = {key for dtype in of_others for key in per_element(kept, parameter, dtype)}
-        kept = {key: value for key, value in kept.items() if key not in cast}
-    state: dict[str, Any] = map_tensors(lambda tensor: tensor.to(parameter.device), kept)
+    state: dict[str, Any] = map_tensors(lambda tensor: as_trained(tensor).to(parameter.device), kept)
     if HELD in saved:
-        state[HELD] = placed(saved[HELD], parameter, anchor_device)
+        state[HELD] = placed(as_trained(saved[HELD]), parameter, anchor_device)
     if "radius" in state and is_dtensor(parameter):
         # It counts the rows of one process, and nothing says which one that was.
         state["radius"] = state["radius"].clone()

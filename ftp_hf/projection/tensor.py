@@ -15,6 +15,7 @@ from .radius import RadiusState
 from .sharding import Sharding, like, local, local_rows
 
 __all__ = [
+    "DIRECTION",
     "GRADIENT_DTYPES",
     "HELD",
     "HELD_DTYPES",
@@ -26,6 +27,9 @@ __all__ = [
 
 HELD = "anchor_or_direction"
 """The key of the buffer in the optimizer's state."""
+
+DIRECTION = "direction"
+"""The key of the direction, where both are kept."""
 
 HELD_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What the buffer of a float32 weight can be."""
@@ -142,7 +146,7 @@ class ProjectedTensor:
     @property
     def direction(self) -> Tensor | None:
         """`c(t−1) / ‖c(t−1)‖₁`, which only float64 keeps beside the anchor. The shape of the weight."""
-        return self.projected(local(self.state["direction"])) if "direction" in self.state else None
+        return self.projected(local(self.state[DIRECTION])) if DIRECTION in self.state else None
 
     @property
     def is_fragment(self) -> bool:
@@ -206,7 +210,7 @@ class ProjectedTensor:
             dtype (`torch.dtype`): of the buffer.
         """
         parameter = self.parameter.detach()
-        kept = {"direction": torch.zeros_like(parameter)} if parameter.dtype == torch.float64 else {}
+        kept = {DIRECTION: torch.zeros_like(parameter)} if parameter.dtype == torch.float64 else {}
         return kept | {
             HELD: like(parameter, self.whole(anchor), dtype=dtype, **_place(parameter, self.group["anchor_device"])),
             "radius": torch.stack(RadiusState.first(radius.to(self.weight))),

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ftp_hf import FTPAdamW
+from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.rounding import MASTER
+from tests.support import problems
 
 
 def make(dtype, **options):
@@ -74,3 +75,131 @@ def test_states_of_wider_and_narrower_weights_load(dtypes, fused):
     loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(other, loaded)
     assert_that_radii_are_of_the_weights(other, loaded)
+
+
+MAKE = {
+    **{
+        f"FTPAdamW-{name}": lambda p, o=options, **kw: FTPAdamW(p, lr=1e-2, **o, **kw)
+        for name, options in problems.IMPLEMENTATIONS.items()
+    },
+    "FTPSGD": lambda p, **kw: FTPSGD(p, lr=1e-2, momentum=0.9, **kw),
+    "FTP-RAdam": lambda p, **kw: FTP(torch.optim.RAdam(p, lr=1e-2), **kw),
+}
+every = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+EXCLUDED = {"exclude": ["head.*"]}
+
+
+def of_dtype(parameters, dtype):
+    return {name: torch.nn.Parameter(p.detach().to(dtype)) for name, p in parameters.items()}
+
+
+def cast(gradients, dtype):
+    return [{name: g.to(dtype) for name, g in gradient.items()} for gradient in gradients]
+
+
+@pytest.fixture
+def problem():
+    """bfloat16 parameters, and gradients that bfloat16 holds."""
+    narrow = of_dtype(problems.make_parameters(torch.float32), torch.bfloat16)
+    return narrow, problems.make_gradients(narrow, 20)
+
+
+def load(make, optimizer, parameters, dtype, **options):
+    """The parameters of a run in another dtype, and their optimizer with the state of that run."""
+    other = of_dtype(parameters, dtype)
+    second = make(other.items(), **options)
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return other, second
+
+
+def convert(_, optimizer, parameters, dtype, **__):
+    """As `model.float()`: the same parameters."""
+    for parameter in parameters.values():
+        parameter.grad = None
+        parameter.data = parameter.data.to(dtype)
+    return parameters, optimizer
+
+
+def assert_told_as_it_is(optimizer, parameters):
+    anchors, radii = optimizer.anchors(), optimizer.radii()
+    for name, anchor in anchors.items():
+        moved = (parameters[name].detach().double() - anchor.double()).abs()
+        distance = moved.flatten(1).sum(1).max() if moved.ndim > 1 else moved.sum()
+        assert radii[name].deviation == pytest.approx(distance.item(), rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.parametrize("go_on", [load, convert])
+@every
+def test_from_bfloat16_to_float32_the_run_goes_on_from_its_masters(make, go_on, steps, problem):
+    narrow, gradients = problem
+    throughout = of_dtype(narrow, torch.float32)
+    reference = make(throughout.items(), **EXCLUDED)
+    problems.train(reference, throughout, cast(gradients, torch.float32))
+    optimizer = make(narrow.items(), **EXCLUDED)
+    problems.train(optimizer, narrow, gradients[:steps])
+    wide, second = go_on(make, optimizer, narrow, torch.float32, **EXCLUDED)
+    assert_told_as_it_is(second, wide)
+    problems.train(second, wide, cast(gradients[steps:], torch.float32))
+    assert all(torch.equal(parameter, throughout[name]) for name, parameter in wide.items())
+    assert second.radii() == reference.radii()
+    assert not any("master" in state for state in second.state.values())
+
+
+@every
+def test_stochastically_rounded_state_goes_on_in_float32(make, problem):
+    narrow, gradients = problem
+    optimizer = make(narrow.items(), stochastic_rounding=True, **EXCLUDED)
+    problems.train(optimizer, narrow, gradients[:10])
+    anchors = optimizer.anchors()
+    wide, second = load(make, optimizer, narrow, torch.float32, **EXCLUDED)
+    problems.train(second, wide, cast(gradients[10:], torch.float32))
+    assert all(torch.equal(anchor, anchors[name]) for name, anchor in second.anchors().items())
+    assert_told_as_it_is(second, wide)
+    tensors = [value for state in second.state.values() for key, value in state.items() if key != "anchor_or_direction"]
+    assert {value.dtype for value in tensors if isinstance(value, torch.Tensor)} == {torch.float32}
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)
+@every
+def test_between_float32_and_float64_the_run_goes_on(make, dtypes, steps):
+    before, after = dtypes
+    parameters = problems.make_parameters(before)
+    gradients = problems.make_gradients(parameters, 20)
+    pretrained = {name: parameter.detach().to(after) for name, parameter in problems.clone(parameters).items()}
+    throughout = problems.clone(parameters)
+    reference, optimizer = make(throughout.items(), **EXCLUDED), make(parameters.items(), **EXCLUDED)
+    problems.train(reference, throughout, gradients)
+    problems.train(optimizer, parameters, gradients[:steps])
+    other, second = load(make, optimizer, parameters, after, **EXCLUDED)
+    problems.train(second, other, cast(gradients[steps:], after))
+    for name, anchor in second.anchors().items():
+        torch.testing.assert_close(anchor, pretrained[name], rtol=1e-7, atol=0)
+    if steps > 1:  # else all is at the floor, which float32 has digits for in the buffers alone
+        for name, parameter in other.items():
+            torch.testing.assert_close(parameter, throughout[name].detach().to(after), rtol=1e-4, atol=1e-4)
+    assert_told_as_it_is(second, other)
+
+
+@pytest.mark.parametrize("go_on", [load, convert])
+def test_low_rank_updates_go_on_from_their_masters(go_on):
+    update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
+
+    def adapted(parameters):
+        return FTPAdamW(parameters, lr=1e-2, low_rank=[update])
+
+    generator = torch.Generator().manual_seed(0)
+    factors = {"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}
+    narrow = of_dtype(factors, torch.bfloat16)
+    gradients = problems.make_gradients(narrow, 20)
+    throughout = of_dtype(narrow, torch.float32)
+    reference, optimizer = adapted(throughout.items()), adapted(narrow.items())
+    problems.train(reference, throughout, cast(gradients, torch.float32))
+    problems.train(optimizer, narrow, gradients[:10])
+    wide, second = go_on(adapted, optimizer, narrow, torch.float32)
+    update_now = (wide["b"] @ wide["a"]).abs().sum(1).max().item()
+    assert second.radii()["w"].deviation == pytest.approx(update_now, rel=1e-5)
+    problems.train(second, wide, cast(gradients[10:], torch.float32))
+    assert all(torch.equal(parameter, throughout[name]) for name, parameter in wide.items())
+    assert second.radii() == reference.radii()

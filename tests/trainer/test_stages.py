@@ -188,6 +188,31 @@ def test_a_head_that_grows_keeps_its_old_rows_projected(classifier, stages, tmp_
         assert projected_optimizer(trainer.optimizer).pretrained_rows == {}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["resumed", "next stage", "next stage with another class"])
+def test_a_run_in_bfloat16_goes_on_in_float32(classifier, stages, tmp_path, way):
+    options = {"ftp_anchors": "pretrained", "save_strategy": "steps", "save_steps": 3}
+    narrow = BertForSequenceClassification.from_pretrained(classifier, dtype=torch.bfloat16)
+    make(narrow, stages[0], tmp_path / "first", **options).train()
+    checkpoint = tmp_path / "first" / "checkpoint-3"
+    if way == "resumed":
+        model = BertForSequenceClassification.from_pretrained(classifier, dtype=torch.float32)
+        trainer = make(model, stages[0], tmp_path / "second", **{**options, "max_steps": 6})
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    else:
+        model = BertForSequenceClassification.from_pretrained(checkpoint, dtype=torch.float32)
+        trainer = make(model, stages[1], tmp_path / "second", **options)
+        if "class" in way:
+            grow_classifier(model, ["LABEL_0", "LABEL_1", "new"])
+        trainer.train()
+    assert not any("master" in state for state in trainer.optimizer.state.values())
+    held = anchors(trainer)
+    for name, radius in radii(trainer).items():
+        moved = (model.get_parameter(name).detach() - held[name]).abs()
+        distance = moved.flatten(1).sum(1).max() if moved.ndim > 1 else moved.sum()
+        assert radius.deviation == pytest.approx(distance.item(), rel=1e-3, abs=1e-6), name
+
+
 @pytest.mark.parametrize("projected", [True, False], ids=["projected", "new"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_rows_that_a_head_grows_by_are_where_its_training_begins(dtype, projected):
