@@ -38,7 +38,7 @@ from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
 
-_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows")
+_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_are_elsewhere")
 """What an optimizer is pickled with besides that of torch's optimizers."""
 
 

@@ -177,6 +177,22 @@ def test_radii_at_the_floor_go_on_from_weights_that_were_loaded(make, dtype):
         assert exp_avg_sq <= 1.001e-3 * gradients[1][name].double().abs().sum() ** 2, name
 
 
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_copies_of_an_optimizer_whose_weights_are_released_do_so_too(make, problem):
+    parameters, gradients = problem
+    optimizer = make(parameters.items())
+    train(optimizer, parameters, gradients[:1])
+    optimizer.release_weights()
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(1.5)
+    twin, second = copy.deepcopy((parameters, optimizer))
+    train(optimizer, parameters, gradients[1:3])
+    train(second, twin, gradients[1:3])
+    assert all(torch.equal(parameter, twin[name]) for name, parameter in parameters.items())
+    assert second.radii() == optimizer.radii()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_radii_of_low_rank_updates_do_so_too(dtype):
     factors = {"b": torch.zeros(5, 3, dtype=dtype), "a": torch.randn(3, 6).to(dtype)}
