@@ -10,6 +10,7 @@ no rule can do better.
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from measured import COMPARISONS
@@ -23,6 +24,8 @@ from ftp_hf.compare.evidence.statistics import paired_difference
 
 Ranking = Callable[[ComparedRun], float]
 """What a rule prefers the runs by whose figure is the largest."""
+
+_VALIDATION = "best ID validation"
 
 DISTANCES = ("kl", "hidden_change")
 
@@ -44,10 +47,34 @@ def choosing() -> str:
     return table(["study and data", "ties", *names], rows)
 
 
+def beside_validation() -> str:
+    """How often each other rule chooses a run that is better, worse or the same out of distribution as that of the best ID validation."""
+    counts: dict[str, Counter[str]] = {}
+    for path in sorted(COMPARISONS.glob("*/results.json")):
+        results = ComparisonResults.load(path.parent)
+        sign = metric_named(results.metric).sign
+        known = rules(results.metric)
+        for _, runs in _ties(results):
+            chosen = {name: max(runs, key=ranking) for name, ranking in known.items() if _is_ranked(runs, ranking)}
+            figures = {name: sign * _figure(run, "ood", results.metric) for name, run in chosen.items()}
+            usual = figures.pop(_VALIDATION)
+            for name, figure in figures.items():
+                if not math.isnan(figure - usual):
+                    counts.setdefault(name, Counter())[_beside(figure, usual)] += 1
+    columns = ("better", "worse", "the same")
+    return table(
+        ["rule", *columns], [[name, *(str(found[each]) for each in columns)] for name, found in counts.items()]
+    )
+
+
+def _beside(figure: float, usual: float) -> str:
+    return "the same" if figure == usual else "better" if figure > usual else "worse"
+
+
 def rules(metric: str) -> dict[str, Ranking]:
     """The rules that need no more than the training data, the validation data and the pre-trained model."""
     return {
-        "best ID validation": lambda run: metric_named(metric).sign * _validation(run, metric),
+        _VALIDATION: lambda run: metric_named(metric).sign * _validation(run, metric),
         "smallest function distance": lambda run: -_distance(run),
         "smallest distance of weights": lambda run: -run.drift.row_norm if run.drift else math.nan,
         "smallest learning rate": lambda run: -run.setting["learning_rate"],
@@ -73,7 +100,7 @@ def gains(results: ComparisonResults, kind: str) -> dict[str, dict[int, float]]:
         chance = statistics.fmean(figures.values())
         judged: Mapping[str, Ranking] = {**known, "oracle": lambda run: sign * figures[id(run)]}  # noqa: B023 - used at once
         for name, ranking in judged.items():
-            if not any(math.isnan(ranking(run)) for run in runs):
+            if _is_ranked(runs, ranking):
                 gain = sign * (figures[id(max(runs, key=ranking))] - chance)
                 found.setdefault(name, {}).setdefault(seed, []).append(gain)
     return {name: {seed: statistics.fmean(each) for seed, each in by_seed.items()} for name, by_seed in found.items()}
@@ -99,6 +126,10 @@ def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
         for seed in results.seeds
     ]
     return [(seed, runs) for seed, runs in each if len(runs) > 1]
+
+
+def _is_ranked(runs: list[ComparedRun], ranking: Ranking) -> bool:
+    return not any(math.isnan(ranking(run)) for run in runs)
 
 
 def _validation(run: ComparedRun, metric: str) -> float:

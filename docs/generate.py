@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
-from choosing import choosing
+from choosing import beside_validation, choosing
 from measured import adapters, demo, every_study, gpu_steps, gpu_training, lengths, methods, rates, sharding, training
 from streamed import after_stages, small_rate, streams
 from wrong_rates import every_method, four
@@ -28,6 +28,7 @@ from ftp_hf.compare.run.kinds import Trained
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.schema import config_schema
 from ftp_hf.compare.run.training import DECIDED
+from ftp_hf.corruptions import AUDIO_CORRUPTIONS, DENSE_IMAGE_CORRUPTIONS, IMAGE_CORRUPTIONS, TEXT_CORRUPTIONS
 from ftp_hf.tasks import TASKS, task_class
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,15 @@ def _methods() -> str:
     return "\n".join(["| method | its settings, and what is tried | needs |", "| --- | --- | --- |", *rows])
 
 
+def corruption_kinds() -> str:
+    """What can be corrupted, and by which kinds."""
+    rows = []
+    for of, kinds in {"images": IMAGE_CORRUPTIONS, "texts": TEXT_CORRUPTIONS, "sounds": AUDIO_CORRUPTIONS}.items():
+        moved = set(kinds) - set(DENSE_IMAGE_CORRUPTIONS) if of == "images" else ()
+        rows.append(f"| {of} | {', '.join(f'*`{kind}`*' if kind in moved else f'`{kind}`' for kind in kinds)} |")
+    return "\n".join(["| of | kinds |", "| --- | --- |", *rows])
+
+
 def command_options() -> str:
     """The subcommands with their arguments."""
     parser = make_parser(())
@@ -128,7 +138,7 @@ def command_options() -> str:
 
 
 def _invocation(action: argparse.Action) -> str:
-    words = action.metavar or ("|".join(action.choices) if action.choices else "")
+    words = _cell(action.metavar or ("|".join(action.choices) if action.choices else ""))
     if not action.option_strings:
         return f"`{words}`"
     return f"`{' '.join([action.option_strings[-1], words]).strip()}`{', required' if action.required else ''}"
@@ -194,6 +204,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "every method, digits": partial(every_method, "digits_rates_lengths"),
         "lengths": lengths,
         "choosing": choosing,
+        "beside ID validation": beside_validation,
         "methods": methods,
         "adapters": adapters,
         "demo": demo,
@@ -202,6 +213,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/performance.md": {"training": training, "steps on a GPU": gpu_steps, "training on a GPU": gpu_training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},
+    "docs/corruptions.md": {"kinds": corruption_kinds},
     "docs/command.md": {"options": command_options},
 }
 SCHEMA = "docs/compare.schema.json"

@@ -14,7 +14,7 @@ from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_settings
 from ftp_hf.compare.evidence.stream_results import StreamResults
-from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.compare.evidence.verdict import Verdict, verdicts
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import mean_by_seed
 
@@ -53,6 +53,8 @@ not named here has a row all the same, of the first of `_OURS` that it has.
 
 _KINDS = {"id": "ID", "ood": "OOD", "retained": "retained"}
 
+_TESTED = {"id": "ID", "ood": "OOD", "corrupted": "corrupted"}
+
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
 
 _COLUMNS = {
@@ -82,10 +84,24 @@ def every_study() -> str:
                 str(len(finished_seeds(results, method))),
                 *(f"{mean_of(results, REFERENCE, kind)} → {mean_of(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),
-                "" if found is None else {1: "**win**", 0: "tie", -1: "**loss**"}[judged[method].sign("ood")],
+                _told_apart(judged[method]),
             ]
         )
-    return _table(["study", "seeds", "ID", "OOD", "difference OOD", ""], rows, left=(0, 5))
+    return _table(["study", "seeds", "ID", "OOD", "difference OOD", "all kinds of data"], rows, left=(0, 5))
+
+
+def _told_apart(verdict: Verdict) -> str:
+    """On which kinds of data the method is better and worse than plain fine-tuning."""
+    words = {1: "**win**", -1: "**loss**"}
+    kinds = {sign: [kind for kind in verdict.differences if verdict.sign(kind) == sign] for sign in words}
+    told = [f"{words[sign]} {_listed(found)}" for sign, found in kinds.items() if found]
+    return "; ".join(told) or ("tie" if verdict.differences and verdict.seeds > 1 else "")
+
+
+def _listed(kinds: list[str]) -> str:
+    tested = [_TESTED[kind] for kind in kinds if kind in _TESTED]
+    kept = [kind.removeprefix("retained/").replace("_", " ") for kind in kinds if kind not in _TESTED]
+    return ", ".join([*tested, *([f"retained {', '.join(kept)}"] if kept else [])])
 
 
 def rates() -> str:

@@ -1,6 +1,7 @@
 """What a stream measured, as plain data: `results.json`, from which its report is made."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from .stream_measures import (
     worst_stage,
 )
 
-__all__ = ["MEASURES", "StageCheck", "StreamMethodFacts", "StreamResults", "StreamRun", "is_stream"]
+__all__ = ["LEVELS", "MEASURES", "StageCheck", "StreamMethodFacts", "StreamResults", "StreamRun", "is_stream"]
 
 
 @dataclass
@@ -148,6 +149,10 @@ class StreamResults:
         """
         return self._by_number(method, lambda run: MEASURES[measure](run, self.sign))
 
+    def possible(self, measure: str) -> tuple[float, float]:
+        """The least and the largest value that one of `MEASURES` can have, as far as that is bounded by the metric itself."""
+        return metric_named(self.metric).possible if measure in LEVELS else (-math.inf, math.inf)
+
     def of_runs(self, method: str, measure: str) -> list[float]:
         """One of `MEASURES` for each run of a method that has it: as [`measured`], with joint training once a seed."""
         found = [MEASURES[measure](run, self.sign) for run in self.of(method)]
@@ -232,3 +237,6 @@ MEASURES: dict[str, Callable[[StreamRun, int], float | None]] = {
     "forward transfer": _of_stages(lambda run, sign: forward_transfer(run.matrix, run.before, sign)),
 }
 """By the names of the field: what a stream with this sign of the metric came to; `None` where it is not defined."""
+
+LEVELS = ("final average", "worst stage", "learning accuracy")
+"""Of [`MEASURES`], those that are figures; the others are differences of figures."""

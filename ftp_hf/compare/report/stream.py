@@ -18,7 +18,7 @@ from ftp_hf.common.figures import (
 )
 from ftp_hf.compare.evidence.formats import difference, interval, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
-from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
+from ftp_hf.compare.evidence.stream_results import LEVELS, MEASURES, StreamResults
 
 from .blocks import Block, Picture, Points, Section, Strong, Table, Text, marked
 from .repeat import how_to_repeat
@@ -29,8 +29,6 @@ __all__ = ["stream_headline", "write_stream_report"]
 
 _REFERENCE = "plain"
 _FINAL = "final average"
-_LEVELS = ("final average", "worst stage", "learning accuracy")
-"""Figures; the others are differences of figures."""
 _MEANING = {
     "final average": "the mean over all stages after the last one",
     "worst stage": "of these, the worst",
@@ -128,7 +126,7 @@ def _measures_table(results: StreamResults) -> Table:
             key=metric_named(results.metric).rank,
             default=None,
         )
-        for name in _LEVELS
+        for name in LEVELS
     }
     rows = []
     for method in results.methods:
@@ -144,9 +142,8 @@ def _measures_table(results: StreamResults) -> Table:
 def _against_plain(results: StreamResults, measure: str) -> dict[str, PairedDifference]:
     """Each method minus sequential training over the same orders and seeds, corrected for how many there are."""
     figures = partial(results.measured, measure=measure)
-    possible = metric_named(results.metric).possible if measure in _LEVELS else (-float("inf"), float("inf"))
     found = {
-        method.name: paired_difference(*results.pairs(method.name, _REFERENCE, figures), possible)
+        method.name: paired_difference(*results.pairs(method.name, _REFERENCE, figures), results.possible(measure))
         for method in results.methods
         if method.name != _REFERENCE and figures(_REFERENCE)
     }

@@ -41,7 +41,7 @@ class CorruptionOptions:
     Corrupted copies of the ID test data.
 
     Args:
-        kinds (`list[str]`): of `ftp_hf.corruptions`, for images or for texts; `all` in a config means all of them.
+        kinds (`list[str]`): of `ftp_hf.corruptions`, for images, texts or sounds; `all` in a config means all of them.
         severities (`list[int]`, *optional*, defaults to `[1, 2, 3, 4, 5]`): of each kind.
         max_samples (`int`, *optional*): corrupt so many rows of the test data only, the same for each kind.
         seed (`int`, *optional*, defaults to 0): of what is random in a corruption.
