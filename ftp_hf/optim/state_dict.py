@@ -14,7 +14,7 @@ from ftp_hf.projection.tensor import DIRECTION, HELD, placed
 from .checks import check_options
 from .masters import needs_master
 from .nested import map_tensors, same
-from .options import GROUP_OPTIONS
+from .options import GROUP_OPTIONS, ROUNDED_STEPS
 from .rounding import MASTER, is_rounded, per_element
 
 __all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_options"]
@@ -75,7 +75,7 @@ def restore_dtypes(
     """
     for group, parameter, saved in _saved_states(state_dict, groups):
         if "radius" in saved or MASTER in saved or is_rounded(group):
-            state[parameter] |= _as_saved(saved, state[parameter], parameter, group["anchor_device"])
+            state[parameter] |= _as_saved(saved, state[parameter], parameter, group)
             if parameter.dtype != torch.float64:
                 state[parameter].pop(DIRECTION, None)
 
@@ -122,7 +122,7 @@ def _saved_states(
 
 
 def _as_saved(
-    saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, anchor_device: str | None
+    saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, group: Mapping[str, Any]
 ) -> dict[str, Any]:
     trained_in = torch.float32 if needs_master(parameter) else parameter.dtype
     same_dtype = "radius" not in saved or saved["radius"].dtype == trained_in
@@ -131,7 +131,8 @@ def _as_saved(
         return tensor if same_dtype or not tensor.is_floating_point() else tensor.to(trained_in)
 
     # Moments that were rounded stochastically are no more where the weights are in float32.
-    rounded = [] if needs_master(parameter) else per_element(saved, parameter, torch.bfloat16)
+    was_rounded = ROUNDED_STEPS in group and not needs_master(parameter)
+    rounded = per_element(saved, parameter, torch.bfloat16) if was_rounded else []
     # A wrapped optimizer may unpack what it saved: only tensors are known to belong where they were.
     kept = {
         key: value
@@ -140,7 +141,7 @@ def _as_saved(
     }
     state: dict[str, Any] = map_tensors(lambda tensor: as_trained(tensor).to(parameter.device), kept)
     if HELD in saved:
-        state[HELD] = placed(as_trained(saved[HELD]), parameter, anchor_device)
+        state[HELD] = placed(as_trained(saved[HELD]), parameter, group["anchor_device"])
     if "radius" in state and is_dtensor(parameter):
         # It counts the rows of one process, and nothing says which one that was.
         state["radius"] = state["radius"].clone()

@@ -1,4 +1,4 @@
-"""What wrapped optimizers keep for themselves: state from their construction on, and state in dicts and lists."""
+"""What wrapped optimizers keep for themselves: state from their construction on, and state in dicts, lists and dtypes of their choice."""
 
 import copy
 import io
@@ -41,6 +41,22 @@ class Nesting(torch.optim.Optimizer):
         assert len(state["last"]) <= 2
         state["pair"][0].lerp_(grad, 0.1)
         parameter.sub_(state["pair"][0] + state["pair"][1][0] + sum(state["last"]), alpha=lr)
+
+
+class Coarse(torch.optim.Optimizer):
+    """SGD whose momenta are in bfloat16, whatever the weights are in."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 1e-3})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state.setdefault("momentum", torch.zeros_like(parameter, dtype=torch.bfloat16))
+                state["momentum"].mul_(0.9).add_(parameter.grad)
+                parameter.sub_(state["momentum"], alpha=group["lr"])
 
 
 @pytest.fixture
@@ -142,13 +158,14 @@ def test_bfloat16_state_of_a_plain_run_goes_on_with_anchors(implementation):
 
 @pytest.mark.parametrize("through", [through_memory, through_torch_save])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_state_in_dicts_and_lists_resumes_bit_for_bit(dtype, through):
+@pytest.mark.parametrize("own", [Nesting, Coarse])
+def test_state_of_their_own_resumes_bit_for_bit(own, dtype, through):
     parameters = {name: torch.nn.Parameter(p.detach().to(dtype)) for name, p in make_parameters(torch.float32).items()}
     gradients = make_gradients(parameters, 20)
-    optimizer = FTP(Nesting(parameters.items()))
+    optimizer = FTP(own(parameters.items()))
     train(optimizer, parameters, gradients[:10])
     resumed = clone(parameters)
-    second = FTP(Nesting(resumed.items()))
+    second = FTP(own(resumed.items()))
     second.load_state_dict(through(optimizer.state_dict()))
     train(optimizer, parameters, gradients[10:])
     train(second, resumed, gradients[10:])
