@@ -17,7 +17,7 @@ from .nested import map_tensors, same
 from .options import GROUP_OPTIONS, ROUNDED_STEPS
 from .rounding import MASTER, is_rounded, per_element
 
-__all__ = ["check_anchored", "check_sharding", "restore_dtypes", "restore_options"]
+__all__ = ["check_anchored", "check_sharding", "is_handed_back", "restore_dtypes", "restore_options"]
 
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
@@ -78,6 +78,24 @@ def restore_dtypes(
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group)
             if parameter.dtype != torch.float64:
                 state[parameter].pop(DIRECTION, None)
+
+
+def is_handed_back(
+    before: Mapping[Tensor, dict[str, Any]], groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]
+) -> bool:
+    """
+    Whether the state to load is the optimizer's own, as Accelerate hands it back. Any other comes with the weights that it was
+    saved with.
+
+    Args:
+        before (mapping from `Tensor` to `dict`): the optimizer's state before it was loaded.
+        groups (sequence of `dict`): its param groups.
+        state_dict (`dict`): what was loaded.
+    """
+    return any(
+        "radius" in saved and saved["radius"] is before.get(parameter, {}).get("radius")
+        for _, parameter, saved in _saved_states(state_dict, groups)
+    )
 
 
 def check_anchored(

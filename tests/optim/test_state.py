@@ -177,8 +177,23 @@ def test_radii_at_the_floor_go_on_from_weights_that_were_loaded(make, dtype):
         assert exp_avg_sq <= 1.001e-3 * gradients[1][name].double().abs().sum() ** 2, name
 
 
+def handed_back(parameters, optimizer):
+    optimizer.load_state_dict(optimizer.state_dict())
+    return parameters, optimizer
+
+
+def prepared_by_accelerate(parameters, optimizer):
+    return parameters, Accelerator(cpu=True).prepare(optimizer).optimizer
+
+
+@pytest.mark.usefixtures("_accelerate_as_it_was")
+@pytest.mark.parametrize(
+    "through",
+    [lambda *run: copy.deepcopy(run), handed_back, prepared_by_accelerate],
+    ids=["copy", "state", "Accelerate"],
+)
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
-def test_copies_of_an_optimizer_whose_weights_are_released_do_so_too(make, problem):
+def test_an_optimizer_whose_weights_are_released_does_so_too_after(through, make, problem):
     parameters, gradients = problem
     optimizer = make(parameters.items())
     train(optimizer, parameters, gradients[:1])
@@ -186,11 +201,29 @@ def test_copies_of_an_optimizer_whose_weights_are_released_do_so_too(make, probl
     with torch.no_grad():
         for parameter in parameters.values():
             parameter.mul_(1.5)
-    twin, second = copy.deepcopy((parameters, optimizer))
+    reference, as_it_is = copy.deepcopy((parameters, optimizer))
+    parameters, optimizer = through(parameters, optimizer)
+    train(as_it_is, reference, gradients[1:3])
     train(optimizer, parameters, gradients[1:3])
-    train(second, twin, gradients[1:3])
-    assert all(torch.equal(parameter, twin[name]) for name, parameter in parameters.items())
-    assert second.radii() == optimizer.radii()
+    assert all(torch.equal(parameter, reference[name]) for name, parameter in parameters.items())
+    assert optimizer.radii() == as_it_is.radii()
+
+
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_a_state_that_is_loaded_with_its_weights_after_their_release_resumes_bit_for_bit(make, problem):
+    parameters, gradients = problem
+    optimizer = make(parameters.items(), radius_lr=1e-3)
+    train(optimizer, parameters, gradients[:20])
+    saved, weights = through_memory(optimizer), clone(parameters)
+    train(optimizer, parameters, gradients[20:30])
+    uninterrupted = clone(parameters)
+    optimizer.release_weights()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    optimizer.load_state_dict(saved)
+    train(optimizer, parameters, gradients[20:30])
+    assert all(torch.equal(parameter, uninterrupted[name]) for name, parameter in parameters.items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
