@@ -33,7 +33,7 @@ from .options import Anchors, ProjectionOptions, group_options
 from .participants import Participants
 from .radii import Radius, radii_of, raise_radii
 from .rounding import MASTER, count_step
-from .state_dict import check_anchored, check_sharding, is_handed_back, restore_dtypes, restore_options
+from .state_dict import check_anchored, check_sharding, is_handed_back, is_narrowed, restore_dtypes, restore_options
 from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
@@ -346,7 +346,8 @@ class ProjectedOptimizer(Optimizer):
             except (TypeError, ValueError):
                 self.param_groups, self.state = before
                 raise
-            self._are_elsewhere = self._are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
+            released = self._are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
+            self._are_elsewhere = released or is_narrowed(self.param_groups, loaded)
             adopt_masters(self.state, {each for group in self.param_groups for each in group["params"]})
 
         load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)

@@ -17,7 +17,7 @@ from .nested import map_tensors, same
 from .options import GROUP_OPTIONS, ROUNDED_STEPS
 from .rounding import MASTER, is_rounded, per_element
 
-__all__ = ["check_anchored", "check_sharding", "is_handed_back", "restore_dtypes", "restore_options"]
+__all__ = ["check_anchored", "check_sharding", "is_handed_back", "is_narrowed", "restore_dtypes", "restore_options"]
 
 
 def check_sharding(state_dict: dict[str, Any], groups: Sequence[dict[str, Any]]) -> None:
@@ -95,6 +95,22 @@ def is_handed_back(
     return any(
         "radius" in saved and saved["radius"] is before.get(parameter, {}).get("radius")
         for _, parameter, saved in _saved_states(state_dict, groups)
+    )
+
+
+def is_narrowed(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]) -> bool:
+    """
+    Whether weights are in a narrower dtype than the one that the state to load is of, and so no more where the projection left them.
+
+    Args:
+        groups (sequence of `dict`): the optimizer's param groups, loaded.
+        state_dict (`dict`): what was loaded.
+    """
+    return any(
+        saved["radius"].dtype.itemsize > parameter.dtype.itemsize
+        for group, parameter, saved in _saved_states(state_dict, groups)
+        # The state of bfloat16 weights is in float32.
+        if "radius" in saved and MASTER not in saved and ROUNDED_STEPS not in group
     )
 
 

@@ -182,6 +182,29 @@ def test_between_float32_and_float64_the_run_goes_on(make, dtypes, steps):
     assert_told_as_it_is(second, other)
 
 
+@pytest.mark.parametrize("rounding", [{}, {"stochastic_rounding": True}], ids=str)
+@pytest.mark.parametrize(
+    ("before", "after", "steps"),
+    [(torch.float64, torch.bfloat16, 1), (torch.float64, torch.float32, 1), (torch.float32, torch.bfloat16, 5)],
+    ids=str,
+)
+@every
+def test_radii_go_on_from_weights_that_were_narrowed(make, before, after, steps, rounding):
+    parameters = problems.make_parameters(before)
+    gradients = problems.make_gradients(parameters, 20)
+    optimizer = make(parameters.items(), radius_lr=1e-5)
+    problems.train(optimizer, parameters, gradients[:steps])
+    narrow, second = load(make, optimizer, parameters, after, radius_lr=1e-5, **rounding)
+    told = second.radii()
+    problems.train(second, narrow, cast(gradients[steps : steps + 1], after))
+    for name, parameter in narrow.items():
+        radius, _, exp_avg_sq, *_ = second.state[parameter]["radius"].tolist()
+        assert radius >= 0.9 * told[name].deviation - 1e-5, name
+        # ⟨g, d⟩ / ‖d‖₁ of a row is at most as large as its largest gradient.
+        bound = sum(gradient[name].abs().sum() ** 2 for gradient in gradients[: steps + 1])
+        assert exp_avg_sq <= 1.01e-3 * bound, name
+
+
 @pytest.mark.parametrize("go_on", [load, convert])
 def test_low_rank_updates_go_on_from_their_masters(go_on):
     update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
