@@ -11,14 +11,13 @@ from torch.optim import Optimizer
 from ftp_hf.projection.sharding import local
 
 from .nested import map_tensors
-from .rounding import MASTER, is_rounded, per_element, round_parameter
+from .rounding import MASTER, is_rounded, needs_master, per_element, round_parameter
 
 __all__ = [
     "Masters",
     "adopt_masters",
     "master_of",
     "masters_of",
-    "needs_master",
     "pieces_of_a_step",
     "step_in_pieces",
 ]
@@ -27,11 +26,6 @@ _PIECE_ELEMENTS = 2**22
 """Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
 _MOST_PIECES = 32
 """So that the calls do not count: the gradients of a piece are then an eighth of a byte a parameter."""
-
-
-def needs_master(parameter: Tensor) -> bool:
-    """Whether the parameter is of a dtype too coarse to train in: a step of a thousandth would be rounded away."""
-    return parameter.dtype == torch.bfloat16
 
 
 def master_of(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:

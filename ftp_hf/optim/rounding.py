@@ -20,7 +20,15 @@ from ftp_hf.projection.tensor import HELD
 
 from .options import ROUNDED_STEPS
 
-__all__ = ["MASTER", "count_step", "is_rounded", "per_element", "round_parameter", "round_stochastically"]
+__all__ = [
+    "MASTER",
+    "count_step",
+    "is_rounded",
+    "needs_master",
+    "per_element",
+    "round_parameter",
+    "round_stochastically",
+]
 
 MASTER = "master"
 """The key of a parameter's master in the optimizer's state."""
@@ -29,15 +37,21 @@ _BLOCK_ELEMENTS = 2**16
 """Which stay in the processor's cache."""
 
 
+def needs_master(parameter: Tensor) -> bool:
+    """Whether the parameter is of a dtype too coarse to train in: a step of a thousandth would be rounded away."""
+    return parameter.dtype == torch.bfloat16
+
+
 def is_rounded(group: Mapping[str, Any]) -> bool:
     """Whether the 16-bit weights of a param group have no masters."""
     return bool(group["project"] and group.get("stochastic_rounding", False))
 
 
 def count_step(groups: Iterable[dict[str, Any]]) -> None:
-    """Have a step of the param groups draw other random numbers than the steps before."""
+    """Have a step of the param groups draw other random numbers than the steps before, where it draws any."""
     for group in filter(is_rounded, groups):
-        group[ROUNDED_STEPS] = group.get(ROUNDED_STEPS, 0) + 1
+        if any(map(needs_master, group["params"])):
+            group[ROUNDED_STEPS] = group.get(ROUNDED_STEPS, 0) + 1
 
 
 def per_element(state: Mapping[str, Any], parameter: Tensor, dtype: torch.dtype) -> list[str]:

@@ -12,10 +12,9 @@ from ftp_hf.projection.sharding import is_dtensor
 from ftp_hf.projection.tensor import DIRECTION, HELD, placed
 
 from .checks import check_options
-from .masters import needs_master
 from .nested import map_tensors, same
 from .options import GROUP_OPTIONS, ROUNDED_STEPS
-from .rounding import MASTER, is_rounded, per_element
+from .rounding import MASTER, is_rounded, needs_master, per_element
 
 __all__ = ["check_anchored", "check_sharding", "is_handed_back", "is_narrowed", "restore_dtypes", "restore_options"]
 
@@ -74,7 +73,7 @@ def restore_dtypes(
         state_dict (`dict`): what was loaded.
     """
     for group, parameter, saved in _saved_states(state_dict, groups):
-        if "radius" in saved or MASTER in saved or is_rounded(group):
+        if "radius" in saved or MASTER in saved or (is_rounded(group) and needs_master(parameter)):
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group)
             if parameter.dtype != torch.float64:
                 state[parameter].pop(DIRECTION, None)
@@ -159,10 +158,12 @@ def _as_saved(
     saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, group: Mapping[str, Any]
 ) -> dict[str, Any]:
     trained_in = torch.float32 if needs_master(parameter) else parameter.dtype
-    same_dtype = "radius" not in saved or saved["radius"].dtype == trained_in
+    tells = saved.get("radius", saved.get(MASTER))
 
     def as_trained(tensor: Tensor) -> Tensor:
-        return tensor if same_dtype or not tensor.is_floating_point() else tensor.to(trained_in)
+        # What is excluded and has no master was trained in float64 where it is in it, and else in float32.
+        is_other = tensor.dtype == torch.float64 if tells is None else tells.dtype != trained_in
+        return tensor.to(trained_in) if is_other and tensor.is_floating_point() else tensor
 
     # Moments that were rounded stochastically are no more where the weights are in float32.
     was_rounded = ROUNDED_STEPS in group and not needs_master(parameter)

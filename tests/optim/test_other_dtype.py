@@ -1,6 +1,7 @@
 """Runs that go on in weights of another dtype than they began in."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -86,11 +87,12 @@ MAKE = {
     "FTP-RAdam": lambda p, **kw: FTP(torch.optim.RAdam(p, lr=1e-2), **kw),
 }
 every = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+PAIRS = list(itertools.permutations([torch.bfloat16, torch.float32, torch.float64], 2))
 EXCLUDED = {"exclude": ["head.*"]}
 
 
 def of_dtype(parameters, dtype):
-    return {name: torch.nn.Parameter(p.detach().to(dtype)) for name, p in parameters.items()}
+    return {name: torch.nn.Parameter(p.detach().to(dtype, copy=True)) for name, p in parameters.items()}
 
 
 def cast(gradients, dtype):
@@ -183,6 +185,27 @@ def test_between_float32_and_float64_the_run_goes_on(make, dtypes, steps):
 
 
 @pytest.mark.parametrize("rounding", [{}, {"stochastic_rounding": True}], ids=str)
+@pytest.mark.parametrize("dtypes", PAIRS, ids=str)
+@every
+def test_excluded_parameters_go_on_in_any_other(make, dtypes, rounding):
+    before, after = dtypes
+    parameters = problems.make_parameters(before)
+    gradients = problems.make_gradients(parameters, 8)
+    throughout = of_dtype(parameters, torch.float64)
+    problems.train(make(throughout.items(), **EXCLUDED), throughout, cast(gradients, torch.float64))
+    optimizer = make(parameters.items(), **EXCLUDED, **rounding)
+    problems.train(optimizer, parameters, gradients[:5])
+    other, second = load(make, optimizer, parameters, after, **EXCLUDED, **rounding)
+    problems.train(second, other, cast(gradients[5:], after))
+    torch.testing.assert_close(
+        other["head.weight"].double(),
+        throughout["head.weight"],
+        rtol=0,
+        atol=2e-2 if torch.bfloat16 in dtypes else 1e-5,
+    )
+
+
+@pytest.mark.parametrize("rounding", [{}, {"stochastic_rounding": True}], ids=str)
 @pytest.mark.parametrize(
     ("before", "after", "steps"),
     [(torch.float64, torch.bfloat16, 1), (torch.float64, torch.float32, 1), (torch.float32, torch.bfloat16, 5)],
@@ -226,3 +249,25 @@ def test_low_rank_updates_go_on_from_their_masters(go_on):
     problems.train(second, wide, cast(gradients[10:], torch.float32))
     assert all(torch.equal(parameter, throughout[name]) for name, parameter in wide.items())
     assert second.radii() == reference.radii()
+
+
+@pytest.mark.parametrize("rounding", [{}, {"stochastic_rounding": True}], ids=str)
+@pytest.mark.parametrize("dtypes", PAIRS, ids=str)
+def test_low_rank_updates_go_on_in_any_other(dtypes, rounding):
+    update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
+
+    def adapted(parameters):
+        return FTPAdamW(parameters, lr=1e-2, low_rank=[update], **rounding)
+
+    before, after = dtypes
+    generator = torch.Generator().manual_seed(0)
+    factors = of_dtype({"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}, before)
+    gradients = problems.make_gradients(factors, 8)
+    throughout = of_dtype(factors, torch.float64)
+    problems.train(adapted(throughout.items()), throughout, cast(gradients, torch.float64))
+    optimizer = adapted(factors.items())
+    problems.train(optimizer, factors, gradients[:5])
+    other, second = load(adapted, optimizer, factors, after)
+    problems.train(second, other, cast(gradients[5:], after))
+    for name, factor in other.items():
+        torch.testing.assert_close(factor.double(), throughout[name], rtol=0, atol=3e-2)

@@ -236,8 +236,10 @@ def test_float32_weights_do_not_notice():
     trained = []
     for options in ({}, {"stochastic_rounding": True}):
         parameters = make_parameters(torch.float32)
-        train(FTPAdamW(parameters.items(), lr=1e-2, **options), parameters, make_gradients(parameters, 6))
+        optimizer = FTPAdamW(parameters.items(), lr=1e-2, **options)
+        train(optimizer, parameters, make_gradients(parameters, 6))
         trained.append(parameters)
+        assert "rounded_steps" not in optimizer.param_groups[0]
     assert all(map(torch.equal, trained[0].values(), trained[1].values()))
 
 
