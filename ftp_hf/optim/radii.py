@@ -1,5 +1,6 @@
 """What the radii of an optimizer came to, in one transfer to the host per device."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,13 +54,16 @@ def raise_radii(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> None:
     `γ ← max(γ, max_row ‖W − W0‖₁)`, for weights that are not where the last projection left them. `∇γ` takes each row outside
     its ball for one on it, of a norm of γ: it would be too large by how far outside the row is, 1e8 times for a radius at the
     floor, and the second moment would hold that radius for tens of thousands of steps.
+    Where weights are not finite, the radius stays.
 
     Args:
         tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
     """
     told = radii_of(tensors)
     for tensor in tensors:
-        tensor.radius_state.radius.clamp_(min=told[tensor.name].deviation + RADIUS_FLOOR)
+        deviation = told[tensor.name].deviation
+        if math.isfinite(deviation):
+            tensor.radius_state.radius.clamp_(min=deviation + RADIUS_FLOOR)
 
 
 def _parts(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> list[list[ProjectedTensor | LowRankTensor]]:

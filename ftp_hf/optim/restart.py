@@ -8,6 +8,7 @@ from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 
 from .base import ProjectedOptimizer
+from .radii import raise_radii
 from .rounding import MASTER
 
 __all__ = ["lengthen_states", "restart_radii"]
@@ -22,12 +23,13 @@ def restart_radii(optimizer: ProjectedOptimizer) -> None:
     Args:
         optimizer (`ProjectedOptimizer`): between two steps.
     """
-    told = optimizer.radii()
-    for tensor in optimizer._participants.with_state():
-        row, before = tensor.radius_row, tensor.radius_state
-        radius = before.radius if before.at_floor else row.new_tensor(told[tensor.name].deviation + RADIUS_FLOOR)
-        start = RadiusState.first(radius)._replace(at_floor=before.at_floor, rows_projected=before.rows_projected)
-        row.copy_(torch.stack(start))
+    tensors = optimizer._participants.with_state()
+    for tensor in tensors:
+        before = tensor.radius_state
+        start = RadiusState.first(torch.full_like(before.radius, RADIUS_FLOOR))
+        kept = start._replace(at_floor=before.at_floor, rows_projected=before.rows_projected)
+        tensor.radius_row.copy_(torch.stack(kept))
+    raise_radii(tensors)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf.optim.restart import restart_radii
 from tests.support.problems import IMPLEMENTATIONS, PROJECTED, clone, make_gradients, make_parameters, train, values
 
 
@@ -224,6 +225,26 @@ def test_a_state_that_is_loaded_with_its_weights_after_their_release_resumes_bit
     optimizer.load_state_dict(saved)
     train(optimizer, parameters, gradients[20:30])
     assert all(torch.equal(parameter, uninterrupted[name]) for name, parameter in parameters.items())
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
+def test_radii_outlive_weights_that_are_not_finite(make, restart, problem):
+    parameters, gradients = problem
+    optimizer = make(parameters.items())
+    train(optimizer, parameters, gradients[:5])
+    optimizer.release_weights()
+    weight = parameters["proj.weight"]
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight[2, 1] = math.nan
+    if restart:
+        restart_radii(optimizer)
+    train(optimizer, parameters, gradients[5:6])
+    with torch.no_grad():
+        weight.copy_(before)
+    train(optimizer, parameters, gradients[6:8])
+    assert all(math.isfinite(radius.radius) for radius in optimizer.radii().values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
