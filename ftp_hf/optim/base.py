@@ -38,7 +38,7 @@ from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
 
-_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_are_elsewhere")
+_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_are_elsewhere", "_begun")
 """What an optimizer is pickled with besides that of torch's optimizers."""
 
 
@@ -61,11 +61,14 @@ class ProjectedOptimizer(Optimizer):
     _is_built = False
     _are_elsewhere = False
     """Whether the weights may not be where the last projection left them."""
+    _begun: dict[Tensor, dict[str, Any]]
+    """The states of tensors before their first step, until it is done: if that is interrupted, the weights have moved."""
     _findings: Findings | None = None
 
     def _set_options(self, options: ProjectionOptions) -> None:
         """Take the options, before torch's constructor adds the param groups, which need them."""
         self._options = group_options(type(self).__name__, options)
+        self._begun = {}
         self._low_rank = tuple(options.get("low_rank", ()))
         self._rows = check_rows(options.get("rows", {}))
         self._pretrained_rows = check_pretrained_rows(options.get("pretrained_rows", {}))
@@ -217,7 +220,8 @@ class ProjectedOptimizer(Optimizer):
         if not found.are_kept:
             adopt_masters(self.state, masters.members)
         new = [tensor for tensor in found.tensors if not tensor.has_state]
-        states = states_before(new, self._anchors)
+        unknown = [tensor for tensor in new if tensor.source not in self._begun]
+        self._begun |= zip((each.source for each in unknown), states_before(unknown, self._anchors), strict=True)
         learning = []
         self._are_elsewhere = True
         for kernels, batch in found.learning:
@@ -227,8 +231,8 @@ class ProjectedOptimizer(Optimizer):
         step_in_pieces(self, masters, self._unconstrained_step, self._moves_each_alone)
         # torch's optimizers create their own state where they find none, so ours has to come after it.
         new = [tensor.with_state(self.state[tensor.source]) for tensor in new]
-        for tensor, state in zip(new, states, strict=True):
-            tensor.state.update(state)
+        for tensor in new:
+            tensor.state.update(self._begun.pop(tensor.source))
         starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
         for pending in put_together([*learning, *starting]):
             masters.rounded.update(pending.project())
@@ -317,7 +321,7 @@ class ProjectedOptimizer(Optimizer):
                 tensor.radius_state.at_floor.zero_()
         for state in self.state.values():
             state.pop(MASTER, None)
-        self._findings, self._are_elsewhere = None, True
+        self._findings, self._are_elsewhere, self._begun = None, True, {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """

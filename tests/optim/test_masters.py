@@ -119,6 +119,7 @@ def test_a_step_that_fails_between_two_pieces_leaves_state_and_places(failing, m
             super().step(closure)
 
     monkeypatch.setattr("ftp_hf.optim.base.MOVE_EACH_ALONE", {Failing})
+    pretrained = clone(narrow)
     optimizer = FTP(Failing(narrow.items(), lr=1e-3, momentum=0.9))
     train(optimizer, narrow, gradients[:failing])
     before = values({name: p.float() for name, p in narrow.items()})
@@ -133,6 +134,7 @@ def test_a_step_that_fails_between_two_pieces_leaves_state_and_places(failing, m
     assert len(moved) <= 1
     train(optimizer, narrow, gradients[failing + 1 :])
     assert set(optimizer.radii()) == set(narrow)
+    assert all(torch.equal(anchor, pretrained[name].float()) for name, anchor in optimizer.anchors().items())
 
 
 def test_gradients_stay_as_they_were():
