@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.common.precision import precise_dtype
 
-__all__ = ["answers_kl", "counted_answers", "distance_from", "function_distance", "hidden_change"]
+__all__ = ["answers_kl", "counted_answers", "distance_from", "function_distance", "hidden_change", "measured_kl"]
 
 Answers = Callable[[nn.Module, Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 """A model and a batch → what it answers, (…, width), and which of the answers count, (…)."""
@@ -32,6 +32,11 @@ def answers_kl(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
     """
     before, after = (logits.to(precise_dtype(logits)).log_softmax(dim=-1) for logits in (pretrained, fine_tuned))
     return nn.functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
+
+
+def measured_kl(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
+    """[`answers_kl`], which rounding leaves a little below zero where the answers are equal, as a distance: no less than zero."""
+    return answers_kl(pretrained, fine_tuned).clamp(min=0)
 
 
 def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def function_distance(
     pretrained: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
     answers: Answers,
-    compare: Callable[[Tensor, Tensor], Tensor] = answers_kl,
+    compare: Callable[[Tensor, Tensor], Tensor] = measured_kl,
 ) -> float:
     """
     The mean over all answers that count of how differently two models answer.
@@ -67,7 +72,7 @@ def function_distance(
         pretrained (`nn.Module`): what it was fine-tuned from, on the same device.
         batches (iterable of mappings): inputs of both.
         answers (callable): what is compared, as [`Task.logits`] or [`Task.hidden`].
-        compare (callable, *optional*): [`answers_kl`] of logits, where both have the same classes, or [`hidden_change`].
+        compare (callable, *optional*): [`measured_kl`] of logits, where both have the same classes, or [`hidden_change`].
 
     Raises:
         ValueError: there is no answer that counts.
@@ -102,7 +107,7 @@ def distance_from(
     pretrained: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
     model: nn.Module,
     answers: Answers,
-    compare: Callable[[Tensor, Tensor], Tensor] = answers_kl,
+    compare: Callable[[Tensor, Tensor], Tensor] = measured_kl,
 ) -> float:
     """
     As [`function_distance`], from answers that are known.
@@ -118,8 +123,7 @@ def distance_from(
     """
     total, count = 0.0, 0
     for before, batch in pretrained:
-        # Rounding leaves divergences of equal answers a little below zero.
-        found = compare(before, counted_answers(model, batch, answers)).clamp(min=0)
+        found = compare(before, counted_answers(model, batch, answers))
         total, count = total + found.double().sum().item(), count + found.numel()
     if not count:
         raise ValueError(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ftp_hf.function_distance import answers_kl, function_distance, hidden_change
+from ftp_hf.function_distance import answers_kl, function_distance, hidden_change, measured_kl
 
 
 class Logits(nn.Module):
@@ -36,6 +36,19 @@ def test_kl_of_16_bit_logits_is_taken_in_float32():
     after = torch.tensor([[11.0, 0.0, -3.0]], dtype=torch.bfloat16)
     assert answers_kl(before, after).dtype == torch.float32
     assert answers_kl(before, after).item() == pytest.approx(answers_kl(before.float(), after.float()).item(), rel=1e-4)
+
+
+def test_kl_is_no_less_than_zero_as_a_distance_alone():
+    before = torch.randn(100, 50, generator=torch.Generator().manual_seed(0))
+    after = before + 1e-4
+    assert answers_kl(before, after).min() < 0
+    assert torch.equal(measured_kl(before, after), answers_kl(before, after).clamp(min=0))
+
+
+def test_what_compares_may_have_a_sign():
+    batch = {"inputs": torch.tensor([[0.5, 0.5]]), "counted": torch.tensor([True])}
+    found = function_distance(Logits(2.0), Logits(), [batch], answers, lambda before, after: (after - before).sum(-1))
+    assert found == pytest.approx(2 * math.log(0.5))
 
 
 def test_hidden_change_by_hand():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ftp_hf.compare.evidence.results import Drift, ParameterDrift
 from ftp_hf.distance import model_distance
-from ftp_hf.function_distance import answers_kl, counted_answers, distance_from, hidden_change
+from ftp_hf.function_distance import counted_answers, distance_from, hidden_change, measured_kl
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
 from ftp_hf.tasks import Task
@@ -47,7 +47,7 @@ class FunctionDistance:
         self._known = KeptAnswers(Room()) if known is None else known
         by_states = not task.has_logits or bool(new_parameters(pretrained))
         self.metric = "hidden_change" if by_states else "kl"
-        self._answers, self._compare = (task.hidden, hidden_change) if by_states else (task.logits, answers_kl)
+        self._answers, self._compare = (task.hidden, hidden_change) if by_states else (task.logits, measured_kl)
 
     def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
         """
