@@ -1,5 +1,6 @@
 """Small problems that the optimizer tests share: parameters of every kind of shape, and gradients to feed them."""
 
+import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
@@ -65,3 +66,12 @@ def values(parameters):
 def clone(parameters):
     """Name → a new parameter with the same weights."""
     return {name: torch.nn.Parameter(parameter.detach().clone()) for name, parameter in parameters.items()}
+
+
+def assert_told_as_it_is(optimizer, parameters):
+    """The deviations that `radii()` tells are those of the parameters from `anchors()`."""
+    anchors, radii = optimizer.anchors(), optimizer.radii()
+    for name, anchor in anchors.items():
+        moved = (parameters[name].detach().double() - anchor.double()).abs()
+        distance = moved.flatten(1).sum(1).max() if moved.ndim > 1 else moved.sum()
+        assert radii[name].deviation == pytest.approx(distance.item(), rel=1e-4, abs=1e-7), name
