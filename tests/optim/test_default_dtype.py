@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ftp_hf import FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf import FTPAdamW
 from ftp_hf.distance import model_distance
 from ftp_hf.optim.restart import restart_radii
-from tests.support.problems import PROJECTED, make_gradients, make_parameters, train
+from tests.support.problems import PROJECTED, UPDATE, make_factors, make_gradients, make_parameters, train
 
 OTHERS = [torch.float64, torch.bfloat16, torch.float16]
 
@@ -55,13 +55,10 @@ def test_so_are_those_that_are_rounded_or_learn_by_a_share(options, default):
 def test_so_are_those_of_low_rank_updates(default):
     def of(default):
         torch.set_default_dtype(torch.float32)
-        generator = torch.Generator().manual_seed(0)
-        factors = {"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}
-        parameters = {name: torch.nn.Parameter(factor) for name, factor in factors.items()}
+        parameters = make_factors(torch.float32)
         gradients = make_gradients(parameters, 12)
         torch.set_default_dtype(default)
-        update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
-        optimizer = FTPAdamW(parameters.items(), lr=1e-2, low_rank=[update], radius_share=0.1)
+        optimizer = FTPAdamW(parameters.items(), lr=1e-2, low_rank=UPDATE, radius_share=0.1)
         train(optimizer, parameters, gradients)
         return parameters, optimizer.radii()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
-from tests.support.problems import clone, make_gradients, make_parameters, train
+from tests.support.problems import assert_goes_on_alike, clone, make_gradients, make_parameters, train
 
 pytest.importorskip("expecttest", reason="torch's catalogue of optimizers imports expecttest")
 with pytest.MonkeyPatch.context() as patch:
@@ -58,11 +58,7 @@ def test_ftp_resumes_bit_for_bit_around_every_optimizer(plain, options):
     resumed = clone(parameters)
     second = FTP(plain(resumed.items(), **options))
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(optimizer, parameters, gradients[5:])
-    train(second, resumed, gradients[5:])
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, resumed[name]), name
-    assert second.radii() == optimizer.radii()
+    assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[5:])
 
 
 @pytest.mark.parametrize(("make", "entry"), ERRORS)

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.optim.rounding import MASTER
 from tests.support import problems
 
@@ -73,8 +73,7 @@ def test_from_bfloat16_to_float32_the_run_goes_on_from_its_masters(make, go_on, 
     wide, second = go_on(make, optimizer, narrow, torch.float32, **EXCLUDED)
     problems.assert_told_as_it_is(second, wide)
     problems.train(second, wide, cast(gradients[steps:], torch.float32))
-    assert all(torch.equal(parameter, throughout[name]) for name, parameter in wide.items())
-    assert second.radii() == reference.radii()
+    problems.assert_same_run(reference, throughout, second, wide)
     problems.assert_told_as_it_is(second, wide)
     assert not any(MASTER in state for state in second.state.values())
 
@@ -163,14 +162,10 @@ def test_radii_go_on_from_weights_that_were_narrowed(make, before, after, steps,
 
 @pytest.mark.parametrize("go_on", [load, convert])
 def test_low_rank_updates_go_on_from_their_masters(go_on):
-    update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
-
     def adapted(parameters):
-        return FTPAdamW(parameters, lr=1e-2, low_rank=[update])
+        return FTPAdamW(parameters, lr=1e-2, low_rank=problems.UPDATE)
 
-    generator = torch.Generator().manual_seed(0)
-    factors = {"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}
-    narrow = of_dtype(factors, torch.bfloat16)
+    narrow = problems.make_factors(torch.bfloat16)
     gradients = problems.make_gradients(narrow, 20)
     throughout = of_dtype(narrow, torch.float32)
     reference, optimizer = adapted(throughout.items()), adapted(narrow.items())
@@ -180,21 +175,17 @@ def test_low_rank_updates_go_on_from_their_masters(go_on):
     update_now = (wide["b"] @ wide["a"]).abs().sum(1).max().item()
     assert second.radii()["w"].deviation == pytest.approx(update_now, rel=1e-5)
     problems.train(second, wide, cast(gradients[10:], torch.float32))
-    assert all(torch.equal(parameter, throughout[name]) for name, parameter in wide.items())
-    assert second.radii() == reference.radii()
+    problems.assert_same_run(reference, throughout, second, wide)
 
 
 @pytest.mark.parametrize("rounding", [{}, {"stochastic_rounding": True}], ids=str)
 @pytest.mark.parametrize("dtypes", PAIRS, ids=str)
 def test_low_rank_updates_go_on_in_any_other(dtypes, rounding):
-    update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
-
     def adapted(parameters):
-        return FTPAdamW(parameters, lr=1e-2, low_rank=[update], **rounding)
+        return FTPAdamW(parameters, lr=1e-2, low_rank=problems.UPDATE, **rounding)
 
     before, after = dtypes
-    generator = torch.Generator().manual_seed(0)
-    factors = of_dtype({"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}, before)
+    factors = problems.make_factors(before)
     gradients = problems.make_gradients(factors, 8)
     throughout = of_dtype(factors, torch.float64)
     problems.train(adapted(throughout.items()), throughout, cast(gradients, torch.float64))

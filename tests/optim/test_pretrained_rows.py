@@ -7,7 +7,7 @@ import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.projection.kernels import dispatch
-from tests.support.problems import LOOP, PROJECTED, make_gradients, train
+from tests.support.problems import LOOP, PROJECTED, assert_goes_on_alike, make_gradients, train
 
 STEPS = 12
 SHAPES = {"embed.weight": (11, 5), "head.weight": (11, 5), "head.bias": (11,), "proj.weight": (6, 5)}
@@ -110,12 +110,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(dtype, steps):
     again = {name: torch.nn.Parameter(parameter.detach().clone()) for name, parameter in whole.items()}
     resumed = MAKE["FTPAdamW-loop"](again.items(), pretrained_rows=FIRST)
     resumed.load_state_dict(state)
-    rest = make_gradients(whole, STEPS)[steps:]
-    for both in ((optimizer, whole), (resumed, again)):
-        train(*both, rest)
-    for name, parameter in whole.items():
-        torch.testing.assert_close(again[name], parameter, rtol=0, atol=0)
-    assert resumed.radii() == optimizer.radii()
+    assert_goes_on_alike(optimizer, whole, resumed, again, make_gradients(whole, STEPS)[steps:])
 
 
 def test_the_state_is_finite_and_the_same_every_time():

@@ -12,7 +12,15 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.reference import SGD, AdamW, Reference
-from tests.support.problems import LOOP, clone, make_gradients, make_parameters, train
+from tests.support.problems import (
+    LOOP,
+    assert_goes_on_alike,
+    assert_same_run,
+    clone,
+    make_gradients,
+    make_parameters,
+    train,
+)
 
 MAKE = {
     "FTPAdamW": FTPAdamW,
@@ -188,12 +196,9 @@ def test_resumed_is_uninterrupted_bit_for_bit(make):
     resumed = make(twin.items())
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert resumed.param_groups[0]["radius_share"] == 0.05
-    for one, its in ((optimizer, parameters), (pickled, pickled_twin), (resumed, twin)):
-        train(one, its, gradients[6:])
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name]), name
-        assert torch.equal(parameter, pickled_twin[name]), name
-    assert optimizer.radii() == resumed.radii() == pickled.radii()
+    train(pickled, pickled_twin, gradients[6:])
+    assert_goes_on_alike(optimizer, parameters, resumed, twin, gradients[6:])
+    assert_same_run(optimizer, parameters, pickled, pickled_twin)
 
 
 @every_class
@@ -209,9 +214,7 @@ def test_a_state_of_before_goes_on_at_its_rate(make):
     resumed = make(twin.items(), radius_share=0.03)
     resumed.load_state_dict(state)
     assert "radius_share" not in resumed.param_groups[0]
-    train(optimizer, parameters, gradients[6:])
-    train(resumed, twin, gradients[6:])
-    assert resumed.radii() == optimizer.radii()
+    assert_goes_on_alike(optimizer, parameters, resumed, twin, gradients[6:])
 
 
 def test_sharded_files_of_before_are_loaded(tmp_path):

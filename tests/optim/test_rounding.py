@@ -11,7 +11,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.rounding import round_stochastically
 from tests.support.pieces import EVERYTHING, cut_into_pieces, each_alone
-from tests.support.problems import clone, make_gradients, make_parameters, train
+from tests.support.problems import assert_goes_on_alike, clone, make_gradients, make_parameters, train
 
 MAKE = {
     "FTPAdamW": lambda p, **kw: FTPAdamW(p, lr=1e-3, **kw),
@@ -92,10 +92,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make):
     resumed = clone(parameters)
     second = make(resumed.items(), **OPTIONS)
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(optimizer, parameters, gradients[6:])
-    train(second, resumed, gradients[6:])
+    assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[6:])
     for name, parameter in parameters.items():
-        assert torch.equal(parameter, resumed[name])
         assert same_state(optimizer.state[parameter], second.state[resumed[name]])
         state = optimizer.state[parameter]
         assert "master" not in state
@@ -103,7 +101,6 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make):
             v for k, v in state.items() if k not in ("anchor_or_direction", "radius") and v.shape == parameter.shape
         ]
         assert all(moment.dtype == torch.bfloat16 or not moment.ndim for moment in moments)
-    assert optimizer.radii() == second.radii()
     assert optimizer.param_groups[0]["params"] == list(parameters.values())
 
 

@@ -18,9 +18,21 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.optim.restart import restart_radii
-from tests.support.problems import IMPLEMENTATIONS, PROJECTED, clone, make_gradients, make_parameters, train, values
+from tests.support.problems import (
+    IMPLEMENTATIONS,
+    PROJECTED,
+    UPDATE,
+    assert_goes_on_alike,
+    assert_same_run,
+    clone,
+    make_factors,
+    make_gradients,
+    make_parameters,
+    train,
+    values,
+)
 
 
 def through_memory(optimizer):
@@ -58,11 +70,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make, through, problem):
     resumed = clone(parameters)
     second = make(resumed.items())
     second.load_state_dict(through(optimizer))
-    train(optimizer, parameters, gradients[20:])
-    train(second, resumed, gradients[20:])
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, resumed[name]), name
-    assert second.radii() == optimizer.radii()
+    assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[20:])
     assert set(second.anchors()) == set(parameters) - {"head.weight"}
     for name, anchor in second.anchors().items():
         assert np.array_equal(anchor, pretrained[name])
@@ -77,12 +85,8 @@ def test_copies_go_on_as_the_original_does(make, steps, copied, problem):
     optimizer = make(parameters.items(), anchors=anchors, kappa=0.7)
     train(optimizer, parameters, gradients[:steps])
     twin, second = copied((parameters, optimizer))
-    train(optimizer, parameters, gradients[steps:])
-    train(second, twin, gradients[steps:])
-    for name, parameter in parameters.items():
-        assert parameter is not twin[name]
-        assert torch.equal(parameter, twin[name]), name
-    assert second.radii() == optimizer.radii()
+    assert_goes_on_alike(optimizer, parameters, second, twin, gradients[steps:])
+    assert all(parameter is not twin[name] for name, parameter in parameters.items())
     for name, anchor in second.anchors().items():
         assert torch.equal(anchor, anchors[name])
 
@@ -204,10 +208,7 @@ def test_an_optimizer_whose_weights_are_released_does_so_too_after(through, make
             parameter.mul_(1.5)
     reference, as_it_is = copy.deepcopy((parameters, optimizer))
     parameters, optimizer = through(parameters, optimizer)
-    train(as_it_is, reference, gradients[1:3])
-    train(optimizer, parameters, gradients[1:3])
-    assert all(torch.equal(parameter, reference[name]) for name, parameter in parameters.items())
-    assert optimizer.radii() == as_it_is.radii()
+    assert_goes_on_alike(as_it_is, reference, optimizer, parameters, gradients[1:3])
 
 
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
@@ -249,11 +250,9 @@ def test_radii_outlive_weights_that_are_not_finite(make, restart, problem):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_radii_of_low_rank_updates_do_so_too(dtype):
-    factors = {"b": torch.zeros(5, 3, dtype=dtype), "a": torch.randn(3, 6).to(dtype)}
-    parameters = {name: torch.nn.Parameter(factor) for name, factor in factors.items()}
+    parameters = make_factors(dtype)
     gradients = make_gradients(parameters, 2)
-    update = LowRankUpdate("w", (LowRankProduct("b", "a"),))
-    optimizer = FTPAdamW(parameters.items(), low_rank=[update], radius_lr=1e-3)
+    optimizer = FTPAdamW(parameters.items(), low_rank=UPDATE, radius_lr=1e-3)
     train(optimizer, parameters, gradients[:1])
     optimizer.release_weights()
     with torch.no_grad():
@@ -327,10 +326,7 @@ def test_what_a_hook_makes_of_a_state_dict_is_loaded(make, dtype):
     second = make(list(resumed.items())[::-1], exclude=["head.*"])
     second.register_load_state_dict_pre_hook(by_name)
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(optimizer, parameters, gradients[10:])
-    train(second, resumed, gradients[10:])
-    assert second.radii() == optimizer.radii()
-    assert all(torch.equal(parameter, resumed[name]) for name, parameter in parameters.items())
+    assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[10:])
 
 
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
@@ -365,10 +361,7 @@ def test_an_optimizer_that_loads_without_hooks_resumes_bit_for_bit():
     resumed = clone(parameters)
     second = FTP(Own(resumed.items(), lr=1e-2, momentum=0.9))
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(optimizer, parameters, gradients[10:])
-    train(second, resumed, gradients[10:])
-    assert second.radii() == optimizer.radii()
-    assert all(torch.equal(parameter, resumed[name]) for name, parameter in parameters.items())
+    assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[10:])
 
 
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
@@ -397,9 +390,7 @@ def test_accelerate_prepares_it_without_a_trace(make, problem):
     prepared = Accelerator(cpu=True).prepare(optimizer)
     train(prepared, parameters, gradients)
     train(plain, twin, gradients)
-    assert prepared.optimizer.radii() == plain.radii()
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name]), name
+    assert_same_run(plain, twin, prepared.optimizer, parameters)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["class", "FTP"])
@@ -470,6 +461,4 @@ def test_gradient_scaling(make, implementation, problem):
             assert after.keys() == state.keys()
             assert all(torch.equal(v, after[index][key]) for index in state for key, v in state[index].items())
     assert scaler.get_scale() == 2.0**8
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name]), name
-    assert optimizer.radii() == unscaled.radii()
+    assert_same_run(optimizer, parameters, unscaled, twin)

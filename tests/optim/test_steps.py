@@ -10,6 +10,7 @@ from tests.support.problems import (
     IMPLEMENTATIONS,
     LOOP,
     PROJECTED,
+    assert_same_run,
     clone,
     make_gradients,
     make_parameters,
@@ -145,9 +146,7 @@ def test_maximize_is_minimizing_with_the_opposite_gradient():
     descent = FTPAdamW(twin.items(), lr=1e-2)
     train(ascent, parameters, gradients)
     train(descent, twin, [{name: -g for name, g in gradient.items()} for gradient in gradients])
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name])
-    assert ascent.radii() == descent.radii()
+    assert_same_run(ascent, parameters, descent, twin)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["class", "FTP"])

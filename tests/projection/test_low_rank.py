@@ -11,10 +11,9 @@ from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.reference import SGD, AdamW, Reference, norms
 from ftp_hf.projection import low_rank
 from ftp_hf.projection.low_rank import row_norms
-from tests.support.problems import LOOP
+from tests.support.problems import LOOP, UPDATE
 
 ROWS, COLUMNS, STEPS = 5, 6, 40
-UPDATE = (LowRankUpdate("w", (LowRankProduct("b", "a"),)),)
 
 # Radii that find back to their floor within a few steps.
 BOLD = {"radius_lr": 0.5, "radius_betas": (0.3, 0.999)}

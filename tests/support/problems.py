@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ftp_hf import FTP, FTPSGD, FTPAdamW
+from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 
 SHAPES = {
     "scale": (),
@@ -37,6 +37,17 @@ def make_parameters(dtype=torch.float64, seed=0):
     }
 
 
+UPDATE = (LowRankUpdate("w", (LowRankProduct("b", "a"),)),)
+"""That of the factors that [`make_factors`] makes."""
+
+
+def make_factors(dtype):
+    """Name → factor of a low-rank update, which is zero as yet."""
+    generator = torch.Generator().manual_seed(0)
+    factors = {"b": torch.zeros(5, 3), "a": torch.randn(3, 6, generator=generator)}
+    return {name: torch.nn.Parameter(factor.to(dtype)) for name, factor in factors.items()}
+
+
 def make_gradients(parameters, steps, seed=1):
     """
     For each step name → gradient: a direction that turns round half-way, so that radii grow and shrink, plus noise.
@@ -66,6 +77,20 @@ def values(parameters):
 def clone(parameters):
     """Name → a new parameter with the same weights."""
     return {name: torch.nn.Parameter(parameter.detach().clone()) for name, parameter in parameters.items()}
+
+
+def assert_same_run(optimizer, parameters, other, others):
+    """Two optimizers have come to the same weights and radii, bit for bit."""
+    for name, parameter in parameters.items():
+        assert torch.equal(parameter, others[name]), name
+    assert other.radii() == optimizer.radii()
+
+
+def assert_goes_on_alike(optimizer, parameters, other, others, gradients):
+    """Two optimizers that are fed the same gradients come to the same, bit for bit."""
+    train(optimizer, parameters, gradients)
+    train(other, others, gradients)
+    assert_same_run(optimizer, parameters, other, others)
 
 
 def assert_told_as_it_is(optimizer, parameters):
