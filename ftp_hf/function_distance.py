@@ -48,11 +48,11 @@ def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
         fine_tuned (`Tensor`): likewise.
 
     Returns:
-        `Tensor`: (answers,), float32.
+        `Tensor`: (answers,), float32, or float64 if the states are.
     """
-    before, after = pretrained.float(), fine_tuned.float()
+    before, after = (states.to(precise_dtype(states)) for states in (pretrained, fine_tuned))
     change, length = ((after - before).norm(dim=-1), before.norm(dim=-1))
-    ratio: Tensor = change / length.clamp(min=torch.finfo(torch.float32).tiny)
+    ratio: Tensor = change / length.clamp(min=torch.finfo(length.dtype).tiny)
     return ratio
 
 

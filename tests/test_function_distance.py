@@ -54,6 +54,7 @@ def test_what_compares_may_have_a_sign():
 def test_hidden_change_by_hand():
     before, after = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 3.0], [0.0, 0.0]])
     assert hidden_change(before, after).tolist() == pytest.approx([0.2, 0.0])
+    assert hidden_change(before.double(), after.double()).dtype == torch.float64
 
 
 def test_only_what_counts_counts_and_batches_weigh_by_their_answers():

@@ -14,7 +14,7 @@ from ftp_hf.common.modes import forward_of
 
 from ._beside import Call, PretrainedBesideMixin, base_of, recorded
 
-__all__ = ["Answers", "AnswersMixin", "answers_classes", "counted_answers", "labelled", "logits_of", "predicts_next"]
+__all__ = ["Answers", "AnswersMixin", "answers_classes", "both_answers", "labelled", "logits_of", "predicts_next"]
 
 _PROBLEMS_WITHOUT_CLASSES = ("regression", "multi_label_classification")
 
@@ -81,7 +81,7 @@ class AnswersMixin(PretrainedBesideMixin):
                 after = inner(*call.args, **{**call.kwargs, "labels": None}).logits
         else:
             after = logits_of(self.method_name, call.outputs)
-        answers = counted_answers(self.method_name, before, after, labels, shifted=predicts_next(inner))
+        answers = both_answers(self.method_name, before, after, labels, shifted=predicts_next(inner))
         loss = self.anchored_loss(loss, answers, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
@@ -102,9 +102,7 @@ class AnswersMixin(PretrainedBesideMixin):
         raise NotImplementedError
 
 
-def counted_answers(
-    method: str, pretrained: Tensor, trained: Tensor, labels: Tensor | None, *, shifted: bool
-) -> Answers:
+def both_answers(method: str, pretrained: Tensor, trained: Tensor, labels: Tensor | None, *, shifted: bool) -> Answers:
     """
     What both models answer, as [`labelled`] has it.
 
@@ -116,8 +114,8 @@ def counted_answers(
             f"{method} compares distributions over the same classes, but the outputs are {tuple(pretrained.shape)} of the "
             f"pre-trained model and {tuple(trained.shape)} of the trained one: use 'ldifs', which compares features"
         )
-    before, _, _ = labelled(method, pretrained, labels, shifted=shifted)
-    return Answers(before, *labelled(method, trained, labels, shifted=shifted))
+    after, labels, counted = labelled(method, trained, labels, shifted=shifted)
+    return Answers(pretrained[:, : after.shape[1]], after, labels, counted)
 
 
 def labelled(

@@ -11,6 +11,8 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ftp_hf.common.precision import precise_dtype
+
 from ._answers import Answers, AnswersMixin, labelled, logits_of, predicts_next
 from ._data import as_collated, own_randomness
 
@@ -127,7 +129,8 @@ def _row_losses(method: str, logits: Tensor, labels: Tensor | None, counted: Ten
     """Of each row, the sum of the cross entropies of its answers that count (rows,), and how many these are (rows,)."""
     if labels is None:
         raise ValueError(f"{method} weighs the losses of labels, which the batch does not have: give it labels")
-    found = nn.functional.cross_entropy(logits[counted].float(), labels[counted], reduction="none")
+    answers = logits[counted]
+    found = nn.functional.cross_entropy(answers.to(precise_dtype(answers)), labels[counted], reduction="none")
     losses = torch.zeros_like(counted, dtype=found.dtype).masked_scatter(counted, found)
     rows = len(losses)
     return losses.reshape(rows, -1).sum(dim=1), counted.reshape(rows, -1).sum(dim=1)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, Seq2SeqTrainer, Traine
 from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
 
 from ftp_hf.baselines import KLTrainerMixin
-from ftp_hf.baselines._answers import counted_answers
+from ftp_hf.baselines._answers import both_answers
 from ftp_hf.baselines._beside import adapters_off, frozen_copy
 from ftp_hf.function_distance import answers_kl
 from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
@@ -89,18 +89,19 @@ def test_a_divergence_by_hand():
 def test_what_counts_is_what_the_loss_counts():
     logits = torch.arange(24.0).view(2, 4, 3)
     labels = torch.tensor([[1, 2, -100, 0], [-100, -100, 1, 2]])
-    same = counted_answers("kl", logits, logits, labels, shifted=False)
+    same = both_answers("kl", logits, logits, labels, shifted=False)
     assert same.labels[same.counted].tolist() == [1, 2, 0, 1, 2]
     assert same.counted.sum(1).tolist() == [3, 2]
-    shifted = counted_answers("kl", logits, logits, labels, shifted=True)  # the answer before each label
+    shifted = both_answers("kl", logits, logits, labels, shifted=True)  # the answer before each label
     assert shifted.labels[shifted.counted].tolist() == [2, 0, 1, 2]
     assert shifted.trained[shifted.counted][:, 0].tolist() == [0.0, 6.0, 15.0, 18.0]
-    whole = counted_answers("kl", logits, logits, None, shifted=True)
+    assert torch.equal(shifted.pretrained, shifted.trained)
+    whole = both_answers("kl", logits, logits, None, shifted=True)
     assert len(whole.trained[whole.counted]) == 8
     with pytest.raises(ValueError, match=r"kl needs a class for each answer, but labels are torch\.float32"):
-        counted_answers("kl", logits, logits, labels.float(), shifted=False)
+        both_answers("kl", logits, logits, labels.float(), shifted=False)
     with pytest.raises(ValueError, match=r"the outputs are \(2, 4, 3\) of the pre-trained model and \(2, 3, 3\)"):
-        counted_answers("kl", logits, logits[:, 1:], labels, shifted=False)
+        both_answers("kl", logits, logits[:, 1:], labels, shifted=False)
 
 
 @pytest.mark.parametrize("precise", [False, True])
