@@ -38,7 +38,7 @@ from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 
 __all__ = ["ProjectedOptimizer"]
 
-_TOLD = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_are_elsewhere", "_begun")
+_PICKLED = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_weights_are_elsewhere", "_begun")
 """What an optimizer is pickled with besides that of torch's optimizers."""
 
 
@@ -59,7 +59,7 @@ class ProjectedOptimizer(Optimizer):
     _rows: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     _pretrained_rows: Mapping[str, int] = MappingProxyType({})
     _is_built = False
-    _are_elsewhere = False
+    _weights_are_elsewhere = False
     """Whether the weights may not be where the last projection left them."""
     _begun: dict[Tensor, dict[str, Any]]
     """The states of tensors before their first step, until it is done: if that is interrupted, the weights have moved."""
@@ -201,9 +201,9 @@ class ProjectedOptimizer(Optimizer):
         return loss
 
     def _projected_step(self) -> None:
-        if self._are_elsewhere:
+        if self._weights_are_elsewhere:
             raise_radii(self._participants.with_state())
-            self._are_elsewhere = False
+            self._weights_are_elsewhere = False
         count_step(self.param_groups)
         for piece in pieces_of_a_step(self.param_groups, self._participants.factors(), self._moves_each_alone):
             self._step_over(piece)
@@ -223,7 +223,7 @@ class ProjectedOptimizer(Optimizer):
         unknown = [tensor for tensor in new if tensor.source not in self._begun]
         self._begun |= zip((each.source for each in unknown), states_before(unknown, self._anchors), strict=True)
         learning = []
-        self._are_elsewhere = True
+        self._weights_are_elsewhere = True
         for kernels, batch in found.learning:
             gradients, moved = radius_gradients(kernels, batch, self._steps_as)
             learning.append(PendingProjection(kernels, batch, gradients))
@@ -236,7 +236,7 @@ class ProjectedOptimizer(Optimizer):
         starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
         for pending in put_together([*learning, *starting]):
             masters.rounded.update(pending.project())
-        self._are_elsewhere = False
+        self._weights_are_elsewhere = False
 
     @property
     def _moves_each_alone(self) -> bool:
@@ -321,7 +321,7 @@ class ProjectedOptimizer(Optimizer):
                 tensor.radius_state.at_floor.zero_()
         for state in self.state.values():
             state.pop(MASTER, None)
-        self._findings, self._are_elsewhere, self._begun = None, True, {}
+        self._findings, self._weights_are_elsewhere, self._begun = None, True, {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -350,17 +350,17 @@ class ProjectedOptimizer(Optimizer):
             except (TypeError, ValueError):
                 self.param_groups, self.state = before
                 raise
-            released = self._are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
-            self._are_elsewhere = released or is_narrowed(self.param_groups, loaded)
+            released = self._weights_are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
+            self._weights_are_elsewhere = released or is_narrowed(self.param_groups, loaded)
             adopt_masters(self.state, {each for group in self.param_groups for each in group["params"]})
 
         load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), **self._told()}
+        return {**super().__getstate__(), **self._pickled()}
 
-    def _told(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _TOLD}
+    def _pickled(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

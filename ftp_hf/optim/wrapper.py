@@ -131,7 +131,7 @@ class FTP(ProjectedOptimizer):
         return self.optimizer.register_load_state_dict_post_hook(hook, prepend)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer, **self._told()}
+        return {"optimizer": self.optimizer, **self._pickled()}
 
     def _add_unconstrained_group(self, param_group: dict[str, Any]) -> None:
         ours = {key: param_group[key] for key in GROUP_OPTIONS if key in param_group}
