@@ -10,7 +10,7 @@ from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ftp_hf.common.labels import IGNORED_LABEL
-from ftp_hf.common.modes import forward_of
+from ftp_hf.common.replaced import replaced
 
 from ._beside import Call, PretrainedBesideMixin, base_of, recorded
 
@@ -77,7 +77,7 @@ class AnswersMixin(PretrainedBesideMixin):
             before = logits_of(self.method_name, pretrained(*call.args, **call.kwargs))
         if hasattr(call.outputs, "log_probs"):
             # TRL's head computes the loss without logits: the model's own head computes them, from the same states.
-            with forward_of(_backbone(inner), lambda *_, **__: states[0].outputs):
+            with replaced(_backbone(inner), forward=lambda *_, **__: states[0].outputs):
                 after = inner(*call.args, **{**call.kwargs, "labels": None}).logits
         else:
             after = logits_of(self.method_name, call.outputs)

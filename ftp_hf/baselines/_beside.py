@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ftp_hf.adapters.find import find_adapters
 from ftp_hf.adapters.products import product_taken_out
 from ftp_hf.common.host import Host
-from ftp_hf.common.modes import evaluation_mode, forward_of
+from ftp_hf.common.modes import evaluation_mode
+from ftp_hf.common.replaced import replaced
 from ftp_hf.pretrained.origin import has_adapters
 
 from ._anchored import check_whole, parameters_without_anchor
@@ -48,7 +49,7 @@ def recorded(module: nn.Module, **asked: Any) -> Iterator[list[Call]]:
         calls.append(Call(args, given, outputs))
         return outputs
 
-    with forward_of(module, record):
+    with replaced(module, forward=record):
         yield calls
 
 

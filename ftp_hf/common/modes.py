@@ -1,12 +1,11 @@
-"""A model in evaluation mode, or with another `forward`, for as long as a block lasts."""
+"""A model in evaluation mode for as long as a block lasts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
-__all__ = ["evaluation_mode", "forward_of"]
+__all__ = ["evaluation_mode"]
 
 
 @contextmanager
@@ -19,16 +18,3 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def forward_of(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the block, a module has another `forward`."""
-    own = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

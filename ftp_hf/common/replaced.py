@@ -10,17 +10,22 @@ __all__ = ["replaced"]
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """
-    Attributes with other values within the block.
+    Attributes with other values within the block. What an object has by its class alone, as a module has its `forward`, it has by
+    that behind the block, too.
 
     Args:
         owner: has them already, itself or by its class.
         **values: by the name of the attribute.
     """
     before = {name: getattr(owner, name) for name in values}
+    of_class = values.keys() - vars(owner).keys()
     for name, value in values.items():
         setattr(owner, name, value)
     try:
         yield
     finally:
         for name, value in before.items():
-            setattr(owner, name, value)
+            if name in of_class & vars(owner).keys():
+                delattr(owner, name)
+            else:  # its own, or a property's
+                setattr(owner, name, value)

@@ -11,7 +11,7 @@ from transformers import Seq2SeqTrainer, Trainer
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ftp_hf.common.host import Host
-from ftp_hf.common.modes import forward_of
+from ftp_hf.common.replaced import replaced
 
 from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds
 from .task import Options, Task
@@ -73,7 +73,7 @@ def _encoding_once(model: nn.Module) -> Iterator[None]:
             known[:] = kind, input_features, encode(input_features, *args, **kwargs)
         return known[2]
 
-    with forward_of(encoder, once):
+    with replaced(encoder, forward=once):
         yield
 
 

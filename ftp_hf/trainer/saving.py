@@ -116,8 +116,7 @@ class CompleteSavingMixin(Host):
         run = Path(self._get_output_dir(trial))
         checkpoint = checkpoint_at(run, self.state.global_step)
         limit = self.args.save_total_limit
-        self._saves_checkpoint = True
-        try:
+        with replaced(self, _saves_checkpoint=True), replaced(self.args, save_total_limit=limit):
             # A process that fails does not wait for the others, which may be waiting for it elsewhere: it ends, and the
             # launcher ends them.
             with _naming_what_is_left(checkpoint):
@@ -126,9 +125,6 @@ class CompleteSavingMixin(Host):
             self.accelerator.wait_for_everyone()
             with _naming_what_is_left(checkpoint):
                 self._on_writers(lambda: self._finish_checkpoint(checkpoint))
-        finally:
-            self._saves_checkpoint = False
-            self.args.save_total_limit = limit
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(checkpoint))
         if self.args.should_save:
