@@ -67,7 +67,7 @@ class OptionsInForce:
         Know what is in force in groups that were added to the optimizer since.
 
         Args:
-            optimizer (`ProjectedOptimizer`): that of the run, before a state is loaded into it.
+            optimizer (`ProjectedOptimizer`): that of the run, whose groups have these options now.
         """
         added = optimizer.param_groups[len(self.groups) :]
         self.groups = [*self.groups, *map(adjustable_options, added)]
@@ -110,7 +110,8 @@ class OptionsInForce:
         saved = _read(checkpoint)
         if saved is None:
             self._check_exclusions(optimizer, excluded)
-            saved = OptionsInForce([adjustable_options(group) for group in optimizer.param_groups], {})
+            saved = OptionsInForce([], {})
+        saved.take_up_added(optimizer)  # all groups, or those that runs once added without saying so
         names = _names(optimizer)
         for option in saved.fixed.keys() - {"ftp_anchors"}:
             _check_same(option, saved.fixed[option], self.fixed.get(option), names)

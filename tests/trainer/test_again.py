@@ -1,11 +1,13 @@
 """One trainer that trains more than once, or goes on after its optimizer was made: it knows its own optimizer."""
 
+import json
 import logging
 
 import pytest
 import torch
 
 from ftp_hf import FTPTrainer, projected_optimizer
+from ftp_hf.common.folder import MANIFEST, OPTIONS
 from tests.support.trainers import arguments, load
 
 
@@ -59,7 +61,8 @@ def test_groups_that_were_added_to_an_optimizer_are_trained(pretrained, dataset,
 
 
 @pytest.mark.slow
-def test_groups_that_a_trainer_adds_are_resumed(pretrained, dataset, tmp_path):
+@pytest.mark.parametrize("told", [True, False])
+def test_groups_that_a_trainer_adds_are_resumed(pretrained, dataset, tmp_path, told):
     class Unfreezes(FTPTrainer):
         def create_optimizer(self, model=None):
             freeze_embeddings(self.model)
@@ -69,8 +72,13 @@ def test_groups_that_a_trainer_adds_are_resumed(pretrained, dataset, tmp_path):
 
     steps = {"save_strategy": "steps", "save_steps": 2}
     make(pretrained, dataset, tmp_path / "first", Unfreezes, **steps).train()
+    checkpoint = tmp_path / "first" / "checkpoint-2"
+    if not told:  # as versions before this one left it
+        saved = json.loads((checkpoint / OPTIONS).read_text())
+        (checkpoint / OPTIONS).write_text(json.dumps({**saved, "groups": saved["groups"][:2]}))
+        (checkpoint / MANIFEST).unlink()
     trainer = make(pretrained, dataset, tmp_path / "second", Unfreezes, ftp_kappa=0.5)
-    trainer.train(resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-2"))
+    trainer.train(resume_from_checkpoint=str(checkpoint))
     assert [group["kappa"] for group in trainer.optimizer.param_groups] == [0.5] * 3
 
 
