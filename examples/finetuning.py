@@ -153,8 +153,8 @@ def finetune(script: ScriptArguments, training: FTPTrainingArguments, task_class
             data = TaskData.load(script, has_labels=task_class.has_labels)
             set_seed(training.seed)
             task = task_class(script.model, script, labels=data.labels, label_column=script.label_column)
-            for key, name, dataset in data.named():
-                with naming(key):
+            for key, name, dataset, numbers in data.named():
+                with naming(key, numbers):
                     check = task.check_training if key == "train" else task.check
                     check(f"data set {name!r}", dataset)
             for argument, value in task.arguments().items():

@@ -7,9 +7,26 @@ from typing import Any
 
 from datasets import Dataset
 
-__all__ = ["check_filled", "check_numbers", "check_texts"]
+__all__ = ["RowError", "check_filled", "check_numbers", "check_texts"]
 
 _BATCH = 1000
+
+
+class RowError(ValueError):
+    """
+    What is wrong with a row.
+
+    Args:
+        row (`int`): its number, from 0.
+        what (`str`): the data set that it is of, and what is wrong.
+    """
+
+    def __init__(self, row: int, what: str) -> None:
+        super().__init__(row, what)
+        self.row, self.what = row, what
+
+    def __str__(self) -> str:
+        return f"row {self.row} of {self.what}"
 
 
 def check_texts(name: str, dataset: Dataset, column: str) -> None:
@@ -26,7 +43,7 @@ def check_texts(name: str, dataset: Dataset, column: str) -> None:
     """
     for row, text in enumerate(_cells(dataset, column)):
         if not isinstance(text, str):
-            raise ValueError(f"row {row} of {name} has no text in {column!r}, but {text!r}: write one, or leave it out")
+            raise RowError(row, f"{name} has no text in {column!r}, but {text!r}: write one, or leave it out")
 
 
 def check_numbers(name: str, dataset: Dataset, column: str) -> None:
@@ -43,7 +60,7 @@ def check_numbers(name: str, dataset: Dataset, column: str) -> None:
     """
     for row, value in enumerate(_cells(dataset, column)):
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"row {row} of {name} has {value!r} in {column!r}: it must be a finite number")
+            raise RowError(row, f"{name} has {value!r} in {column!r}: it must be a finite number")
 
 
 def check_filled(name: str, dataset: Dataset, column: str) -> None:
@@ -60,8 +77,8 @@ def check_filled(name: str, dataset: Dataset, column: str) -> None:
     """
     for row, value in enumerate(_cells(dataset, column)):
         if value is None or (isinstance(value, list) and None in value):
-            raise ValueError(
-                f"row {row} of {name} has {value!r} in {column!r}, where nothing may be empty: fill it, or leave the row out"
+            raise RowError(
+                row, f"{name} has {value!r} in {column!r}, where nothing may be empty: fill it, or leave the row out"
             )
 
 

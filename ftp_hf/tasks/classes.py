@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
+from .cells import check_filled
 from .specs import is_listed, label_feature
 
 __all__ = ["with_class_indices"]
@@ -30,15 +31,11 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
     is_named = "string" in train_type or (train_type == "bool" and not train_listed)
     if not is_named or not given_type or listed != train_listed:
         return dataset
-    given = _rows(dataset, column)
-    if empty := [row for row, labels in enumerate(given) if None in labels]:
-        raise ValueError(
-            f"data set {name!r} has rows without {column!r}, {len(empty)} of them: fill or drop them, from row {empty[0]} on"
-        )
+    check_filled(f"data set {name!r}", dataset, column)
     classes = sorted({str(label) for labels in _rows(train, column) for label in labels if label is not None})
     known = {label: index for index, label in enumerate(classes)}
     # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
-    written = [[str(label) for label in labels] for labels in given]
+    written = [[str(label) for label in labels] for labels in _rows(dataset, column)]
     if unknown := {label for labels in written for label in labels if aliases.get(label, label) not in known}:
         if "string" not in given_type:
             raise ValueError(

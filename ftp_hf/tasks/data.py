@@ -1,10 +1,11 @@
 """The data of a task: training, validation, ID test, OOD and retained sets; of a task with labels, in one label space."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import ClassLabel, Dataset
 
@@ -12,10 +13,13 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
+from .cells import RowError
 from .classes import with_class_indices
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
+
+_TRAIN, _VALIDATION, _TEST = (("train", "train"), ("validation", "validation"), ("test", "test"))
 
 
 @dataclass
@@ -97,6 +101,7 @@ class TaskData:
         ood, retained (`dict[str, Dataset]`): by name.
         labels (list of `str`): the names of the classes, by index; empty for a task without labels.
         facts (`dict[tuple[str, str], DataFacts]`): by kind and name.
+        numbers (`dict[tuple[str, str], list[int]]`): by option and name, the number that each row has in its file.
     """
 
     train: Dataset
@@ -106,6 +111,7 @@ class TaskData:
     retained: dict[str, Dataset]
     labels: list[str]
     facts: dict[tuple[str, str], DataFacts]
+    numbers: dict[tuple[str, str], list[int]]
 
     @classmethod
     def load(cls, options: DataOptions, *, has_labels: bool = True) -> "TaskData":
@@ -126,56 +132,68 @@ class TaskData:
         _check(options)
         aliases = _aliases(options.label_aliases)
         single = {"train": options.train, "validation": options.validation, "test": options.test}
-        given = {("", key): text for key, text in single.items() if text}
+        given = {(key, key): text for key, text in single.items() if text}
         for kind in ("ood", "retained"):
             given |= {(kind, name): text for name, text in _by_name(kind, getattr(options, kind)).items()}
-        loaded = dict(
-            zip(given, _load_all([(kind or name, text) for (kind, name), text in given.items()]), strict=True)
-        )
+        loaded = _load_all(given)
         column = options.label_column if has_labels else None
         if column is not None:
             loaded = _with_class_indices(loaded, column, aliases)
-        train, validation, test = loaded["", "train"], loaded.get(("", "validation")), loaded["", "test"]
         labels: list[str] = []
         if column is not None:
-            with naming("train"):
-                labels = label_names(train, column)
-                check_labels("train", train, column, labels, aliases)
+            with naming("train", loaded[_TRAIN].numbers):
+                labels = label_names(loaded[_TRAIN].dataset, column)
+                check_labels("train", loaded[_TRAIN].dataset, column, labels, aliases)
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
-                train, validation = _split(train, options.validation_fraction, column, labels)
+                loaded[_TRAIN], loaded[_VALIDATION] = _split(
+                    loaded[_TRAIN], options.validation_fraction, column, labels
+                )
         if options.train_fraction is not None:
             with naming("train_fraction"):
-                train = _split(train, 1 - options.train_fraction, column, labels)[0]
+                loaded[_TRAIN], _ = _split(loaded[_TRAIN], 1 - options.train_fraction, column, labels)
         if options.max_train_samples is not None:
-            train = train.select(range(min(options.max_train_samples, len(train))))
+            loaded[_TRAIN] = loaded[_TRAIN].select(range(min(options.max_train_samples, len(loaded[_TRAIN].numbers))))
+        sets = {key: some.dataset for key, some in loaded.items()}
+        train, validation, test = sets[_TRAIN], sets.get(_VALIDATION), sets[_TEST]
         held_out = options.validation_fraction is not None
         facts = [_facts(train, "train", "train", options.train)]
         if validation:
             facts.append(_facts(validation, "validation", "validation", options.validation or options.train, held_out))
         facts.append(_facts(test, "test", "id", options.test))
-        facts += [_facts(loaded[kind, name], name, kind, text) for (kind, name), text in given.items() if kind]
+        several = {(kind, name): text for (kind, name), text in given.items() if kind in ("ood", "retained")}
+        facts += [_facts(sets[kind, name], name, kind, text) for (kind, name), text in several.items()]
         ood, retained = (
-            {name: loaded[kind, name] for kind, name in given if kind == wanted} for wanted in ("ood", "retained")
+            {name: sets[kind, name] for kind, name in several if kind == wanted} for wanted in ("ood", "retained")
         )
-        data = cls(train, validation, test, ood, retained, labels, {(fact.kind, fact.name): fact for fact in facts})
+        data = cls(
+            train,
+            validation,
+            test,
+            ood,
+            retained,
+            labels,
+            {(fact.kind, fact.name): fact for fact in facts},
+            {key: some.numbers for key, some in loaded.items()},
+        )
         problems = Problems()
-        for key, name, dataset in data.named():
-            with problems.gathered(), naming(key):
+        for key, name, dataset, numbers in data.named():
+            with problems.gathered(), naming(key, numbers):
                 check_rows(name, dataset)
                 if column is not None:
                     check_labels(name, dataset, column, labels, aliases)
         problems.raise_all()
         return data
 
-    def named(self) -> list[tuple[str, str, Dataset]]:
-        """The option that each data set comes from, what it is called, and itself."""
+    def named(self) -> list[tuple[str, str, Dataset, list[int]]]:
+        """The option that each data set comes from, what it is called, itself, and the numbers of its rows in its file."""
         single = {"train": self.train, "validation": self.validation, "test": self.test}
-        return [
+        sets = [
             *((key, key, dataset) for key, dataset in single.items() if dataset is not None),
             *(("ood", name, dataset) for name, dataset in self.ood.items()),
             *(("retained", name, dataset) for name, dataset in self.retained.items()),
         ]
+        return [(key, name, dataset, self.numbers[key, name]) for key, name, dataset in sets]
 
     def evaluations(self, max_samples: int | None = None) -> list[tuple[DataFacts, Dataset]]:
         """
@@ -210,13 +228,22 @@ def sample(dataset: Dataset, count: int | None) -> Dataset:
 
 
 @contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Say in an error which option it is about."""
+def naming(key: str, numbers: Sequence[int] | None = None) -> Iterator[None]:
+    """
+    Say in an error which option it is about.
+
+    Args:
+        key (`str`): the option.
+        numbers (sequence of `int`, *optional*): of the rows of its data set, as they are to be said in a [`RowError`].
+    """
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as caught:
+        error = caught
+        if isinstance(error, RowError) and numbers is not None:
+            error = RowError(numbers[error.row], error.what)
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"{key}: {error}") from error
+        raise kind(f"{key}: {error}") from caught
 
 
 def _check(options: DataOptions) -> None:
@@ -244,13 +271,24 @@ def _by_name(kind: str, texts: list[str]) -> dict[str, str]:
     return dict(zip(names, texts, strict=True))
 
 
-def _load_all(given: Sequence[tuple[str, str]]) -> list[Dataset]:
+class _Rows(NamedTuple):
+    """Some of a file."""
+
+    dataset: Dataset
+    numbers: list[int]
+
+    def select(self, rows: Iterable[int]) -> "_Rows":
+        kept = [*rows]
+        return _Rows(self.dataset.select(kept), [self.numbers[row] for row in kept])
+
+
+def _load_all(given: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], _Rows]:
     """The data sets, or an error that says of each what keeps it from being loaded."""
-    problems, loaded, reachable = Problems(), list[Dataset](), True
-    for key, text in given:
+    problems, loaded, reachable = Problems(), dict[tuple[str, str], _Rows](), True
+    for (key, name), text in given.items():
         with problems.gathered(), naming(key):
             try:
-                loaded.append(DatasetSpec.parse(text).load())
+                loaded[key, name] = _Rows(*DatasetSpec.parse(text).numbered())
             except UnreachableError:
                 reachable = False
                 raise
@@ -261,12 +299,12 @@ def _load_all(given: Sequence[tuple[str, str]]) -> list[Dataset]:
 
 
 def _with_class_indices(
-    loaded: dict[tuple[str, str], Dataset], column: str, aliases: Mapping[str, str]
-) -> dict[tuple[str, str], Dataset]:
-    problems, train, ready = Problems(), loaded["", "train"], {}
-    for (kind, name), dataset in loaded.items():
-        with problems.gathered(), naming(kind or name):
-            ready[kind, name] = with_class_indices(train, dataset, name, column, aliases)
+    loaded: Mapping[tuple[str, str], _Rows], column: str, aliases: Mapping[str, str]
+) -> dict[tuple[str, str], _Rows]:
+    problems, train, ready = Problems(), loaded[_TRAIN].dataset, {}
+    for (key, name), (dataset, numbers) in loaded.items():
+        with problems.gathered(), naming(key, numbers):
+            ready[key, name] = _Rows(with_class_indices(train, dataset, name, column, aliases), numbers)
     problems.raise_all()
     return ready
 
@@ -277,18 +315,20 @@ def _aliases(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def _split(rows: Dataset, share: float, column: str | None, labels: list[str]) -> tuple[Dataset, Dataset]:
-    if column is not None and is_listed(rows, column):
-        column = None  # which class would it be
-    if column is not None and not isinstance(rows.features[column], ClassLabel):  # which `datasets` asks for
-        rows = rows.cast_column(column, ClassLabel(names=labels))
-    if column is not None and (alone := [each for each, count in Counter(rows[column]).items() if count == 1]):
-        raise ValueError(
-            f"only one row has {labels[alone[0]]!r} in {column!r}, and every class has to be in both parts: collect more rows "
-            "of it, or leave it out"
-        )
-    parts = rows.train_test_split(share, seed=0, stratify_by_column=column)
-    return parts["train"], parts["test"]
+def _split(rows: _Rows, share: float, column: str | None, labels: list[str]) -> tuple[_Rows, _Rows]:
+    order = Dataset.from_dict({"row": range(len(rows.numbers))})
+    if column is None or is_listed(rows.dataset, column):  # which class would it be
+        parts = order.train_test_split(share, seed=0)
+    else:
+        classes = rows.dataset[column][:]
+        if alone := [each for each, count in Counter(classes).items() if count == 1]:
+            raise ValueError(
+                f"only one row has {labels[alone[0]]!r} in {column!r}, and every class has to be in both parts: collect more "
+                "rows of it, or leave it out"
+            )
+        of_class = order.add_column("class", classes, feature=ClassLabel(names=labels))
+        parts = of_class.train_test_split(share, seed=0, stratify_by_column="class")
+    return rows.select(parts["train"]["row"]), rows.select(parts["test"]["row"])
 
 
 def _facts(dataset: Dataset, name: str, kind: str, text: str, held_out: bool = False) -> DataFacts:

@@ -7,6 +7,8 @@ from datasets import Audio, Dataset, Image, Value, load_dataset, load_dataset_bu
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from PIL import Image as Pictures
 
+from .cells import RowError
+
 __all__ = ["as_files", "images", "load_folder", "read_images"]
 
 T = TypeVar("T")
@@ -76,12 +78,10 @@ def read_images(name: str, dataset: Dataset, column: str, convert: Callable[[Pic
     """
     for row, file in enumerate(as_files(dataset, column, Image(decode=False))[column]):
         if file is None:
-            raise ValueError(f"row {row} of {name} has no image in {column!r}: add it, or leave the row out")
+            raise RowError(row, f"{name} has no image in {column!r}: add it, or leave the row out")
         try:
             made = convert(Image().decode_example(file))
         except Exception as error:
             path = f" ({file['path']})" if file["path"] else ""
-            raise ValueError(
-                f"row {row} of {name} has an image in {column!r}{path} that cannot be read: {error}"
-            ) from error
+            raise RowError(row, f"{name} has an image in {column!r}{path} that cannot be read: {error}") from error
         yield made

@@ -13,7 +13,7 @@ from transformers import EvalPrediction
 
 from ftp_hf.common.figures import metric_named
 
-from .cells import check_filled
+from .cells import RowError, check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
 from .task import Options
@@ -96,7 +96,7 @@ def _check_no_vectors(name: str, rows: Sequence[Sequence[int]], column: str) -> 
         raise ValueError(f"all rows of {name} have {min(lengths)} values in {column!r}, each 0 or 1, {looks}")
     for row, classes in enumerate(rows):
         if len({*classes}) < len(classes):
-            raise ValueError(f"row {row} of {name} has {classes} in {column!r}, a class more than once, {looks}")
+            raise RowError(row, f"{name} has {classes} in {column!r}, a class more than once, {looks}")
 
 
 def _answered(prediction: EvalPrediction) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import check_texts
+from .cells import RowError, check_texts
 from .specs import check_column, is_listed
 
 __all__ = [
@@ -129,13 +129,12 @@ def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None
     for row, (choices, answer) in enumerate(zip(rows[CHOICES], rows[column], strict=True)):
         # One without characters has no likelihood for each of them.
         if not choices or not all(isinstance(choice, str) and choice for choice in choices):
-            raise ValueError(
-                f"row {row} of {name} has {choices!r} in {CHOICES!r}: it must be texts, none of them empty"
-            )
+            raise RowError(row, f"{name} has {choices!r} in {CHOICES!r}: it must be texts, none of them empty")
         if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-            raise ValueError(
-                f"row {row} of {name} has {answer!r} in {column!r}: it must be the position of the right one of its "
-                f"{len(choices)} choices, a whole number counted from 0"
+            raise RowError(
+                row,
+                f"{name} has {answer!r} in {column!r}: it must be the position of the right one of its "
+                f"{len(choices)} choices, a whole number counted from 0",
             )
 
 

@@ -22,6 +22,7 @@ from transformers import (
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
+from .cells import RowError
 from .classifier import check_model_folder, classifier_options
 from .files import images, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
@@ -140,7 +141,7 @@ class SegmentationTask(Task[SegmentationOptions]):
         pictures = read_images(name, dataset, self.options.image_column, to_rgb)
         masks = read_images(name, dataset, self.options.mask_column, mask_indices)
         for row, (image, mask) in enumerate(zip(pictures, masks, strict=True)):
-            _check_shape(f"row {row} of {name}", image.size, mask.shape[::-1])
+            _check_shape(row, name, image.size, mask.shape[::-1])
             found |= {int(label) for label in np.unique(mask)}
         if unknown := found - {*range(len(self.labels)), self.options.ignore_label}:
             raise ValueError(
@@ -236,12 +237,13 @@ class SegmentationTask(Task[SegmentationOptions]):
         return states, torch.ones_like(states[..., 0], dtype=torch.bool)
 
 
-def _check_shape(where: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+def _check_shape(row: int, name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     """Width and height of both have one ratio, to the rounding of a pixel."""
     if abs(image[0] * mask[1] - image[1] * mask[0]) > max(sum(image), sum(mask)):
-        raise ValueError(
-            f"{where} has an image of {image[0]} × {image[1]} pixels and a mask of {mask[0]} × {mask[1]}, which would be stretched: "
-            "both must show the same"
+        raise RowError(
+            row,
+            f"{name} has an image of {image[0]} × {image[1]} pixels and a mask of {mask[0]} × {mask[1]}, which would be stretched: "
+            "both must show the same",
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ftp_hf.corruptions import Sound, read_sound
 
+from .cells import RowError
 from .files import as_files
 from .short_audio import POSITIONS_PER_SECOND
 from .specs import check_column
@@ -97,17 +98,16 @@ class Sounds:
             try:
                 sound = read_sound(value)
             except (RuntimeError, TypeError) as error:  # of soundfile, or an empty row
-                raise ValueError(f"row {row} of {name} holds no sound in {column!r}: {error}") from error
+                raise RowError(row, f"{name} holds no sound in {column!r}: {error}") from error
             if not len(sound.samples):
-                raise ValueError(f"row {row} of {name} is a sound without any samples")
+                raise RowError(row, f"{name} is a sound without any samples")
             if not np.isfinite(sound.samples).all():
-                raise ValueError(
-                    f"row {row} of {name} has samples in {column!r} that are not finite: make the file anew"
-                )
+                raise RowError(row, f"{name} has samples in {column!r} that are not finite: make the file anew")
             if self._longest is not None and _seconds(sound) > self._longest:
-                raise ValueError(
-                    f"row {row} of {name} takes {_seconds(sound):.1f} seconds, but the model hears {self._longest} at a time: "
-                    "cut it into parts, with the text of each"
+                raise RowError(
+                    row,
+                    f"{name} takes {_seconds(sound):.1f} seconds, but the model hears {self._longest} at a time: "
+                    "cut it into parts, with the text of each",
                 )
 
     def undecoded(self, dataset: Dataset) -> Dataset:

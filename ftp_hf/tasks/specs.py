@@ -76,12 +76,17 @@ class DatasetSpec(NamedTuple):
             ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
                 another kind; an [`UnreachableError`] if the Hub does not answer.
         """
-        whole = self._whole()
-        return whole if self.column is None else whole.select(self._kept(whole))
+        return self.numbered()[0]
 
     def rows(self) -> set[int]:
         """The numbers of the rows that it keeps, in the whole data set; otherwise as [`load`]."""
-        return {*self._kept(self._whole())}
+        return {*self.numbered()[1]}
+
+    def numbered(self) -> tuple[Dataset, list[int]]:
+        """What [`load`] gives, and of each row the number that it has in the whole data set."""
+        whole = self._whole()
+        kept = self._kept(whole)
+        return whole if self.column is None else whole.select(kept), kept
 
     def _whole(self) -> Dataset:
         path = Path(self.source)

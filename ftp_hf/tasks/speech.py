@@ -23,6 +23,7 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
+from .cells import RowError
 from .classifier import check_model_folder
 from .sounds import Corruption, SoundOptions, Sounds
 from .specs import check_column
@@ -110,10 +111,10 @@ class SpeechTask(WindowsTask[SpeechOptions]):
         check_column(name, dataset, column, "text_column")
         for row, text in enumerate(dataset[column]):
             if not isinstance(text, str) or not _normalized(text):
-                raise ValueError(f"row {row} of {name} has no words in {column!r}, but {text!r}: leave it out")
+                raise RowError(row, f"{name} has no words in {column!r}, but {text!r}: leave it out")
             if self._longest is not None and (length := len(self._tokens([text])[0])) > self._longest:
-                raise ValueError(
-                    f"row {row} of {name} has {length} tokens in {column!r}, but the model writes {self._longest} at most"
+                raise RowError(
+                    row, f"{name} has {length} tokens in {column!r}, but the model writes {self._longest} at most"
                 )
 
     def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:

@@ -19,7 +19,7 @@ from transformers import (
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import check_filled
+from .cells import RowError, check_filled
 from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
 from .places import within_places
@@ -113,7 +113,7 @@ class TaggingTask(Task[TaggingOptions]):
         rows = zip(dataset[self.options.word_column], dataset[self.label_column], strict=True)
         for index, (words, tags) in enumerate(rows):
             if len(words) != len(tags):
-                raise ValueError(f"row {index} of {name} has {len(words)} words, but {len(tags)} tags")
+                raise RowError(index, f"{name} has {len(words)} words, but {len(tags)} tags")
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

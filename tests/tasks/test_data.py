@@ -4,7 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ftp_hf.tasks import DataOptions, TaskData
-from ftp_hf.tasks.data import sample
+from ftp_hf.tasks.cells import check_texts
+from ftp_hf.tasks.data import naming, sample
 
 
 @pytest.fixture
@@ -60,7 +61,8 @@ def test_a_row_without_the_name_of_its_class_is_refused(tmp_path, broken):
     for name, file in files.items():
         file.write_text(f"text,label\na,bad\nb,good\nc,{'' if name == broken else 'bad'}\n")
     with pytest.raises(
-        ValueError, match=f"data set '{broken}' has rows without 'label', 1 of them: fill or drop them, from row 2 on"
+        ValueError,
+        match=f"row 2 of data set '{broken}' has None in 'label', where nothing may be empty: fill it, or leave",
     ):
         TaskData.load(DataOptions(str(files["train"]), str(files["test"]), ood=[str(files["far"])]))
 
@@ -77,6 +79,40 @@ def test_a_list_without_a_class_is_refused(tmp_path, labels, shown, broken):
         file.write_text("\n".join(json.dumps({"text": "a", "label": each}) for each in given))
     with pytest.raises(ValueError, match=rf"^{broken}: {shown} in 'label', where nothing may be empty"):
         TaskData.load(DataOptions(str(files["train"]), str(files["test"])))
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 20, ["bad", "good"] * 20])
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        ("", {"validation_fraction": 0.25}),
+        ("", {"validation_fraction": 0.25, "train_fraction": 0.9}),
+        ("", {"validation_fraction": 0.25, "max_train_samples": 30}),
+        ("?part=late", {}),
+        ("?part=even", {"validation_fraction": 0.25}),
+    ],
+)
+def test_the_row_of_an_error_is_that_of_the_file(tmp_path, labels, kept, options):
+    rows = {"text": [f"row {row}" for row in range(40)], "label": labels}
+    part = ["late" if row >= 30 else "even" if row % 4 < 2 else "odd" for row in range(40)]
+    for name in ("train", "test"):
+        Dataset.from_dict({**rows, "part": part}).to_csv(tmp_path / f"{name}.csv")
+    data = TaskData.load(DataOptions(f"{tmp_path}/train.csv{kept}", str(tmp_path / "test.csv"), **options))
+    sets = {key: (dataset, numbers) for key, _, dataset, numbers in data.named()}
+    assert {*sets} == {"train", "test", *(["validation"] if options else [])}
+    for key, (dataset, numbers) in sets.items():
+        assert [f"row {number}" for number in numbers] == dataset["text"][:]
+        number = numbers[-1]
+        broken = dataset.map(lambda row, gone=number: {"text": None if row["text"] == f"row {gone}" else row["text"]})
+        with pytest.raises(ValueError, match=f"^{key}: row {number} of data set has no text"), naming(key, numbers):
+            check_texts("data set", broken, "text")
+
+
+def test_a_row_without_a_class_is_found_in_the_file(tmp_path):
+    rows = {"text": ["a"] * 6, "label": ["x", "y", "x", "y", None, "x"], "part": [0, 0, 1, 1, 1, 1]}
+    Dataset.from_dict(rows).to_csv(tmp_path / "all.csv")
+    with pytest.raises(ValueError, match=r"^train: row 4 of data set 'train' has None in 'label'"):
+        TaskData.load(DataOptions(f"{tmp_path}/all.csv?part=1", f"{tmp_path}/all.csv?part=0"))
 
 
 @pytest.mark.parametrize("name", ["max_eval_samples", "max_train_samples"])

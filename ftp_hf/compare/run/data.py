@@ -63,8 +63,8 @@ class RunData:
             self.task: Task[Any] = preparing_once(kind, self.room)(
                 config.model, config.reading, labels=raw.labels, label_column=config.label_column
             )
-        for key, name, dataset in raw.named():
-            with problems.gathered(), naming(key):
+        for key, name, dataset, numbers in raw.named():
+            with problems.gathered(), naming(key, numbers):
                 check = self.task.check_training if key == "train" and self.teaches_all else self.task.check
                 check(f"data set {name!r}", dataset)
                 if kind.has_labels:

@@ -5,10 +5,11 @@ import re
 import sys
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Image
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.run.data import RunData
 from ftp_hf.tasks import TaskData
 from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.specs import DatasetSpec
@@ -142,6 +143,18 @@ def test_data_sets_with_other_labels_or_columns_are_said_at_once(images, tmp_pat
     with pytest.raises(ValueError, match="ood: data set 'five' has the labels") as raised:
         TaskData.load(config)
     assert raised.value.__notes__ == ["ood: data set 'none' has no column 'label'; it has image"]
+
+
+def test_a_row_is_named_as_in_its_file(images, tmp_path):
+    rows = Dataset.from_parquet(str(images / "train.parquet")).cast_column("image", Image(decode=False))
+    damaged = {"bytes": b"none", "path": None}
+    files = [damaged if row == 3 else file for row, file in enumerate(rows["image"])]
+    Dataset.from_dict({"image": files, "label": rows["label"]}, rows.features).to_parquet(tmp_path / "train.parquet")
+    content = image_config(images, train=str(tmp_path / "train.parquet"), validation=None, validation_fraction=0.25)
+    with pytest.raises(
+        ValueError, match=r"^(train|validation): row 3 of data set '\1' has an image in 'image' that cannot"
+    ):
+        RunData(ComparisonConfig.load(write_config(tmp_path, content)))
 
 
 def test_a_hub_that_does_not_answer_is_said_once(images, tmp_path, capsys, monkeypatch):
