@@ -75,9 +75,13 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="Print a Markdown table.")
     arguments = parser.parse_args()
     seconds: dict[str, list[float]] = defaultdict(list)
-    for run in map(RunSummary.load, arguments.runs):
-        seconds[run.method].append(run.hardware.seconds_per_step)
-    Console().print(compare(load_runs(arguments.runs), seconds, markdown=arguments.markdown))
+    try:
+        for run in map(RunSummary.load, arguments.runs):
+            seconds[run.method].append(run.hardware.seconds_per_step)
+        runs = load_runs(arguments.runs)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    Console().print(compare(runs, seconds, markdown=arguments.markdown))
 
 
 if __name__ == "__main__":

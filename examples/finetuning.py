@@ -92,6 +92,8 @@ def parse_arguments(script_class: type[Script], task_class: type[Task]) -> tuple
     config_parser = _Parser(add_help=False)
     config_parser.add_argument("--config", type=Path, help="YAML file whose keys are the flags.")
     known, flags = config_parser.parse_known_args()
+    if flags and not flags[0].startswith("-"):
+        config_parser.error(f"{flags[0]} is no flag: a config is named by --config {flags[0]}")
 
     parser = _Parser((script_class, with_ftp_options(task_class.arguments_class)), parents=[config_parser])
     # Memory is pinned for an accelerator; the first process speaks for all.

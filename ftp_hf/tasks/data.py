@@ -143,6 +143,7 @@ class TaskData:
         if column is not None:
             with naming("train", loaded[_TRAIN].numbers):
                 labels = label_names(loaded[_TRAIN].dataset, column)
+                _check_aliases(aliases, labels)
                 check_labels("train", loaded[_TRAIN].dataset, column, labels, aliases)
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
@@ -269,6 +270,15 @@ def _by_name(kind: str, texts: list[str]) -> dict[str, str]:
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{kind} has several data sets named {sorted(repeated)}: name them with NAME=SOURCE")
     return dict(zip(names, texts, strict=True))
+
+
+def _check_aliases(aliases: Mapping[str, str], labels: Sequence[str]) -> None:
+    for other, label in aliases.items():
+        if other in labels and other != label:
+            raise ValueError(
+                f"label_aliases has {other}={label}, but {other!r} is a label of the training data themselves: in OTHER=LABEL, "
+                "OTHER is what another data set calls LABEL"
+            )
 
 
 class _Rows(NamedTuple):

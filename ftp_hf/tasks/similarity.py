@@ -121,13 +121,18 @@ class SimilarityTask(Task[SimilarityOptions]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the data set lacks a column of sentences, or that of scores; a row has no sentence, or no finite score.
+            ValueError: the data set lacks a column of sentences, or that of scores; it has a single row; a row has no
+                sentence, or no finite score.
         """
         expected = [*self.options.sentence_columns, self.options.score_column]
         if len(expected) != 3 or not {*expected} <= {*dataset.column_names}:
             raise ValueError(
                 f"expected two columns of sentences and one of scores, {expected}, in {name} with the columns "
                 f"{dataset.column_names}: name them in sentence_columns and score_column"
+            )
+        if len(dataset) < 2:
+            raise ValueError(
+                f"{name} has a single row, and a correlation takes two: add rows, or leave the data set out"
             )
         for column in self.options.sentence_columns:
             check_texts(name, dataset, column)

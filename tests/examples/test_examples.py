@@ -213,7 +213,7 @@ def test_resuming_the_pre_training(tmp_path):
         (["--ood", "{digits}/ood_blur.parquet", "{digits}/ood_blur.parquet"], "several data sets named"),
         (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
         (["--label_column", "class"], "the training data has no column 'class'"),
-        (["--label_aliases", "0=zero"], "if they mean the same, say so with label_aliases"),
+        (["--label_aliases", "0=zero"], "label_aliases has 0=zero, but '0' is a label of the training data"),
         (["--max_eval_samples", "0"], "max_eval_samples must be positive, got 0"),
     ],
 )
@@ -265,6 +265,21 @@ def test_bad_arguments_are_refused(tmp_path, monkeypatch, capsys, flags, message
     assert waits == [""], "of several processes the first speaks, and ends the others"
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_config_without_its_flag_is_told_from_flags_that_are_missing(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(monkeypatch, "my.yaml")
+    error = capsys.readouterr().err
+    assert error == "image_classification.py: error: my.yaml is no flag: a config is named by --config my.yaml\n"
+
+
+def test_runs_that_cannot_be_compared_are_an_error_of_one_line(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        run_here(monkeypatch, "examples/compare_runs.py", tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "compare_runs.py: error: " in line
+    assert "results.json does not exist: did the run finish?" in line
 
 
 def test_data_that_cannot_be_read_are_an_error_of_one_line(digits, tmp_path, monkeypatch):

@@ -91,6 +91,20 @@ def test_true_and_false_are_classes_in_all_sets(tmp_path, kind):
     assert [each["label"][:] for each in (data.train, data.test, data.ood["far"])] == [[1, 0, 0], [0, 1], [1]]
 
 
+@pytest.mark.parametrize("train", [Value("string"), ClassLabel(names=["close", "open"])])
+def test_a_class_of_the_training_data_is_no_other_name(tmp_path, train):
+    features = Features({"text": Value("string"), "label": train})
+    labels = ["open", "close"] if train == Value("string") else [1, 0]
+    Dataset.from_dict({"text": ["a", "b"], "label": labels}, features).to_parquet(tmp_path / "train.parquet")
+    files = [str(tmp_path / "train.parquet")] * 2
+    with pytest.raises(
+        ValueError,
+        match=r"^train: label_aliases has open=close, but 'open' is a label of the training data themselves: in OTH",
+    ):
+        TaskData.load(DataOptions(*files, label_aliases=["open=close"]))
+    assert TaskData.load(DataOptions(*files, label_aliases=["shut=close", "open=open"])).labels == ["close", "open"]
+
+
 def test_names_in_lists_are_indices_too(tmp_path):
     sets = {"train": [["O", "B-PER"], [], ["O"]], "test": [["B-PERSON"]], "far": [[]]}
     for name, labels in sets.items():

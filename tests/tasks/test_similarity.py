@@ -70,6 +70,11 @@ def test_other_columns_are_refused(task):
         task.check("few", Dataset.from_dict({"text": ["one"]}))
 
 
+def test_a_single_row_has_no_correlation(task):
+    with pytest.raises(ValueError, match=r"^few has a single row, and a correlation takes two: add rows, or leave"):
+        task.check("few", PAIRS.select([0]))
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
