@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named, metric_title, table
 from ftp_hf.runs.facts import PLAIN, PRETRAINED, Evaluation
+from ftp_hf.runs.figures import inert_among
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
@@ -16,7 +17,10 @@ Column = tuple[str, Sequence[Evaluation], str | None]
 
 
 def results_table(summary: RunSummary, metric: str) -> str:
-    """ID, OOD, its mean, that of corrupted copies and what was forgotten, for this model, its method over all seeds, and others."""
+    """
+    ID, OOD, its mean, that of corrupted copies and what was forgotten, for this model, its method over all seeds, and others.
+    Corruptions that change nothing, as [`inert_among`] tells them, count in no mean.
+    """
     columns = _columns(summary, metric)
     rows = []
     for kind in ("validation", "id", "earlier", "ood"):
@@ -30,16 +34,21 @@ def results_table(summary: RunSummary, metric: str) -> str:
                 ]
             )
         if kind == "ood" and len(names) > 1:
-            means = [_mean_values(results, names, kind, metric, seed) for _, results, seed in columns]
-            rows.append(["**OOD mean**", *(mean_and_sd(values, metric) for values in means)])
-    if copies := [result.data for result in summary.of_kind("corrupted") if metric in result.metrics]:
-        means = [_mean_values(results, copies, "corrupted", metric, seed) for _, results, seed in columns]
-        rows.append([f"corrupted mean ({len(copies)} sets)", *(mean_and_sd(values, metric) for values in means)])
+            rows.append(_mean_row("**OOD mean**", columns, names, kind, metric))
+    inert = inert_among(results for _, results, _ in columns)
+    corrupted = [result.data for result in summary.of_kind("corrupted") if metric in result.metrics]
+    if counted := [name for name in corrupted if name.rpartition("/")[0] not in inert]:
+        rows.append(_mean_row(f"corrupted mean ({len(counted)} sets)", columns, counted, "corrupted", metric))
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])
     if metric == summary.metric:  # each in its own, once
         rows += _retained(summary, columns)
     return table(["data", *(name for name, _, _ in columns)], rows)
+
+
+def _mean_row(title: str, columns: Sequence[Column], names: Sequence[str], kind: str, metric: str) -> list[str]:
+    means = [_mean_values(results, names, kind, metric, seed) for _, results, seed in columns]
+    return [title, *(mean_and_sd(values, metric) for values in means)]
 
 
 def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]:

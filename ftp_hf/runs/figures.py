@@ -9,7 +9,7 @@ from ftp_hf.common.figures import main_metric
 from .facts import Evaluation, StageFacts
 from .summary import RunSummary
 
-__all__ = ["Ability", "Figures", "abilities", "figures_of", "learnt_figures", "stages_of"]
+__all__ = ["Ability", "Figures", "abilities", "figures_of", "inert_among", "learnt_figures", "stages_of"]
 
 Figures = Mapping[str, Mapping[str, float | None]]
 """Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
@@ -31,6 +31,30 @@ def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[s
                 value = statistics.fmean(values.values()) if seed is None else values[seed]
                 figures.setdefault(name, {})[metric] = value
     return figures
+
+
+def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
+    """
+    The kinds of corruption that change nothing for models, as casing does for an uncased tokenizer: of each model all that was
+    measured, the loss included, is the same at each of several severities. Not told where all kinds would be.
+
+    Args:
+        models (iterable of sequences of [`Evaluation`]): the figures of each, of corrupted data called `"KIND/SEVERITY"`.
+    """
+    measured: dict[str, list[list[Mapping[str, Mapping[str, float]]]]] = {}
+    for results in models:
+        by_kind: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
+        for result in results:
+            if result.kind == "corrupted":
+                by_kind.setdefault(result.data.rpartition("/")[0], []).append(result.metrics)
+        for kind, metrics in by_kind.items():
+            measured.setdefault(kind, []).append(metrics)
+    inert = [
+        kind
+        for kind, by_model in measured.items()
+        if all(len(metrics) > 1 and all(each == metrics[0] for each in metrics) for metrics in by_model)
+    ]
+    return inert if len(inert) < len(measured) else []
 
 
 def stages_of(summary: RunSummary) -> list[StageFacts]:

@@ -48,6 +48,13 @@ def test_the_results_table_is_computed_from_the_results():
     ]
 
 
+def test_a_corruption_that_changes_nothing_is_left_out_of_the_mean():
+    damaged = {"fog/1": 0.8, "fog/3": 0.7, "casing/1": 0.9, "casing/3": 0.9}
+    results = [Evaluation(name, "corrupted", {"accuracy": {"0": value}}) for name, value in damaged.items()]
+    rows = cells(section(model_card(make_summary(results=results)).text, "Results"))
+    assert rows[2:] == [["corrupted mean (2 sets)", "75.0"]]
+
+
 def test_what_is_not_known_is_left_out():
     card = model_card(RunSummary("m", "plain"))
     assert re.findall(r"^#+ (.*)$", card.text, re.MULTILINE) == ["m", "Limits", "How to reproduce it"]

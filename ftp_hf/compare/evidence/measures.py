@@ -2,11 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import main_metric, metric_named
 from ftp_hf.runs.facts import Evaluation, Hardware
+from ftp_hf.runs.figures import inert_among
 from ftp_hf.runs.summary import RunSummary
 
 from .results import ComparedRun, ComparisonResults
@@ -26,7 +27,6 @@ __all__ = [
     "differences_to_plain",
     "diverged",
     "finished_seeds",
-    "inert_among",
     "inert_corruptions",
     "matched_difference",
     "matched_differences",
@@ -145,28 +145,8 @@ def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
 
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:
-    """
-    The kinds of corruption that change nothing for these models, as casing does for an uncased tokenizer: in every run all
-    that was measured, the loss included, is the same at each of several severities. Not told where all kinds would be.
-    """
-    return inert_among([run for method in results.methods for run in results.chosen_runs(method.name)])
-
-
-def inert_among(runs: Sequence[ComparedRun]) -> list[str]:
-    """[`inert_corruptions`], so far as these runs tell."""
-    measured: dict[str, list[list[dict[str, dict[str, float]]]]] = {}
-    for run in runs:
-        by_kind: dict[str, list[dict[str, dict[str, float]]]] = {}
-        for result in run.summary.of_kind("corrupted"):
-            by_kind.setdefault(result.data.rpartition("/")[0], []).append(result.metrics)
-        for kind, metrics in by_kind.items():
-            measured.setdefault(kind, []).append(metrics)
-    inert = [
-        kind
-        for kind, by_run in measured.items()
-        if all(len(metrics) > 1 and all(each == metrics[0] for each in metrics) for metrics in by_run)
-    ]
-    return inert if len(inert) < len(measured) else []
+    """The kinds of corruption that change nothing in any run, as [`inert_among`] tells them."""
+    return inert_among(run.summary.results for method in results.methods for run in results.chosen_runs(method.name))
 
 
 def finished_seeds(results: ComparisonResults, method: str) -> list[int]:

@@ -8,7 +8,7 @@ import yaml
 
 from ftp_hf.cards.files import write_run_files
 from ftp_hf.common.files import replacing
-from ftp_hf.compare.evidence.measures import REFERENCE, inert_corruptions
+from ftp_hf.compare.evidence.measures import REFERENCE
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.report.weights import BEST, RULES, describe, next_commands, why_none
@@ -89,15 +89,8 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
     ]
     alike, plain_alike = ([each for each in of if each.config_hash == of[0].config_hash] for of in told)
     summary = combine(alike, {PLAIN: plain_alike} if plain_alike else None)
-    shown, inert = [each.seed for each in alike], inert_corruptions(results)
-    return dataclasses.replace(
-        summary,
-        # Without the corruptions that are left out of every mean of the report.
-        results=[
-            each for each in summary.results if each.kind != "corrupted" or each.data.rpartition("/")[0] not in inert
-        ],
-        other_seeds=[each.seed for each in ours if each.seed not in shown],
-    )
+    shown = [each.seed for each in alike]
+    return dataclasses.replace(summary, other_seeds=[each.seed for each in ours if each.seed not in shown])
 
 
 def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:

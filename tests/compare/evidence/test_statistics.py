@@ -9,7 +9,6 @@ from ftp_hf.compare.evidence.measures import (
     cost,
     data_sets,
     finished_seeds,
-    inert_among,
     inert_corruptions,
     matched_difference,
     mean_on,
@@ -24,6 +23,7 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.figures import inert_among
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
 PLAIN_BY_SEED = {0: 0.7, 1: 0.75, 2: 0.8}
@@ -119,7 +119,7 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     assert severity_curve(results, "plain")[5] == pytest.approx([0.85, 0.86, 0.87])
     assert by_seed(results, "plain", "corrupted", prefix="random_casing/") == {0: 0.9, 1: 0.9, 2: 0.9}
     run = results.chosen_runs("plain")[0]
-    left_out = inert_among([run])
+    left_out = inert_among([run.summary.results])
     assert left_out == ["random_casing"], "one run tells as well, in what is printed of it"
     assert mean_on(run, "corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
     assert mean_on(run, "train", "accuracy") is None
