@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import EvalPrediction
@@ -16,6 +16,7 @@ from ftp_hf.common.figures import metric_named
 from .cells import RowError, check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
+from .specs import label_feature
 from .task import Options
 from .text import TextOptions, TextTask
 
@@ -43,12 +44,14 @@ class MultiLabelTask(OtherHeadTask[Options]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the label column holds no lists, a row has none, the lists have a value for each class, or as for one
-                class.
+            ValueError: the label column holds no lists, a row has none, or lists of numbers have a value for each class.
         """
         super().check(name, dataset)
         check_filled(name, dataset, self.label_column)
-        _check_no_vectors(name, dataset[self.label_column][:], self.label_column)
+        if not isinstance(
+            label_feature(dataset, self.label_column), ClassLabel
+        ):  # whose names tell what the numbers are
+            _check_no_vectors(name, dataset[self.label_column][:], self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """

@@ -55,6 +55,10 @@ def texts(labels=GIVEN, **columns):
     return Dataset.from_dict(rows, features)
 
 
+def numbered(labels):
+    return texts().remove_columns("label").add_column("label", labels, feature=List(Value("int64")))
+
+
 def images():
     pictures = [Pictures.fromarray(np.full((8, 8, 3), 40 * row, np.uint8)) for row in range(5)]
     features = Features({"image": Image(), "label": List(ClassLabel(names=TOPICS)), "score": Value("float32")})
@@ -189,19 +193,19 @@ def test_distance_of_a_number_is_that_of_the_states(bert, tmp_path):
         (
             MultiLabelTextTask,
             {},
-            texts([[1, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]]),
+            numbered([[1, 0, 1], [0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0]]),
             r"all rows of few have 3 values in 'label', each 0 or 1, which looks like one value per class: write the indices",
         ),
         (
             MultiLabelTextTask,
             {},
-            texts([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]]),
+            numbered([[1, 0], [0, 1], [1, 0], [0, 1], [1, 0]]),
             "all rows of few have 2 values in 'label', each 0 or 1, which looks like one value per class",
         ),
         (
             MultiLabelTextTask,
             {},
-            texts([[0, 2], [1], [], [2, 0, 2], [1]]),
+            numbered([[0, 2], [1], [], [2, 0, 2], [1]]),
             r"row 3 of few has \[2, 0, 2\] in 'label', a class more than once, which looks like one value per class",
         ),
         (
@@ -227,7 +231,21 @@ def test_data_that_cannot_be_read_are_refused(bert, kind, options, data, message
 
 @pytest.mark.parametrize("labels", [[[0, 1]] * 5, [[0], [1], [0], [1], [1]], [[]] * 5, [[0, 1], [1, 2]] * 2 + [[0, 2]]])
 def test_lists_of_one_length_may_be_indices(bert, labels):
-    MultiLabelTextTask(str(bert)).check("few", texts(labels))
+    MultiLabelTextTask(str(bert)).check("few", numbered(labels))
+
+
+def test_lists_of_names_are_no_values_of_classes(bert, tmp_path):
+    sets = {"train": [["film", "song"], ["song", "film"]], "far": [["film", "movie"], ["song"]]}
+    for name, labels in sets.items():
+        Dataset.from_dict({"text": ["a", "b"], "label": labels}).to_json(tmp_path / f"{name}.jsonl")
+    files = [str(tmp_path / f"{name}.jsonl") for name in sets]
+    data = TaskData.load(DataOptions(files[0], files[0], ood=files[1:], label_aliases=["movie=film"]))
+    task = MultiLabelTextTask(str(bert), labels=data.labels)
+    for _, name, dataset, _ in data.named():
+        task.check(name, dataset)
+    assert [row["label"] for row in task.prepare(data.ood["far"])] == [[1, 0], [0, 1]], (
+        "a class once, whatever its names"
+    )
 
 
 def test_classes_of_lists_share_a_label_space(tmp_path):
