@@ -21,7 +21,7 @@ from .likelihood import (
     loss_per_token,
     next_token_logits,
 )
-from .places import within_places
+from .places import places_of, within_places
 from .prompts import (
     CHOICES,
     LanguageOptions,
@@ -74,7 +74,7 @@ class LanguageTask(Task[LanguageOptions]):
         if not template.endswith("{answer}") or "{prompt}" not in template:
             raise ValueError(f"template must have {{prompt}} and end with {{answer}}, got {template!r}")
         self.processor = AutoTokenizer.from_pretrained(model)
-        self.options = within_places(self.options, "max_tokens", model, self.processor)
+        self.options = within_places(self.options, "max_tokens", model, places_of(model))
         if self.processor.pad_token is None:
             self.processor.pad_token = self.processor.eos_token
         self.collator = DataCollatorForLanguageModeling(self.processor.pad_token_id)

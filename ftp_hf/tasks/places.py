@@ -1,29 +1,34 @@
 """How many tokens a model has places for: those behind the last have no position."""
 
+import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import AutoConfig
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+from transformers.utils.peft_utils import find_adapter_config_file
 
-__all__ = ["within_places"]
+__all__ = ["places_in", "places_of", "within_places"]
 
 Options = TypeVar("Options")
 
 
-def within_places(options: Options, key: str, model: str, tokenizer: Any) -> Options:
+def within_places(options: Options, key: str, model: str, places: int | None) -> Options:
     """
     Options with no more tokens than the model has places for. Only their default is lowered to it.
 
     Args:
         options (dataclass): how texts are read.
         key (`str`): the option that says after how many tokens they are cut.
-        model (`str`): Hub name or local folder of the model.
-        tokenizer (`PreTrainedTokenizerBase`): of it.
+        model (`str`): Hub name or local folder of the model, for the error.
+        places (`int`, *optional*): as [`places_of`] has them.
 
     Raises:
         ValueError: more tokens are asked for.
     """
-    asked, places = getattr(options, key), _places(model, tokenizer)
+    asked = getattr(options, key)
     if places is None or asked <= places:
         return options
     if asked != next(option.default for option in fields(options) if option.name == key):  # type: ignore[arg-type]
@@ -31,16 +36,36 @@ def within_places(options: Options, key: str, model: str, tokenizer: Any) -> Opt
     return replace(options, **{key: places})  # type: ignore[type-var]
 
 
-def _places(model: str, tokenizer: Any) -> int | None:
-    """Nothing of a model that computes positions, as many as there are."""
+def places_of(model: str) -> int | None:
+    """
+    As [`places_in`], of a model that is not loaded.
+
+    Args:
+        model (`str`): Hub name or local folder, of an adapter too. Where that is no model of transformers, nothing is known.
+    """
+    adapter = find_adapter_config_file(model)
+    base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter else None
     try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError):  # of an adapter, or of modules in folders of their own
+        config = AutoConfig.from_pretrained(base or model)
+        with torch.device("meta"):
+            return places_in(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):
         return None
+
+
+def places_in(model: nn.Module) -> int | None:
+    """
+    How many tokens a model has places for; nothing of one that computes positions, as many as there are.
+
+    Args:
+        model (`nn.Module`): of transformers.
+    """
+    config: Any = model.config
     places: int | None = getattr(config, "max_position_embeddings", None)
     is_computed = getattr(config, "rope_parameters", None) or not getattr(config, "position_biased_input", True)
     if places is None or places < 0 or is_computed:
         return None
-    # RoBERTa and its kin have two that are of no token.
-    longest: int = tokenizer.model_max_length
-    return longest if places - 2 <= longest < places else places
+    positions = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    paddings = [index for module in positions if (index := getattr(module, "padding_idx", None)) is not None]
+    # RoBERTa and its kin count from behind the place of the padding.
+    return places - 1 - max(paddings, default=-1)

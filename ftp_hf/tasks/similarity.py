@@ -16,7 +16,7 @@ from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_numbers, check_texts
 from .classifier import check_model_folder
-from .places import within_places
+from .places import places_in, within_places
 from .task import Task
 
 try:
@@ -105,7 +105,8 @@ class SimilarityTask(Task[SimilarityOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self._encoder = self.load_model().cpu()
-        self.options = within_places(self.options, "max_length", model, self._encoder.tokenizer)
+        encoder = self._encoder.transformers_model  # none where words have vectors of their own alone
+        self.options = within_places(self.options, "max_length", model, encoder and places_in(encoder))
         self._encoder.max_seq_length = self.options.max_length
         self.processor, self.collator = self._encoder.tokenizer, self._features
 

@@ -22,7 +22,7 @@ from ftp_hf.common.labels import IGNORED_LABEL
 from .cells import RowError, check_filled
 from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
-from .places import within_places
+from .places import places_of, within_places
 from .specs import check_column, is_listed
 from .task import Task
 
@@ -84,7 +84,7 @@ class TaggingTask(Task[TaggingOptions]):
         self.processor = AutoTokenizer.from_pretrained(model)
         if not self.processor.is_fast:
             raise ValueError(f"the tokenizer of {model} is none of the fast ones, which alone know the words of tokens")
-        self.options = within_places(self.options, "max_length", model, self.processor)
+        self.options = within_places(self.options, "max_length", model, places_of(model))
         self.collator = DataCollatorForTokenClassification(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_texts
 from .classifier import ClassificationTask, check_model_folder
-from .places import within_places
+from .places import places_of, within_places
 
 __all__ = ["TextOptions", "TextTask"]
 
@@ -56,7 +56,7 @@ class TextTask(ClassificationTask[TextOptions]):
         super().__init__(model, options, **about)
         check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
-        self.options = within_places(self.options, "max_length", model, self.processor)
+        self.options = within_places(self.options, "max_length", model, places_of(model))
         self.collator = DataCollatorWithPadding(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:
