@@ -28,6 +28,7 @@ from .prompts import (
     check_cells,
     check_choices,
     check_columns,
+    check_prompts,
     check_tokens,
     encoded,
     pairs_of,
@@ -74,7 +75,8 @@ class LanguageTask(Task[LanguageOptions]):
         if not template.endswith("{answer}") or "{prompt}" not in template:
             raise ValueError(f"template must have {{prompt}} and end with {{answer}}, got {template!r}")
         self.processor = AutoTokenizer.from_pretrained(model)
-        self.options = within_places(self.options, "max_tokens", model, places_of(model))
+        self._places = places_of(model)
+        self.options = within_places(self.options, "max_tokens", model, self._places)
         if self.processor.pad_token is None:
             self.processor.pad_token = self.processor.eos_token
         self.collator = DataCollatorForLanguageModeling(self.processor.pad_token_id)
@@ -92,7 +94,8 @@ class LanguageTask(Task[LanguageOptions]):
         """
         Raises:
             ValueError: a data set has the columns of none of the forms that there are, a row lacks a text, multiple
-                choice has an answer that is not the position of a choice, or `max_tokens` leaves nothing that counts.
+                choice has an answer that is not the position of a choice, `max_tokens` leaves nothing that counts, or the
+                model has no places for an answer that is to be generated.
         """
         check_columns(name, dataset.column_names, self.options)
         if CHOICES in dataset.column_names:
@@ -100,6 +103,8 @@ class LanguageTask(Task[LanguageOptions]):
         check_cells(name, dataset, self.options)
         if CHOICES not in dataset.column_names:
             check_tokens(name, dataset, self.processor, self.options)
+        if self._places is not None and "exact_match" in self.measured_on(dataset):
+            check_prompts(name, dataset, self.processor, self.options, self._places)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

@@ -19,6 +19,7 @@ __all__ = [
     "check_cells",
     "check_choices",
     "check_columns",
+    "check_prompts",
     "check_tokens",
     "encoded",
     "pairs_of",
@@ -166,6 +167,30 @@ def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageO
             name,
             options.max_tokens,
         )
+
+
+def check_prompts(name: str, dataset: Dataset, tokenizer: Any, options: LanguageOptions, places: int) -> None:
+    """
+    Raise for a prompt behind which a model has no places for the answer that it shall generate.
+
+    Args:
+        name (`str`): of the data set, for the error.
+        dataset (`Dataset`): of prompts and answers.
+        tokenizer (`PreTrainedTokenizerBase`): of the model.
+        options ([`LanguageOptions`]): how rows are read.
+        places (`int`): for how many tokens the model has them.
+
+    Raises:
+        ValueError: prompt and `max_new_tokens` are more.
+    """
+    prompts = [prompt.rstrip(" ") for row in dataset for prompt, _ in pairs_of(row, options)]
+    for row, tokens in enumerate(tokenizer(prompts)["input_ids"]):
+        if len(tokens) + options.max_new_tokens > places:
+            raise RowError(
+                row,
+                f"{name} has a prompt of {len(tokens)} tokens, and with max_new_tokens, {options.max_new_tokens}, they are more than "
+                f"the model has places for, {places}: lower max_new_tokens, or leave the row out",
+            )
 
 
 def pairs_of(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from torch.nn.functional import cross_entropy
-from transformers import EvalPrediction
+from transformers import EvalPrediction, GPT2LMHeadModel
 
 pytest.importorskip("trl")
 
@@ -13,6 +13,7 @@ from ftp_hf.function_distance import function_distance
 from ftp_hf.tasks.generation import exact_match, final_answer
 from ftp_hf.tasks.language import LanguageOptions, LanguageTask
 from ftp_hf.tasks.likelihood import choice_accuracy, loss_per_token
+from tests.support.models import tiny_gpt2_config
 from tests.support.tiny_language import WORDS, save_llama
 from tests.support.trainers import arguments
 
@@ -117,6 +118,22 @@ def test_blank_lines_are_left_out(task, tmp_path, caplog):
     losses = [task.measure(trainer, each)["eval_loss"] for each in (blank, Dataset.from_dict({"text": texts}))]
     assert losses[0] == losses[1]
     assert [batch["input_ids"].shape[0] for batch in task.batches(blank, 2)] == [2]
+
+
+def test_prompts_behind_which_no_answer_has_places_are_refused(folder, tmp_path):
+    processor = LanguageTask(folder).processor
+    GPT2LMHeadModel(tiny_gpt2_config(n_positions=24, vocab_size=len(processor))).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    long = Dataset.from_dict({"question": ["one", "one and " * 6], "answer": ["two", "two"]})
+    message = (
+        r"^row 1 of few has a prompt of 16 tokens, and with max_new_tokens, 9, .* places for, 24: lower max_new_tokens"
+    )
+    with pytest.raises(ValueError, match=message):
+        LanguageTask(str(tmp_path), LanguageOptions(generated_answers=2, max_new_tokens=9)).check("few", long)
+    LanguageTask(str(tmp_path), LanguageOptions(max_new_tokens=9)).check("few", long)
+    task = LanguageTask(str(tmp_path), LanguageOptions(generated_answers=2, max_new_tokens=8))
+    task.check("few", long)
+    assert "eval_exact_match" in task.measure(trainer_of(task, tmp_path), long)
 
 
 def test_batches_of_long_rows_are_small(folder):
