@@ -25,6 +25,8 @@ from .specs import check_column
 __all__ = ["ImageOptions", "ImageTask"]
 
 _SIZING = ("do_resize", "do_center_crop")
+_OWN_STEPS = ("include_top",)
+"""Steps that are not called `do_…`: by this one, EfficientNet divides once more."""
 
 
 @dataclass
@@ -122,17 +124,12 @@ class ImageTask(ClassificationTask[ImageOptions]):
             augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
             corrupt (callable from `Image` to `Image`, *optional*): changes each image first, at the size that the model sees.
         """
-        size = self.processor.size
-        side = (size["width"], size["height"]) if "height" in size and "width" in size else None
-
         sizing, others = (_with_steps(self.processor, sizing=kept) for kept in (True, False))
 
         def pixels(image: Image.Image) -> Any:
             image, process = to_rgb(image), self.processor
             # At the size that the model sees: a blur of a photograph is gone once it is resized to 32 pixels.
-            if corrupt is not None and side:
-                image = corrupt(image.resize(side, Image.Resampling.BICUBIC))
-            elif corrupt is not None:
+            if corrupt is not None:
                 seen = sizing(image, return_tensors="pt")["pixel_values"][0]
                 image, process = corrupt(Image.fromarray(np.moveaxis(seen.numpy(), 0, -1))), others
             if augment and self.options.random_flip and random.random() < 0.5:  # noqa: S311
@@ -149,7 +146,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
 def _with_steps(processor: Any, *, sizing: bool) -> Any:
     """An image processor that takes only the steps to the size that the model sees, or only the others."""
     partial = copy.copy(processor)
-    for step in [name for name in vars(processor) if name.startswith("do_")]:
+    for step in [name for name in vars(processor) if name.startswith("do_") or name in _OWN_STEPS]:
         if (step in _SIZING) != sizing:
             setattr(partial, step, False)
     return partial

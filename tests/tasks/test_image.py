@@ -8,7 +8,13 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
-from transformers import ConvNextImageProcessor, MobileNetV2ImageProcessor, MobileViTImageProcessor, ViTImageProcessor
+from transformers import (
+    ConvNextImageProcessor,
+    EfficientNetImageProcessor,
+    MobileNetV2ImageProcessor,
+    MobileViTImageProcessor,
+    ViTImageProcessor,
+)
 
 from ftp_hf.corruptions import corruption
 from ftp_hf.tasks.image import ImageOptions, ImageTask
@@ -66,22 +72,31 @@ def test_16_bits_of_grey_and_transparency_are_seen(task):
 
 
 @pytest.mark.parametrize(
-    "kind", [MobileNetV2ImageProcessor, MobileViTImageProcessor, ConvNextImageProcessor, ViTImageProcessor]
+    "processor",
+    [
+        MobileNetV2ImageProcessor(),
+        MobileNetV2ImageProcessor(size={"height": 40, "width": 40}, crop_size={"height": 32, "width": 32}),
+        MobileViTImageProcessor(),
+        ConvNextImageProcessor(),
+        EfficientNetImageProcessor(size={"height": 32, "width": 32}),
+        ViTImageProcessor(),
+        ViTImageProcessor(do_resize=False, size={"height": 16, "width": 16}),
+    ],
+    ids=["shorter side", "sides and middle", "flipped channels", "share", "twice divided", "sides", "as they are"],
 )
-def test_images_are_corrupted_at_the_size_that_the_model_sees(folder, tmp_path, kind):
+def test_images_are_corrupted_at_the_size_that_the_model_sees(folder, tmp_path, processor):
     shutil.copytree(folder, tmp_path / "model")
-    kind().save_pretrained(tmp_path / "model")
+    processor.save_pretrained(tmp_path / "model")
     task, sizes = ImageTask(str(tmp_path / "model"), labels=["dark", "light"]), set()
     data = rows([image.resize((300, 400)) for image in photographs(64)])
 
     def unchanged(image):
-        sizes.add(image.size)
+        sizes.add((image.height, image.width))
         return image
 
     for whole, seen in zip(task.prepare(data), task.prepare(data, corrupt=unchanged), strict=True):
         assert sizes == {tuple(whole["pixel_values"].shape[1:])}
-        if kind is not ViTImageProcessor:  # whose images are resized otherwise to be corrupted
-            assert torch.equal(seen["pixel_values"], whole["pixel_values"])
+        assert torch.equal(seen["pixel_values"], whole["pixel_values"])
 
 
 def test_a_severity_means_the_same_for_images_of_any_size(task):
@@ -99,7 +114,7 @@ def test_a_severity_means_the_same_for_images_of_any_size(task):
 def test_images_of_a_given_size_are_corrupted_at_it(folder):
     task, noise = ImageTask(str(folder), ImageOptions(image_size=16), labels=["dark", "light"]), corruption("fog", 3)
     for image, row in zip(photographs(64), task.prepare(rows(photographs(64)), corrupt=noise), strict=True):
-        seen = noise(image.resize((16, 16), Pictures.Resampling.BICUBIC))
+        seen = noise(image.resize((16, 16), task.processor.resample))
         assert torch.equal(row["pixel_values"], task.processor(seen, return_tensors="pt")["pixel_values"][0])
 
 
