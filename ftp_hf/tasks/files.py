@@ -9,7 +9,7 @@ from PIL import Image as Pictures
 
 from .cells import RowError
 
-__all__ = ["as_files", "images", "load_folder", "read_images"]
+__all__ = ["as_files", "load_folder", "read_images"]
 
 T = TypeVar("T")
 
@@ -55,11 +55,6 @@ class _SoundFile(Audio):  # type: ignore[misc] # of no known type
     def encode_example(self, value: Any) -> Any:
         """The file itself."""
         return {"bytes": None, "path": value} if isinstance(value, str) else value
-
-
-def images(dataset: Dataset, column: str) -> Dataset:
-    """A data set whose column is read as images of Pillow; it may hold their files, as [`as_files`] takes them."""
-    return dataset if isinstance(dataset.features[column], Image) else as_files(dataset, column, Image())
 
 
 def read_images(name: str, dataset: Dataset, column: str, convert: Callable[[Pictures.Image], T]) -> Iterator[T]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image, ImageOps
 from transformers import (
     AutoImageProcessor,
@@ -19,7 +20,7 @@ from transformers import (
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import ClassificationTask, check_model_folder
-from .files import images, read_images
+from .files import as_files, read_images
 from .specs import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
@@ -140,7 +141,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
             labels = self.targets(batch[self.label_column])
             return {"pixel_values": [pixels(image) for image in batch[self.options.image_column]], "label": labels}
 
-        return images(dataset, self.options.image_column).with_transform(transform)
+        return as_files(dataset, self.options.image_column, ImageFeature()).with_transform(transform)
 
 
 def _with_steps(processor: Any, *, sizing: bool) -> Any:

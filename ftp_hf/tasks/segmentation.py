@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
 from .cells import RowError
 from .classifier import check_model_folder, classifier_options
-from .files import images, read_images
+from .files import as_files, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
 from .specs import check_column
 from .task import Task
@@ -205,7 +206,7 @@ class SegmentationTask(Task[SegmentationOptions]):
             return {"pixel_values": list(pixels), "labels": list(labels)}
 
         for column in (self.options.image_column, self.options.mask_column):
-            dataset = images(dataset, column)
+            dataset = as_files(dataset, column, ImageFeature())
         return dataset.with_transform(transform)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:

@@ -138,6 +138,7 @@ def test_a_table_may_hold_the_bytes_of_images(task):
     for data in (
         Dataset.from_dict({"image": files, "label": [0, 1]}),
         Dataset.from_dict({"image": [{"bytes": file, "path": None} for file in files], "label": [0, 1]}),
+        Dataset.from_dict({"image": files, "label": [0, 1]}).cast_column("image", Image(decode=False)),
     ):
         task.check("few", data)
         assert task.prepare(data)[0]["pixel_values"].shape == (3, 28, 28)
