@@ -14,7 +14,7 @@ from transformers import EvalPrediction
 from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
 
-from .specs import is_listed
+from .specs import check_column, is_listed
 from .task import Options, Task
 
 __all__ = ["ClassificationTask", "OtherHeadTask", "check_model_folder", "classifier_options", "compute_scores"]
@@ -38,13 +38,17 @@ class ClassificationTask(Task[Options]):
     def check(self, name: str, dataset: Dataset) -> None:
         """
         Raises:
-            ValueError: the label column holds lists where one class is learnt, or the other way round.
+            ValueError: there is no label column; it holds lists where one class is learnt, or the other way round.
         """
-        if self.has_labels and is_listed(dataset, self.label_column) != self.has_lists:
-            expected = "lists of class indices" if self.has_lists else "one class for each row"
+        if not self.has_labels:
+            return
+        check_column(name, dataset, self.label_column, "label_column")
+        if is_listed(dataset, self.label_column) != self.has_lists:
+            expected, advice = "lists of class indices", ""
+            if not self.has_lists:
+                expected, advice = "one class for each row", ": lists are for tasks that are called multi-label"
             raise ValueError(
-                f"the column {self.label_column!r} of {name} must hold {expected}, not {dataset.features[self.label_column]}: "
-                "lists are for tasks that are called multi-label"
+                f"the column {self.label_column!r} of {name} must hold {expected}, not {dataset.features[self.label_column]}{advice}"
             )
 
     def head_options(self) -> dict[str, Any]:

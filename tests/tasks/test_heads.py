@@ -181,7 +181,12 @@ def test_distance_of_a_number_is_that_of_the_states(bert, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "data", "message"),
     [
-        (MultiLabelTextTask, {}, Dataset.from_dict({"text": ["a"], "label": [1]}), "'label' of few must hold lists of"),
+        (
+            MultiLabelTextTask,
+            {},
+            Dataset.from_dict({"text": ["a"], "label": [1]}),
+            r"'label' of few must hold lists of class indices, not Value\('int64'\)$",
+        ),
         (TextRegressionTask, {"target_column": "points"}, texts(), r"no column 'points' in few .* in target_column"),
         (TextRegressionTask, {}, texts(score=[1, 2, None, 4, 5]), "row 2 of few has None in 'score'"),
         (

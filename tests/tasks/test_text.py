@@ -47,6 +47,10 @@ def test_cells_without_a_text_are_refused(task, tmp_path, rows, message):
 def test_several_classes_of_a_row_are_refused(task):
     with pytest.raises(ValueError, match=r"'label' of few must hold one class for each row, not List\(.* multi-label$"):
         task.check("few", Dataset.from_dict({"text": ["a film"], "label": [[0, 1]]}))
+    with pytest.raises(
+        ValueError, match=r"no column 'label' in few with the columns \['text'\]: name it in label_column$"
+    ):
+        task.check("few", Dataset.from_dict({"text": ["a film"]}))
 
 
 def test_a_text_of_no_characters_is_one(task):
