@@ -131,9 +131,25 @@ class SegmentationTask(Task[SegmentationOptions]):
         """
         Raises:
             ValueError: the data set lacks a column; a row has no image or mask that can be read; masks are no images of class
-                indices, have another shape than their images, hold an index that is neither a class nor ignored, or no more than one
-                class beside what is ignored.
+                indices, have another shape than their images, hold an index that is neither a class nor ignored, nothing but what is
+                ignored, or of two classes one beside it.
         """
+        self._checked_classes(name, dataset)
+
+    def check_training(self, name: str, dataset: Dataset) -> None:
+        """
+        Raises:
+            ValueError: a class is in no mask, or as of [`check`].
+        """
+        found = self._checked_classes(name, dataset)
+        if missing := [f"{index} ({label})" for index, label in enumerate(self.labels) if index not in found]:
+            raise ValueError(
+                f"no mask of {name} holds {', '.join(missing)}, which nothing can be learnt of: add rows that do, or leave such classes "
+                "out"
+            )
+
+    def _checked_classes(self, name: str, dataset: Dataset) -> set[int]:
+        """What the masks hold; raises as [`check`]."""
         for option in ("image_column", "mask_column"):
             check_column(name, dataset, getattr(self.options, option), option)
         if not self.labels:
@@ -149,29 +165,14 @@ class SegmentationTask(Task[SegmentationOptions]):
                 f"the masks of {name} hold {sorted(unknown)}, which is no index of the {len(self.labels)} classes: name all "
                 f"classes, or say with ignore_label (now {self.options.ignore_label}) which pixels are ignored"
             )
-        if self.options.ignore_label in found and len(found) <= 2:
+        # One of many classes may be alone in a set; of two, the other one is what is ignored.
+        if self.options.ignore_label in found and (len(found) == 1 or len(found) == 2 >= len(self.labels)):
             raise ValueError(
                 f"the masks of {name} hold {', '.join(map(str, sorted(found)))}, and {self.options.ignore_label} is ignored "
                 f"(ignore_label), so that no two classes can be told apart: write the index of its class there, such as "
                 f"{len(self.labels) - 1} for {self.labels[-1]}"
             )
-
-    def check_training(self, name: str, dataset: Dataset) -> None:
-        """
-        Raises:
-            ValueError: a class is in no mask, or as of [`check`].
-        """
-        super().check_training(name, dataset)
-        found = {
-            int(label)
-            for mask in read_images(name, dataset, self.options.mask_column, mask_indices)
-            for label in np.unique(mask)
-        }
-        if missing := [f"{index} ({label})" for index, label in enumerate(self.labels) if index not in found]:
-            raise ValueError(
-                f"no mask of {name} holds {', '.join(missing)}, which nothing can be learnt of: add rows that do, or leave such classes "
-                "out"
-            )
+        return found
 
     def prepare(
         self,

@@ -14,7 +14,7 @@ from ftp_hf.compare.run.data import RunData
 from ftp_hf.corruptions import corruption
 from ftp_hf.function_distance import function_distance, hidden_change
 from ftp_hf.pretrained.origin import new_parameters
-from ftp_hf.tasks.pixels import SegmentationTrainer, pixel_counts
+from ftp_hf.tasks.pixels import SegmentationTrainer, mask_indices, pixel_counts
 from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_mobilenet
@@ -242,6 +242,23 @@ def test_masks_whose_foreground_is_what_is_ignored_are_refused(folder):
     task.check_training("few", make_data(mask=mask))
     with pytest.raises(ValueError, match="few hold 255, and 255 is ignored"):
         task.check("few", make_data(mask=np.full_like(mask, 255)))
+
+
+def test_one_of_three_classes_may_be_alone_beside_what_is_ignored(task):
+    mask = np.zeros((8, 16), np.uint8)
+    mask[0] = 9
+    task.check("few", make_data(mask=mask))
+    with pytest.raises(ValueError, match="few hold 9, and 9 is ignored"):
+        task.check("few", make_data(mask=np.full_like(mask, 9)))
+
+
+def test_training_data_are_decoded_once(task, monkeypatch):
+    task, decoded = make_task(task.model, classes=CLASSES[:2]), []
+    monkeypatch.setattr(
+        "ftp_hf.tasks.segmentation.mask_indices", lambda mask: decoded.append(mask) or mask_indices(mask)
+    )
+    task.check_training("few", make_data(5))
+    assert len(decoded) == 5
 
 
 def test_a_class_that_training_data_lack_is_refused(task):
