@@ -1,43 +1,65 @@
 """Classes by name, as a table of one's own has them, turned into the indices that models are trained on."""
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import chain
 
 from datasets import ClassLabel, Dataset, List, Value
 
 from .cells import check_filled
 from .specs import is_listed, label_feature
 
-__all__ = ["with_class_indices"]
+__all__ = ["class_feature", "with_class_indices"]
 
 
-def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str, aliases: Mapping[str, str]) -> Dataset:
+def class_feature(train: Dataset, column: str) -> ClassLabel | List | None:
     """
-    A data set whose classes are indices: itself, unless the training data have texts in its column, lists of them, or True and
-    False.
+    The type that a column of the names of classes gets; nothing of training data that have no names in it.
 
     Args:
-        train (`Dataset`): the training data, whose names, sorted, are the classes.
-        dataset (`Dataset`): of the same form; numbers in it are read as names too, which CSV files do not tell apart.
+        train (`Dataset`): the training data, whose texts, lists of texts, or True and False, sorted, are the classes.
+        column (`str`): of the classes; it may be missing.
+    """
+    if column not in train.column_names:
+        return None
+    listed, given = is_listed(train, column), label_feature(train, column)
+    # Lists of True and False are no lists of classes.
+    if not isinstance(given, Value) or not ("string" in given.dtype or (given.dtype == "bool" and not listed)):
+        return None
+    found = chain.from_iterable(filter(None, train[column][:])) if listed else train[column][:]
+    of_one = ClassLabel(names=sorted({str(label) for label in found if label is not None}))
+    return List(of_one) if listed else of_one
+
+
+def with_class_indices(
+    dataset: Dataset, name: str, column: str, feature: ClassLabel | List, aliases: Mapping[str, str]
+) -> Dataset:
+    """
+    A data set whose classes are indices: itself, where they are already, or it is not of the form of the training data.
+
+    Args:
+        dataset (`Dataset`): whose numbers are read as names too, which CSV files do not tell apart.
         name (`str`): of it, for the error.
         column (`str`): of the classes; what has no such column is left as it is.
-        aliases (mapping from `str` to `str`): other names for them.
+        feature (`ClassLabel` or `List`): as [`class_feature`] returns it.
+        aliases (mapping from `str` to `str`): other names for the classes.
 
     Raises:
         ValueError: a row has no class, or one that the training data do not have.
     """
-    (listed, given_type), (train_listed, train_type) = _type(dataset, column), _type(train, column)
-    # Lists of True and False are no lists of classes.
-    is_named = "string" in train_type or (train_type == "bool" and not train_listed)
-    if not is_named or not given_type or listed != train_listed:
+    listed = isinstance(feature, List)
+    if column not in dataset.column_names or is_listed(dataset, column) != listed:
+        return dataset
+    given = label_feature(dataset, column)
+    if not isinstance(given, Value):
         return dataset
     check_filled(f"data set {name!r}", dataset, column)
-    classes = sorted({str(label) for labels in _rows(train, column) for label in labels if label is not None})
+    classes = (feature.feature if listed else feature).names
     known = {label: index for index, label in enumerate(classes)}
+    rows = dataset[column][:] if listed else [[label] for label in dataset[column][:]]
+    written = [[str(label) for label in labels] for labels in rows]
     # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
-    written = [[str(label) for label in labels] for labels in _rows(dataset, column)]
     if unknown := {label for labels in written for label in labels if aliases.get(label, label) not in known}:
-        if "string" not in given_type:
+        if "string" not in given.dtype:
             raise ValueError(
                 f"the training data have names in {column!r} ({', '.join(classes[:10])}), data set {name!r} numbers "
                 f"({', '.join(sorted(unknown)[:10])}): write names in it, or say what each number means with label_aliases "
@@ -48,24 +70,6 @@ def with_class_indices(train: Dataset, dataset: Dataset, name: str, column: str,
             "the same as others, say so with label_aliases OTHER=LABEL"
         )
     indices = [[known[aliases.get(label, label)] for label in labels] for labels in written]
-    of_one = ClassLabel(names=classes)
     return dataset.remove_columns(column).add_column(
-        column, indices if listed else [index for [index] in indices], feature=List(of_one) if listed else of_one
+        column, indices if listed else [index for [index] in indices], feature=feature
     )
-
-
-def _rows(dataset: Dataset, column: str) -> list[list[Any]]:
-    """The classes of each row."""
-    listed = is_listed(dataset, column)
-    return [labels if listed and labels is not None else [labels] for labels in dataset[column][:]]
-
-
-def _type(dataset: Dataset, column: str) -> tuple[bool, str]:
-    """
-    Whether rows have lists of classes, and the type of what they say themselves of a class: nothing of indices of
-    [`ClassLabel`], whose names are beside them.
-    """
-    if column not in dataset.column_names:
-        return False, ""
-    feature = label_feature(dataset, column)
-    return is_listed(dataset, column), feature.dtype if isinstance(feature, Value) else ""

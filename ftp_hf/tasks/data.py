@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, List
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
 from .cells import RowError
-from .classes import with_class_indices
+from .classes import class_feature, with_class_indices
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
@@ -137,8 +137,8 @@ class TaskData:
             given |= {(kind, name): text for name, text in _by_name(kind, getattr(options, kind)).items()}
         loaded = _load_all(given)
         column = options.label_column if has_labels else None
-        if column is not None:
-            loaded = _with_class_indices(loaded, column, aliases)
+        if column is not None and (feature := class_feature(loaded[_TRAIN].dataset, column)):
+            loaded = _with_class_indices(loaded, column, feature, aliases)
         labels: list[str] = []
         if column is not None:
             with naming("train", loaded[_TRAIN].numbers):
@@ -309,12 +309,12 @@ def _load_all(given: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], _Ro
 
 
 def _with_class_indices(
-    loaded: Mapping[tuple[str, str], _Rows], column: str, aliases: Mapping[str, str]
+    loaded: Mapping[tuple[str, str], _Rows], column: str, feature: ClassLabel | List, aliases: Mapping[str, str]
 ) -> dict[tuple[str, str], _Rows]:
-    problems, train, ready = Problems(), loaded[_TRAIN].dataset, {}
+    problems, ready = Problems(), {}
     for (key, name), (dataset, numbers) in loaded.items():
         with problems.gathered(), naming(key, numbers):
-            ready[key, name] = _Rows(with_class_indices(train, dataset, name, column, aliases), numbers)
+            ready[key, name] = _Rows(with_class_indices(dataset, name, column, feature, aliases), numbers)
     problems.raise_all()
     return ready
 
