@@ -13,7 +13,14 @@ from ftp_hf.compare.run.runner import Runner
 from ftp_hf.runs.figures import figures_of
 from tests.support.tiny_data import write_config
 
-__all__ = ["compare_whole_and_interrupted", "task_config"]
+__all__ = ["compare_whole_and_interrupted", "save_sets", "task_config"]
+
+
+def save_sets(folder, **sets):
+    """Files of data sets, by their names; none is a copy of another, which is refused."""
+    for name, data in sets.items():
+        data.add_column("set", [name] * len(data)).to_parquet(folder / f"{name}.parquet")
+    return {name: str(folder / f"{name}.parquet") for name in sets}
 
 
 def task_config(folder, **changes):

@@ -4,6 +4,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from ftp_hf.compare.stream.plan import Chain
 from tests.support.models import save_bert
+from tests.support.task_comparisons import save_sets
 
 __all__ = ["STAGES", "chain", "make_stream", "stream_config"]
 
@@ -29,15 +30,15 @@ def make_stream(folder):
     features = Features({"text": Value("string"), "label": ClassLabel(names=_LABELS), "domain": Value("string")})
     for name, rows in [("train", 16), ("validation", 8), ("test", 8), ("old", 8)]:
         of = [(stage, row % 2) for stage in STAGES for row in range(rows)]
-        Dataset.from_dict(
+        data = Dataset.from_dict(
             {
                 "text": [f"the {stage} is {_WORDS[stage][number]}" for stage, number in of],
                 "label": [_LABELS.index(f"{stage}_{_WORDS[stage][number]}") for stage, number in of],
                 "domain": [stage for stage, _ in of],
             },
             features,
-            # Files of the same contents are refused.
-        ).add_column("set", [name] * len(of)).to_parquet(folder / f"{name}.parquet")
+        )
+        save_sets(folder, **{name: data})
     return folder
 
 

@@ -19,7 +19,7 @@ from ftp_hf.tasks.regression import (
     TextRegressionTask,
 )
 from tests.support.models import save_bert, tiny_vit_config
-from tests.support.task_comparisons import compare_whole_and_interrupted, task_config
+from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import WORDS, write_config
 
 TOPICS = ["film", "song", "praise"]
@@ -271,9 +271,7 @@ def test_a_comparison_from_its_config(bert, tmp_path, kind, options, metric, dis
     about = task(str(bert), task.options_class(**options), labels=TOPICS)
     about.load_model().save_pretrained(tmp_path / "model")
     about.processor.save_pretrained(tmp_path / "model")
-    for name in ("train", "validation", "test", "ood", "retained"):
-        # Files of the same contents are refused.
-        texts().add_column("set", [name] * len(texts())).to_parquet(tmp_path / f"{name}.parquet")
+    save_sets(tmp_path, **dict.fromkeys(("train", "validation", "test", "ood", "retained"), texts()))
     content = task_config(tmp_path, task=f"text-classification/{kind}", learning_rate=[1e-4, 1e-2], **options)
     results = compare_whole_and_interrupted(content, tmp_path)
     assert results.metric == metric

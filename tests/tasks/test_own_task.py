@@ -13,6 +13,7 @@ from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.evidence.measures import pretrained_figure
 from ftp_hf.tasks import Task, task_class
 from tests.support.models import save_bert, tiny_bert_config
+from tests.support.task_comparisons import save_sets
 from tests.support.tiny_data import WORDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
@@ -37,8 +38,7 @@ def folder(tmp_path, monkeypatch):
         ("retained", "the"),
     ]:
         texts = [f"the {subject} is {word} the {subject} is {word}" for word in WORDS[5:]] * 2
-        # Files of the same contents are refused.
-        Dataset.from_dict({"text": texts, "set": [name] * len(texts)}).to_parquet(tmp_path / f"{name}.parquet")
+        save_sets(tmp_path, **{name: Dataset.from_dict({"text": texts})})
     (tmp_path / "my_tasks.py").write_text(block("python", "class Cloze"))
     config = yaml.safe_load(block("yaml", "methods: [plain, ftp, l2-sp]"))
     config |= {"model": "model"}

@@ -18,7 +18,7 @@ from ftp_hf.tasks.pixels import SegmentationTrainer, mask_indices, pixel_counts
 from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_mobilenet
-from tests.support.task_comparisons import compare_whole_and_interrupted, task_config
+from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import write_config
 
 CLASSES = ["sky", "road", "car"]
@@ -280,9 +280,8 @@ def test_a_comparison_refuses_training_data_without_a_class(folder, tmp_path):
 @pytest.mark.slow
 def test_a_comparison_from_its_config(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "model")
-    for name, rows in {"train": 9, "validation": 4, "test": 4, "ood": 4, "retained": 4}.items():
-        # Files of the same contents are refused.
-        make_data(rows).add_column("set", [name] * rows).to_parquet(tmp_path / f"{name}.parquet")
+    rows = {"train": 9, "validation": 4, "test": 4, "ood": 4, "retained": 4}
+    save_sets(tmp_path, **{name: make_data(count) for name, count in rows.items()})
     content = task_config(
         tmp_path,
         task="image-segmentation",

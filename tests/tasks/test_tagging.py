@@ -16,7 +16,7 @@ from ftp_hf.tasks import DataOptions, TaskData
 from ftp_hf.tasks.tagging import TaggingOptions, TaggingTask
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support.models import save_bert, tiny_bert_config
-from tests.support.task_comparisons import compare_whole_and_interrupted, task_config
+from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import write_config
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ada", "##m", "lives", "in", "pa", "##ris", "rome", "."]
@@ -160,41 +160,34 @@ def test_data_that_cannot_be_read_are_refused(folder, options, data, message):
 
 def test_tags_want_names(folder, tmp_path):
     numbers = Dataset.from_dict({"tokens": SENTENCES, "ner_tags": GIVEN})
-    files = save(tmp_path, train=numbers, test=numbers)
+    files = save_sets(tmp_path, train=numbers, test=numbers)
     data = TaskData.load(DataOptions(**files, label_column="ner_tags"))
     with pytest.raises(
         ValueError, match=r"the tags of few are numbers, .*: write their names in 'ner_tags', such as 'B-P"
     ):
         make_task(folder, data.labels).check("few", data.train)
     names = [[TAGS[tag] for tag in tags] for tags in GIVEN]
-    files = save(tmp_path, train=Dataset.from_dict({"tokens": SENTENCES, "ner_tags": names}))
+    files = save_sets(tmp_path, train=Dataset.from_dict({"tokens": SENTENCES, "ner_tags": names}))
     data = TaskData.load(DataOptions(files["train"], files["train"], label_column="ner_tags"))
     assert data.labels == sorted(TAGS)
     assert [[data.labels[tag] for tag in tags] for tags in data.train["ner_tags"]] == names
     make_task(folder, data.labels).check("few", data.train)
 
 
-def save(folder, **sets):
-    for name, data in sets.items():
-        # Files of the same contents are refused.
-        data.add_column("set", [name] * len(data)).to_parquet(folder / f"{name}.parquet")
-    return {name: str(folder / f"{name}.parquet") for name in sets}
-
-
 def test_all_sets_have_one_label_space(tmp_path):
     other = ["O", "B-PERSON", "I-PER", "B-LOC"]
-    files = save(tmp_path, train=make_data(), test=make_data(tags=other))
+    files = save_sets(tmp_path, train=make_data(), test=make_data(tags=other))
     with pytest.raises(ValueError, match="say so with label_aliases OTHER=LABEL"):
         TaskData.load(DataOptions(**files, label_column="ner_tags"))
     data = TaskData.load(DataOptions(**files, label_column="ner_tags", label_aliases=["B-PERSON=B-PER"]))
     assert data.labels == TAGS
-    files |= save(tmp_path, test=Dataset.from_dict({"tokens": [["a"]], "ner_tags": [[4]]}))
+    files |= save_sets(tmp_path, test=Dataset.from_dict({"tokens": [["a"]], "ner_tags": [[4]]}))
     with pytest.raises(ValueError, match=r"has the labels \[4\], outside 0 … 3"):
         TaskData.load(DataOptions(**files, label_column="ner_tags"))
 
 
 def test_validation_data_are_drawn_from_the_training_data(tmp_path):
-    files = save(tmp_path, train=make_data(SENTENCES * 4, GIVEN * 4), test=make_data())
+    files = save_sets(tmp_path, train=make_data(SENTENCES * 4, GIVEN * 4), test=make_data())
     data = TaskData.load(DataOptions(**files, validation_fraction=0.25, label_column="ner_tags"))
     assert (len(data.train), len(data.validation)) == (6, 2)
 
@@ -205,8 +198,8 @@ def test_a_comparison_from_its_config(tmp_path):
     names = {"id2label": dict(enumerate(TAGS)), "label2id": {tag: index for index, tag in enumerate(TAGS)}}
     save_bert(tmp_path / "model", words=WORDS)
     BertForTokenClassification(tiny_bert_config(vocab_size=len(WORDS), **names)).save_pretrained(tmp_path / "model")
-    save(tmp_path, **{name: make_data(SENTENCES * 4, GIVEN * 4) for name in ("train", "test", "ood", "retained")})
-    save(tmp_path, validation=make_data())
+    save_sets(tmp_path, **{name: make_data(SENTENCES * 4, GIVEN * 4) for name in ("train", "test", "ood", "retained")})
+    save_sets(tmp_path, validation=make_data())
     content = task_config(
         tmp_path,
         task="token-classification",
