@@ -17,7 +17,7 @@ from measured import COMPARISONS
 
 from ftp_hf.common.figures import metric_named, table
 from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import mean_on, metric_of, tested
+from ftp_hf.compare.evidence.measures import metric_of, tested
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.small_rates import methods_once, tied
 from ftp_hf.compare.evidence.statistics import paired_difference
@@ -144,6 +144,6 @@ def _distance(run: ComparedRun) -> float:
 
 def _figure(run: ComparedRun, kind: str, metric: str) -> float:
     if kind == "ood":
-        mean = mean_on(run, kind, metric)
+        mean = run.value(kind, metric)
         return math.nan if mean is None else mean
     return run.values("retained", metric).get(kind.removeprefix("retained/"), math.nan)

@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import main_metric, metric_named
@@ -30,7 +29,6 @@ __all__ = [
     "inert_corruptions",
     "matched_difference",
     "matched_differences",
-    "mean_on",
     "metric_of",
     "on_data",
     "possible",
@@ -74,27 +72,8 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
     if kind.startswith(_RETAINED):
         return on_data(results, method, "retained", kind.removeprefix(_RETAINED))
     left_out = inert_corruptions(results) if kind == "corrupted" and not prefix else []
-    means = {run.seed: mean_on(run, kind, results.metric, prefix, left_out) for run in _chosen(results, method)}
+    means = {run.seed: run.value(kind, results.metric, prefix, left_out) for run in _chosen(results, method)}
     return {seed: mean for seed, mean in means.items() if mean is not None}
-
-
-def mean_on(run: ComparedRun, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
-    """
-    The unweighted mean of a run over the data sets of a kind; `None` where there are none.
-
-    Args:
-        run ([`ComparedRun`]): evaluated.
-        kind (`str`): of the data.
-        metric (`str`): such as `"accuracy"`.
-        prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
-        left_out (collection of `str`, *optional*): kinds of corruption that do not count.
-    """
-    values = [
-        value
-        for name, value in run.values(kind, metric).items()
-        if name.startswith(prefix) and name.rpartition("/")[0] not in left_out
-    ]
-    return statistics.fmean(values) if values else None
 
 
 def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> dict[int, float]:

@@ -1,12 +1,15 @@
 """What a comparison measured, as plain data: `results.json`, from which the report is made."""
 
+import math
+import statistics
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.summary import RunSummary, mean_by_seed
+from ftp_hf.runs.summary import RunSummary
 
 from .saved import load_results, save_results
 
@@ -86,24 +89,38 @@ class ComparedRun:
 
     def values(self, kind: str, metric: str) -> dict[str, float]:
         """
-        The figures of the data sets of a kind, by their names.
+        The figures of the data sets of a kind, by their names. NaN where the loss is known and not finite: a model whose
+        answers are NaN is taken to say the first class, which has an accuracy.
 
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
         """
-        found = {result.data: result.metrics.get(metric, {}) for result in self.summary.of_kind(kind)}
-        return {data: by_seed[str(self.seed)] for data, by_seed in found.items() if str(self.seed) in by_seed}
+        seed = str(self.seed)
+        measured = {
+            each.data: each.metrics for each in self.summary.of_kind(kind) if seed in each.metrics.get(metric, {})
+        }
+        return {
+            data: metrics[metric][seed] if math.isfinite(metrics.get("loss", {}).get(seed, 0.0)) else math.nan
+            for data, metrics in measured.items()
+        }
 
-    def value(self, kind: str, metric: str) -> float | None:
+    def value(self, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
         """
-        The unweighted mean over the data sets of a kind.
+        The unweighted mean over the data sets of a kind; `None` where there are none.
 
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
+            prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
+            left_out (collection of `str`, *optional*): kinds of corruption that do not count.
         """
-        return mean_by_seed(self.summary.of_kind(kind), metric).get(str(self.seed))
+        values = [
+            value
+            for data, value in self.values(kind, metric).items()
+            if data.startswith(prefix) and data.rpartition("/")[0] not in left_out
+        ]
+        return statistics.fmean(values) if values else None
 
 
 @dataclass

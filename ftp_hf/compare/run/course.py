@@ -13,7 +13,6 @@ from ftp_hf.common.figures import main_metric, metric_named, show
 from ftp_hf.common.privacy import public_command, public_value
 from ftp_hf.common.problems import Problems
 from ftp_hf.common.records import plain
-from ftp_hf.compare.evidence.measures import mean_on
 from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
 from ftp_hf.runs.facts import PRETRAINED, Evaluation
@@ -265,10 +264,8 @@ class Course:
     def _figures(self, run: ComparedRun) -> str:
         metric = self.config.metric
         labels = {"validation": "ID validation", "id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean"}
-        values = {
-            label: mean_on(run, kind, metric, left_out=inert_among([run.summary.results]))
-            for kind, label in labels.items()
-        }
+        left_out = inert_among([run.summary.results])
+        values = {label: run.value(kind, metric, left_out=left_out) for kind, label in labels.items()}
         figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         for result in run.summary.of_kind("retained"):
             name = main_metric(result.metrics) or metric

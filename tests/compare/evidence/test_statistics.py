@@ -11,7 +11,6 @@ from ftp_hf.compare.evidence.measures import (
     finished_seeds,
     inert_corruptions,
     matched_difference,
-    mean_on,
     pretrained_figure,
     radii,
     relative_to_plain,
@@ -121,8 +120,8 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     run = results.chosen_runs("plain")[0]
     left_out = inert_among([run.summary.results])
     assert left_out == ["random_casing"], "one run tells as well, in what is printed of it"
-    assert mean_on(run, "corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
-    assert mean_on(run, "train", "accuracy") is None
+    assert run.value("corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
+    assert run.value("train", "accuracy") is None
     # The same accuracy by chance, but not the same answers.
     casing[0].metrics["loss"] = dict.fromkeys(casing[0].metrics["loss"], 0.31)
     assert inert_corruptions(results) == []

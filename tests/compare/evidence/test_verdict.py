@@ -4,6 +4,7 @@ import pytest
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, signed, size
 from ftp_hf.compare.evidence.formats import bound, difference, interval
+from ftp_hf.compare.evidence.measures import diverged
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
@@ -42,6 +43,16 @@ def test_a_method_that_diverged_is_not_one_that_seeds_do_not_separate():
     assert (
         "is above plain fine-tuning; 3 seeds do not separate one other from it. FTP diverged in 1 of 3 seeds:" in said
     )
+
+
+def test_a_model_that_says_the_first_class_of_all_has_diverged():
+    results = comparison(corruptions=())
+    run = results.chosen_runs("ftp")[0]
+    for result in run.summary.results:
+        result.metrics["loss"] = {"0": math.nan}
+    assert diverged(results, "ftp") == [0]
+    assert headline(results) == "FTP diverged in 1 of 3 seeds: figures that are not finite have no mean."
+    assert math.isnan(run.value("validation", "accuracy")), "no such setting is chosen"
 
 
 def test_of_a_method_that_diverged_on_some_data_the_others_count():
