@@ -2,7 +2,7 @@
 
 from ftp_hf.common.figures import metric_named
 
-from .measures import robust_kind
+from .measures import diverged, robust_kind
 from .results import ComparedRun, ComparisonResults
 from .rules import meets_rules
 from .tuning import collapse
@@ -14,8 +14,8 @@ __all__ = ["recommended"]
 def recommended(results: ComparisonResults) -> ComparedRun | None:
     """
     The run to go on with. Its method clearly gains something over plain fine-tuning, in robustness or on retained data,
-    clearly loses on no kind of data, and all of its runs meet the rules; of several, it is the one with the
-    largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
+    clearly loses on no kind of data, diverged in no seed, and all of its runs meet the rules; of several, it is the one with
+    the largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
     the best ID validation: test, OOD and retained data do not choose between seeds.
 
     Args:
@@ -29,7 +29,9 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
     gains = {
         verdict.method: gain
         for verdict in verdicts(results)
-        if any(gain := _gains(verdict, robust_kind(results))) and meets_rules(results, verdict.method)
+        if any(gain := _gains(verdict, robust_kind(results)))
+        and not diverged(results, verdict.method)
+        and meets_rules(results, verdict.method)
     }
     kept = [run for run in results.chosen_runs(max(gains, key=gains.__getitem__)) if run.folder] if gains else []
     rank = metric_named(results.metric).rank

@@ -67,8 +67,8 @@ def describe(results: ComparisonResults, run: ComparedRun) -> str:
 def why_none(results: ComparisonResults) -> str:
     """Why no run is recommended."""
     needed = (
-        "a method that is clearly better than plain fine-tuning in robustness or on retained data, and clearly worse on no kind "
-        "of data"
+        "a method that is clearly better than plain fine-tuning in robustness or on retained data, clearly worse on no kind of "
+        "data, and diverged in no seed"
     )
     return (
         f"No run is recommended: that takes {needed}{', and whose runs all meet the rules' if results.rules else ''}."

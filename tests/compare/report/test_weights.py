@@ -1,8 +1,10 @@
 """The section of the report that leads to the weights."""
 
+import math
+
 from ftp_hf.compare.report.weights import weights
 from ftp_hf.compare.report.write import report_texts
-from tests.support.comparisons import GAIN, PLAIN, comparison
+from tests.support.comparisons import GAIN, PLAIN, comparison, with_retained
 
 
 def kept(figures, **changes):
@@ -30,6 +32,16 @@ def test_without_a_recommendation_it_is_said_and_why():
     said, code, _, _ = weights(kept({"plain": PLAIN[:1], "ftp": GAIN[:1]}))
     assert said.text.startswith("No run is recommended: that takes a method that is clearly better than plain")
     assert code.text.splitlines() == ["ftp-hf check RUN --rules RULES.yaml", "ftp-hf push RUN USER/NAME"]
+
+
+def test_a_method_that_diverged_is_not_recommended():
+    lost, whole = [9.1, 9.1, math.inf], [9.1, 9.1, 9.2]
+    figures = {"plain": PLAIN, "ftp": GAIN}
+    said, *_ = weights(with_retained(kept(figures), "web", "perplexity", 9.0, {"plain": whole, "ftp": lost}))
+    assert said.text.startswith("No run is recommended: ")
+    assert "diverged in no seed" in said.text
+    said, *_ = weights(with_retained(kept(figures), "web", "perplexity", 9.0, {"plain": lost, "ftp": whole}))
+    assert said.text.startswith("Recommended is FTP, "), "it gains OOD, and only plain fine-tuning diverged"
 
 
 def test_both_forms_have_the_section():
