@@ -177,7 +177,7 @@ def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) ->
         "no_rules": "" if results.rules else "rules",
         "small": ", ".join(small),
         "edges": "; ".join(edges),
-        "one_rate": ", ".join(facts.title for facts in both if has_one_learning_rate(facts)),
+        "one_rate": ", ".join(facts.title for facts in both if has_one_learning_rate(results, facts)),
         "no_small_rates": "" if any(each.name == SMALL_RATE for each in results.methods) else SMALL_RATE,
     }
     return {doubt: about for doubt, about in found.items() if about}

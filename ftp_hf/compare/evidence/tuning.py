@@ -25,19 +25,18 @@ def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]
     """
     if method.name == CURVE:
         return {}  # its alphas are a curve with two ends
-    same = [each for each in results.methods if {each.name, method.name} <= {REFERENCE, SMALL_RATE}] or [method]
     return {
         name: value
         for name, value in method.chosen.items()
-        if len(tried := [other for each in same for other in each.sweep.get(name, [])]) > 1
+        if len(tried := _tried(results, method, name)) > 1
         and value in (min(tried), max(tried))
         and value not in _ENDS.get(name, ())
     }
 
 
-def has_one_learning_rate(method: MethodFacts) -> bool:
-    """Whether a single learning rate was tried. Single values of other settings are the method's own."""
-    return len(method.sweep.get(RATE, [])) == 1
+def has_one_learning_rate(results: ComparisonResults, method: MethodFacts) -> bool:
+    """Whether a single learning rate was tried, counted likewise. Single values of other settings are the method's own."""
+    return len(_tried(results, method, RATE)) == 1
 
 
 def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
@@ -49,7 +48,9 @@ def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
         methods (sequence of `str`): their names; those of a conclusion.
     """
     facts = [results.method(name) for name in methods]
-    single = {each.title: {RATE: each.chosen[RATE]} for each in facts if has_one_learning_rate(each) and each.chosen}
+    single = {
+        each.title: {RATE: each.chosen[RATE]} for each in facts if has_one_learning_rate(results, each) and each.chosen
+    }
     edges = {each.title: edge for each in facts if (edge := at_edge(results, each))}
     found = [
         *([f"a single learning rate was tried for {_named(single)}"] if single else []),
@@ -68,6 +69,11 @@ def collapse(results: ComparisonResults) -> str:
         f"guessing gives {show(guessed, results.metric)}. Nothing can be concluded from differences to it; sweep its "
         "learning rate."
     )
+
+
+def _tried(results: ComparisonResults, method: MethodFacts, setting: str) -> set[float]:
+    same = [each for each in results.methods if {each.name, method.name} <= {REFERENCE, SMALL_RATE}] or [method]
+    return {value for each in same for value in each.sweep.get(setting, [])}
 
 
 def _named(settings: dict[str, dict[str, float]]) -> str:

@@ -261,7 +261,7 @@ def _sweep(results: ComparisonResults) -> list[Block]:
     single = [
         f"{method.title} ({method.sweep['learning_rate'][0]:g})"
         for method in results.methods
-        if has_one_learning_rate(method)
+        if has_one_learning_rate(results, method)
     ]
     notes = [
         f"All with seed {results.seeds[0]}; the setting in bold was chosen, on ID validation alone, and run with all seeds."

@@ -136,6 +136,11 @@ def test_smaller_rates_of_the_null_hypothesis_were_tried_with_plain_fine_tuning(
     assert "But" not in said(results)
     without = with_sweep(comparison({"plain": PLAIN, "ftp": GAIN}), "plain", tried=[1e-3, 1e-2], chosen=1e-3)
     assert "But Plain fine-tuning (learning_rate 0.001) did best at the edge" in said(without)
+    alone = with_sweep(comparison(figures), "plain", tried=[1e-3], chosen=1e-3)
+    assert "But" not in said(alone), "the one rate of its own lies between others"
+    for method in ("plain", "small-lr"):
+        with_sweep(results, method, "num_train_epochs", tried=[3], chosen=3)
+    assert "But" not in said(results), "the same length twice is a single one"
 
 
 def test_the_very_runs_of_plain_fine_tuning_are_no_hypothesis():
