@@ -2,12 +2,12 @@
 
 import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import main_metric, metric_named
 from ftp_hf.runs.facts import Evaluation, Hardware
 from ftp_hf.runs.figures import inert_among
-from ftp_hf.runs.summary import RunSummary
 
 from .results import ComparedRun, ComparisonResults
 from .statistics import PairedDifference, holm, matched_ood, paired_difference, relative_change
@@ -163,19 +163,12 @@ def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], Pa
     [`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together. One that has
     the very runs of plain fine-tuning, as a small learning rate may, does not count among them.
     """
-    plain = _summaries(results, REFERENCE)
     methods = [method.name for method in results.methods if method.name != REFERENCE]
-    differing = [method for method in methods if _summaries(results, method) != plain]
-    differences: dict[tuple[str, str], PairedDifference] = {}
-    for kind in tested(results):
-        found = {(method, kind): against_plain(results, method, kind) for method in methods}
-        known = {pair: each for pair, each in found.items() if each is not None}
-        differences |= known | holm({pair: each for pair, each in known.items() if pair[0] in differing})
-    return differences
-
-
-def _summaries(results: ComparisonResults, method: str) -> list[RunSummary]:
-    return [run.summary for run in _chosen(results, method)]
+    return {
+        (method, kind): each
+        for kind in tested(results)
+        for method, each in _together(results, {name: against_plain(results, name, kind) for name in methods}).items()
+    }
 
 
 def relative_to_plain(results: ComparisonResults, method: str, kind: str) -> float | None:
@@ -217,10 +210,19 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
 
 
 def matched_differences(results: ComparisonResults) -> dict[str, PairedDifference]:
-    """[`matched_difference`] of every method that has one, with p values that hold for all of them together."""
+    """[`matched_difference`] of every method that has one, with p values that hold together likewise."""
     names = [method.name for method in results.methods if method.name not in (REFERENCE, CURVE)]
-    found = {name: matched_difference(results, name) for name in names}
-    return holm({name: each for name, each in found.items() if each is not None})
+    return _together(results, {name: matched_difference(results, name) for name in names})
+
+
+def _together(
+    results: ComparisonResults, differences: Mapping[str, PairedDifference | None]
+) -> dict[str, PairedDifference]:
+    """Those that there are, by method, corrected for the number of methods that have runs of their own."""
+    plain = [run.summary for run in _chosen(results, REFERENCE)]
+    known = {name: each for name, each in differences.items() if each is not None}
+    own = {name: each for name, each in known.items() if [run.summary for run in _chosen(results, name)] != plain}
+    return known | holm(own)
 
 
 def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, list[float]]:

@@ -152,3 +152,14 @@ def test_the_very_runs_of_plain_fine_tuning_are_no_hypothesis():
     found = differences_to_plain(results)
     assert found["ftp", "ood"].p_value == pytest.approx(p_value)
     assert found["small-lr", "ood"].mean == 0
+
+
+def test_nor_are_they_one_at_the_same_accuracy():
+    wise, small = [(0.86, 0.63), (0.87, 0.65), (0.88, 0.64)], [(0.88, 0.64), (0.89, 0.66), (0.90, 0.66)]
+    few = matched_differences(comparison({"plain": PLAIN, "wise-ft": wise, "ftp": small}))
+    results = comparison({"plain": PLAIN, "wise-ft": wise, "small-lr": PLAIN, "ftp": small})
+    for run, plain in zip(results.chosen_runs("small-lr"), results.chosen_runs("plain"), strict=True):
+        run.summary = plain.summary
+    found = matched_differences(results)
+    assert found["ftp"] == few["ftp"]
+    assert found["small-lr"].mean == 0
