@@ -10,6 +10,7 @@ Riemer et al. (ICLR 2019, arXiv 1810.11910).
 in units of the metric; of transfers more is better, of forgetting less, whatever the metric.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -47,7 +48,7 @@ def backward_transfer(matrix: Matrix, sign: int = 1) -> float | None:
 def average_forgetting(matrix: Matrix, sign: int = 1) -> float | None:
     """`F = 1/(T−1) Σ_{j<T−1} max_{l<T−1} R[l, j] − R[T−1, j]`: the best that a stage ever was, less what is left of it."""
     earlier = range(len(matrix) - 1)
-    return _mean([max(sign * row[stage] for row in matrix[:-1]) - sign * matrix[-1][stage] for stage in earlier])
+    return _mean([_largest([sign * row[stage] for row in matrix[:-1]]) - sign * matrix[-1][stage] for stage in earlier])
 
 
 def forward_transfer(matrix: Matrix, before: Sequence[float], sign: int = 1) -> float | None:
@@ -64,7 +65,7 @@ def forward_transfer(matrix: Matrix, before: Sequence[float], sign: int = 1) -> 
 
 def worst_stage(matrix: Matrix, sign: int = 1) -> float:
     """The figure of the stage that is worst after the last one."""
-    return sign * min(sign * value for value in matrix[-1])
+    return -sign * _largest([-sign * value for value in matrix[-1]])
 
 
 def first_stage(matrix: Matrix) -> list[float]:
@@ -75,6 +76,11 @@ def first_stage(matrix: Matrix) -> list[float]:
 def average_after_stages(matrix: Matrix) -> list[float]:
     """After each stage, the mean over those that were trained by then."""
     return [statistics.fmean(row[: number + 1]) for number, row in enumerate(matrix)]
+
+
+def _largest(values: Sequence[float]) -> float:
+    """NaN where one is not finite: what is larger than NaN depends on which of the two comes first."""
+    return max(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _mean(values: Sequence[float]) -> float | None:

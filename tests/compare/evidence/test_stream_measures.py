@@ -1,5 +1,6 @@
 """The measures of a stream, on matrices whose figures were computed by hand."""
 
+import math
 from statistics import fmean
 
 import pytest
@@ -49,6 +50,15 @@ def test_a_stage_that_gets_better_is_forgotten_by_less_than_nothing():
     better = [[0.5, 0.1], [0.7, 0.8]]
     assert average_forgetting(better) == pytest.approx(-0.2)
     assert backward_transfer(better) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("row", [[math.nan, 0.5, 0.9], [0.5, math.nan, 0.9], [math.inf, math.nan, 0.9]])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_figure_that_is_not_finite_is_not_passed_over(row, sign):
+    assert math.isnan(worst_stage([*MATRIX[:2], row], sign))
+    for number in range(2):
+        matrix = [*MATRIX[:number], row, *MATRIX[number + 1 :]]
+        assert math.isnan(average_forgetting(matrix, sign))
 
 
 def test_against_the_libraries_of_the_field():
