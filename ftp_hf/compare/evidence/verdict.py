@@ -12,7 +12,6 @@ from .formats import bound, difference, interval, points
 from .measures import (
     REFERENCE,
     cost,
-    data_sets,
     differences_to_plain,
     diverged,
     finished_seeds,
@@ -53,10 +52,9 @@ class Verdict:
         """How many seeds it shares with plain fine-tuning."""
         return max((len(each.by_seed) for each in self.differences.values()), default=0)
 
-    @property
-    def has_diverged(self) -> bool:
-        """Whether a figure of a seed is not finite, its own or one of plain fine-tuning's."""
-        return not all(math.isfinite(each.mean) for each in self.differences.values())
+    def is_whole(self, kind: str) -> bool:
+        """Whether no figure of a seed on a kind of data is infinite or NaN, its own or one of plain fine-tuning's."""
+        return kind not in self.differences or math.isfinite(self.differences[kind].mean)
 
     def sign(self, kind: str) -> int:
         """1 for a clear gain, -1 for a clear loss, 0 for what the seeds do not tell apart."""
@@ -121,8 +119,9 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     retained, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
     if lost:
         lost += ": figures that are not finite have no mean."
-    whole = [verdict for verdict in judged if not verdict.has_diverged]
-    if kind is None and not data_sets(results, "retained"):
+    kinds = [kind] if kind else [each for each in tested(results) if each.startswith("retained/")]
+    whole = [verdict for verdict in judged if all(map(verdict.is_whole, kinds))]
+    if not kinds:
         said = "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
         return f"{said} {lost}".rstrip()
     if kind is None:

@@ -63,6 +63,17 @@ def test_of_a_method_that_diverged_on_some_data_the_others_count():
         "Out of distribution, FTP (+2.0 points [+1.8, +2.2]) is above plain fine-tuning. FTP diverged in 1 of 3 seeds: figures "
         "that are not finite have no mean."
     )
+    tie = with_retained(
+        comparison({"plain": PLAIN, "ftp": TIE}),
+        "web",
+        "perplexity",
+        9.0,
+        {"plain": [9.0] * 3, "ftp": [math.inf, 9, 9]},
+    )
+    assert headline(tie) == (
+        "Out of distribution, 3 seeds do not separate the only other method from plain fine-tuning: the evidence does not support "
+        "it. FTP diverged in 1 of 3 seeds: figures that are not finite have no mean."
+    )
     (verdict,) = verdicts(results)
     assert "gains 2.0\N{NO-BREAK SPACE}points OOD" in verdict.sentence
     assert verdict.sentence.endswith(" FTP diverged in 1 of 3 seeds.")
