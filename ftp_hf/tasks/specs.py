@@ -88,6 +88,15 @@ class DatasetSpec(NamedTuple):
         kept = self._kept(whole)
         return whole if self.column is None else whole.select(kept), kept
 
+    def files(self) -> list[Path]:
+        """
+        Its local file, or all in its local folder but for the hidden ones, which nobody loads. Nothing of what is not on this
+        machine.
+        """
+        path = Path(self.source)
+        inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
+        return [path] if path.is_file() else sorted(inside)
+
     def _whole(self) -> Dataset:
         path = Path(self.source)
         if path.suffix in _BUILDERS:
@@ -126,6 +135,10 @@ class DatasetSpec(NamedTuple):
         except (OSError, ValueError, DatasetsError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {_reason(error)}") from error
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _reason(error: Exception) -> str:

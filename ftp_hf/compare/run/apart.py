@@ -1,11 +1,12 @@
 """Whether the data sets of a comparison have rows of their own: those that a model learnt from would flatter it in a test."""
 
+import filecmp
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.files import checksum
 from ftp_hf.tasks.specs import DatasetSpec
 
 __all__ = ["check_names_apart", "check_rows_apart"]
@@ -32,7 +33,8 @@ def check_names_apart(content: Mapping[str, Any]) -> None:
 
 def check_rows_apart(content: Mapping[str, Any]) -> None:
     """
-    Raise if two keys name files of the same contents, or one of them is learnt from and they have rows of a file in common.
+    Raise if two keys name files or folders of the same contents, or one of them is learnt from and they have rows of one in
+    common. A folder of a single file, beside its card, is that file.
 
     Args:
         content (mapping): of a config, whose data sets can be loaded.
@@ -40,8 +42,10 @@ def check_rows_apart(content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: two of them do.
     """
+    files = functools.cache(_files)
     for keys, one, other in _pairs(content):
-        if (_place(one) == _place(other) or _is_copy(Path(one.source), Path(other.source))) and (
+        has_same = _part(one) == _part(other) and _are_copies(files(one), files(other))
+        if (_place(one) == _place(other) or has_same) and (
             _filter(one) == _filter(other) or (_is_learnt_from(keys) and one.rows() & other.rows())
         ):
             raise _same(keys, other)
@@ -62,17 +66,26 @@ def _is_learnt_from(keys: tuple[str, str]) -> bool:
 
 def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:
     path = Path(spec.source)
-    return path.resolve() if path.exists() else spec.source, spec.config, spec.split
+    return path.resolve() if path.exists() else spec.source, *_part(spec)
+
+
+def _part(spec: DatasetSpec) -> tuple[str | None, str]:
+    return spec.config, spec.split
 
 
 def _filter(spec: DatasetSpec) -> tuple[str | None, str | None]:
     return spec.column, spec.value
 
 
-def _is_copy(one: Path, other: Path) -> bool:
-    if not (one.is_file() and other.is_file()) or one.stat().st_size != other.stat().st_size:
+def _files(spec: DatasetSpec) -> list[Path]:
+    return [file for file in spec.files() if file.suffix != ".md"]
+
+
+def _are_copies(ones: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Files are read as far as they are alike, if their sizes are."""
+    if not ones or len(ones) != len(others):
         return False
-    return checksum(one) == checksum(other)
+    return all(filecmp.cmp(one, other, shallow=False) for one, other in zip(ones, others, strict=True))
 
 
 def _same(keys: tuple[str, str], other: DatasetSpec) -> ValueError:

@@ -33,8 +33,8 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
     """
     configs = list(configs)
     named = (text for each in configs for text in (each.train, each.validation, each.test, *each.ood, *each.retained))
-    data = {DatasetSpec.parse(text).source for text in named if text}
-    files = {source: _data_files(Path(source)) for source in sorted(data)}
+    data = {spec.source: spec for spec in (DatasetSpec.parse(text) for text in named if text)}
+    files = {source: data[source].files() for source in sorted(data)}
     files |= {model: _model_files(Path(model)) for model in sorted({each.model for each in configs})}
     now = {source: _contents(Path(source), found) for source, found in files.items() if found}
     file = folder / _FILE
@@ -50,16 +50,6 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             part.write_text(json.dumps({**before, **now}, indent=2), encoding="utf-8")
-
-
-def _data_files(path: Path) -> list[Path]:
-    """A file itself, or all in a folder but for the hidden ones, which nobody loads. Nothing of what is not on this machine."""
-    inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
-    return [path] if path.is_file() else sorted(inside)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _model_files(path: Path) -> list[Path]:

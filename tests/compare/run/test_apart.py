@@ -48,3 +48,18 @@ def test_a_copy_is_the_same_data(rows, tmp_path):
     with pytest.raises(ValueError, match="train and test name the same data"):
         check_rows_apart({"train": str(rows), "test": f"{copy}?part=c"})
     check_rows_apart({"train": f"{rows}?part=a", "test": f"{copy}?part=c"})
+
+
+def test_so_is_a_folder_and_what_is_in_it(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    (one / "rows.csv").write_text("text,label\ngood,0\nbad,1\n")
+    (one / "README.md").write_text("A card.")
+    shutil.copytree(one, other)
+    for train, test in ((one, other), (one / "rows.csv", one), (one, other / "rows.csv")):
+        with pytest.raises(ValueError, match="train and test name the same data"):
+            check_rows_apart({"train": str(train), "test": str(test)})
+    check_rows_apart({"train": str(one), "test": f"{other}#test"})
+    (other / "rows.csv").write_text("text,label\ngood,0\nbad,0\n")  # as long as it was
+    check_rows_apart({"train": str(one), "test": str(other)})
+    check_rows_apart({"train": "someone/data", "test": "someone/other"})
