@@ -3,7 +3,7 @@
 import filecmp
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,7 @@ def check_names_apart(content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: two of them do.
     """
-    for keys, one, other in _pairs(content):
-        has_all = None in (one.column, other.column) and _is_learnt_from(keys)
-        if _place(one) == _place(other) and (has_all or _filter(one) == _filter(other)):
-            raise _same(keys, other)
+    _check(content, _is_named_alike, lambda one, other: None in (one.column, other.column))
 
 
 def check_rows_apart(content: Mapping[str, Any]) -> None:
@@ -42,12 +39,25 @@ def check_rows_apart(content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: two of them do.
     """
-    files = functools.cache(_files)
+    files, rows = functools.cache(_files), functools.cache(DatasetSpec.rows)
+
+    def is_same(one: DatasetSpec, other: DatasetSpec) -> bool:
+        return _is_named_alike(one, other) or (_part(one) == _part(other) and _are_copies(files(one), files(other)))
+
+    def overlap(one: DatasetSpec, other: DatasetSpec) -> bool:
+        # A row has one value in a column.
+        return one.column != other.column and not rows(one).isdisjoint(rows(other))
+
+    _check(content, is_same, overlap)
+
+
+_Test = Callable[[DatasetSpec, DatasetSpec], bool]
+
+
+def _check(content: Mapping[str, Any], is_same: _Test, overlap: _Test) -> None:
+    """Raise if two data sets are the same, or parts of the same that overlap and one of them is learnt from."""
     for keys, one, other in _pairs(content):
-        has_same = _part(one) == _part(other) and _are_copies(files(one), files(other))
-        if (_place(one) == _place(other) or has_same) and (
-            _filter(one) == _filter(other) or (_is_learnt_from(keys) and one.rows() & other.rows())
-        ):
+        if is_same(one, other) and (_filter(one) == _filter(other) or (_is_learnt_from(keys) and overlap(one, other))):
             raise _same(keys, other)
 
 
@@ -62,6 +72,10 @@ def _pairs(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Datase
 
 def _is_learnt_from(keys: tuple[str, str]) -> bool:
     return not _LEARNT_FROM.isdisjoint(keys)
+
+
+def _is_named_alike(one: DatasetSpec, other: DatasetSpec) -> bool:
+    return _place(one) == _place(other)
 
 
 def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:
