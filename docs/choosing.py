@@ -18,7 +18,7 @@ from measured import COMPARISONS
 from ftp_hf.common.figures import metric_named, table
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import metric_of, tested
-from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
+from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.small_rates import methods_once, tied
 from ftp_hf.compare.evidence.statistics import paired_difference
 
@@ -77,7 +77,7 @@ def rules(metric: str) -> dict[str, Ranking]:
         _VALIDATION: lambda run: metric_named(metric).sign * _validation(run, metric),
         "smallest function distance": lambda run: -_distance(run),
         "smallest distance of weights": lambda run: -run.drift.row_norm if run.drift else math.nan,
-        "smallest learning rate": lambda run: -run.setting["learning_rate"],
+        "smallest learning rate": lambda run: -run.setting[RATE],
     }
 
 
@@ -119,7 +119,7 @@ def _ties(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
 
 def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
     """The runs of each seed and method that was trained: those computed from the runs of another one share its ties."""
-    names = [method.name for method in methods_once(results) if "learning_rate" in method.chosen]
+    names = [method.name for method in methods_once(results) if RATE in method.chosen]
     each = [
         (seed, [run for run in results.runs if run.method == name and run.seed == seed and run.summary.of_kind("ood")])
         for name in names

@@ -4,7 +4,6 @@ fine-tuning and at ten times that; and what every method keeps at every rate.
 """
 
 import math
-from collections.abc import Mapping
 
 from measured import COMPARISONS, mean_of
 
@@ -12,7 +11,8 @@ from ftp_hf.common.figures import show, table
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, finished_seeds, metric_of, pretrained_figure
-from ftp_hf.compare.evidence.rates import at_rates, at_settings, epochs, rules_met
+from ftp_hf.compare.evidence.rates import at_lengths_and_rates, at_rates, epochs, safe_among
+from ftp_hf.compare.evidence.results import RATE
 from ftp_hf.compare.evidence.verdict import verdicts
 
 FOUR = {
@@ -24,7 +24,6 @@ FOUR = {
 """Of studies in model_cards/comparisons: what is learnt and what is looked at, and which data that is."""
 
 _OURS = "ftp"
-_RATE = "learning_rate"
 _KINDS = ("id", "ood")
 _TIMES = 10
 
@@ -37,7 +36,7 @@ def four() -> str:
 
 def _row(name: str, about: str, kind: str) -> list[str]:
     results = ComparisonResults.load(COMPARISONS / name)
-    rate = results.method(REFERENCE).chosen["learning_rate"]
+    rate = results.method(REFERENCE).chosen[RATE]
     there = [found for other, found in at_rates(results).items() if math.isclose(other, _TIMES * rate)]
     before = pretrained_figure(results, kind)
     return [
@@ -61,23 +60,17 @@ def every_method(study: str) -> str:
     the study's rules; a row for each length where there are several.
     """
     results = ComparisonResults.load(COMPARISONS / study)
-    by_length: dict[float | None, dict[float, ComparisonResults]] = {}
-    for length, rate, there in at_settings(results):
-        by_length.setdefault(length, {})[rate] = there
+    by_length = at_lengths_and_rates(results)
     rates = list(next(iter(by_length.values())))
     rows = []
     before = [pretrained_figure(results, kind) for kind in _KINDS]
     if None not in before:
         known = " / ".join(show(figure, results.metric) for figure in before if figure is not None)
         rows.append(["before training", *[known] * len(rates), ""])
-    for method in (method.name for method in results.methods if _RATE in method.chosen):
+    for method in (method.name for method in results.methods if RATE in method.chosen):
         for length, at_rate in by_length.items():
             title = f"`{method}`{'' if length is None else f', {epochs(length)}'}"
             figures = [" / ".join(mean_of(there, method, kind) for kind in _KINDS) for there in at_rate.values()]
-            rows.append([title, *figures, _safe(method, at_rate)])
+            safe = ", ".join(f"{rate:g}" for rate in safe_among(at_rate, method)) or "none"
+            rows.append([title, *figures, safe])
     return table(["", *(f"{rate:g}" for rate in rates), "all rules met at"], rows)
-
-
-def _safe(method: str, at_rate: Mapping[float, ComparisonResults]) -> str:
-    met = {rate: rules_met(results, method) for rate, results in at_rate.items()}
-    return ", ".join(f"{rate:g}" for rate, (passed, count) in met.items() if passed == count) or "none"

@@ -7,10 +7,21 @@ from typing import Any
 
 from .measures import finished_seeds
 from .results import RATE, ComparedRun, ComparisonResults
-from .rules import holding
+from .rules import holding, meets_rules
 from .small_rates import methods_once, tied
 
-__all__ = ["at_lengths", "at_rates", "at_settings", "epochs", "rules_met", "safe_rates", "unwarned", "what_is_safe"]
+__all__ = [
+    "at_lengths",
+    "at_lengths_and_rates",
+    "at_rates",
+    "at_settings",
+    "epochs",
+    "rules_met",
+    "safe_among",
+    "safe_rates",
+    "unwarned",
+    "what_is_safe",
+]
 
 _LENGTH = "num_train_epochs"
 
@@ -37,20 +48,21 @@ def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonRe
     return _at_each(results, _LENGTH) or {None: results}
 
 
-def at_settings(results: ComparisonResults) -> list[tuple[float | None, float, ComparisonResults]]:
+def at_lengths_and_rates(results: ComparisonResults) -> Mapping[float | None, Mapping[float, ComparisonResults]]:
     """
-    Length, learning rate and the comparison there, of each length and each rate at it. Empty unless a method was evaluated at
-    several.
+    The comparison at each length and each learning rate at it, likewise; empty unless a method was evaluated at several.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    found = [
-        (length, rate, there)
-        for length, at_length in at_lengths(results).items()
-        for rate, there in _evaluated(at_length, RATE).items()
-    ]
-    return found if _repeats(there for _, _, there in found) else []
+    found = {length: _evaluated(at_length, RATE) for length, at_length in at_lengths(results).items()}
+    found = {length: rates for length, rates in found.items() if rates}
+    return found if _repeats(there for rates in found.values() for there in rates.values()) else {}
+
+
+def at_settings(results: ComparisonResults) -> list[tuple[float | None, float, ComparisonResults]]:
+    """The same one by one: length, learning rate and the comparison there."""
+    return [(length, rate, at) for length, rates in at_lengths_and_rates(results).items() for rate, at in rates.items()]
 
 
 def _at_each(results: ComparisonResults, setting: str) -> Mapping[Any, ComparisonResults]:
@@ -95,16 +107,25 @@ def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
     Args:
         results ([`ComparisonResults`]): finished or not.
     """
-    settings = at_settings(results)
-    counted = Counter(method.name for _, _, there in settings for method in there.methods)
-    safe: dict[str, list[float]] = {}
-    for method in (method for method in results.methods if counted[method.name] > 1):
-        for length, rate, there in settings:
-            if method.name in {each.name for each in there.methods}:
-                rates = safe.setdefault(method.title if length is None else f"{method.title} at {epochs(length)}", [])
-                passed, count = rules_met(there, method.name)
-                rates += [rate] if passed == count else []
-    return safe
+    lengths = at_lengths_and_rates(results)
+    counted = Counter(method.name for rates in lengths.values() for there in rates.values() for method in there.methods)
+    return {
+        method.title if length is None else f"{method.title} at {epochs(length)}": safe_among(rates, method.name)
+        for method in results.methods
+        for length, rates in lengths.items()
+        if counted[method.name] > 1 and any(finished_seeds(there, method.name) for there in rates.values())
+    }
+
+
+def safe_among(rates: Mapping[float, ComparisonResults], method: str) -> list[float]:
+    """
+    The learning rates at which a method was evaluated and all of its runs meet all rules.
+
+    Args:
+        rates (mapping from `float` to [`ComparisonResults`]): as [`at_rates`] has them.
+        method (`str`): its name.
+    """
+    return [rate for rate, there in rates.items() if finished_seeds(there, method) and meets_rules(there, method)]
 
 
 def unwarned(results: ComparisonResults) -> tuple[int, int]:

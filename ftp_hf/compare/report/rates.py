@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import metric_named, show
 from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, pretrained_figure, tested
-from ftp_hf.compare.evidence.rates import at_settings, epochs
+from ftp_hf.compare.evidence.rates import at_lengths_and_rates, epochs
 from ftp_hf.compare.evidence.results import ComparisonResults
 
 from .style import (
@@ -46,9 +46,7 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     Returns:
         `Figure`: `None` unless a method was evaluated at several rates or lengths.
     """
-    lengths: dict[float | None, dict[float, ComparisonResults]] = {}
-    for length, rate, there in at_settings(results):
-        lengths.setdefault(length, {})[rate] = there
+    lengths = at_lengths_and_rates(results)
     kinds = [kind for kind in tested(results) if data_sets(results, kind.split("/")[0])]
     if not lengths or not kinds:
         return None

@@ -12,7 +12,7 @@ from ftp_hf.compare.evidence.measures import (
     inert_corruptions,
 )
 from ftp_hf.compare.evidence.rates import what_is_safe
-from ftp_hf.compare.evidence.results import ComparisonResults
+from ftp_hf.compare.evidence.results import RATE, ComparisonResults
 from ftp_hf.compare.evidence.small_rates import null_hypothesis
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
@@ -259,7 +259,7 @@ def _sweep(results: ComparisonResults) -> list[Block]:
         for name, value in at_edge(results, method).items()
     ]
     single = [
-        f"{method.title} ({method.sweep['learning_rate'][0]:g})"
+        f"{method.title} ({method.sweep[RATE][0]:g})"
         for method in results.methods
         if has_one_learning_rate(results, method)
     ]
