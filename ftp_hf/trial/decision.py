@@ -6,11 +6,11 @@ from typing import Any
 
 from ftp_hf.common.figures import duration, mean_and_sd, metric_named, setting_text, show, size
 from ftp_hf.common.files import replacing
+from ftp_hf.compare.evidence.differences import cost
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
-    cost,
     data_sets,
     diverged,
     finished_seeds,

@@ -157,8 +157,8 @@ class ComparisonResults:
         return next(method for method in self.methods if method.name == name)
 
     def chosen_runs(self, method: str) -> list[ComparedRun]:
-        """The runs of a method at its chosen setting, by seed."""
-        chosen = self.method(method).chosen
+        """The runs of a method at its chosen setting, by seed; none of one that is not compared."""
+        chosen = next((facts.chosen for facts in self.methods if facts.name == method), None)
         runs = [run for run in self.runs if run.method == method and run.setting == chosen and run.seed in self.seeds]
         return sorted(runs, key=lambda run: self.seeds.index(run.seed))
 

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from ftp_hf.common.figures import change, is_share, metric_named, show, signed, together
 from ftp_hf.runs.facts import PLAIN
 
+from .differences import cost, differences_to_plain
 from .formats import bound, difference, interval, points
-from .measures import (
-    REFERENCE,
-    cost,
-    differences_to_plain,
-    diverged,
-    finished_seeds,
-    metric_of,
-    pretrained_figure,
-    robust_kind,
-    tested,
-)
+from .measures import REFERENCE, diverged, finished_seeds, metric_of, pretrained_figure, robust_kind, tested
 from .results import ComparisonResults, MethodFacts
 from .statistics import LEAST_SEEDS, PairedDifference
 from .tuning import collapse, open_sweeps

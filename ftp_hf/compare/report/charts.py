@@ -9,16 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import duration, metric_named, size
+from ftp_hf.compare.evidence.differences import cost, relative_to_plain
 from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
-    cost,
     data_sets,
     inert_corruptions,
     possible,
     radii,
-    relative_to_plain,
     robust_kind,
     severity_curve,
 )

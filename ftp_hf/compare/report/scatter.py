@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ftp_hf.common.figures import is_share
-from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_kind, sign, wise_curve
+from ftp_hf.compare.evidence.differences import wise_curve
+from ftp_hf.compare.evidence.measures import CURVE, by_seed, possible, robust_kind, sign
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import pareto_front
 

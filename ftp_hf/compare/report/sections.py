@@ -3,14 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from ftp_hf.common.figures import is_share, metric_title, show
-from ftp_hf.compare.evidence.measures import (
-    CURVE,
-    chance,
-    data_sets,
-    differences_to_plain,
-    finished_seeds,
-    inert_corruptions,
-)
+from ftp_hf.compare.evidence.differences import differences_to_plain
+from ftp_hf.compare.evidence.measures import CURVE, chance, data_sets, finished_seeds, inert_corruptions
 from ftp_hf.compare.evidence.rates import what_is_safe
 from ftp_hf.compare.evidence.results import RATE, ComparisonResults
 from ftp_hf.compare.evidence.small_rates import null_hypothesis

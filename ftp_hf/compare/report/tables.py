@@ -5,21 +5,18 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, metric_title, setting_text, show, signed, size
+from ftp_hf.compare.evidence.differences import cost, differences_to_plain, matched_differences, relative_to_plain
 from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
     TESTED,
     by_seed,
-    cost,
     data_sets,
-    differences_to_plain,
     finished_seeds,
-    matched_differences,
     metric_of,
     on_data,
     pretrained_figure,
-    relative_to_plain,
     tested,
 )
 from ftp_hf.compare.evidence.rates import at_settings, rules_met

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from ftp_hf.compare.evidence.measures import chance, differences_to_plain, matched_differences
+from ftp_hf.compare.evidence.differences import differences_to_plain, matched_differences
+from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison

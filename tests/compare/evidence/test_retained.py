@@ -3,7 +3,8 @@
 import pytest
 
 from ftp_hf.common.figures import metric_named
-from ftp_hf.compare.evidence.measures import differences_to_plain, matched_difference, pretrained_figure
+from ftp_hf.compare.evidence.differences import differences_to_plain, matched_difference
+from ftp_hf.compare.evidence.measures import pretrained_figure
 from ftp_hf.compare.evidence.statistics import matched_ood
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 from ftp_hf.compare.report.tables import means_table, paired_table, retained_table, rules_table

@@ -2,21 +2,17 @@ import math
 
 import pytest
 
+from ftp_hf.compare.evidence.differences import against_plain, cost, matched_difference, relative_to_plain, wise_curve
 from ftp_hf.compare.evidence.measures import (
-    against_plain,
     by_seed,
     check_same_data,
-    cost,
     data_sets,
     finished_seeds,
     inert_corruptions,
-    matched_difference,
     pretrained_figure,
     radii,
-    relative_to_plain,
     robust_kind,
     severity_curve,
-    wise_curve,
 )
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change

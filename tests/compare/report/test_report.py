@@ -13,7 +13,7 @@ from PIL import Image
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonResults, headline
-from ftp_hf.compare.evidence.measures import against_plain, cost, matched_difference, relative_to_plain
+from ftp_hf.compare.evidence.differences import against_plain, cost, matched_difference, relative_to_plain
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.compare.report.charts import draw_charts
 from ftp_hf.compare.report.labels import place
