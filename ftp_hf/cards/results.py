@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named, metric_title, table
 from ftp_hf.runs.facts import PLAIN, PRETRAINED, Evaluation
-from ftp_hf.runs.figures import inert_among
+from ftp_hf.runs.figures import corruption_of, inert_among
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]
@@ -37,7 +37,7 @@ def results_table(summary: RunSummary, metric: str) -> str:
             rows.append(_mean_row("**OOD mean**", columns, names, kind, metric))
     inert = inert_among(results for _, results, _ in columns)
     corrupted = [result.data for result in summary.of_kind("corrupted") if metric in result.metrics]
-    if counted := [name for name in corrupted if name.rpartition("/")[0] not in inert]:
+    if counted := [name for name in corrupted if corruption_of(name) not in inert]:
         rows.append(_mean_row(f"corrupted mean ({len(counted)} sets)", columns, counted, "corrupted", metric))
     if forgetting := _forgetting(summary, columns, metric):
         rows.append(["forgetting (OOD mean)", *forgetting])

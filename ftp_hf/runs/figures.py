@@ -9,7 +9,16 @@ from ftp_hf.common.figures import main_metric
 from .facts import Evaluation, StageFacts
 from .summary import RunSummary
 
-__all__ = ["Ability", "Figures", "abilities", "figures_of", "inert_among", "learnt_figures", "stages_of"]
+__all__ = [
+    "Ability",
+    "Figures",
+    "abilities",
+    "corruption_of",
+    "figures_of",
+    "inert_among",
+    "learnt_figures",
+    "stages_of",
+]
 
 Figures = Mapping[str, Mapping[str, float | None]]
 """Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
@@ -33,6 +42,11 @@ def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[s
     return figures
 
 
+def corruption_of(data: str) -> str:
+    """The kind of corruption of a data set: `"fog"` of `"fog/3"`."""
+    return data.rpartition("/")[0]
+
+
 def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
     """
     The kinds of corruption that change nothing for models, as casing does for an uncased tokenizer: of each model all that was
@@ -46,7 +60,7 @@ def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
         by_kind: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
         for result in results:
             if result.kind == "corrupted":
-                by_kind.setdefault(result.data.rpartition("/")[0], []).append(result.metrics)
+                by_kind.setdefault(corruption_of(result.data), []).append(result.metrics)
         for kind, metrics in by_kind.items():
             measured.setdefault(kind, []).append(metrics)
     inert = [

@@ -2,10 +2,11 @@
 
 import math
 import statistics
+from collections.abc import Collection, Iterable
 
 from ftp_hf.common.figures import main_metric, metric_named
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import inert_among
+from ftp_hf.runs.figures import corruption_of, inert_among
 
 from .results import ComparedRun, ComparisonResults
 
@@ -16,6 +17,8 @@ __all__ = [
     "by_seed",
     "chance",
     "check_same_data",
+    "corruptions",
+    "counted",
     "data_sets",
     "diverged",
     "finished_seeds",
@@ -94,14 +97,20 @@ def sign(results: ComparisonResults, kind: str) -> int:
 def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
     """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
-    left_out = inert_corruptions(results) if kind == "corrupted" else []
-    found = [
-        each
-        for each in results.pretrained
-        if [each.kind, each.data][: len(wanted)] == wanted and each.data.rpartition("/")[0] not in left_out
-    ]
+    counting = counted(results.pretrained, inert_corruptions(results))
+    found = [each for each in counting if [each.kind, each.data][: len(wanted)] == wanted]
     values = [statistics.fmean(each.metrics[metric].values()) for each in found if metric in each.metrics]
     return statistics.fmean(values) if values and len(values) == len(found) else None
+
+
+def corruptions(results: ComparisonResults) -> list[str]:
+    """The kinds of corruption that any method was evaluated with, in their order."""
+    return list(dict.fromkeys(map(corruption_of, data_sets(results, "corrupted"))))
+
+
+def counted(evaluations: Iterable[Evaluation], left_out: Collection[str]) -> list[Evaluation]:
+    """Evaluations without those on some kinds of corruption."""
+    return [each for each in evaluations if each.kind != "corrupted" or corruption_of(each.data) not in left_out]
 
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import Evaluation
+from ftp_hf.runs.figures import corruption_of
 from ftp_hf.runs.summary import RunSummary
 
 from .saved import load_results, save_results
@@ -118,7 +119,7 @@ class ComparedRun:
         values = [
             value
             for data, value in self.values(kind, metric).items()
-            if data.startswith(prefix) and data.rpartition("/")[0] not in left_out
+            if data.startswith(prefix) and corruption_of(data) not in left_out
         ]
         return statistics.fmean(values) if values else None
 

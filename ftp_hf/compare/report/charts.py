@@ -14,7 +14,7 @@ from ftp_hf.compare.evidence.formats import percent
 from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     by_seed,
-    data_sets,
+    corruptions,
     inert_corruptions,
     possible,
     radii,
@@ -198,8 +198,7 @@ def _severity(results: ComparisonResults) -> Figure | None:
 
 
 def _corruptions(results: ComparisonResults) -> Figure | None:
-    every = dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted"))
-    kinds = [kind for kind in every if kind not in inert_corruptions(results)]
+    kinds = [kind for kind in corruptions(results) if kind not in inert_corruptions(results)]
     if len(kinds) < 2:
         return None
     rows = -(-len(kinds) // 2)

@@ -12,6 +12,7 @@ from ftp_hf.compare.evidence.measures import (
     REFERENCE,
     TESTED,
     by_seed,
+    corruptions,
     data_sets,
     finished_seeds,
     metric_of,
@@ -118,7 +119,6 @@ def sets_table(results: ComparisonResults) -> Table:
         for kind in ("id", "ood", "retained")
         for name in data_sets(results, kind)
     ]
-    corruptions = dict.fromkeys(name.rpartition("/")[0] for name in data_sets(results, "corrupted"))
     rows += [
         [
             f"corrupted {kind}",
@@ -127,7 +127,7 @@ def sets_table(results: ComparisonResults) -> Table:
                 for method in methods
             ),
         ]
-        for kind in corruptions
+        for kind in corruptions(results)
     ]
     return Table(["data", *(method.title for method in results.methods)], rows)
 
