@@ -19,7 +19,7 @@ from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
 from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, scratch, write_run
-from ftp_hf.compare.run.measuring import evaluator, measure
+from ftp_hf.compare.run.measuring import evaluator, expected_figures, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import working_alone
@@ -80,9 +80,10 @@ class StreamCourse:
         return len(set(self._folders.values()))
 
     def check(self) -> None:
-        """Make the Trainers of the first two stages of each method, which raise what they refuse."""
-        any_task = self.data[self.config.first.stage].task
-        problems = rules_without_figures(self.config.rules, any_task.load_model)
+        """Make the Trainers of the first two stages of each method, which raise what they refuse; and refuse unfit rules."""
+        rules, stage = self.config.rules, self.config.first.stage
+        problems = rules_without_figures(rules, self.data[stage].task.load_model)
+        problems += rules_without_metrics(rules, stage, expected_figures(self.data[stage]))
         for method in self.config.methods:
             first = Chain(method, tuple(self.config.orders[0]), self.config.seeds[0])
             for run in first.runs(self.config)[:2]:
@@ -103,11 +104,8 @@ class StreamCourse:
                 the others from being finished.
 
         Raises:
-            ValueError: a rule is about what is not measured; workers failed, which names their chains.
+            ValueError: workers failed, which names their chains.
         """
-        if self.config.rules:
-            start = self._left(Run(PRETRAINED, {}, self.config.seeds[0], config=self.config.first))
-            rules_without_metrics(self.config.rules, start).raise_all()
         total = sum(map(len, self.chains.values())) * _STEPS
         self.progress.update(self.bar, total=total, visible=True)
         if workers:

@@ -1,6 +1,6 @@
 """What each stage is held to: rules on the stages before it, on the retained sets and on its own test set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ftp_hf.common.problems import Problems
 from ftp_hf.compare.evidence.stream_results import StageCheck
@@ -41,24 +41,28 @@ def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: l
     return check
 
 
-def rules_without_metrics(rules: Sequence[Rule], before: Left) -> Problems:
+def rules_without_metrics(rules: Sequence[Rule], stage: str, expected: Figures) -> Problems:
     """
     What is wrong with rules whose metric is not measured, or whose number it cannot have.
 
     Args:
         rules (sequence of [`Rule`]): of the stream.
-        before ([`Left`]): the model before any stage; its evaluation tells which metrics there are.
+        stage (`str`): any.
+        expected ([`Figures`]): any finite ones of all that will be measured after it.
     """
-    zeros = {name: dict.fromkeys(metrics, 0.0) for name, metrics in _figures(before).items()}
-    zeros[_OWN] = zeros[_EARLIER + before.stage]
-    return unchecked_rules(rules, zeros, zeros, zeros)
+    figures = _as_earlier(stage, expected)
+    figures[_OWN] = figures[_EARLIER + stage]
+    return unchecked_rules(rules, figures, figures, figures)
 
 
 def _figures(model: Left) -> Figures:
+    return _as_earlier(model.stage, figures_of(model.measured.summary.results, str(model.measured.seed)))
+
+
+def _as_earlier(stage: str, figures: Figures) -> dict[str, Mapping[str, float | None]]:
     """On the test sets of all stages, as if each were an earlier one, and on the retained sets."""
-    found = figures_of(model.measured.summary.results, str(model.measured.seed))
-    own = {_OWN: _EARLIER + model.stage}
-    return {own.get(name, name.replace("ood/", _EARLIER, 1)): values for name, values in found.items()}
+    own = {_OWN: _EARLIER + stage}
+    return {own.get(name, name.replace("ood/", _EARLIER, 1)): values for name, values in figures.items()}
 
 
 def _at_stage(stage: str, earlier: Iterable[str], figures: Figures) -> Figures:

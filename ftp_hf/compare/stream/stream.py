@@ -70,8 +70,7 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
 
 def rehearse_stream(config: StreamConfig) -> None:
     """
-    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind. Which
-    metrics a rule can be about is known only once a model was evaluated, by which `stream` begins.
+    Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind.
 
     Args:
         config ([`StreamConfig`]): what would be trained.

@@ -9,6 +9,7 @@ from ftp_hf.compare.stream.left import Left
 from ftp_hf.compare.stream.plan import stages_before
 from ftp_hf.compare.stream.rules import check_stage, rules_without_metrics
 from ftp_hf.runs.facts import PRETRAINED, Evaluation, RuleResult
+from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.summary import RunSummary
 from tests.support.tiny_data import write_config
 from tests.support.tiny_streams import STAGES, chain, stream_config
@@ -125,5 +126,5 @@ def test_what_is_not_measured_cannot_be_a_rule(tmp_path, rule, why):
     config = load(tmp_path, rules=[RULES[0], rule])
     before = left(config, Run(PRETRAINED, {}, 0, config=config.first), [0.5, 0.0, 0.0])
     with pytest.raises(ValueError, match=f"rules: '{rule}' cannot be checked: {why}") as error:
-        rules_without_metrics(config.rules, before).raise_all()
+        rules_without_metrics(config.rules, before.stage, figures_of(before.measured.summary.results, "0")).raise_all()
     assert not error.value.__notes__

@@ -11,7 +11,7 @@ from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.run import trained
 from ftp_hf.compare.stream.config import StreamConfig
-from ftp_hf.compare.stream.stream import stream
+from ftp_hf.compare.stream.stream import rehearse_stream, stream
 from tests.support.tiny_data import write_config
 from tests.support.tiny_streams import STAGES, chain, make_stream, stream_config
 
@@ -30,6 +30,12 @@ def load(texts, folder, **changes):
 def figures(results):
     """What came out, but for the time it took."""
     return [(run.method, run.order, run.seed, run.matrix, run.before, run.retained, run.checks) for run in results.runs]
+
+
+def test_a_dry_run_refuses_rules_about_what_is_not_measured(texts, tmp_path):
+    config = load(texts, tmp_path, methods={"plain": {}}, rules=["earlier_mean:f3 >= 0.5"])
+    with pytest.raises(ValueError, match=r"rules: .* cannot be checked: the model has no f3 on earlier/"):
+        rehearse_stream(config)
 
 
 class Killed(BaseException):
