@@ -21,6 +21,7 @@ KEPT = 0.01
 """ID accuracy is called kept where the whole interval is within a point of plain fine-tuning."""
 
 _LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
+_PLACES = {"ood": "Out of distribution", "corrupted": "On corrupted data"}
 _COUNTS = {1: "One seed", 2: "Two seeds"}
 # As many methods have room for their intervals in one sentence.
 _FEW = 2
@@ -107,34 +108,39 @@ def _not_separated(place: str, among: Sequence[Verdict], judged: Sequence[Verdic
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
-    retained, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
-    if lost:
-        lost += ": figures that are not finite have no mean."
     kinds = [kind] if kind else [each for each in tested(results) if each.startswith("retained/")]
-    whole = [verdict for verdict in judged if all(map(verdict.is_whole, kinds))]
+    retained, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
+    lost = lost and f"{lost}: figures that are not finite have no mean."
     if not kinds:
         said = "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
-        return f"{said} {lost}".rstrip()
-    if kind is None:
-        said = retained or _not_separated("On retained data", whole, judged)
-        return _with_doubts(results, f"{said} {lost}".strip(), judged)
-    place = "Out of distribution" if kind == "ood" else "On corrupted data"
-    gains, losses = ([verdict for verdict in judged if verdict.sign(kind) == sign] for sign in (1, -1))
-    if not gains and not losses:
-        said = " ".join(filter(None, [_not_separated(place, whole, judged), retained, lost]))
-        return _with_doubts(results, said, judged)
-    above, below = _words(results.metric)
-    parts = [
-        f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word}"
-        for group, word in ((gains, f"{above} {PLAIN}"), (losses, f"{below} it" if gains else f"{below} {PLAIN}"))
-        if group
-    ]
-    rest = sum(verdict.sign(kind) == 0 for verdict in whole)
-    others = (
-        f"; {_seeds(judged)} do not separate {'one other' if rest == 1 else f'{rest} others'} from it" if rest else ""
+        return _joined(said, lost)
+    place = _PLACES[kind] if kind else "On retained data"
+    whole = [verdict for verdict in judged if all(map(verdict.is_whole, kinds))]
+    gains, losses = ([verdict for verdict in judged if kind and verdict.sign(kind) == sign] for sign in (1, -1))
+    told_apart = [*gains, *losses]
+    if kind and told_apart:
+        above, below = _words(results.metric)
+        said = f"{place}, {_groups(kind, (gains, above), (losses, below), again='it')}"
+        rest = sum(verdict.sign(kind) == 0 for verdict in whole)
+        others = "one other" if rest == 1 else f"{rest} others"
+        said += f"; {_seeds(judged)} do not separate {others} from it." if rest else "."
+    else:
+        said = "" if retained and not kind else _not_separated(place, whole, judged)
+    doubts = open_sweeps(results, [REFERENCE, *(verdict.method for verdict in told_apart or judged)])
+    return _joined(said, retained, lost, doubts)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _groups(kind: str, *groups: tuple[Sequence[Verdict], str], again: str = PLAIN) -> str:
+    """`FTP (+1.8 points [+1.2, +2.4]) is above plain fine-tuning and SPD (−0.5 points [−0.7, −0.3]) is below it`."""
+    there = [(group, word) for group, word in groups if group]
+    return " and ".join(
+        f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {again if number else PLAIN}"
+        for number, (group, word) in enumerate(there)
     )
-    said = " ".join(filter(None, [f"{place}, {' and '.join(parts)}{others}.", retained, lost]))
-    return _with_doubts(results, said, [*gains, *losses])
 
 
 def _words(metric: str) -> tuple[str, str]:
@@ -149,19 +155,12 @@ def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
         if not kind.startswith("retained/") or not (gains or losses):
             continue
         metric, before = metric_of(results, kind), pretrained_figure(results, kind)
-        parts = [
-            f"{together(_figures_of_group(group, kind))} {'is' if len(group) == 1 else 'are'} {word} {PLAIN}"
-            for group, word in zip((gains, losses), _words(metric), strict=True)
-            if group
-        ]
+        above, below = _words(metric)
         known = "" if before is None else f", pre-trained {show(before, metric)}"
-        sentences.append(f"On retained {_label(kind)} ({metric.replace('_', ' ')}{known}), {' and '.join(parts)}.")
-    return " ".join(sentences)
-
-
-def _with_doubts(results: ComparisonResults, said: str, judged: Sequence[Verdict]) -> str:
-    """A conclusion on some methods, and what their sweeps and that of plain fine-tuning leave open."""
-    return f"{said} {open_sweeps(results, [REFERENCE, *(verdict.method for verdict in judged)])}".rstrip()
+        sentences.append(
+            f"On retained {_label(kind)} ({metric.replace('_', ' ')}{known}), {_groups(kind, (gains, above), (losses, below))}."
+        )
+    return _joined(*sentences)
 
 
 def _verdict(results: ComparisonResults, method: MethodFacts, differences: dict[str, PairedDifference]) -> Verdict:
