@@ -1,5 +1,7 @@
 """Comparisons with known figures, as if they had been run."""
 
+import math
+
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts, ParameterDrift
 from ftp_hf.runs.facts import BaseModel, DataFacts, Evaluation, Hardware, ProjectionFacts, RadiusFacts
 from ftp_hf.runs.summary import RunSummary
@@ -57,6 +59,20 @@ def comparison(figures=None, *, ood=("sketch", "cartoon"), corruptions=("fog", "
         "command": "ftp-hf compare quick.yaml",
     }
     return ComparisonResults(**{**known, **changes})
+
+
+def lost(points):
+    """The same points, of which the first seed came to nothing."""
+    return [(math.nan, math.nan), *points[1:]]
+
+
+def with_inert(results, kind="random_casing"):
+    """The same comparison, in which a kind of corruption takes nothing from any model, whatever its severity."""
+    for run in results.runs:
+        for result in run.summary.of_kind("corrupted"):
+            if result.data.startswith(f"{kind}/"):
+                result.metrics = {"accuracy": {str(run.seed): 0.9}, "loss": {str(run.seed): 0.3}}
+    return results
 
 
 def with_retained(results, name, metric, before, values):

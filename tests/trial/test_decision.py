@@ -1,6 +1,5 @@
 """The page for a decision: what it says of a comparison, in both languages, and what a person wrote around it."""
 
-import math
 import re
 import shlex
 
@@ -10,7 +9,7 @@ from ftp_hf.cli import main
 from ftp_hf.common.figures import SPACE
 from ftp_hf.trial.decision import facts_of, write_decision
 from ftp_hf.trial.pages import CHECKLIST, DECISION, LANGUAGES, render
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, lost, with_retained
 
 RULES = ["id/test >= 0.91", "ood_mean >= 0.5"]
 
@@ -87,7 +86,7 @@ def test_a_recommended_run_is_named_with_its_folder(tmp_path):
         (comparison({"plain": PLAIN, "ftp": LOSS}), {"losses", "no_retained", "no_rules"}),
         (comparison({"plain": PLAIN[:2], "ftp": GAIN[:2]}, rules=RULES), {"few_seeds", "no_retained"}),
         (comparison({"plain": PLAIN, "ftp": TIE}, ood=(), rules=RULES), {"no_ood", "no_retained"}),
-        (comparison({"plain": PLAIN, "ftp": [(math.nan, math.nan), *GAIN[1:]]}), {"diverged", "no_small_rates"}),
+        (comparison({"plain": PLAIN, "ftp": lost(GAIN)}), {"diverged", "no_small_rates"}),
         (one_rate(comparison({"plain": PLAIN, "ftp": GAIN, "small-lr": PLAIN})), {"one_rate"}),
     ],
     ids=["losses", "few_seeds", "no_ood", "diverged", "one_rate"],

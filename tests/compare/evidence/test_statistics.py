@@ -18,8 +18,7 @@ from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change
 from ftp_hf.compare.evidence.verdict import verdicts
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import inert_among
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_inert
 
 PLAIN_BY_SEED = {0: 0.7, 1: 0.75, 2: 0.8}
 
@@ -105,10 +104,7 @@ def test_figures_by_seed_are_means_over_data_sets():
 def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     results = comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=("fog", "random_casing"))
     assert inert_corruptions(results) == []
-    for run in results.runs:
-        casing = [result for result in run.summary.results if result.data.startswith("random_casing/")]
-        for result in casing:
-            result.metrics = {"accuracy": {str(run.seed): 0.9}, "loss": {str(run.seed): 0.3}}
+    with_inert(results)
     assert inert_corruptions(results) == ["random_casing"]
     assert by_seed(results, "plain", "corrupted") == pytest.approx({0: 0.87, 1: 0.88, 2: 0.89})
     assert severity_curve(results, "plain")[5] == pytest.approx([0.85, 0.86, 0.87])
@@ -119,7 +115,7 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     assert run.value("corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
     assert run.value("train", "accuracy") is None
     # The same accuracy by chance, but not the same answers.
-    casing[0].metrics["loss"] = dict.fromkeys(casing[0].metrics["loss"], 0.31)
+    run.summary.of_kind("corrupted")[-1].metrics["loss"] = {"0": 0.31}
     assert inert_corruptions(results) == []
 
 
@@ -228,11 +224,7 @@ def test_nothing_is_a_percentage_of_a_figure_that_is_not_above_zero():
 
 
 def test_the_pretrained_model_is_measured_on_what_the_methods_are():
-    results = comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=("fog", "random_casing"))
-    for run in results.runs:
-        for result in run.summary.results:
-            if result.data.startswith("random_casing/"):
-                result.metrics = {"accuracy": {str(run.seed): 0.9}, "loss": {str(run.seed): 0.3}}
+    results = with_inert(comparison({"plain": PLAIN, "ftp": GAIN}, corruptions=("fog", "random_casing")))
     before = {"fog": 0.6, "random_casing": 0.95}
     results.pretrained = [
         Evaluation(result.data, "corrupted", {"accuracy": {"0": before[result.data.rpartition("/")[0]]}})

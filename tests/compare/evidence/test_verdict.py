@@ -7,7 +7,7 @@ from ftp_hf.compare.evidence.formats import bound, difference, interval
 from ftp_hf.compare.evidence.measures import diverged
 from ftp_hf.compare.evidence.statistics import PairedDifference
 from ftp_hf.compare.evidence.verdict import headline, verdicts
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_retained
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, lost, with_retained
 
 
 def sentence(figures, **sets):
@@ -21,11 +21,6 @@ def test_gain():
     assert sentence({"ftp": GAIN}, corruptions=()) == (
         "FTP keeps ID within 0.3 points of plain fine-tuning and gains 2.0 points OOD [+1.8, +2.2], at +4 % time per step."
     )
-
-
-def lost(points):
-    """The same points, of which the first seed came to nothing."""
-    return [(math.nan, math.nan), *points[1:]]
 
 
 def test_a_method_that_diverged_is_not_one_that_seeds_do_not_separate():
