@@ -19,6 +19,7 @@ from .figures import Figures, figures_of, learnt_figures
 from .summary import RunSummary
 
 __all__ = [
+    "NOT_FINITE",
     "Rule",
     "check_rules",
     "check_summary",
@@ -29,6 +30,9 @@ __all__ = [
 
 SET = re.compile(r"(id|earlier|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
 """How sets are called."""
+
+NOT_FINITE = "a figure is not finite"
+"""Why a rule is broken that could be checked: by a model that diverged."""
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _EARLIER_WORST = "earlier_worst"
@@ -320,7 +324,7 @@ def _check(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures) -
     except ValueError as error:
         return RuleResult(rule.text, passed=False, why=str(error))
     if not (math.isfinite(found.value) and math.isfinite(found.threshold)):
-        return RuleResult(rule.text, passed=False, why="a figure is not finite")
+        return RuleResult(rule.text, passed=False, why=NOT_FINITE)
     # Of 0.65 - 0.60 = 0.05 nothing must be left of what binary numbers add to it.
     passed = _OPERATORS[rule.operator](round(found.value, 9), round(found.threshold, 9))
     return RuleResult(rule.text, passed, found.value, found.threshold, data=found.data)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from ftp_hf.runs.facts import RuleResult
 from ftp_hf.runs.figures import figures_of
-from ftp_hf.runs.rules import check_rules, parse_rules
+from ftp_hf.runs.rules import NOT_FINITE, check_rules, parse_rules
 
 from .results import ComparedRun, ComparisonResults
 
@@ -25,6 +25,6 @@ def meets_rules(results: ComparisonResults, method: str) -> bool:
 
 
 def unchecked(results: Sequence[RuleResult]) -> str:
-    """Why a rule could be checked on none of some runs; empty where it could on any."""
-    reasons = [result.why for result in results]
+    """Why a rule could be checked on none of some runs; empty where it could on any, one that diverged among them."""
+    reasons = [None if result.why == NOT_FINITE else result.why for result in results]
     return "" if None in reasons else "; ".join(dict.fromkeys(filter(None, reasons)))

@@ -235,6 +235,11 @@ def test_of_a_rule_that_cannot_be_checked_it_is_said_why():
     assert found.rows[1] == ["FTP", why, "3 of 3", "0 of 3"]
 
 
+def test_a_rule_that_is_broken_by_models_that_diverged_is_broken():
+    lost = comparison({"plain": PLAIN, "ftp": [(math.nan, math.nan)] * 3}, rules=["id/test >= 0.5"])
+    assert rules_table(lost).rows[1] == ["FTP", "0 of 3", "0 of 3"]
+
+
 def test_what_is_not_on_the_curve_is_said():
     figures = {**EVERYTHING, "l2-sp": [(0.88, 0.625), (0.95, 0.7), (0.90, 0.62)], "spd": [(0.95, 0.7)] * 3}
     rows = {row[0]: [plain(cell) for cell in row[1:]] for row in matched_table(comparison(figures)).rows}
