@@ -200,6 +200,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/results.md": {
         "every study": every_study,
         "rates": rates,
+        "every method, Whisper": partial(every_method, "spoken_digits_methods", ("ood", "retained/read_speech")),
         "every method, MiniLM": partial(every_method, "sts_embeddings_methods"),
         "every method, digits": partial(every_method, "digits_rates_lengths"),
         "lengths": lengths,

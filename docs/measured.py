@@ -40,6 +40,7 @@ STUDIES = {
     "tagging_minilm": ("MiniLM-L6 tags requests, other phrasing", "ftp"),
     "spoken_digits": ("Whisper tiny.en learns digits, other accents", "ftp"),
     "spoken_digits_rates": ("the same at five rates", "ftp"),
+    "spoken_digits_methods": ("the same at five rates with five methods", "ftp"),
     "spoken_digits_lengths": ("the same at three rates, up to ten times as long", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
     "smollm2_gsm8k_lengths": ("SmolLM2-135M on 512 grade-school problems, up to three times as long", "ftp"),

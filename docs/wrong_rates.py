@@ -24,7 +24,6 @@ FOUR = {
 """Of studies in model_cards/comparisons: what is learnt and what is looked at, and which data that is."""
 
 _OURS = "ftp"
-_KINDS = ("id", "ood")
 _TIMES = 10
 
 
@@ -54,23 +53,25 @@ def _cell(results: ComparisonResults, kind: str) -> str:
     return f"{figures} ({difference(judged.differences[kind], metric_of(results, kind))})"
 
 
-def every_method(study: str) -> str:
+def every_method(study: str, kinds: tuple[str, str] = ("id", "ood")) -> str:
     """
-    What each method of a study that has rates came to at each of them, ID / OOD, and the rates at which every seed meets all of
-    the study's rules; a row for each length where there are several.
+    What each method of a study that has rates came to at each of them on two kinds of data, and the rates at which every seed meets
+    all of the study's rules; a row for each length where there are several.
     """
     results = ComparisonResults.load(COMPARISONS / study)
     by_length = at_lengths_and_rates(results)
     rates = list(next(iter(by_length.values())))
     rows = []
-    before = [pretrained_figure(results, kind) for kind in _KINDS]
-    if None not in before:
-        known = " / ".join(show(figure, results.metric) for figure in before if figure is not None)
+    before = {kind: pretrained_figure(results, kind) for kind in kinds}
+    if None not in before.values():
+        known = " / ".join(
+            show(figure, metric_of(results, kind)) for kind, figure in before.items() if figure is not None
+        )
         rows.append(["before training", *[known] * len(rates), ""])
     for method in (method.name for method in results.methods if RATE in method.chosen):
         for length, at_rate in by_length.items():
             title = f"`{method}`{'' if length is None else f', {epochs(length)}'}"
-            figures = [" / ".join(mean_of(there, method, kind) for kind in _KINDS) for there in at_rate.values()]
+            figures = [" / ".join(mean_of(there, method, kind) for kind in kinds) for there in at_rate.values()]
             safe = ", ".join(f"{rate:g}" for rate in safe_among(at_rate, method)) or "none"
             rows.append([title, *figures, safe])
     return table(["", *(f"{rate:g}" for rate in rates), "all rules met at"], rows)
