@@ -57,7 +57,7 @@ def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Te
     for kernels, batch in batches(tensors):
         distance_of |= zip((tensor.name for tensor in batch), kernels.distances(batch).cpu(), strict=True)
     distances = torch.stack([distance_of[tensor.name] for tensor in tensors])
-    _, distances = whole_values(tensors, torch.zeros(len(tensors), 0), distances)
+    _, distances = whole_values(tensors, distances.new_zeros(len(tensors), 0), distances)
     return [tensor.first_state(distance) for tensor, distance in zip(tensors, distances, strict=True)]
 
 
@@ -82,7 +82,7 @@ def _facts(tensor: ProjectedTensor, anchor: Tensor) -> _Facts:
 
 
 def _of_whole_tensors(tensors: Sequence[ProjectedTensor], facts: Sequence[_Facts]) -> list[_Facts]:
-    lossy = torch.tensor([fact.lossy for fact in facts])
+    lossy = torch.tensor([fact.lossy for fact in facts], device="cpu")
     distances = torch.stack([fact.distance.cpu() for fact in facts])
     lossy, distances = whole_values(tensors, lossy, distances)
     return [_Facts(*fact) for fact in zip(lossy.tolist(), distances, strict=True)]

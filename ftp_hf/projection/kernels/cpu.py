@@ -56,13 +56,13 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
         `Tensor`: one value per tensor.
     """
     tensors, blocks, owners = _plan(batch, steps)
-    gradients = torch.empty(len(blocks), dtype=torch.float64)
+    gradients = torch.empty(len(blocks), dtype=torch.float64, device="cpu")
     rows = [tensor.radius_row for tensor in batch]
     radii = RadiusState.gather(rows)
     _run("ftp_radius_gradients", [tensors, radii.radius, radii.at_floor, blocks], [gradients])
     if radii.at_floor.any():
         radii._replace(at_floor=torch.zeros_like(radii.at_floor)).scatter(rows)
-    return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, owners, gradients).float()
+    return gradients.new_zeros(len(batch)).index_add_(0, owners, gradients).float()
 
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
@@ -91,8 +91,8 @@ def _largest(of_blocks: Tensor, owners: Tensor, count: int) -> Tensor:
 
 
 def _zeros(count: int) -> Tensor:
-    # Not of torch's default dtype: cpu.cpp is told where they are, and takes them for floats.
-    return torch.zeros(count, dtype=torch.float32)
+    # Of no default dtype or device of torch's: cpu.cpp is told where they are, and takes them for floats.
+    return torch.zeros(count, dtype=torch.float32, device="cpu")
 
 
 class _Tensor(NamedTuple):
@@ -155,7 +155,8 @@ def _plan(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = 
 @functools.lru_cache(maxsize=16)
 def _blocks(shapes: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
     """One `Block` of cpu.cpp per row, and the tensor that each of them belongs to."""
-    blocks = torch.tensor(blocks_of_rows(shapes, _BLOCK_ELEMENTS), dtype=torch.int64).reshape(-1, len(Block._fields))
+    rows = blocks_of_rows(shapes, _BLOCK_ELEMENTS)
+    blocks = torch.tensor(rows, dtype=torch.int64, device="cpu").reshape(-1, len(Block._fields))
     return blocks, blocks[:, 0].contiguous()
 
 

@@ -133,7 +133,7 @@ def _plan(
     batch: Sequence[ProjectedTensor], elements: int, steps: Sequence[AdamWStep | None]
 ) -> tuple[Tensor, Tensor, Tensor]:
     device = batch[0].weight.device
-    table = _sent(torch.tensor([*itertools.starmap(_row, itertools.zip_longest(batch, steps))]), device)
+    table = _sent([*itertools.starmap(_row, itertools.zip_longest(batch, steps))], device)
     return table, *_blocks(device, tuple(tensor.shape for tensor in batch), elements)
 
 
@@ -181,7 +181,7 @@ def _reading(layout: Layout, shape: tuple[int, int], addresses: Sequence[int]) -
 
 def gradients_of(batch: Sequence[ProjectedTensor]) -> Tensor:
     """The addresses of the gradients, which are often elsewhere than at the step before."""
-    return _sent(torch.tensor([_gradient(tensor) for tensor in batch]), batch[0].weight.device)
+    return _sent([_gradient(tensor) for tensor in batch], batch[0].weight.device)
 
 
 def _gradient(tensor: ProjectedTensor) -> int:
@@ -195,17 +195,18 @@ def on_device(device: torch.device, options: RadiusOptions | AdamWOptions) -> Te
 
 
 def _send_options(device: torch.device, options: RadiusOptions | AdamWOptions) -> Tensor:
-    return _sent(torch.tensor(options, dtype=torch.float64), device)
+    return _sent(options, device, torch.float64)
 
 
 _kept_options = functools.lru_cache(maxsize=32)(_send_options)
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
+def _sent(values: Sequence[Any], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:
     """Values on the device, without a wait for it."""
+    host = torch.tensor(values, dtype=dtype, device="cpu")
     if device.type != "cuda":
-        return values
-    host = values.pin_memory()
+        return host
+    host = host.pin_memory()
     sent = host.to(device, non_blocking=True)
     if _is_captured(device):
         # Each replay of the graph copies again, from the same memory.
