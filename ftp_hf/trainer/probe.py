@@ -38,7 +38,7 @@ class ProbeFirstMixin(Host):
         probe_epochs (`float`, *optional*): of the probe; 0 for none. By default what [`FTPArguments`] says, where `args` has
             it, and else 0.
         probe_learning_rate (`float`, *optional*): of the probe, which usually wants a larger one. By default what
-            [`FTPArguments`] says, and else that of the training.
+            [`FTPArguments`] says, and else that of the training. Both may be tried in a hyperparameter search.
 
     Raises:
         ValueError: an option is out of range, or a learning rate is given without epochs; the model has no new parameter, or
@@ -48,8 +48,8 @@ class ProbeFirstMixin(Host):
     probing = False
     """Whether the new parameters alone are trained now."""
 
-    probe_epochs = 0.0
-    probe_learning_rate: float | None = None
+    _given_epochs: float | None = None
+    _given_learning_rate: float | None = None
     _was_probed = False
     _new_statistics: tuple[nn.Module, ...] = ()
 
@@ -61,26 +61,41 @@ class ProbeFirstMixin(Host):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        options = FTPArguments.of(self.args)
-        self.probe_epochs = options.ftp_probe_epochs if probe_epochs is None else probe_epochs
-        self.probe_learning_rate = (
-            options.ftp_probe_learning_rate if probe_learning_rate is None else probe_learning_rate
-        )
-        _check_options(self.probe_epochs, self.probe_learning_rate)
+        self._given_epochs, self._given_learning_rate = probe_epochs, probe_learning_rate
         self._freezing = ExitStack()
-        if self.probe_epochs:
-            check_can_probe(self)
+        self._check_probe()
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def probe_epochs(self) -> float:
+        """Of the probe of the next training."""
+        return FTPArguments.of(self.args).ftp_probe_epochs if self._given_epochs is None else self._given_epochs
+
+    @property
+    def probe_learning_rate(self) -> float | None:
+        """Of the probe of the next training; `None` for that of the training."""
+        given = self._given_learning_rate
+        return FTPArguments.of(self.args).ftp_probe_learning_rate if given is None else given
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `Trainer.train`, after the probe."""
-        if not self.probe_epochs or resume_from_checkpoint or (self._was_probed and self.model_init is None):
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+        self._hp_search_setup(trial)  # what it tries may be of the probe
+        if resume_from_checkpoint or (self._was_probed and self.model_init is None) or not self._check_probe():
+            return super().train(resume_from_checkpoint, trial, *args, **kwargs)
         with self._probe():
-            super().train(None, *args, **kwargs)
+            super().train(None, trial, *args, **kwargs)
         self._was_probed = True
         (enable_full_determinism if self.args.full_determinism else set_seed)(self.args.seed)
         with replaced(self, model_init=None):  # which would make another model
-            return super().train(None, *args, **kwargs)
+            return super().train(None, trial, *args, **kwargs)
+
+    def _check_probe(self) -> bool:
+        """Whether there is to be a probe, and there can be one."""
+        _check_options(self.probe_epochs, self.probe_learning_rate)
+        if self.probe_epochs:
+            check_can_probe(self)
+        return self.probe_epochs > 0
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, which in a probe is given the new parameters alone."""
@@ -106,6 +121,7 @@ class ProbeFirstMixin(Host):
             "optimizer_cls_and_kwargs": None,  # with a learning rate of its own
             "lr_scheduler": None,
             "_created_lr_scheduler": False,
+            "hp_search_backend": None,  # whose trial would change these arguments
             "probing": True,
         }
         silent = replaced(self.callback_handler, callbacks=[DefaultFlowCallback()])

@@ -30,17 +30,23 @@ class FrozenStatisticsMixin(Host):
         freeze_statistics (`bool`, *optional*): by default what [`FTPArguments`] says, where `args` has it, and else `False`.
     """
 
-    freeze_statistics = False
+    _given_freezing: bool | None = None
     _frozen_norms: tuple[nn.Module, ...] = ()
 
     def __init__(self, *args: Any, freeze_statistics: bool | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        asked = FTPArguments.of(self.args).ftp_freeze_statistics
-        self.freeze_statistics = asked if freeze_statistics is None else freeze_statistics
+        self._given_freezing = freeze_statistics
+
+    @property
+    def freeze_statistics(self) -> bool:
+        """Whether the next training leaves them alone."""
+        given = self._given_freezing
+        return FTPArguments.of(self.args).ftp_freeze_statistics if given is None else given
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, which has nothing to do with statistics."""
         # Here, because only now is the model certain that is trained (`model_init`), and its names are still its own.
+        self._frozen_norms = ()
         if self.freeze_statistics:
             self._frozen_norms = tuple(pretrained_statistics(self.model if model is None else model).values())
             if not self._frozen_norms:

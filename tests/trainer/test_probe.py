@@ -142,6 +142,60 @@ def test_what_is_refused(checkpoint, small, tmp_path):
     refused("the model has adapters", adapted, probe_epochs=1)
 
 
+class Watched(FTPTrainer):
+    """The learning rate of every step, and whether it is the probe's."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.steps = []
+
+    def training_step(self, *args, **kwargs):
+        self.steps.append((self.probing, self.optimizer.param_groups[0]["lr"]))
+        return super().training_step(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("tried", "beside", "steps"),
+    [
+        ({"ftp_probe_epochs": 0.5}, {}, [(True, 0.01), (True, 0.01), (False, 0.01)]),
+        ({"ftp_probe_learning_rate": 0.2}, {"ftp_probe_epochs": 0.25}, [(True, 0.2), (False, 0.01)]),
+        (
+            {"learning_rate": 0.02, "num_train_epochs": 3.0},
+            {"ftp_probe_epochs": 0.25, "ftp_probe_learning_rate": 0.1},
+            [(True, 0.1), (False, 0.02)],
+        ),
+    ],
+    ids=str,
+)
+def test_a_search_tries_a_probe_and_does_not_change_the_one_that_was_asked_for(
+    checkpoint, small, tmp_path, tried, beside, steps
+):
+    pytest.importorskip("optuna")
+    args = arguments(tmp_path, learning_rate=0.01, lr_scheduler_type="constant", max_steps=1, **beside)
+    trainer = Watched(model_init=lambda: load(checkpoint), args=args, train_dataset=small, eval_dataset=small)
+    trainer.hyperparameter_search(
+        hp_space=lambda trial: {name: trial.suggest_categorical(name, [value]) for name, value in tried.items()},
+        n_trials=1,
+        backend="optuna",
+    )
+    assert trainer.steps == steps
+    assert {name: getattr(trainer.args, name) for name in tried} == tried
+
+
+def test_a_search_over_a_probe_that_there_cannot_be_is_refused(checkpoint, small, tmp_path):
+    args = arguments(tmp_path, max_steps=1)
+    trainer = FTPTrainer(model_init=lambda: load(checkpoint), args=args, train_dataset=small, eval_dataset=small)
+    with pytest.raises(ValueError, match="there is no probe: set probe_epochs too"):
+        trainer.hyperparameter_search(hp_space=lambda _: {"ftp_probe_learning_rate": 0.1}, n_trials=1, backend="optuna")
+
+
+def test_options_are_read_when_training_begins(checkpoint, small, tmp_path):
+    trainer = Watched(load(checkpoint), arguments(tmp_path, max_steps=1), train_dataset=small)
+    trainer.args.ftp_probe_epochs = 0.25
+    trainer.train()
+    assert [probing for probing, _ in trainer.steps] == [True, False]
+
+
 @pytest.mark.parametrize("strategy", ["is_fsdp_enabled", "is_deepspeed_enabled"])
 def test_strategies_that_replace_parameters_are_refused(checkpoint, small, tmp_path, strategy):
     trainer = PlainTrainer(model=load(checkpoint), args=arguments(tmp_path), train_dataset=small)

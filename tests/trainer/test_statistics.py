@@ -85,6 +85,15 @@ def test_they_stay_bit_for_bit_and_everything_else_trains(resnet, images, tmp_pa
     assert trainer.run_summary().hyperparameters["freeze_statistics"] is True
 
 
+def test_the_option_is_read_when_training_begins(resnet, images, tmp_path):
+    trainer = FTPTrainer(classifier(resnet), arguments(tmp_path, learning_rate=1e-2, max_steps=2), train_dataset=images)
+    for freeze in (True, False):
+        start = weights(trainer.model)
+        trainer.args.ftp_freeze_statistics = freeze
+        trainer.train()
+        assert any(map(is_statistic, changed(trainer.model, start))) != freeze
+
+
 def test_they_stay_beside_projected_weights(resnet, images, tmp_path, caplog):
     model = classifier(resnet)
     start = weights(model)
