@@ -1,6 +1,7 @@
 """Loading a Trainer's checkpoint completely, also where its tensors are not those of the model."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ class CompleteLoadingMixin(Host):
     `Trainer` resumes, and loads the best model at the end, by the names in the checkpoint. For models whose names
     changed since their first release (ViT among them) most tensors do not match, and `Trainer` only warns: training
     goes on from a model that is half the pre-trained one (transformers#43701, seen in 5.23). So it is where saving splits
-    what the model holds in one tensor, such as the experts of a layer. This mixin for any `Trainer` class loads all.
+    what the model holds in one tensor, such as the experts of a layer. This mixin for any `Trainer` class loads all; and the adapter of a model
+    after `add_adapter`, of which `Trainer` looks for the weights of a whole model.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # sentence-transformers loads into its own model only.
-        super()._load_from_checkpoint(resume_from_checkpoint, *([] if model is None else [model]))
-        _load_whole(self, self.model if model is None else model, resume_from_checkpoint)
+        load = partial(super()._load_from_checkpoint, resume_from_checkpoint, *([] if model is None else [model]))
+        _load_whole(self, self.model if model is None else model, resume_from_checkpoint, load)
 
     def _load_best_model(self) -> None:
         load_best_model(self, super()._load_best_model)
@@ -38,10 +40,25 @@ def load_best_model(trainer: Any, load: Callable[[], None]) -> None:
     """
     if (projected := projected_optimizer(trainer.optimizer)) is not None:
         projected.release_weights()
-    load()
-    _load_whole(trainer, trainer.model, trainer.state.best_model_checkpoint)
+    _load_whole(trainer, trainer.model, trainer.state.best_model_checkpoint, load)
 
 
-def _load_whole(trainer: Any, model: Any, checkpoint: str) -> None:
-    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+def _load_whole(trainer: Any, model: Any, checkpoint: str, load: Callable[[], None]) -> None:
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        load()
+    elif getattr(model, "_hf_peft_config_loaded", False):
+        _load_injected_adapter(model, checkpoint)
+    else:
+        load()
         load_weights(model, Path(checkpoint))
+
+
+def _load_injected_adapter(model: Any, checkpoint: str) -> None:
+    """Of a model after `add_adapter`, which PEFT does not wrap, but whose tensors are saved as if it did."""
+    from peft import load_peft_weights, set_peft_model_state_dict  # noqa: PLC0415 - optional, and imported already
+
+    saved = load_peft_weights(checkpoint, device="cpu")
+    weights = {name.removeprefix("base_model.model."): tensor for name, tensor in saved.items()}
+    result: Any = set_peft_model_state_dict(model, weights, adapter_name=model.active_adapters()[0])
+    if unknown := result.unexpected_keys:
+        raise ValueError(f"{checkpoint} holds of its adapter what this model does not have: {', '.join(unknown)}")

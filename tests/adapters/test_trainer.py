@@ -65,6 +65,43 @@ def test_a_loaded_adapter_is_anchored_at_the_pretrained_model(checkpoint, datase
     assert max(after[name].deviation for name in LORA) > 1e-3
 
 
+def injected_trainer_of(checkpoint, dataset, output_dir, modules_to_save=None, targets=("query", "value"), **overrides):
+    """With the adapter in the model of transformers, which PEFT does not wrap."""
+    model = load(checkpoint)
+    torch.manual_seed(2)
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=[*targets], modules_to_save=modules_to_save))
+    args = arguments(output_dir, learning_rate=1e-2, save_strategy="steps", **overrides)
+    return FTPTrainer(model=model, args=args, train_dataset=dataset, eval_dataset=dataset)
+
+
+@pytest.mark.parametrize("modules_to_save", [None, ["classifier"]], ids=str)
+def test_an_adapter_within_the_model_is_resumed_bit_for_bit(checkpoint, dataset, tmp_path, modules_to_save):
+    whole = injected_trainer_of(checkpoint, dataset, tmp_path, modules_to_save, save_steps=2, max_steps=4)
+    whole.train()
+    resumed = injected_trainer_of(checkpoint, dataset, tmp_path, modules_to_save, save_steps=2, max_steps=4)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for name, weight in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], weight), name
+    assert projected_optimizer(resumed.optimizer).radii() == projected_optimizer(whole.optimizer).radii()
+
+
+@pytest.mark.parametrize("modules_to_save", [None, ["classifier"]], ids=str)
+def test_the_best_adapter_within_the_model_is_loaded_at_the_end(checkpoint, dataset, tmp_path, modules_to_save):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "max_steps": 3, "greater_is_better": True}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", **options}
+    trainer = injected_trainer_of(checkpoint, dataset, tmp_path, modules_to_save, **best)
+    trainer.train()
+    assert trainer.state.best_global_step < trainer.state.global_step
+    assert trainer.evaluate()["eval_loss"] == trainer.state.best_metric
+
+
+def test_an_adapter_of_other_modules_is_not_loaded(checkpoint, dataset, tmp_path):
+    injected_trainer_of(checkpoint, dataset, tmp_path, save_steps=2, max_steps=2).train()
+    other = injected_trainer_of(checkpoint, dataset, tmp_path, targets=["query"], save_steps=2, max_steps=4)
+    with pytest.raises(ValueError, match=r"holds of its adapter what this model does not have: .*value\.lora_A"):
+        other.train(resume_from_checkpoint=True)
+
+
 @pytest.mark.slow
 def test_resumed_is_uninterrupted_bit_for_bit(checkpoint, dataset, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 4, "logging_steps": 1, "learning_rate": 1e-2}
