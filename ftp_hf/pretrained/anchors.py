@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ftp_hf.common.folder import MODULES
 from ftp_hf.common.names import canonical_name
 
 from .converted import ConvertedTensor
+from .modules import module_folders
 
 __all__ = ["CheckpointAnchors", "check_one_name_each", "has_whole_weights", "open_anchors", "validate_anchors"]
 
@@ -45,12 +45,12 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
         self._place_of: dict[str, tuple[Path, str]] = {}
         self._source_of: dict[str, str | ConvertedTensor] = {}
+        modules = {} if model is None else dict(model.named_modules())
         for prefix, part in _modules_of(Path(path)).items():
             file_of = _locate_tensors(part)
             self._place_of |= {f"{prefix}{key}": (file, key) for key, file in file_of.items()}
-            module = model if not prefix or model is None else getattr(model, prefix[:-1], None)
             sources = {key: key for key in file_of} | converted_names(
-                part if part.is_dir() else part.parent, list(file_of), module
+                part if part.is_dir() else part.parent, list(file_of), modules.get(prefix.removesuffix("."))
             )
             self._source_of |= {f"{prefix}{name}": _within(prefix, source) for name, source in sources.items()}
         sources_of = defaultdict(set)
@@ -108,11 +108,8 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
 def _modules_of(path: Path) -> dict[str, Path]:
     """The folder of each module with weights by its name with a dot, or of a checkpoint that is no list of modules: `""`."""
-    if not (path / MODULES).is_file():
-        return {"": path}
-    listed = json.loads((path / MODULES).read_text(encoding="utf-8"))
-    folder_of = {f"{module['name']}.": path / module["path"] for module in listed}
-    held = {name: folder for name, folder in folder_of.items() if has_whole_weights(folder)}
+    folder_of = {prefix: path / folder for prefix, folder in module_folders(path).items()}
+    held = {prefix: folder for prefix, folder in folder_of.items() if has_whole_weights(folder)}
     # The checkpoint of a bare model of transformers lies in the same folder.
     return held or {"": path}
 

@@ -1,7 +1,6 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
 import functools
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from ftp_hf.common.names import base_name, canonical_name
 from .anchors import CheckpointAnchors
 from .growing import grown_rows
 from .loading import is_loaded
+from .modules import ROUTER, module_folders
 from .parts import outermost_models
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
@@ -183,10 +183,9 @@ def local_checkpoint(name_or_path: str) -> Path:
 
 def _fetched(name: str) -> Path:
     wanted = [CONFIG_NAME, "model*.safetensors", SAFE_WEIGHTS_INDEX_NAME]
-    folder = Path(snapshot_download(name, allow_patterns=[*wanted, MODULES]))
-    if (folder / MODULES).is_file():
-        parts = [module["path"] for module in json.loads((folder / MODULES).read_text(encoding="utf-8"))]
-        snapshot_download(name, allow_patterns=[f"{part}/{file}" for part in parts if part for file in wanted])
+    folder = Path(snapshot_download(name, allow_patterns=[*wanted, MODULES, f"*{ROUTER}"]))
+    if parts := [part for part in module_folders(folder).values() if part]:
+        snapshot_download(name, allow_patterns=[f"{part}/{file}" for part in parts for file in wanted])
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import torch
 from huggingface_hub.utils import filter_repo_objects
@@ -40,6 +41,20 @@ def saved(folder, body=""):
     return model
 
 
+def fetched_to(target):
+    """`snapshot_download` of a folder that is named after `hub:`."""
+
+    def fetch(name, allow_patterns):
+        source = Path(name.removeprefix("hub:"))
+        files = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+        for file in filter_repo_objects(files, allow_patterns=allow_patterns):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / file, target / file)
+        return str(target)
+
+    return fetch
+
+
 def test_modules_with_tensors_of_one_name_are_told_apart(tmp_path):
     for body in ("", "0_Transformer"):
         folder = tmp_path / f"saved{body}"
@@ -49,6 +64,40 @@ def test_modules_with_tensors_of_one_name_are_told_apart(tmp_path):
             assert torch.equal(found[name], parameter), name
             assert found.shape(name) == parameter.shape
         FTPAdamW(model.named_parameters(), anchors=found)
+
+
+class Router(nn.Module):
+    def __init__(self):
+        super().__init__()
+        routes = {"query": nn.Sequential(Dense()), "document": nn.Sequential(Transformer(), Dense())}
+        self.sub_modules = nn.ModuleDict(routes)
+
+
+def saved_router(folder, path=""):
+    model = nn.Sequential(Router(), nn.Identity())
+    listed = [{"idx": 0, "name": "0", "path": path}, {"idx": 1, "name": "1", "path": "1_Pooling"}]
+    structure = {"query": ["query_0_Dense"], "document": ["document_0_Transformer", "document_1_Dense"]}
+    for route, names in structure.items():
+        for module, name in zip(model[0].sub_modules[route], names, strict=True):
+            if isinstance(module, Transformer):
+                module.model.save_pretrained(folder / path / name)
+            else:
+                (folder / path / name).mkdir(parents=True)
+                save_file(module.state_dict(), folder / path / name / "model.safetensors")
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / path / "router_config.json").write_text(json.dumps({"structure": structure}))
+    return model
+
+
+def test_those_of_a_router_lie_a_level_below(monkeypatch, tmp_path):
+    for path in ("", "0_Router"):
+        folder = tmp_path / f"saved{path}"
+        model = saved_router(folder, path)
+        monkeypatch.setattr(origin, "snapshot_download", fetched_to(tmp_path / f"fetched{path}"))
+        for found in (CheckpointAnchors(folder, model), CheckpointAnchors(local_checkpoint(f"hub:{folder}"), model)):
+            for name, parameter in model.named_parameters():
+                assert torch.equal(found[name], parameter), name
+            FTPAdamW(model.named_parameters(), anchors=found)
 
 
 def test_the_folder_is_that_of_a_bare_model_too(tmp_path):
@@ -63,15 +112,8 @@ def test_the_folders_of_the_modules_are_fetched_from_the_hub(monkeypatch, tmp_pa
     (tmp_path / "hub" / "onnx").mkdir()
     (tmp_path / "hub" / "onnx" / "model.safetensors").touch()
 
-    def fetch(name, allow_patterns):
-        files = [str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*") if path.is_file()]
-        for file in filter_repo_objects(files, allow_patterns=allow_patterns):
-            (tmp_path / "fetched" / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(tmp_path / name / file, tmp_path / "fetched" / file)
-        return str(tmp_path / "fetched")
-
-    monkeypatch.setattr(origin, "snapshot_download", fetch)
-    found = CheckpointAnchors(local_checkpoint("hub"), model)
+    monkeypatch.setattr(origin, "snapshot_download", fetched_to(tmp_path / "fetched"))
+    found = CheckpointAnchors(local_checkpoint(f"hub:{tmp_path / 'hub'}"), model)
     for name, parameter in model.named_parameters():
         assert torch.equal(found[name], parameter), name
     assert not (tmp_path / "fetched" / "onnx").exists()
