@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from .anchors import CheckpointAnchors
 from .loading import is_loaded
@@ -90,6 +92,8 @@ def has_other_vocabulary(model: PreTrainedModel) -> bool:
         model (`PreTrainedModel`): that says where it was loaded from.
     """
     try:
+        if cached_file(str(model.name_or_path), CONFIG_NAME, local_files_only=True) is None:
+            return False  # of a folder without one `from_pretrained` makes the default config
         saved = type(model.config).from_pretrained(str(model.name_or_path), local_files_only=True)
         before, now = (config.get_text_config() for config in (saved, model.config))
     except (OSError, ValueError):

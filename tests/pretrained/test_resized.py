@@ -138,6 +138,16 @@ def test_a_checkpoint_that_cannot_be_read_is_told(saved, tmp_path, caplog):
     assert caplog.text.count("The vocabulary was resized") == 1
 
 
+def test_a_folder_without_a_config_says_nothing_of_the_vocabulary(saved, tmp_path, caplog):
+    model = LlamaForCausalLM.from_pretrained(saved / "tied")
+    model.config._name_or_path = model.name_or_path = str(
+        tmp_path
+    )  # as a router's, whose modules have their own folders
+    with caplog.at_level(logging.WARNING, "ftp_hf"):
+        assert pretrained_rows(model) == {}
+    assert not caplog.text
+
+
 def test_adapters(saved):
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
