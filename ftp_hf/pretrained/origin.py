@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
+from transformers.utils.hub import cached_file
 
 from ftp_hf.common.folder import MODULES, TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
@@ -64,6 +65,8 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         origin = getattr(model, "name_or_path", "")
         held = _origin_of(model, origin) if origin else name_of.values()
         new = {name for name in name_of if name_of[name] not in held}
+    elif anchors is None:
+        new -= _held_by_other_modules(model, new - _in_transformers(model))
     body = getattr(model, "base_model_prefix", "")
     if anchors is not None and body:
         new |= {name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors}
@@ -140,6 +143,23 @@ def _origin_of(model: nn.Module, origin: str) -> CheckpointAnchors:
             "model with from_pretrained and do not copy it, name its checkpoint in ftp_anchors, or set "
             "ftp_exclude_new=False and name what is new in ftp_exclude"
         ) from reason
+
+
+def _held_by_other_modules(model: nn.Module, names: set[str]) -> set[str]:
+    """Of parameters outside the models of transformers, those that sentence-transformers loaded from the same checkpoint."""
+    origins = {str(part.name_or_path) for _, part in outermost_models(model)}
+    if not names or len(origins) != 1:
+        return set()
+    (origin,) = origins
+    try:
+        if not origin or cached_file(origin, MODULES, local_files_only=True) is None:
+            return set()
+        checkpoint = CheckpointAnchors(local_checkpoint(origin), model)
+    except OSError:  # it is no list of modules, or holds no safetensors weights
+        return set()
+    held = {*checkpoint}  # by no name but their own
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name for name in names & held if checkpoint.shape(name) == shapes[name]}
 
 
 def has_origin(model: nn.Module) -> bool:

@@ -1,5 +1,6 @@
 """Checkpoints of sentence-transformers: a list of modules, each with a folder of its own."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import BertModel
 from ftp_hf import FTPAdamW
 from ftp_hf.pretrained import origin
 from ftp_hf.pretrained.anchors import CheckpointAnchors
-from ftp_hf.pretrained.origin import local_checkpoint
+from ftp_hf.pretrained.origin import local_checkpoint, new_parameters
 from tests.support.models import tiny_bert_config
 
 
@@ -98,6 +99,31 @@ def test_those_of_a_router_lie_a_level_below(monkeypatch, tmp_path):
             for name, parameter in model.named_parameters():
                 assert torch.equal(found[name], parameter), name
             FTPAdamW(model.named_parameters(), anchors=found)
+
+
+def loaded(folder, like):
+    """As sentence-transformers loads: by `from_pretrained` what is of transformers, and the rest without a mark."""
+    model = copy.deepcopy(like)
+    for part in [part for part in model.modules() if isinstance(part, Transformer)]:
+        part.model = BertModel.from_pretrained(folder)
+    return model
+
+
+def test_modules_outside_transformers_that_the_checkpoint_holds_are_not_new(tmp_path):
+    model = loaded(tmp_path, saved(tmp_path))
+    assert new_parameters(model) == set()
+    model[3].linear = nn.Linear(16, 5)
+    assert new_parameters(model) == {"3.linear.weight", "3.linear.bias"}
+    model.append(Dense())
+    assert new_parameters(model) == {f"{number}.linear.{kind}" for number in (3, 4) for kind in ("weight", "bias")}
+
+
+def test_those_of_a_checkpoint_that_is_no_list_of_modules_are(tmp_path):
+    like = saved(tmp_path)
+    (tmp_path / "modules.json").unlink()
+    assert new_parameters(loaded(tmp_path, like)) == {
+        f"{number}.linear.{kind}" for number in (2, 3) for kind in ("weight", "bias")
+    }
 
 
 def test_the_folder_is_that_of_a_bare_model_too(tmp_path):
