@@ -196,6 +196,10 @@ class ModelCardMixin(Host):
             self.add_callback(callback)
         try:
             result = super().train(*args, **kwargs)
+        except KeyboardInterrupt:
+            if self.args.world_size == 1:  # the others of several may be anywhere, and sharded radii need them all
+                self._note_saved_radii(self._radii_now())
+            raise
         finally:
             for callback in watching:
                 self.remove_callback(callback)
@@ -206,8 +210,7 @@ class ModelCardMixin(Host):
         if best_step and (rolled_back or self.args.load_best_model_at_end):
             self._kept_radii = self._saved_radii.get(best_step)
         else:
-            projected = projected_optimizer(self.optimizer)
-            self._kept_radii = {} if projected is None else projected.radii()
+            self._kept_radii = self._radii_now()
         if self._made_card_in_training:
             # That of the last checkpoint tells less.
             self._made_card_in_training = False
@@ -239,8 +242,12 @@ class ModelCardMixin(Host):
                     "everybody: load the base model by its Hub name, or set base_model_name_or_path in model.peft_config"
                 )
 
+    def _radii_now(self) -> Mapping[str, Radius]:
+        projected = projected_optimizer(self.optimizer)
+        return {} if projected is None else projected.radii()
+
     def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
-        """Of the checkpoint that is saved now: it may be the one that is kept."""
+        """Of the checkpoint that is saved now, or the step that a run is interrupted at: it may be what is kept."""
         saved, best_step = self._saved_radii or {}, self.state.best_global_step
         kept = {step: saved[step] for step in saved if step == best_step}
         self._saved_radii = {**kept, self.state.global_step: radii}

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertForSequenceClassification, Trainer
 
-from ftp_hf import FTPTrainer, FTPTrainerMixin, RunSummary
+from ftp_hf import FTPTrainer, FTPTrainerMixin, RunSummary, projected_optimizer
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.trainer.model_task import task_of
 from tests.support.trainers import arguments, load
@@ -129,6 +129,25 @@ def test_cards_of_checkpoints_leave_whole_results(steps, checkpoint, tmp_path):
     assert (whole.name, whole.steps, [row.step for row in whole.log]) == ("mine", 4, [1, 2, 3, 4])
     assert whole.hardware.total_seconds > 0
     assert whole.projection.radii == trainer.run_summary().projection.radii
+
+
+def test_the_card_of_an_interrupted_run_has_its_radii(checkpoint, tmp_path):
+    class Stop(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **_):  # noqa: ARG002
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    args = arguments(tmp_path, max_steps=4, logging_steps=1)
+    trainer = FTPTrainer(load(checkpoint), args, train_dataset=DATA, callbacks=[Stop()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.create_model_card()
+    summary = RunSummary.load(tmp_path)
+    assert summary.kept_step == 3
+    radii = {name: radius.radius for name, radius in summary.projection.radii.items()}
+    assert radii == {name: radius.radius for name, radius in projected_optimizer(trainer.optimizer).radii().items()}
+    assert radii
+    assert (tmp_path / "radii.png").exists()
 
 
 def test_a_run_is_not_lost_to_its_card(checkpoint, tmp_path, monkeypatch, caplog):
