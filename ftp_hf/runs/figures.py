@@ -1,5 +1,6 @@
 """Figures of a model by data set, as rules call them, and of the models that one stage of training after the other left."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ __all__ = [
     "Figures",
     "abilities",
     "corruption_of",
+    "figure_of",
     "figures_of",
     "inert_among",
     "learnt_figures",
@@ -22,6 +24,20 @@ __all__ = [
 
 Figures = Mapping[str, Mapping[str, float | None]]
 """Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
+
+
+def figure_of(evaluation: Evaluation, metric: str, seed: str) -> float:
+    """
+    What was measured of a seed. NaN where the loss is known and not finite: a model whose answers are NaN is taken to say the first
+    class, which has an accuracy.
+
+    Args:
+        evaluation ([`Evaluation`]): with the metric, and the seed in it.
+        metric (`str`): such as `"accuracy"`.
+        seed (`str`): likewise.
+    """
+    loss = evaluation.metrics.get("loss", {}).get(seed, 0.0)
+    return evaluation.metrics[metric][seed] if math.isfinite(loss) else math.nan
 
 
 def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
@@ -37,8 +53,8 @@ def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[s
         name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
         for metric, values in result.metrics.items():
             if seed is None or seed in values:
-                value = statistics.fmean(values.values()) if seed is None else values[seed]
-                figures.setdefault(name, {})[metric] = value
+                found = [figure_of(result, metric, each) for each in (values if seed is None else [seed])]
+                figures.setdefault(name, {})[metric] = statistics.fmean(found)
     return figures
 
 

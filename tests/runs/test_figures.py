@@ -1,5 +1,7 @@
 """Figures of one stage of training after the other."""
 
+import math
+
 from ftp_hf.runs.facts import Evaluation, StageFacts
 from ftp_hf.runs.figures import Ability, abilities, learnt_figures, stages_of
 from ftp_hf.runs.rules import check_summary, parse_rules
@@ -43,6 +45,15 @@ def test_a_run_is_held_to_what_its_earlier_stages_learnt():
     assert "note_earlier_stages" in check_summary(rules, third)[0].why
     second.results = [each for each in second.results if each.kind != "earlier"]
     assert check_summary(rules, second)[0].why == "nothing was measured"
+
+
+def test_a_figure_of_a_model_whose_loss_is_not_finite_meets_no_rule():
+    metrics = {"accuracy": {"0": 0.5, "1": 0.8}, "loss": {"0": math.nan, "1": 0.4}}
+    summary = RunSummary("run", "ftp", seed=0, results=[Evaluation("test", "id", metrics)])
+    rules = parse_rules(["id/test >= 0.4"])
+    assert [result.why for result in check_summary(rules, summary)] == ["a figure is not finite"]
+    summary.seed = 1
+    assert [result.passed for result in check_summary(rules, summary)] == [True]
 
 
 def test_what_can_be_done_from_stage_to_stage():

@@ -1,6 +1,5 @@
 """What a comparison measured, as plain data: `results.json`, from which the report is made."""
 
-import math
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import corruption_of
+from ftp_hf.runs.figures import corruption_of, figure_of
 from ftp_hf.runs.summary import RunSummary
 
 from .saved import load_results, save_results
@@ -90,21 +89,15 @@ class ComparedRun:
 
     def values(self, kind: str, metric: str) -> dict[str, float]:
         """
-        The figures of the data sets of a kind, by their names. NaN where the loss is known and not finite: a model whose
-        answers are NaN is taken to say the first class, which has an accuracy.
+        The figures of the data sets of a kind, by their names, as [`figure_of`] has them.
 
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
         """
         seed = str(self.seed)
-        measured = {
-            each.data: each.metrics for each in self.summary.of_kind(kind) if seed in each.metrics.get(metric, {})
-        }
-        return {
-            data: metrics[metric][seed] if math.isfinite(metrics.get("loss", {}).get(seed, 0.0)) else math.nan
-            for data, metrics in measured.items()
-        }
+        measured = [each for each in self.summary.of_kind(kind) if seed in each.metrics.get(metric, {})]
+        return {each.data: figure_of(each, metric, seed) for each in measured}
 
     def value(self, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
         """
