@@ -58,7 +58,7 @@ def compare(runs: dict[str, RunSummary], seconds: dict[str, list[float]], *, mar
     for number, result in enumerate(first.results):
         kind = {"id": "ID", "validation": "ID", "ood": "OOD"}.get(result.kind, result.kind)
         own = main_metric(result.metrics) or metric.name
-        values = [results[number].metrics[own].values() for results in columns.values()]
+        values = [results[number].figures(own).values() for results in columns.values()]
         table.add_row(f"{kind} {result.data}", *(mean_and_sd(cell, own) for cell in values))
     if first.of_kind("ood"):
         ood = [first.of_kind("ood", results) for results in columns.values()]

@@ -87,7 +87,7 @@ def seeds_of(results: Sequence[Evaluation], metric: str) -> list[str]:
 
 def _values(results: Sequence[Evaluation], data: str, kind: str, metric: str, seed: str | None) -> list[float]:
     result = next((result for result in results if (result.data, result.kind) == (data, kind)), None)
-    return [] if result is None else _of_seed(result.metrics.get(metric, {}), seed)
+    return [] if result is None else _of_seed(result.figures(metric), seed)
 
 
 def _mean_values(

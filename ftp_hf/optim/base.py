@@ -352,6 +352,7 @@ class ProjectedOptimizer(Optimizer):
                 raise
             released = self._weights_are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
             self._weights_are_elsewhere = released or is_narrowed(self.param_groups, loaded)
+            self._begun = {each: begun for each, begun in self._begun.items() if "radius" not in self.state[each]}
             adopt_masters(self.state, {each for group in self.param_groups for each in group["params"]})
 
         load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)

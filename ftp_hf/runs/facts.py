@@ -1,5 +1,6 @@
 """What a run's summary is made of: plain records of data, figures, radii, hardware and rules."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,18 @@ class Evaluation:
     """Metric → seed → value; accuracies are in [0, 1]. NaN where it is not finite."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Metric → seed → what was measured and is no number: values of each class, a text."""
+
+    def figures(self, metric: str) -> dict[str, float]:
+        """
+        A metric by seed; empty where it was not measured. NaN where the loss is known and not finite: a model whose answers are NaN
+        is taken to say the first class, which has an accuracy.
+
+        Args:
+            metric (`str`): such as `"accuracy"`.
+        """
+        loss = self.metrics.get("loss", {})
+        values = self.metrics.get(metric, {})
+        return {seed: value if math.isfinite(loss.get(seed, 0.0)) else math.nan for seed, value in values.items()}
 
 
 @dataclass

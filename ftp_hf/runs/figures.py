@@ -15,7 +15,6 @@ __all__ = [
     "Figures",
     "abilities",
     "corruption_of",
-    "figure_of",
     "figures_of",
     "inert_among",
     "learnt_figures",
@@ -24,20 +23,6 @@ __all__ = [
 
 Figures = Mapping[str, Mapping[str, float | None]]
 """Set → metric → value. A set goes by its kind and name, `"ood/sketch"`, or by its kind where that is its name."""
-
-
-def figure_of(evaluation: Evaluation, metric: str, seed: str) -> float:
-    """
-    What was measured of a seed. NaN where the loss is known and not finite: a model whose answers are NaN is taken to say the first
-    class, which has an accuracy.
-
-    Args:
-        evaluation ([`Evaluation`]): with the metric, and the seed in it.
-        metric (`str`): such as `"accuracy"`.
-        seed (`str`): likewise.
-    """
-    loss = evaluation.metrics.get("loss", {}).get(seed, 0.0)
-    return evaluation.metrics[metric][seed] if math.isfinite(loss) else math.nan
 
 
 def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
@@ -51,10 +36,11 @@ def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[s
     figures: dict[str, dict[str, float | None]] = {}
     for result in results:
         name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
-        for metric, values in result.metrics.items():
+        for metric in result.metrics:
+            values = result.figures(metric)
             if seed is None or seed in values:
-                found = [figure_of(result, metric, each) for each in (values if seed is None else [seed])]
-                figures.setdefault(name, {})[metric] = statistics.fmean(found)
+                value = statistics.fmean(values.values()) if seed is None else values[seed]
+                figures.setdefault(name, {})[metric] = value
     return figures
 
 
@@ -66,7 +52,7 @@ def corruption_of(data: str) -> str:
 def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
     """
     The kinds of corruption that change nothing for models, as casing does for an uncased tokenizer: of each model all that was
-    measured, the loss included, is the same at each of several severities. Not told where all kinds would be.
+    measured, the loss included, is the same at each of several severities. Not told where all kinds would be, nor by what diverged.
 
     Args:
         models (iterable of sequences of [`Evaluation`]): the figures of each, of corrupted data called `"KIND/SEVERITY"`.
@@ -75,7 +61,7 @@ def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
     for results in models:
         by_kind: dict[str, list[Mapping[str, Mapping[str, float]]]] = {}
         for result in results:
-            if result.kind == "corrupted":
+            if result.kind == "corrupted" and _is_finite(result):
                 by_kind.setdefault(corruption_of(result.data), []).append(result.metrics)
         for kind, metrics in by_kind.items():
             measured.setdefault(kind, []).append(metrics)
@@ -85,6 +71,10 @@ def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
         if all(len(metrics) > 1 and all(each == metrics[0] for each in metrics) for metrics in by_model)
     ]
     return inert if len(inert) < len(measured) else []
+
+
+def _is_finite(result: Evaluation) -> bool:
+    return all(math.isfinite(value) for of_seeds in result.metrics.values() for value in of_seeds.values())
 
 
 def stages_of(summary: RunSummary) -> list[StageFacts]:

@@ -134,7 +134,7 @@ class RunSummary:
     def value(self, data: str, metric: str | None = None) -> float | None:
         """What the kept weights came to on a data set; `None` where it was not measured."""
         for result in self.results:
-            values = result.metrics.get(metric or self.metric or "", {})
+            values = result.figures(metric or self.metric or "")
             if result.data == data and str(self.seed) in values:
                 return values[str(self.seed)]
         return None
@@ -236,7 +236,7 @@ class RunSummary:
 
 def mean_by_seed(results: Iterable[Evaluation], metric: str) -> dict[str, float]:
     """The mean over data sets, for each seed that was evaluated on all of them."""
-    values = [result.metrics.get(metric, {}) for result in results]
+    values = [result.figures(metric) for result in results]
     seeds = [seed for seed in (values[0] if values else ()) if all(seed in other for other in values)]
     return {seed: statistics.fmean(value[seed] for value in values) for seed in seeds}
 

@@ -95,16 +95,20 @@ class LanguageTask(Task[LanguageOptions]):
         Raises:
             ValueError: a data set has the columns of none of the forms that there are, a row lacks a text, multiple
                 choice has an answer that is not the position of a choice, `max_tokens` leaves nothing that counts, or the
-                model has no places for an answer that is to be generated.
+                model has no places for an answer that may be generated.
         """
+        self.check_training(name, dataset)
+        if self._places is not None and "exact_match" in self.measured_on(dataset):
+            check_prompts(name, dataset, self.processor, self.options, self._places)
+
+    def check_training(self, name: str, dataset: Dataset) -> None:
+        """As [`check`], of data from which nothing is generated."""
         check_columns(name, dataset.column_names, self.options)
         if CHOICES in dataset.column_names:
             check_choices(name, dataset, self.options)
         check_cells(name, dataset, self.options)
         if CHOICES not in dataset.column_names:
             check_tokens(name, dataset, self.processor, self.options)
-        if self._places is not None and "exact_match" in self.measured_on(dataset):
-            check_prompts(name, dataset, self.processor, self.options, self._places)
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None

@@ -227,8 +227,11 @@ class RobustnessGuard(TrainerCallback):
         with unchanged_randomness([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
                 numbers, _ = split_numbers(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
+                # What a model answers whose loss is not finite is the first class, and has an accuracy.
+                is_lost = not math.isfinite(numbers.get("loss", 0.0))
                 found[name] = {
-                    metric: float(value) if math.isfinite(value) else None for metric, value in numbers.items()
+                    metric: None if is_lost or not math.isfinite(value) else float(value)
+                    for metric, value in numbers.items()
                 }
         found = from_first_process(found)
         logs = {

@@ -80,7 +80,8 @@ class ProbeFirstMixin(Host):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         """As `Trainer.train`, after the probe."""
-        self._hp_search_setup(trial)  # what it tries may be of the probe
+        # What it tries may be of the probe. `Trainer.train` does it again, to the same values (transformers 5.4 to 5.23).
+        self._hp_search_setup(trial)
         if resume_from_checkpoint or (self._was_probed and self.model_init is None) or not self._check_probe():
             return super().train(resume_from_checkpoint, trial, *args, **kwargs)
         with self._probe():
@@ -93,7 +94,8 @@ class ProbeFirstMixin(Host):
     def _check_probe(self) -> bool:
         """Whether there is to be a probe, and there can be one."""
         _check_options(self.probe_epochs, self.probe_learning_rate)
-        if self.probe_epochs:
+        # Ray's search has taken the model away, and `model_init` makes another.
+        if self.probe_epochs and self.model is not None:
             check_can_probe(self)
         return self.probe_epochs > 0
 

@@ -131,6 +131,7 @@ def test_prompts_behind_which_no_answer_has_places_are_refused(folder, tmp_path)
     with pytest.raises(ValueError, match=message):
         LanguageTask(str(tmp_path), LanguageOptions(generated_answers=2, max_new_tokens=9)).check("few", long)
     LanguageTask(str(tmp_path), LanguageOptions(max_new_tokens=9)).check("few", long)
+    LanguageTask(str(tmp_path), LanguageOptions(generated_answers=2, max_new_tokens=9)).check_training("few", long)
     task = LanguageTask(str(tmp_path), LanguageOptions(generated_answers=2, max_new_tokens=8))
     task.check("few", long)
     assert "eval_exact_match" in task.measure(trainer_of(task, tmp_path), long)

@@ -396,6 +396,25 @@ def test_metrics_that_are_not_finite_break_rules_and_are_valid_json(tmp_path):
     assert [check.action for check in again.history] == [None, "alert", None]
 
 
+class Ruin(TrainerCallback):
+    def on_step_end(self, args, state, control, model=None, **_):  # noqa: ARG002
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(math.nan)
+
+
+def test_guessing_the_first_class_meets_no_rule(tmp_path):
+    trainer, guard = guarded(
+        FTPTrainer, tmp_path, rules=["ood/noise >= 0.0"], action="alert", max_steps=4, callbacks=[Ruin()]
+    )
+    trainer.compute_metrics = lambda prediction: {"accuracy": float((prediction.predictions.argmax(-1) == 0).mean())}
+    with pytest.raises(FloatingPointError, match="training diverged"):
+        trainer.train()
+    assert guard.history[0].figures["ood/noise"]["accuracy"] is not None
+    assert guard.history[-1].figures["ood/noise"] == {"accuracy": None, "loss": None}
+    assert guard.history[-1].action == "alert"
+
+
 def test_an_adapter_starts_as_the_pretrained_model(pretrained, tmp_path):
     peft = pytest.importorskip("peft")
     options = {"task_type": "SEQ_CLS", "target_modules": ["query"]}

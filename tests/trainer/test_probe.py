@@ -189,6 +189,14 @@ def test_a_search_over_a_probe_that_there_cannot_be_is_refused(checkpoint, small
         trainer.hyperparameter_search(hp_space=lambda _: {"ftp_probe_learning_rate": 0.1}, n_trials=1, backend="optuna")
 
 
+def test_a_search_may_have_taken_the_model_away(checkpoint, small, tmp_path):
+    args = arguments(tmp_path, max_steps=1, ftp_probe_epochs=0.25)
+    trainer = Watched(model_init=lambda: load(checkpoint), args=args, train_dataset=small)
+    trainer.model = None  # as Ray's search does, which cannot send it
+    trainer.train()
+    assert [probing for probing, _ in trainer.steps] == [True, False]
+
+
 def test_options_are_read_when_training_begins(checkpoint, small, tmp_path):
     trainer = Watched(load(checkpoint), arguments(tmp_path, max_steps=1), train_dataset=small)
     trainer.args.ftp_probe_epochs = 0.25

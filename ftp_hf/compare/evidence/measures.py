@@ -99,7 +99,7 @@ def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
     counting = counted(results.pretrained, inert_corruptions(results))
     found = [each for each in counting if [each.kind, each.data][: len(wanted)] == wanted]
-    values = [statistics.fmean(each.metrics[metric].values()) for each in found if metric in each.metrics]
+    values = [statistics.fmean(each.figures(metric).values()) for each in found if metric in each.metrics]
     return statistics.fmean(values) if values and len(values) == len(found) else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import corruption_of, figure_of
+from ftp_hf.runs.figures import corruption_of
 from ftp_hf.runs.summary import RunSummary
 
 from .saved import load_results, save_results
@@ -89,15 +89,15 @@ class ComparedRun:
 
     def values(self, kind: str, metric: str) -> dict[str, float]:
         """
-        The figures of the data sets of a kind, by their names, as [`figure_of`] has them.
+        The figures of the data sets of a kind, by their names, as [`Evaluation.figures`] has them.
 
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
         """
         seed = str(self.seed)
-        measured = [each for each in self.summary.of_kind(kind) if seed in each.metrics.get(metric, {})]
-        return {each.data: figure_of(each, metric, seed) for each in measured}
+        measured = {each.data: each.figures(metric) for each in self.summary.of_kind(kind)}
+        return {data: figures[seed] for data, figures in measured.items() if seed in figures}
 
     def value(self, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
         """

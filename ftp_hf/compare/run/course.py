@@ -269,7 +269,7 @@ class Course:
         figures = [f"{label} {show(value, metric)}" for label, value in values.items() if value is not None]
         for result in run.summary.of_kind("retained"):
             name = main_metric(result.metrics) or metric
-            figures.append(f"{result.data} {show(result.metrics[name][str(run.seed)], name)}")
+            figures.append(f"{result.data} {show(result.figures(name)[str(run.seed)], name)}")
         seconds = run.summary.hardware.seconds_per_step if run.summary.hardware else None
         return ", ".join([*figures, *([] if seconds is None else [f"{seconds:.3g} s a step"])])
 

@@ -115,6 +115,9 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_means():
     assert left_out == ["random_casing"], "one run tells as well, in what is printed of it"
     assert run.value("corrupted", "accuracy", left_out=left_out) == pytest.approx(0.87)
     assert run.value("train", "accuracy") is None
+    for result in results.chosen_runs("ftp")[0].summary.of_kind("corrupted"):
+        result.metrics["loss"] = {"0": math.nan}
+    assert inert_corruptions(results) == ["random_casing"], "a model that diverged says nothing of them"
     # The same accuracy by chance, but not the same answers.
     run.summary.of_kind("corrupted")[-1].metrics["loss"] = {"0": 0.31}
     assert inert_corruptions(results) == []

@@ -1,5 +1,6 @@
 """What the chosen runs of a comparison leave, and which of them is recommended."""
 
+import math
 import shlex
 from pathlib import Path
 
@@ -164,6 +165,16 @@ def test_the_card_has_the_mean_over_corruptions_that_the_report_has(tmp_path):
     card = (tmp_path / run.folder / "README.md").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "| corrupted mean (5 sets) | 84.1 | 85.0 ± 1.0 | 85.0 ± 0.9 |" in card
     assert "not evaluated out of distribution, only on copies of its test data with artificial damage" in card
+
+
+def test_the_card_of_a_method_that_diverged_has_no_figures_of_guessing(tmp_path):
+    results = kept(tmp_path, ood=("sketch",))
+    for run in results.chosen_runs("l2-sp"):
+        for result in run.summary.results:
+            result.metrics["loss"] = {str(run.seed): math.nan if run.seed == 1 else 0.3}
+    hand_over(results, tmp_path, TRAIN)
+    card = (tmp_path / results.chosen_runs("l2-sp")[0].folder / "README.md").read_text()
+    assert "| ID test | 90.1 | 91.0 ± 1.0 | nan |" in card.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_a_card_that_cannot_be_written_loses_nothing(tmp_path, caplog):
