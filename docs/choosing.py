@@ -55,8 +55,9 @@ def beside_validation() -> str:
         sign = metric_named(results.metric).sign
         known = rules(results.metric)
         for _, runs in _ties(results):
-            chosen = {name: max(runs, key=ranking) for name, ranking in known.items() if _is_ranked(runs, ranking)}
-            figures = {name: sign * _figure(run, "ood", results.metric) for name, run in chosen.items()}
+            figures = {
+                name: sign * _figure(run, "ood", results.metric) for name, run in _preferred(runs, known).items()
+            }
             usual = figures.pop(_VALIDATION)
             for name, figure in figures.items():
                 if not math.isnan(figure - usual):
@@ -99,10 +100,8 @@ def gains(results: ComparisonResults, kind: str) -> dict[str, dict[int, float]]:
             continue
         chance = statistics.fmean(figures.values())
         judged: Mapping[str, Ranking] = {**known, "oracle": lambda run: sign * figures[id(run)]}  # noqa: B023 - used at once
-        for name, ranking in judged.items():
-            if _is_ranked(runs, ranking):
-                gain = sign * (figures[id(max(runs, key=ranking))] - chance)
-                found.setdefault(name, {}).setdefault(seed, []).append(gain)
+        for name, run in _preferred(runs, judged).items():
+            found.setdefault(name, {}).setdefault(seed, []).append(sign * (figures[id(run)] - chance))
     return {name: {seed: statistics.fmean(each) for seed, each in by_seed.items()} for name, by_seed in found.items()}
 
 
@@ -128,8 +127,13 @@ def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
     return [(seed, runs) for seed, runs in each if len(runs) > 1]
 
 
-def _is_ranked(runs: list[ComparedRun], ranking: Ranking) -> bool:
-    return not any(math.isnan(ranking(run)) for run in runs)
+def _preferred(runs: list[ComparedRun], rankings: Mapping[str, Ranking]) -> dict[str, ComparedRun]:
+    """Rule → the run that it prefers, of the rules that know a figure of each."""
+    return {
+        name: max(runs, key=ranking)
+        for name, ranking in rankings.items()
+        if not any(math.isnan(ranking(run)) for run in runs)
+    }
 
 
 def _validation(run: ComparedRun, metric: str) -> float:

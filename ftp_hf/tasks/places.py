@@ -47,6 +47,8 @@ def places_of(model: str) -> int | None:
     base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter else None
     try:
         config = AutoConfig.from_pretrained(base or model)
+        if _positions(config) is None:
+            return None
         with torch.device("meta"):
             return places_in(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
     except (OSError, ValueError):
@@ -60,12 +62,16 @@ def places_in(model: nn.Module) -> int | None:
     Args:
         model (`nn.Module`): of transformers.
     """
-    config: Any = model.config
-    places: int | None = getattr(config, "max_position_embeddings", None)
-    is_computed = getattr(config, "rope_parameters", None) or not getattr(config, "position_biased_input", True)
-    if places is None or places < 0 or is_computed:
+    places = _positions(model.config)
+    if places is None:
         return None
     positions = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     paddings = [index for module in positions if (index := getattr(module, "padding_idx", None)) is not None]
     # RoBERTa and its kin count from behind the place of the padding.
     return places - 1 - max(paddings, default=-1)
+
+
+def _positions(config: Any) -> int | None:
+    places: int | None = getattr(config, "max_position_embeddings", None)
+    is_computed = getattr(config, "rope_parameters", None) or not getattr(config, "position_biased_input", True)
+    return None if places is None or places < 0 or is_computed else places

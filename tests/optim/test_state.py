@@ -35,6 +35,14 @@ from tests.support.problems import (
 )
 
 
+def release_and_grow(optimizer, parameters):
+    """Other weights, which the optimizer is told of."""
+    optimizer.release_weights()
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.mul_(1.5)
+
+
 def through_memory(optimizer):
     return copy.deepcopy(optimizer.state_dict())
 
@@ -169,10 +177,7 @@ def test_radii_at_the_floor_go_on_from_weights_that_were_loaded(make, dtype):
     gradients = make_gradients(parameters, 2)
     optimizer = make(parameters.items(), radius_lr=1e-3)
     train(optimizer, parameters, gradients[:1])
-    optimizer.release_weights()
-    with torch.no_grad():
-        for parameter in parameters.values():
-            parameter.mul_(1.5)
+    release_and_grow(optimizer, parameters)
     told = optimizer.radii()
     train(optimizer, parameters, gradients[1:])
     for name, parameter in parameters.items():
@@ -202,10 +207,7 @@ def test_an_optimizer_whose_weights_are_released_does_so_too_after(through, make
     parameters, gradients = problem
     optimizer = make(parameters.items())
     train(optimizer, parameters, gradients[:1])
-    optimizer.release_weights()
-    with torch.no_grad():
-        for parameter in parameters.values():
-            parameter.mul_(1.5)
+    release_and_grow(optimizer, parameters)
     reference, as_it_is = copy.deepcopy((parameters, optimizer))
     parameters, optimizer = through(parameters, optimizer)
     assert_goes_on_alike(as_it_is, reference, optimizer, parameters, gradients[1:3])

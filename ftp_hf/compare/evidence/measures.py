@@ -97,8 +97,8 @@ def sign(results: ComparisonResults, kind: str) -> int:
 def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
     """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
-    counting = counted(results.pretrained, inert_corruptions(results))
-    found = [each for each in counting if [each.kind, each.data][: len(wanted)] == wanted]
+    left_out = inert_corruptions(results) if kind == "corrupted" else []
+    found = [each for each in counted(results.pretrained, left_out) if [each.kind, each.data][: len(wanted)] == wanted]
     values = [statistics.fmean(each.figures(metric).values()) for each in found if metric in each.metrics]
     return statistics.fmean(values) if values and len(values) == len(found) else None
 

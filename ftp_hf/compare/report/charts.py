@@ -198,7 +198,8 @@ def _severity(results: ComparisonResults) -> Figure | None:
 
 
 def _corruptions(results: ComparisonResults) -> Figure | None:
-    kinds = [kind for kind in corruptions(results) if kind not in inert_corruptions(results)]
+    left_out = inert_corruptions(results)
+    kinds = [kind for kind in corruptions(results) if kind not in left_out]
     if len(kinds) < 2:
         return None
     rows = -(-len(kinds) // 2)
