@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ftp_hf.common.figures import main_metric, mean_and_sd, metric_named, metric_title, table
+from ftp_hf.runs.corrupted import corruption_of, inert_among
 from ftp_hf.runs.facts import PLAIN, PRETRAINED, Evaluation
-from ftp_hf.runs.figures import corruption_of, inert_among
 from ftp_hf.runs.summary import RunSummary, mean_by_seed
 
 __all__ = ["results_note", "results_table", "seeds_of"]

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Collection, Iterable
 
 from ftp_hf.common.figures import main_metric, metric_named
+from ftp_hf.runs.corrupted import corruption_of, inert_among
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import corruption_of, inert_among
 
 from .results import ComparedRun, ComparisonResults
 

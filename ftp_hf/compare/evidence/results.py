@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import Metric
+from ftp_hf.runs.corrupted import corruption_of
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import corruption_of
 from ftp_hf.runs.summary import RunSummary
 
 from .saved import load_results, save_results

@@ -15,8 +15,8 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
+from ftp_hf.runs.corrupted import inert_among
 from ftp_hf.runs.facts import PRETRAINED, Evaluation
-from ftp_hf.runs.figures import inert_among
 
 from .config import ComparisonConfig
 from .kinds import Continued, Trained

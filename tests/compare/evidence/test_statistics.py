@@ -17,8 +17,8 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import matched_ood, paired_difference, pareto_front, relative_change
 from ftp_hf.compare.evidence.verdict import verdicts
+from ftp_hf.runs.corrupted import inert_among
 from ftp_hf.runs.facts import Evaluation
-from ftp_hf.runs.figures import inert_among
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_inert
 
 PLAIN_BY_SEED = {0: 0.7, 1: 0.75, 2: 0.8}
