@@ -45,7 +45,7 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     def arguments(self) -> dict[str, Any]:
         """Features are made of a column that no model takes, when a row is read."""
-        return {"remove_unused_columns": False}
+        return {**super().arguments(), "remove_unused_columns": False}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained encoder with a head for the labels; `options` go to `from_pretrained`."""

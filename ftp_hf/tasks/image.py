@@ -86,7 +86,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
 
     def arguments(self) -> dict[str, Any]:
         """Pixels are made of a column that no model takes, when a row is read."""
-        return {"remove_unused_columns": False}
+        return {**super().arguments(), "remove_unused_columns": False}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""

@@ -113,7 +113,7 @@ class SegmentationTask(Task[SegmentationOptions]):
 
     def arguments(self) -> dict[str, Any]:
         """Pixels are made of columns that no model takes, when a row is read."""
-        return {"remove_unused_columns": False}
+        return {**super().arguments(), "remove_unused_columns": False}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the classes; `options` go to `from_pretrained`."""

@@ -85,7 +85,8 @@ class SpeechTask(WindowsTask[SpeechOptions]):
 
     def arguments(self) -> dict[str, Any]:
         """What is measured is generated; features are made of columns that no model takes, when a row is read."""
-        return {"predict_with_generate": True, "generation_num_beams": 1, "remove_unused_columns": False}
+        own = {"predict_with_generate": True, "generation_num_beams": 1, "remove_unused_columns": False}
+        return {**super().arguments(), **own}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained recogniser; `options` go to `from_pretrained`."""

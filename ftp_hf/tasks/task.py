@@ -143,8 +143,12 @@ class Task(Generic[Options]):
         return {}
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of `arguments_class` that the task decides, such as `predict_with_generate`."""
-        return {}
+        """
+        Arguments of `arguments_class` that the task decides, such as `predict_with_generate`. By default losses are means over
+        the rows of each process: `average_tokens_across_devices` multiplies them, and their gradients, by the number of
+        processes unless the model divides by the tokens of all of them, as language models do (transformers up to 5.23).
+        """
+        return {"average_tokens_across_devices": False}
 
     def trainer_options(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002
         """

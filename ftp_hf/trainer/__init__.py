@@ -26,6 +26,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `train` | trainer/card.py | remembers the log, the time of the steps and the radii of the weights that are kept |
 | `train` | trainer/saving.py | locks the folder, and resumes from a whole checkpoint only |
 | `train` | trainer/probe.py | probes first, unless it resumes |
+| `train` | trainer/evaluation.py | a model that was evaluated before is wrapped in DDP all the same |
 | `create_optimizer` | trainer/ftp.py | puts the projection around the optimizer: the one hook that every strategy goes through |
 | `create_optimizer` | baselines/_anchored.py | attaches the method to the optimizer's step |
 | `create_optimizer` | baselines/linear_probe.py | freezes the model that is certain now, before DDP looks at it |
@@ -37,6 +38,9 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `compute_loss` | baselines/linear_probe.py | evaluation mode of the features, from which each training step takes the model |
 | `compute_loss` | trainer/probe.py | the same, in a probe |
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
+| `get_eval_dataloader` | trainer/evaluation.py | the rows of the last batch too |
+| `get_test_dataloader` | trainer/evaluation.py | likewise |
+| `evaluation_loop` | trainer/evaluation.py | a loss that is the same on many processes; anchors are not rounded |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |
 | `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |

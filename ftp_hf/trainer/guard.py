@@ -22,7 +22,7 @@ from ftp_hf.runs.figures import Figures, learnt_figures
 from ftp_hf.runs.logs import measured, split_numbers
 from ftp_hf.runs.rules import SET, Rule, check_rules, describe, parse_rules
 
-from .evaluating import evaluated
+from .evaluation import evaluated
 from .loading import load_best_model
 
 __all__ = ["RobustnessGuard"]

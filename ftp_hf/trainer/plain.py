@@ -3,6 +3,7 @@
 from transformers import Trainer
 
 from .card import ModelCardMixin
+from .evaluation import EvaluationMixin
 from .loading import CompleteLoadingMixin
 from .probe import ProbeFirstMixin
 from .saving import CompleteSavingMixin
@@ -12,11 +13,17 @@ __all__ = ["PlainTrainer", "PlainTrainerMixin", "plain_trainer"]
 
 
 class PlainTrainerMixin(
-    ModelCardMixin, CompleteSavingMixin, CompleteLoadingMixin, ProbeFirstMixin, FrozenStatisticsMixin
+    ModelCardMixin,
+    CompleteSavingMixin,
+    CompleteLoadingMixin,
+    ProbeFirstMixin,
+    FrozenStatisticsMixin,
+    EvaluationMixin,
 ):
     """
-    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, and the options
-    `probe_epochs` ([`ProbeFirstMixin`]) and `freeze_statistics` ([`FrozenStatisticsMixin`]).
+    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, evaluations that
+    change nothing ([`EvaluationMixin`]), and the options `probe_epochs` ([`ProbeFirstMixin`]) and `freeze_statistics`
+    ([`FrozenStatisticsMixin`]).
     """
 
 

@@ -1,0 +1,87 @@
+"""
+Evaluations: of every row, with a loss that does not depend on the number of processes, and without a trace in the training
+that follows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import TrainOutput
+
+from ftp_hf.common.host import Host
+from ftp_hf.common.replaced import replaced
+from ftp_hf.optim.unwrap import projected_optimizer
+
+__all__ = ["EvaluationMixin", "evaluated"]
+
+_PREPARED = "_is_accelerate_prepared"
+"""What accelerate (1.13 to 1.15) marks a model with, so that it is wrapped only once."""
+
+
+class EvaluationMixin(Host):
+    """
+    For any `Trainer` class: what is measured does not depend on arguments that are meant for training, and training does not
+    depend on what was measured before. All this is so in transformers up to 5.23:
+
+    - `dataloader_drop_last`, which sentence-transformers sets under DDP, leaves out the last rows of an evaluation too.
+    - `average_tokens_across_devices` multiplies the loss by the number of processes, also for models that take a mean over
+      their own rows.
+    - `bf16_full_eval` and `fp16_full_eval` round the weights for good, and with them the anchors of tensors at the floor,
+      which are kept there.
+    - A model that is evaluated before its first training is not wrapped in DDP afterwards: each process would train alone.
+    """
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As `Trainer.train`, of a model that is wrapped whatever was done with it before."""
+        is_replicated = self.args.world_size > 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if is_replicated and self.model_wrapped is self.model and getattr(self.model, _PREPARED, False):
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            delattr(self.model, _PREPARED)
+        return super().train(*args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As `Trainer.get_eval_dataloader`, with the last batch."""
+        with replaced(self.args, dataloader_drop_last=False):
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+        """As `Trainer.get_test_dataloader`, with the last batch."""
+        with replaced(self.args, dataloader_drop_last=False):
+            return super().get_test_dataloader(test_dataset)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.evaluation_loop`, with the loss of each process over its own rows."""
+        if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
+            projected = projected_optimizer(self.optimizer)
+            if projected is not None:
+                projected.release_weights()
+        with replaced(self.args, average_tokens_across_devices=False):
+            return super().evaluation_loop(*args, **kwargs)
+
+
+def evaluated(trainer: Any, dataset: Any, description: str, prefix: str) -> Mapping[str, Any]:
+    """
+    As `Trainer.evaluate`, which would log, and tell callbacks, as if `dataset` were the validation data.
+
+    Args:
+        trainer (`Trainer`): with its model, as it is.
+        dataset (`Dataset`): as the Trainer takes it.
+        description (`str`): what the progress bar says.
+        prefix (`str`): of the names of the metrics, such as `"guard_"`.
+
+    Returns:
+        mapping from `str`: what `compute_metrics` returned, and the loss.
+    """
+    key = prefix.rstrip("_")
+    if trainer.compute_metrics is not None and getattr(trainer.args, "predict_with_generate", False):
+        # `Seq2SeqTrainer` says here how much is generated, and how; its loop goes by what was said last, if anything was.
+        return trainer.predict(dataset, metric_key_prefix=key).metrics or {}
+    # `get_eval_dataloader` gives the loader of the validation data to all, with persistent workers.
+    output = trainer.evaluation_loop(
+        trainer.get_test_dataloader(dataset),
+        description=description,
+        prediction_loss_only=True if trainer.compute_metrics is None else None,
+        metric_key_prefix=key,
+    )
+    return output.metrics or {}

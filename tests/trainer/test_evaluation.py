@@ -1,0 +1,61 @@
+"""What evaluations leave as it is, and what they do not leave out: rows, losses, anchors, and how a model is trained afterwards."""
+
+import json
+
+import pytest
+import torch
+from transformers import BertForSequenceClassification
+
+from ftp_hf import FTPTrainer, projected_optimizer
+from ftp_hf.trainer import PlainTrainer
+from tests.support import launch
+from tests.support.models import tiny_bert_config
+from tests.support.tiny_data import make_texts
+from tests.support.tiny_language import make_pairs
+from tests.support.trainers import arguments
+
+TOKENS = torch.randint(5, 50, (7, 8), generator=torch.Generator().manual_seed(0))
+ROWS = [{"input_ids": row, "labels": int(row[1] > row[2])} for row in TOKENS]
+
+
+def make_trainer(kind, folder, **options):
+    torch.manual_seed(1)
+    model = BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1))
+    return kind(model, arguments(folder, **options), train_dataset=ROWS, eval_dataset=ROWS)
+
+
+@pytest.mark.parametrize("kind", [PlainTrainer, FTPTrainer])
+def test_the_rows_of_the_last_batch_are_measured(kind, tmp_path):
+    trainer = make_trainer(kind, tmp_path, dataloader_drop_last=True, per_device_eval_batch_size=4)
+    whole = make_trainer(kind, tmp_path, per_device_eval_batch_size=4)
+    assert len(trainer.predict(ROWS).predictions) == len(ROWS)
+    assert trainer.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
+    assert len(trainer.get_train_dataloader()) == 1, "it is dropped in training"
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_an_evaluation_in_16_bits_leaves_the_anchors(dtype, tmp_path):
+    trainer = make_trainer(FTPTrainer, tmp_path, max_steps=1, **{f"{dtype}_full_eval": True})
+    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    projected = projected_optimizer(trainer.optimizer)
+    at_floor = [name for name, radius in projected.radii().items() if radius.radius < 1e-7]
+    assert at_floor, "whose anchors are in the weights"
+    trainer.evaluate()
+    trainer.model.float()  # anchors are told in the dtype of their weights
+    for name, anchor in projected.anchors().items():
+        assert torch.equal(anchor, before[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_measure_as_one(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    for name, make in (("texts", make_texts), ("pairs", make_pairs)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    for processes in (1, 2):
+        launch.fork("measured.py", tmp_path, processes=processes)
+    one, two = (json.loads((tmp_path / f"measured-{processes}.json").read_text()) for processes in (1, 2))
+    assert one["texts"]["rows"] == one["pairs"]["rows"] == 7
+    for name, figures in one.items():
+        assert two[name] == pytest.approx(figures, rel=1e-5), name
