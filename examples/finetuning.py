@@ -246,7 +246,7 @@ def print_results(summary: RunSummary) -> None:
     metrics = list(
         dict.fromkeys(n for r in summary.results for n in r.metrics if n != "loss" or main_metric(r.metrics) == "loss")
     )
-    before = {} if summary.pretrained is None else {r.data: r.metrics for r in summary.pretrained.results}
+    before = {} if summary.pretrained is None else {(r.kind, r.data): r.metrics for r in summary.pretrained.results}
     for column in ("data", "kind"):
         table.add_column(column)
     for column in ("samples", *(f"{name.replace('_', ' ')}{' %' * is_share(name)}" for name in metrics)):
@@ -255,14 +255,14 @@ def print_results(summary: RunSummary) -> None:
         table.add_column("before", justify="right")
     for result in summary.results:
         main = main_metric(result.metrics)
-        values = (_shown(summary.value(result.data, name), name) for name in metrics)
-        known = before.get(result.data, {}).get(main, {})
+        values = (_shown(summary.value(result.data, name, result.kind), name) for name in metrics)
+        known = before.get((result.kind, result.data), {}).get(main, {})
         start = [_shown(next(iter(known.values()), None), main)] if before else []
-        size = str(summary.data_facts(result.data).size)
+        size = str(summary.data_facts(result.data, result.kind).size)
         table.add_row(result.data, _KINDS.get(result.kind, result.kind), size, *values, *start)
     if ood := summary.of_kind("ood"):
         means = (
-            _shown(statistics.fmean(summary.value(result.data, name) for result in ood), name)
+            _shown(statistics.fmean(summary.value(result.data, name, result.kind) for result in ood), name)
             if all(name in result.metrics for result in ood)
             else ""
             for name in metrics

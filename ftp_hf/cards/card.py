@@ -167,9 +167,9 @@ def eval_results_file(summary: RunSummary) -> str | None:
         return None
     entries = []
     for result in summary.results:
-        data = summary.data_facts(result.data)
+        data = summary.data_facts(result.data, result.kind)
         metric = summary.metric if summary.metric in result.metrics else main_metric(result.metrics)
-        value = summary.value(result.data, metric)
+        value = summary.value(result.data, metric, result.kind)
         if data and data.on_hub and data.source and metric and _is_finite(value) and result.kind in _PLACES:
             notes = f"{metric} on {data.split or 'test'}, {_PLACES[result.kind]}"
             entries.append(
@@ -192,7 +192,7 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
     found = [result for result in summary.results if result.kind != "corrupted"]
     tested = [result for result in found if result.kind != "validation"] or found
     for result in tested:
-        data = summary.data_facts(result.data) or DataFacts(result.data, result.kind)
+        data = summary.data_facts(result.data, result.kind) or DataFacts(result.data, result.kind)
         # Local data has no name on the Hub: ID data goes by that of the training data.
         kind = (
             data.source
@@ -208,7 +208,7 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
             config = f"{config}-{data.name}"
         taken.add((kind, config, split))
         for metric in result.metrics:
-            value = summary.value(result.data, metric)
+            value = summary.value(result.data, metric, result.kind)
             if _is_finite(value) and (is_share(metric) or metric in (summary.metric, main_metric(result.metrics))):
                 results.append(
                     EvalResult(

@@ -131,22 +131,39 @@ class RunSummary:
         """The evaluations on `"id"`, `"earlier"`, `"ood"` or `"validation"` data, of this method or among `results`."""
         return [result for result in (self.results if results is None else results) if result.kind == kind]
 
-    def value(self, data: str, metric: str | None = None) -> float | None:
-        """What the kept weights came to on a data set; `None` where it was not measured."""
+    def value(self, data: str, metric: str | None = None, kind: str | None = None) -> float | None:
+        """
+        What the kept weights came to on a data set; `None` where it was not measured.
+
+        Args:
+            data (`str`): its name.
+            metric (`str`, *optional*): by default [`metric`].
+            kind (`str`, *optional*): of the data set, where sets of several kinds have one name.
+        """
         for result in self.results:
             values = result.figures(metric or self.metric or "")
-            if result.data == data and str(self.seed) in values:
+            if result.data == data and kind in (None, result.kind) and str(self.seed) in values:
                 return values[str(self.seed)]
         return None
 
-    def data_facts(self, name: str) -> DataFacts | None:
-        """What is known of the data set that the results call `name`."""
-        found = [data for data in self.data if data.name == name]
+    def data_facts(self, name: str, kind: str | None = None) -> DataFacts | None:
+        """
+        What is known of a data set that was evaluated on, or, where nothing else has the name, trained on.
+
+        Args:
+            name (`str`): what the results call it.
+            kind (`str`, *optional*): as for [`value`].
+        """
+        found = [data for data in self.data if data.name == name and (kind is None or data.kind in (kind, "train"))]
         return next((data for data in found if data.kind != "train"), found[0] if found else None)
 
     def sizes(self, kind: str | None = None) -> dict[str, int | None]:
         """The rows of each data set that it was evaluated on, of a kind or of all, as far as they are known."""
-        facts = {result.data: self.data_facts(result.data) for result in self.results if kind in (None, result.kind)}
+        facts = {
+            result.data: self.data_facts(result.data, result.kind)
+            for result in self.results
+            if kind in (None, result.kind)
+        }
         return {name: data.size if data else None for name, data in sorted(facts.items())}
 
     def headline(self) -> str:

@@ -87,6 +87,18 @@ def test_sets_that_share_a_name_are_not_merged():
     assert len(ModelCard(model_card(summary).content).data.eval_results) == 3
 
 
+def test_sets_of_two_kinds_may_have_one_name():
+    summary = make_summary()
+    shift, facts = summary.results[1], summary.data[2]
+    shift.data = facts.name = "test"
+    facts.source, facts.on_hub = "someone/shifts", True
+    assert summary.value("test", kind="ood") == 0.5
+    assert [summary.sizes(kind)["test"] for kind in ("id", "ood")] == [50, 60]
+    found = {(each.dataset_type, each.metric_value) for each in model_card(summary).data.eval_results}
+    assert found == {("someone/data", 0.9), ("someone/shifts", 0.5), ("cartoon", 0.7)}
+    assert "id: someone/shifts" in eval_results_file(summary)
+
+
 @pytest.mark.parametrize(("kind", "named"), [("LORA", "a LoRA"), ("ADALORA", "an AdaLoRA"), ("OSF", "an OSF")])
 def test_an_adapter_is_named(kind, named):
     assert f"fine-tuned through {named} adapter" in str(model_card(make_summary(adapter=kind)))
