@@ -177,7 +177,8 @@ def _summary(docstring: str) -> str:
     if docstring.startswith("Args:"):
         return "Options, a dataclass."
     paragraph = " ".join(docstring.partition("\n\n")[0].split())
-    return re.sub(r"\[`~?([^`]+)`\](?!\()", r"`\1`", paragraph)
+    # What a colon announces, an example or a list, is not in a table.
+    return re.sub(r":$", ".", re.sub(r"\[`~?([^`]+)`\](?!\()", r"`\1`", paragraph))
 
 
 def _cell(text: str) -> str:

@@ -37,8 +37,8 @@ _INSTRUCTION, _INPUT, _OUTPUT, _TEXT = "instruction", "input", "output", "text"
 class LanguageOptions:
     r"""
     Args:
-        prompt_column, answer_column (`str`, *optional*, default to `"question"` and `"answer"`): the columns of what is
-            given and of what is to be said.
+        prompt_column, answer_column (`str`, *optional*, default to `"question"` and `"answer"`): the columns of prompts
+            and of answers.
         template (`str`, *optional*, defaults to `"Question: {prompt}\nAnswer: {answer}"`): what a row looks like to the
             model; it ends with `{answer}`.
         remove_from_answers (`str`, *optional*): a regular expression; what it matches is removed from answers, such as
@@ -47,11 +47,11 @@ class LanguageOptions:
             multiple choice at its start.
         generated_answers (`int`, *optional*, defaults to 0): for `exact_match`, generate the answers of so many rows of
             each test set.
-        max_new_tokens (`int`, *optional*, defaults to 256): of a generated answer.
+        max_new_tokens (`int`, *optional*, defaults to 256): the longest that a generated answer may be, in tokens.
     """
 
-    prompt_column: str = field(default="question", metadata={"help": "The column of what is given."})
-    answer_column: str = field(default="answer", metadata={"help": "The column of what is to be said."})
+    prompt_column: str = field(default="question", metadata={"help": "The column of prompts."})
+    answer_column: str = field(default="answer", metadata={"help": "The column of answers."})
     template: str = field(
         default="Question: {prompt}\nAnswer: {answer}",
         metadata={"help": "What a row looks like to the model; it ends with {answer}."},
@@ -64,7 +64,9 @@ class LanguageOptions:
         default=0,
         metadata={"help": "For exact_match, generate the answers of so many rows of each test set."},
     )
-    max_new_tokens: int = field(default=256, metadata={"help": "Of a generated answer."})
+    max_new_tokens: int = field(
+        default=256, metadata={"help": "The longest that a generated answer may be, in tokens."}
+    )
 
 
 def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -> None:

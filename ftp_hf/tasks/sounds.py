@@ -31,7 +31,7 @@ class SoundOptions:
     Args:
         audio_column (`str`, *optional*, defaults to `"audio"`): the column of sounds: files (WAV, FLAC, Ogg, MP3) as bytes
             or by path.
-        max_seconds (`float`, *optional*): of Whisper, the window that sounds are heard in, a multiple of 0.02 up to its 30
+        max_seconds (`float`, *optional*): for Whisper, the window that sounds are heard in, a multiple of 0.02 up to its 30
             seconds, which are the default: 2 seconds cost a fifteenth. A data set with longer sounds is heard in a window
             of whole seconds that its longest fits in, so that nothing is cut.
 
@@ -43,7 +43,7 @@ class SoundOptions:
     max_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Of Whisper, the window that sounds are heard in instead of 30 seconds; a data set with longer sounds "
+            "help": "For Whisper, the window that sounds are heard in instead of 30 seconds; a data set with longer sounds "
             "gets a longer one."
         },
     )

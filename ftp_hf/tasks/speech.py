@@ -37,15 +37,15 @@ class SpeechOptions(SoundOptions):
     """
     Args:
         audio_column, max_seconds: as in [`SoundOptions`].
-        text_column (`str`, *optional*, defaults to `"text"`): the column of what is said.
-        language (`str`, *optional*): of a recogniser of many languages, the one that is spoken, such as `"german"`. By
+        text_column (`str`, *optional*, defaults to `"text"`): the column of transcripts.
+        language (`str`, *optional*): the language that is spoken, such as `"german"`, for a recogniser of many languages. By
             default it finds out by itself.
     """
 
-    text_column: str = field(default="text", metadata={"help": "The column of what is said."})
+    text_column: str = field(default="text", metadata={"help": "The column of transcripts."})
     language: str | None = field(
         default=None,
-        metadata={"help": "Of a recogniser of many languages, the one that is spoken, such as 'german'."},
+        metadata={"help": "The language that is spoken, such as 'german', for a recogniser of many languages."},
     )
 
 

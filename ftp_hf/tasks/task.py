@@ -130,7 +130,7 @@ class Task(Generic[Options]):
 
     def by_class(self, prediction: Any) -> Mapping[str, Mapping[str, float]]:
         """
-        How well each class is told in a prediction. A class that overrides [`compute_metrics`] alone has none, as its answers
+        How well each class is recognised in a prediction. A class that overrides [`compute_metrics`] alone has none, as its answers
         may be others.
 
         Args:

@@ -31,7 +31,7 @@ __all__ = ["ModelCardMixin"]
 class ModelCardMixin(Host):
     """
     For any `Trainer` class: a model card made of what happened, which `push_to_hub` pushes with its picture and with the
-    `results.json` that it was made of. What the Trainer cannot know, which data is ID and which is OOD, it is told:
+    `results.json` that it was made of. Tell it what the Trainer cannot know, which data is ID and which is OOD:
 
         metrics = trainer.evaluate(sketches, metric_key_prefix="eval_sketch")
         trainer.note_evaluation(metrics, data_facts(sketches, "sketch", "ood"))

@@ -41,10 +41,10 @@ class CorruptionOptions:
     Corrupted copies of the ID test data.
 
     Args:
-        kinds (`list[str]`): of `ftp_hf.corruptions`, for images, texts or sounds; `all` in a config means all of them.
-        severities (`list[int]`, *optional*, defaults to `[1, 2, 3, 4, 5]`): of each kind.
-        max_samples (`int`, *optional*): corrupt so many rows of the test data only, the same for each kind.
-        seed (`int`, *optional*, defaults to 0): of what is random in a corruption.
+        kinds (`list[str]`): names in `ftp_hf.corruptions`, for images, texts or sounds; `all` in a config means all of them.
+        severities (`list[int]`, *optional*, defaults to `[1, 2, 3, 4, 5]`): how strong each kind is, from 1 to 5.
+        max_samples (`int`, *optional*): how many rows of the test data are corrupted, the same for each kind; by default all.
+        seed (`int`, *optional*, defaults to 0): the seed of a corruption's random choices.
     """
 
     kinds: list[str]
@@ -56,8 +56,8 @@ class CorruptionOptions:
 @dataclass(kw_only=True)
 class ComparisonConfig(DataOptions):
     """
-    A comparison, as asked for. In YAML the options of the task stand beside the others; the options of [`DataOptions`],
-    and:
+    A comparison, as asked for. It has the options of [`DataOptions`] too. In YAML the options of the task stand beside the
+    others.
 
     Args:
         name (`str`): what the comparison is called; by default the name of the file.
@@ -66,8 +66,8 @@ class ComparisonConfig(DataOptions):
         model (`str`): Hub name or local folder of the pre-trained model.
         methods (`dict[str, dict[str, list[float]]]`): method → setting → values to try, all combinations of them. In YAML
             also a list of names, and single values.
-        learning_rate (`list[float]`): to try with each method that does not name its own.
-        num_train_epochs (`list[float]`, *optional*): lengths of the training to try, likewise, with each learning rate; by
+        learning_rate (`list[float]`): the values to try with each method that does not name its own.
+        num_train_epochs (`list[float]`, *optional*): lengths of the training to try with each learning rate, in epochs; by
             default the one under `training`.
         seeds (`list[int]`): the first is the one that settings are chosen with; all of them run the chosen one.
         reading: an instance of the task's `options_class`: how data are read.
