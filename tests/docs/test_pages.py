@@ -73,6 +73,15 @@ def test_every_extra_is_on_the_page_of_the_installation():
     assert [name for name in extras if f"`.[{name}]`" not in page] == []
 
 
+def test_the_lowest_versions_are_on_the_page_of_the_installation():
+    project = (ROOT / "pyproject.toml").read_text()
+    page = (ROOT / "docs" / "install.md").read_text()
+    python = re.findall(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE)
+    lowest = [("Python", *python), *re.findall(r'^    "(torch|transformers)>=([\d.]+)"', project, re.MULTILINE)]
+    assert [name for name, _ in lowest] == ["Python", "torch", "transformers"]
+    assert [pair for pair in lowest if " ".join(pair) not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!\w+:|#)([^)\s#]+)", page.read_text()):
