@@ -17,7 +17,19 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from choosing import beside_validation, choosing
-from measured import adapters, demo, every_study, gpu_steps, gpu_training, lengths, methods, rates, sharding, training
+from measured import (
+    adapters,
+    demo,
+    each_method,
+    every_study,
+    gpu_steps,
+    gpu_training,
+    lengths,
+    methods,
+    rates,
+    sharding,
+    training,
+)
 from streamed import after_stages, small_rate, streams
 from wrong_rates import every_method, four
 
@@ -210,6 +222,10 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "methods": methods,
         "adapters": adapters,
         "demo": demo,
+    },
+    "docs/methods.md": {
+        "each method": each_method,
+        "every method, SmolLM2": partial(every_method, "smollm2_gsm8k", ("id", "retained/web")),
     },
     "docs/streams.md": {"streams": streams, "small rate": small_rate},
     "docs/performance.md": {"training": training, "steps on a GPU": gpu_steps, "training on a GPU": gpu_training},

@@ -13,8 +13,10 @@ from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
 from ftp_hf.compare.evidence.rates import at_settings
+from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
+from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import mean_by_seed
 
@@ -71,9 +73,7 @@ _COLUMNS = {
 def every_study() -> str:
     """A row for each study, for a page in `docs/`: those of `STUDIES`, and then the others, with FTP's figures."""
     rows = []
-    names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
-    for name in sorted(names, key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES)):
-        results = ComparisonResults.load(COMPARISONS / name)
+    for name, results in _studies().items():
         judged = {verdict.method: verdict for verdict in verdicts(results)}
         about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
         if results.metric != "accuracy":
@@ -81,7 +81,7 @@ def every_study() -> str:
         found = judged[method].differences.get("ood")
         rows.append(
             [
-                f"[{name}](../model_cards/comparisons/{name}/report.md){about and f': {about.strip()}'}",
+                f"{_report(name)}{about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
                 *(f"{mean_of(results, REFERENCE, kind)} → {mean_of(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),
@@ -94,12 +94,42 @@ def every_study() -> str:
 def _told_apart(verdict: Verdict) -> str:
     """On which kinds of data the method is better and worse than plain fine-tuning."""
     words = {1: "**win**", -1: "**loss**"}
-    kinds = {sign: [kind for kind in verdict.differences if verdict.sign(kind) == sign] for sign in words}
-    told = [f"{words[sign]} {_listed(found)}" for sign, found in kinds.items() if found]
+    told = [f"{word} {found}" for sign, word in words.items() if (found := _clear(verdict, sign))]
     return "; ".join(told) or ("tie" if verdict.differences and verdict.seeds > 1 else "")
 
 
-def _listed(kinds: list[str]) -> str:
+def each_method() -> str:
+    """
+    A row for each method of a comparison but plain fine-tuning: how many studies of enough seeds it was in, and in which it is clearly
+    better and worse.
+    """
+    judged = [(name, verdict) for name, results in _studies().items() for verdict in verdicts(results)]
+    rows = []
+    for method in (name for name in METHODS if name != REFERENCE):
+        own = {name: each for name, each in judged if each.method == method and each.seeds >= LEAST_SEEDS}
+        cells = [
+            "; ".join(f"{_report(name)}: {found}" for name, each in own.items() if (found := _clear(each, sign)))
+            for sign in (1, -1)
+        ]
+        rows.append([f"`{method}`", str(len(own)), *cells])
+    return _table(["method", "studies", "clearly better", "clearly worse"], rows, left=(0, 2, 3))
+
+
+@functools.cache
+def _studies() -> dict[str, ComparisonResults]:
+    """By name, in the order of `STUDIES`; then those that it does not name."""
+    names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
+    names.sort(key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES))
+    return {name: ComparisonResults.load(COMPARISONS / name) for name in names}
+
+
+def _report(study: str) -> str:
+    return f"[{study}](../model_cards/comparisons/{study}/report.md)"
+
+
+def _clear(verdict: Verdict, sign: int) -> str:
+    """The kinds of data on which a method is clearly better (1) or worse (-1) than plain fine-tuning."""
+    kinds = [kind for kind in verdict.differences if verdict.sign(kind) == sign]
     tested = [_TESTED[kind] for kind in kinds if kind in _TESTED]
     kept = [kind.removeprefix("retained/").replace("_", " ") for kind in kinds if kind not in _TESTED]
     return ", ".join([*tested, *([f"retained {', '.join(kept)}"] if kept else [])])
@@ -121,9 +151,8 @@ def lengths() -> str:
 def _at_each_setting() -> list[list[str]]:
     """Study, length if there are several, and rate, and then what [`_before_and_after`] has."""
     rows = []
-    for name in sorted(path.parent.name for path in COMPARISONS.glob("*/results.json")):
-        results = ComparisonResults.load(COMPARISONS / name)
-        study = f"[{name}](../model_cards/comparisons/{name}/report.md) ({measure_of(results)})"
+    for name, results in sorted(_studies().items()):
+        study = f"{_report(name)} ({measure_of(results)})"
         for length, rate, there in at_settings(results):
             if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
                 setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
