@@ -1,12 +1,11 @@
 """What the baselines share: which parameters are pre-trained, what their values were, and where a method may run."""
 
 import logging
-import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType, str_to_bool
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -152,7 +151,7 @@ def _log_new_rows(method: str, model: nn.Module) -> None:
 def check_whole(method: str, model: nn.Module, accelerator: Any) -> None:
     """Raise if a process would not hold whole parameters, from which the method computes norms and distances."""
     kind = accelerator.distributed_type
-    asked = [name for name in ("FSDP", "DEEPSPEED") if str_to_bool(os.environ.get(f"ACCELERATE_USE_{name}", "false"))]
+    asked = [name for name in ("FSDP", "DEEPSPEED") if parse_flag_from_env(f"ACCELERATE_USE_{name}")]
     split = any(map(is_dtensor, model.parameters()))
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or asked or split:
         strategy = asked[0] if asked else "tensor parallelism" if split else kind.value

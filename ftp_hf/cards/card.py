@@ -157,14 +157,11 @@ def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str |
 
 def eval_results_file(summary: RunSummary) -> str | None:
     """
-    The results on data sets of the Hub in the form of `.eval_results/*.yaml`; `None` where there are none, or where this
-    huggingface_hub does not know the form (before 1.4).
+    The results on data sets of the Hub in the form of `.eval_results/*.yaml`; `None` where there are none.
 
     Args:
         summary ([`RunSummary`]): of the run.
     """
-    if not hasattr(huggingface_hub, "EvalResultEntry"):
-        return None
     entries = []
     for result in summary.results:
         data = summary.data_facts(result.data, result.kind)

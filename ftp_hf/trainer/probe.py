@@ -139,7 +139,6 @@ def _arguments(args: Any, epochs: float, learning_rate: float | None) -> Any:
         max_steps=-1,
         learning_rate=args.learning_rate if learning_rate is None else learning_rate,
         warmup_steps=0,
-        warmup_ratio=0.0,
         eval_strategy=IntervalStrategy.NO,
         eval_on_start=False,
         logging_strategy=IntervalStrategy.NO,

@@ -1,12 +1,11 @@
 """What is asked of processes that train together, before they do: a strategy that is exact, and one opinion."""
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed
-from accelerate.utils import DistributedType, str_to_bool
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
 
 from ftp_hf.common.processes import from_all_processes
@@ -38,7 +37,7 @@ def check_strategy(accelerator: Any) -> None:
     if accelerator.distributed_type == DistributedType.FSDP:
         if accelerator.state.fsdp_plugin.fsdp_version == 1:
             raise ValueError(f"FSDP1 flattens the tensors whose rows are projected. {_FSDP2}.")
-    elif str_to_bool(os.environ.get("ACCELERATE_USE_FSDP", "false")):
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise ValueError(
             f"FSDP was asked for, but Accelerate would train with {accelerator.distributed_type.value} on "
             f"{accelerator.device}: it shards on accelerators only, from two processes on. Leave FSDP out (use_fsdp, "
