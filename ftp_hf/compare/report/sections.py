@@ -202,9 +202,9 @@ def _matched(results: ComparisonResults) -> list[Block]:
 def _rules(results: ComparisonResults) -> list[Block]:
     return _table(
         rules_table(results),
-        "How many runs of each method meet a rule at the end of training. `ftp-hf check` holds a single model against the "
-        "same rules, and RobustnessGuard a training while it runs. A method that was picked by rules on OOD data "
-        "needs other OOD data to be judged by.",
+        "How many runs of each method meet a rule at the end of training. The command ftp-hf check holds a single model "
+        "against the same rules, and RobustnessGuard a training while it runs. A method that was picked by rules on OOD "
+        "data needs other OOD data to be judged by.",
     )
 
 

@@ -227,6 +227,8 @@ def test_rules_are_counted_over_seeds():
     ]
     assert isinstance(rules_table(results).rows[1][2], Strong)
     assert not isinstance(rules_table(results).rows[1][1], Strong)
+    for text in texts(results):
+        assert "The command ftp-hf check holds" in text, "marks of code would be shown as such"
 
 
 def test_of_a_rule_that_cannot_be_checked_it_is_said_why():
