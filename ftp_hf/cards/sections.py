@@ -69,8 +69,8 @@ def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
         "projection": _projection(summary),
         "excluded": projection.excluded if projection else [],
         "optimizer": _optimizer(summary),
-        "hyperparameters": _settings(summary.hyperparameters),
-        "defaults": _settings(summary.defaults),
+        "hyperparameters": _settings(_of_method(summary, summary.hyperparameters)),
+        "defaults": _settings(_of_method(summary, summary.defaults)),
         "log": _log(summary),
         "log_note": _log_note(summary),
         "guard": guard_history(summary.guard),
@@ -112,18 +112,23 @@ def _sentence(summary: RunSummary) -> str:
         on = f" in {len(summary.stages) + 1} stages" + (f", the last{on}," if on else "")
     task = f" for {summary.task.replace('-', ' ')}" if summary.task else ""
     adapter = f" through {_with_article(_ADAPTERS.get(summary.adapter, summary.adapter))}" if summary.adapter else ""
+    if summary.method == "plain":
+        return f"{base}, trained{adapter}{on}{task} by plain fine-tuning."
     if summary.method != "ftp":
-        how = "as it is, without projection" if summary.method == "plain" else f"by the method `{summary.method}`"
-        return f"{base}, fine-tuned{adapter}{on}{task} {how}."
+        return f"{base}, fine-tuned{adapter}{on}{task} by the method `{summary.method}`."
     if adapter:
         kept = "every trained weight within a learned radius of where it started"
     elif summary.stages:
         kept = "every layer within a learned radius of its anchors"
     else:
-        kept = (
-            "every layer within a learned radius of its pre-trained weights, so that less of their robustness is lost"
-        )
-    return f"{base}, fine-tuned{adapter}{on}{task} with [Fast Trainable Projection]({PAPER}), which keeps {kept}."
+        kept = "every layer within a learned radius of its pre-trained weights"
+    aim = "" if adapter or summary.stages else f" {_aim(summary)}"
+    return f"{base}, fine-tuned{adapter}{on}{task} with [Fast Trainable Projection]({PAPER}), which keeps {kept}.{aim}"
+
+
+def _aim(summary: RunSummary) -> str:
+    compared = summary.metric is not None and summary.comparisons
+    return f"This is meant to preserve the pre-trained model's robustness{'; the results below say whether it did' if compared else ''}."
 
 
 def _linked(data: DataFacts) -> str:
@@ -176,6 +181,11 @@ def _optimizer(summary: RunSummary) -> str:
     if not summary.optimizer:
         return ""
     return f"Fast Trainable Projection around `{summary.optimizer}`" if summary.projection else f"`{summary.optimizer}`"
+
+
+def _of_method(summary: RunSummary, settings: dict[str, Any]) -> dict[str, Any]:
+    """Without the options of a projection that did not happen, which a command may have for all methods."""
+    return {name: value for name, value in settings.items() if summary.projection or not name.startswith("ftp_")}
 
 
 def _settings(settings: dict[str, Any]) -> str:

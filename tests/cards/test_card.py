@@ -108,8 +108,22 @@ def test_an_adapter_says_so():
     card = model_card(make_summary(adapter="LORA"))
     assert card.data.library_name == "peft"
     assert card.data.to_dict()["base_model_relation"] == "adapter"
-    assert "pre-trained weights, so" not in card.text
+    assert "meant to preserve" not in card.text
     assert 'PeftModel.from_pretrained(model, "model")' in card.text
+
+
+def test_no_benefit_is_claimed_and_the_results_are_pointed_to_where_they_compare():
+    aim = "This is meant to preserve the pre-trained model's robustness"
+    assert f"{aim}; the results below say whether it did." in model_card(full_summary()).text
+    assert f"{aim}." in model_card(make_summary()).text
+
+
+def test_a_plain_card_tells_nothing_of_a_projection():
+    settings = {"hyperparameters": {"seed": 0, "ftp_kappa": 0.5}, "defaults": {"ftp_radius_lr": 0.01}}
+    text = model_card(make_summary(method="plain", **settings)).text
+    assert "for text classification by plain fine-tuning." in text
+    assert "ftp_" not in section(text, "Training")
+    assert "`ftp_kappa`" in model_card(make_summary(**settings)).text
 
 
 def test_the_kept_checkpoint_is_bold():
