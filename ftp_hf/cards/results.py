@@ -18,7 +18,7 @@ Column = tuple[str, Sequence[Evaluation], str | None]
 
 def results_table(summary: RunSummary, metric: str) -> str:
     """
-    ID, OOD, its mean, that of corrupted copies and what was forgotten, for this model, its method over all seeds, and others.
+    ID, OOD, its mean, that of corrupted copies and what was lost of the OOD mean, for this model, its method over all seeds, and others.
     Corruptions that change nothing, as [`inert_among`] tells them, count in no mean.
     """
     columns = _columns(summary, metric)
@@ -39,8 +39,9 @@ def results_table(summary: RunSummary, metric: str) -> str:
     corrupted = [result.data for result in summary.of_kind("corrupted") if metric in result.metrics]
     if counted := [name for name in corrupted if corruption_of(name) not in inert]:
         rows.append(_mean_row(f"corrupted mean ({len(counted)} sets)", columns, counted, "corrupted", metric))
-    if forgetting := _forgetting(summary, columns, metric):
-        rows.append(["forgetting (OOD mean)", *forgetting])
+    lost = _lost(summary, columns, metric)
+    if any(values and statistics.fmean(values) > 0 for values in lost):
+        rows.append(["OOD mean lost", *(mean_and_sd(values, metric) for values in lost)])
     if metric == summary.metric:  # each in its own, once
         rows += _retained(summary, columns)
     return table(["data", *(name for name, _, _ in columns)], rows)
@@ -104,21 +105,20 @@ def _of_seed(values: Mapping[str, float], seed: str | None) -> list[float]:
     return [values[seed]] if seed in values else []
 
 
-def _forgetting(summary: RunSummary, columns: Sequence[Column], metric: str) -> list[str]:
-    """How much of the pre-trained model's OOD mean is gone; nothing where that was not measured."""
+def _lost(summary: RunSummary, columns: Sequence[Column], metric: str) -> list[list[float]]:
+    """How much of the pre-trained model's OOD mean is gone, by column and seed; nothing where that was not measured."""
     names = [result.data for result in summary.of_kind("ood") if metric in result.metrics]
     before = summary.pretrained
     start = _mean_values(before.results, names, "ood", metric, None) if before else []
     if before is None or not names or not start:
         return []
-    cells = []
-    for _, results, seed in columns:
-        lost = [
-            metric_named(metric).sign * (statistics.fmean(start) - value)
-            for value in _mean_values(results, names, "ood", metric, seed)
-        ]
-        cells.append("" if results is before.results else mean_and_sd(lost, metric))
-    return cells
+    sign, was = metric_named(metric).sign, statistics.fmean(start)
+    return [
+        []
+        if results is before.results
+        else [sign * (was - value) for value in _mean_values(results, names, "ood", metric, seed)]
+        for _, results, seed in columns
+    ]
 
 
 def results_note(summary: RunSummary, metric: str) -> str:

@@ -127,7 +127,7 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
     | `earlier_mean`, `ood_mean`, `retained_mean` | the unweighted mean over all sets of the kind |
     | `earlier_worst` | of the earlier stages the one nearest to breaking the rule, each against a figure of its own |
     | `ood_worst`, `retained_worst` | of these sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
-    | `forgetting` | by how much the `ood_mean` is worse than the pre-trained model's, as on model cards |
+    | `forgetting` | by how much the `ood_mean` is worse than the pre-trained model's: on model cards, "OOD mean lost" |
     | `kl/KIND`, `kl/KIND/NAME` | KL(pre-trained ‖ model) of the answers, the mean over the sets of a kind (`id`, `ood`, `retained`) or on one |
     | `hidden_change/…` | likewise the relative change of the last hidden states, which is measured where the head is new |
 

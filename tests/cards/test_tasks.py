@@ -73,7 +73,7 @@ def test_word_errors_stand_beside_those_of_before():
     assert recogniser().headline() == "wer: ID 5.0, OOD mean 20.0 (2 sets), retained 17.5 (before 16.0)"
     rows = {row[0]: row[1:] for row in cells(section(model_card(recogniser()).text, "Results"))}
     assert rows["**OOD mean**"] == ["20.0", "40.0"]
-    assert rows["forgetting (OOD mean)"] == ["-20.0", ""]
+    assert not any("-20.0" in row for row in rows.values()), "nothing was lost"
     assert rows["retained read (wer in %, less is better)"] == ["17.5", "16.0"]
 
 

@@ -194,7 +194,7 @@ def test_a_summary_is_checked_by_the_kept_weights_and_agrees_with_its_card():
     assert [result.value for result in results] == pytest.approx([0.9, 0.6, 0.15, 0.5])
     assert results[3].threshold == pytest.approx(0.45)
     shown = {row[0]: row[1] for row in cells(section(model_card(summary).text, "Results"))}
-    assert shown["forgetting (OOD mean)"] == f"{100 * results[2].value:.1f}"
+    assert shown["OOD mean lost"] == f"{100 * results[2].value:.1f}"
     assert shown["**OOD mean**"] == f"{100 * results[1].value:.1f}"
 
     unseen = dataclasses.replace(summary, seed=7)
