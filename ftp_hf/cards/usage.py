@@ -1,5 +1,7 @@
 """The snippet of a model card that loads the model."""
 
+import json
+
 from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["usage"]
@@ -21,18 +23,19 @@ _LISTENERS = {
     ),
 }
 """What prepares sounds: beside a model that is no name, a pipeline does not take the name of a feature extractor."""
+_TEXT = "a text like those it was trained on"
 _INPUTS = {
-    "text-classification": '"The plot is thin, but the actors are a joy."',
-    "token-classification": '"Ada Lovelace was born in London."',
+    "text-classification": f'"{_TEXT}"',
+    "token-classification": f'"{_TEXT}"',
     "image-classification": "image",
     "image-segmentation": "image",
     "audio-classification": "sound",
     "automatic-speech-recognition": "sound",
-    "text-generation": '"Once upon a time"',
+    "text-generation": f'"{_TEXT}"',
     "fill-mask": 'f"Paris is the {pipe.tokenizer.mask_token} of France."',
     "question-answering": 'question="Where is the tower?", context="The tower is in Paris."',
 }
-_PAIR = '{"text": "A man plays a guitar.", "text_pair": "Somebody makes music."}'
+_PAIR = f'{{"text": "{_TEXT}", "text_pair": "the text that goes with it"}}'
 _IMAGE = ("from PIL import Image", 'image = Image.new("RGB", (224, 224))  # or Image.open("photo.jpg")')
 _SOUND = (
     "import numpy as np",
@@ -82,8 +85,17 @@ def usage(summary: RunSummary, model_id: str) -> str:
     else:
         imports.append("from transformers import pipeline")
         lines.append(f'pipe = pipeline("{task}", model="{model_id}"{top})')
-    is_pair = task == "text-classification" and "second_text_column" in summary.hyperparameters
-    return "\n".join([*imports, "", *lines, f"print(pipe({_PAIR if is_pair else _INPUTS[task]}))"])
+    return "\n".join([*imports, "", *lines, f"print(pipe({_input(summary, task)}))"])
+
+
+def _input(summary: RunSummary, task: str) -> str:
+    """What the model is called with, in the form that it was trained on where that is known: no row of its data."""
+    if task == "text-classification" and "second_text_column" in summary.hyperparameters:
+        return _PAIR
+    if task == "text-generation" and (template := summary.hyperparameters.get("template")):
+        prompt = template.removesuffix("{answer}").rstrip().replace("{prompt}", "a prompt like those it was trained on")
+        return json.dumps(prompt, ensure_ascii=False)
+    return _INPUTS[task]
 
 
 def _head(summary: RunSummary) -> str:

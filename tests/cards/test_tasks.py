@@ -57,6 +57,13 @@ def test_a_number_for_two_texts_is_asked_with_two_texts(tmp_path, capsys):
     assert '"text_pair": ' in usage(summary, str(tmp_path))
 
 
+def test_a_prompt_has_the_form_that_the_model_was_trained_on(tmp_path, capsys):
+    summary = summary_of("text-generation", hyperparameters={"template": 'Q "one": {prompt}\nA: {answer}'})
+    stand_in(summary, tmp_path)
+    exec(compile(usage(summary, str(tmp_path)), "prompt", "exec"), {})  # noqa: S102
+    assert "'generated_text': 'Q \"one\": a prompt like those it was trained on\\nA:" in capsys.readouterr().out
+
+
 def recogniser(**changes):
     """Word errors of seed 0: digits, an accent, and read speech before and after."""
     figures = {("test", "id"): 0.05, ("lucas", "ood"): 0.15, ("theo", "ood"): 0.25, ("read", "retained"): 0.175}

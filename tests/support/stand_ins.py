@@ -20,7 +20,7 @@ TOLD = {
 }
 """What the snippet of each task prints, among other things."""
 
-_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "plot", "is", "born", "in", "london", "."]
+_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "text", "like", "those", "it", "was", "trained", "on"]
 
 
 def stand_in(summary, folder):
