@@ -1,5 +1,6 @@
 """The table of a model card's results."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ __all__ = ["results_note", "results_table", "seeds_of"]
 
 _LABELS = {"earlier": "earlier stage", "ood": "OOD"}
 _METHODS = {"ftp": "FTP", "plain": PLAIN}
+
+_RATE = re.compile(r"\blr=[^,)]+")
 
 Column = tuple[str, Sequence[Evaluation], str | None]
 
@@ -130,6 +133,15 @@ def results_note(summary: RunSummary, metric: str) -> str:
     elif summary.seed is not None:
         note += f"; seed {summary.seed}"
     optimizers = [
-        f"{other.name} was trained with `{other.optimizer}`" for other in summary.comparisons if other.optimizer
+        f"{other.name} was trained with `{other.optimizer}`{_whose_rate(other.optimizer, summary.optimizer)}"
+        for other in summary.comparisons
+        if other.optimizer
     ]
     return ". ".join(text[0].upper() + text[1:] for text in (note, *optimizers)) + "."
+
+
+def _whose_rate(optimizer: str, this_models: str | None) -> str:
+    """A rate that was chosen for one method may be a poor one for another, and the figures do not show it."""
+    rate = _RATE.findall(optimizer)
+    same = rate and rate == _RATE.findall(this_models or "")
+    return ", at this model's learning rate: another may suit it better" if same else ""

@@ -14,7 +14,7 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary,
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
 from ftp_hf.cards.picture import draw_radii
 from ftp_hf.common.figures import metric_named
-from ftp_hf.runs.facts import BaseModel, Evaluation
+from ftp_hf.runs.facts import BaseModel, Evaluation, OtherModel
 from ftp_hf.runs.seeds import combine
 from tests.support.markdown import cells, section
 from tests.support.stand_ins import TOLD, stand_in
@@ -53,6 +53,14 @@ def test_a_corruption_that_changes_nothing_is_left_out_of_the_mean():
     results = [Evaluation(name, "corrupted", {"accuracy": {"0": value}}) for name, value in damaged.items()]
     rows = cells(section(model_card(make_summary(results=results)).text, "Results"))
     assert rows[2:] == [["corrupted mean (2 sets)", "75.0"]]
+
+
+@pytest.mark.parametrize(("rate", "said"), [("0.1", True), ("0.01", False)])
+def test_it_is_said_where_another_model_had_this_ones_rate(rate, said):
+    optimizer = f"torch.optim.AdamW(lr={rate}, eps=1e-08)"
+    text = model_card(make_summary(comparisons=[OtherModel("plain fine-tuning", [], optimizer)])).text
+    whose = ", at this model's learning rate: another may suit it better" * said
+    assert f"Plain fine-tuning was trained with `{optimizer}`{whose}." in text
 
 
 def test_what_is_not_known_is_left_out():
@@ -358,9 +366,20 @@ def test_published_cards(folder, tmp_path, capsys):
     summary = RunSummary.load(folder)
     published = (folder / "README.md").read_text()
     picture = "radii.png" if (folder / "radii.png").is_file() else None
-    assert model_card(summary, picture=picture).content == published
+    card = model_card(summary, picture=picture)
+    assert card.content.partition(START)[2] == published.partition(START)[2]
+    assert update_card(published, card).content == published
+    named, known = ModelCard(published).data.to_dict(), card.data.to_dict()
+    assert {**named, **known} == named
+    assert named.keys() - known.keys() <= {"base_model", "base_model_relation", "license"}, "what a person can name"
     assert (picture is not None) == (summary.method == "ftp")
     assert ModelCard(published).content == published
+    theirs = published.partition(f"# {folder.name}\n")[2].partition(START)[0]
+    sources = [
+        section(published, "Results"),
+        *((folder / link).read_text() for link in re.findall(r"\]\((.*?)\)", theirs)),
+    ]
+    assert all(any(figure in source for source in sources) for figure in re.findall(r"\d+\.\d+", theirs))
     shown = {
         figure
         for row in cells(section(published, "Results"))
