@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.folder import PICTURE
-from ftp_hf.common.names import layer_of
+from ftp_hf.common.names import layers_of
 from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["draw_radii"]
@@ -43,8 +43,8 @@ def by_layer(summary: RunSummary) -> dict[str, list[float]]:
     """The radii of each layer, in the order of the model."""
     layers: dict[str, list[float]] = {}
     radii = summary.projection.radii if summary.projection else {}
-    for name, facts in radii.items():
-        layers.setdefault(layer_of(name), []).append(facts.radius)
+    for name, (layer, _) in layers_of(radii).items():
+        layers.setdefault(layer, []).append(radii[name].radius)
     return layers
 
 

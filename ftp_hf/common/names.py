@@ -2,9 +2,11 @@
 
 import functools
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from itertools import takewhile
 
-__all__ = ["base_name", "canonical_name", "first_match", "layer_of", "matches"]
+__all__ = ["base_name", "canonical_name", "first_match", "layers_of", "matches"]
 
 
 _WRAPPER = re.compile(
@@ -51,10 +53,43 @@ def base_name(name: str) -> str:
     return _WRAPPER.sub("", name)
 
 
-def layer_of(name: str) -> str:
-    """The layer that a parameter belongs to: the module with the first number in its name, or the one below the root."""
-    parts = name.removeprefix("base_model.model.").split(".")
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), None)
-    if number is not None and number > 0:
-        return ".".join(parts[number - 1 : number + 1])
-    return parts[1] if len(parts) > 2 else parts[0]
+def layers_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """
+    The layer that each parameter of a model belongs to: the module with the first number in its name, or the one below the
+    root. Layers of one name, as an encoder and a decoder have them, are told apart by what they are in.
+
+    Args:
+        names (iterable of `str`): for example `["model.encoder.layers.0.fc1.weight", "model.decoder.layers.0.fc1.weight"]`.
+
+    Returns:
+        `dict[str, tuple[str, str]]`: by these names, the layer (`"encoder.layers.0"`) and what the parameter is called in it
+        (`"fc1.weight"`).
+    """
+    cuts = {name: _cut(name) for name in names}
+    stacks: dict[str, list[tuple[str, ...]]] = {}
+    for stack, (kind, *_) in dict.fromkeys(cut[:2] for cut in cuts.values()):
+        stacks.setdefault(kind, []).append(stack)
+    return {
+        name: (".".join(_difference(stack, stacks[layer[0]]) + layer), ".".join(rest or layer[-1:]))
+        for name, (stack, layer, rest) in cuts.items()
+    }
+
+
+def _cut(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The parts of a parameter's name: above its layer, the layer's own, and below it."""
+    parts = tuple(name.removeprefix("base_model.model.").split("."))
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), 0)
+    start, stop = (number - 1, number + 1) if number else (1, 2) if len(parts) > 2 else (0, 1)
+    return parts[:start], parts[start:stop], parts[stop:]
+
+
+def _difference(path: tuple[str, ...], paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """A path without the parts that all paths begin with, and those that all then end with."""
+    first = _alike(paths)
+    last = _alike([each[first:][::-1] for each in paths])
+    return path[first : len(path) - last]
+
+
+def _alike(paths: list[tuple[str, ...]]) -> int:
+    """With how many parts all paths begin alike."""
+    return sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False)))

@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification, Trainer, TrainingArgumen
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments, ModelCardMixin, RunSummary, data_facts
 from ftp_hf.cards.card import END, START, eval_results_file, model_card, update_card, write_model_card
-from ftp_hf.cards.picture import draw_radii
+from ftp_hf.cards.picture import by_layer, draw_radii
 from ftp_hf.common.figures import metric_named
 from ftp_hf.runs.facts import BaseModel, Evaluation, OtherModel
 from ftp_hf.runs.seeds import combine
@@ -233,6 +233,13 @@ def test_picture(tmp_path, monkeypatch):
     assert draw_radii(summary, tmp_path) is None
     write_model_card(summary, tmp_path)
     assert "radii.png" not in (tmp_path / "README.md").read_text()
+
+
+def test_the_picture_tells_an_encoder_from_a_decoder():
+    layers = by_layer(RunSummary.load(ROOT / "model_cards" / "spoken-digits-whisper-ftp"))
+    stacks = [[stack, *(f"{stack}.layers.{number}" for number in range(4))] for stack in ("encoder", "decoder")]
+    assert list(layers) == [*stacks[0], *stacks[1]]
+    assert sum(map(len, layers.values())) == 166
 
 
 class PlainTrainer(ModelCardMixin, Trainer):

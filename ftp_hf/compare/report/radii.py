@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ftp_hf.common.names import layer_of
+from ftp_hf.common.names import layers_of
 
 from .style import MEDIUM, SMALL, new_figure
 
@@ -73,7 +73,7 @@ def radius_grid(radii: Mapping[str, float]) -> tuple[list[str], list[str], np.nd
         `tuple[list[str], list[str], np.ndarray]`: the layers, the kinds, and an array (kinds, layers) with NaN where a
         layer has no such parameter.
     """
-    cells = {name: (layer_of(name), _within(name)) for name in radii}
+    cells = layers_of(radii)
     layers = list(dict.fromkeys(layer for layer, _ in cells.values()))
     kinds = list(dict.fromkeys(kind for _, kind in cells.values()))
     grid = np.full((len(kinds), len(layers)), np.nan)
@@ -88,16 +88,14 @@ def _told_apart(values: Sequence[float]) -> list[str]:
     return next((text for text in texts if len(set(text)) == len(text)), [f"{value:.3g}" for value in values])
 
 
-def _within(name: str) -> str:
-    """The rest of a parameter's name, behind its layer's."""
-    rest = name.partition(f"{layer_of(name)}.")[2]
-    return rest or name.rpartition(".")[2]
-
-
 def _without_common_name(layers: list[str]) -> list[str]:
-    """`"layer.0"` is `"0"` where all numbered layers are called `"layer"`."""
-    names = {match[1] for layer in layers if (match := re.fullmatch(r"(.+)\.\d+", layer))}
-    return [layer.removeprefix(f"{next(iter(names))}.") if len(names) == 1 else layer for layer in layers]
+    """`"layer.0"` is `"0"`, and `"encoder.layer.0"` `"encoder 0"`, where all numbered layers are called `"layer"`."""
+    numbered = re.compile(r"(?:(?P<stack>.+)\.)?(?P<kind>[^.]+)\.(?P<number>\d+)")
+    matches = {layer: match for layer in layers if (match := numbered.fullmatch(layer))}
+    if len({match["kind"] for match in matches.values()}) != 1:
+        return layers
+    short = {layer: " ".join(filter(None, match.group("stack", "number"))) for layer, match in matches.items()}
+    return [short.get(layer, layer) for layer in layers]
 
 
 def _shortest(kinds: Iterable[str]) -> list[str]:

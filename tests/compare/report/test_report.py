@@ -441,6 +441,20 @@ def test_radius_grid():
     np.testing.assert_array_equal(grid, expected)
 
 
+def test_radius_grid_of_an_encoder_and_a_decoder():
+    radii = {
+        "model.encoder.conv1.weight": 1.0,
+        "model.encoder.layers.0.fc1.weight": 2.0,
+        "model.decoder.layers.0.fc1.weight": 3.0,
+        "model.decoder.layers.1.fc1.weight": 4.0,
+    }
+    layers, kinds, grid = radius_grid(radii)
+    assert layers == ["encoder", "encoder 0", "decoder 0", "decoder 1"]
+    assert kinds == ["conv1.weight", "fc1.weight"]
+    nan = np.nan
+    np.testing.assert_array_equal(grid, [[1, nan, nan, nan], [nan, 2, 3, 4]])
+
+
 @pytest.mark.parametrize(
     ("radii", "labels"),
     [
