@@ -169,8 +169,11 @@ def _relative(results: ComparisonResults) -> Figure | None:
             percent(change), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=MEDIUM,
         )  # fmt: skip
+    # The first row of a method has its name: there is none of ID where plain fine-tuning's figure is zero.
+    first = {method: kind for method, kind, _ in reversed(rows)}
     axes.set_yticks(
-        places, [f"{short[method]}  {names[kind]}" if kind == "id" else names[kind] for method, kind, _ in rows]
+        places,
+        [f"{short[method]}  {names[kind]}" if kind == first[method] else names[kind] for method, kind, _ in rows],
     )
     axes.set_ylim(places[-1] + 0.7, -0.7)
     axes.axvline(0, color="#222222", linewidth=1)
