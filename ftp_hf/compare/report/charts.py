@@ -136,8 +136,8 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
                 f"radii-{method.name}",
                 f"Learned radius of each parameter, {method.title}",
                 (
-                    "Columns are the layers from input to output; median over the seeds, logarithmic. Dark layers were kept "
-                    "near their pre-trained weights, bright ones moved most."
+                    "Columns are the layers from input to output; median over the seeds, logarithmic. What has a colour of the "
+                    "bar's left end was kept near its pre-trained weights, what has one of its right end moved most."
                 ),
                 draw_radius_map(learned),
             )

@@ -26,3 +26,9 @@ def test_the_first_row_of_a_method_has_its_name(drawn, plain, rows):
     *_, figure = drawn(results)["relative"]
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == rows
+
+
+def test_colours_are_told_by_the_bar_as_the_dark_mode_turns_them_round(drawn):
+    _, note, _ = drawn(comparison())["radii-ftp"]
+    assert "bar's left end was kept near" in note
+    assert not {"dark", "bright", "light"} & set(note.lower().split())
