@@ -75,7 +75,8 @@ def draw_distances(axes: Axes, plain: dict[str, np.ndarray], projected: dict[str
 
     axes.plot(distance(plain), color=ORANGE, linewidth=1, label="‖W − W0‖₁, plain SGD")
     axes.plot(distance(projected), color=BLUE, linewidth=1, label="‖W − W0‖₁, FTPSGD")
-    axes.plot(projected["radius"], color=BLUE, linestyle="--", linewidth=1.5, label="learned radius γ")
+    # The row lies on the ball at nearly every step: dots leave both to be seen.
+    axes.plot(projected["radius"], ".", color="black", markersize=5, markevery=3, label="learned radius γ")
     axes.set(
         xlabel="step", title="The radius γ grows while the gradient pushes outwards", ylim=(0, 1.05), xlim=(0, STEPS)
     )
