@@ -13,12 +13,12 @@ from sklearn.datasets import load_sample_images
 
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, SEVERITIES, corrupt_image
 
-SIDE, GAP, LABEL = 80, 2, 120
+SIDE, GAP, LABEL, HEAD = 80, 2, 120, 22
 
 
 def sheet(image: Image.Image) -> Image.Image:
     """
-    A row for each kind: the image, and severities 1 to 5.
+    A row for each kind: the image, and severities 1 to 5, under a head that says so.
 
     Args:
         image (`PIL.Image.Image`): in the size in which it is corrupted and shown.
@@ -27,13 +27,17 @@ def sheet(image: Image.Image) -> Image.Image:
         `PIL.Image.Image`
     """
     width, height = image.width + GAP, image.height + GAP
-    drawn = Image.new("RGB", (LABEL + (1 + len(SEVERITIES)) * width, height * len(IMAGE_CORRUPTIONS)), "white")
-    pen = ImageDraw.Draw(drawn)
+    heads = ["original", *map(str, SEVERITIES)]
+    drawn = Image.new("RGB", (LABEL + len(heads) * width, HEAD + height * len(IMAGE_CORRUPTIONS)), "white")
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(14)
+    for column, head in enumerate(heads):
+        pen.text((LABEL + column * width + image.width // 2, HEAD // 2), head, "black", font, anchor="mm")
     for row, kind in enumerate(IMAGE_CORRUPTIONS):
-        pen.text((4, row * height + image.height // 2 - 8), kind.replace("_", " "), "black", ImageFont.load_default(14))
+        top = HEAD + row * height
+        pen.text((4, top + image.height // 2 - 8), kind.replace("_", " "), "black", font)
         tiles = [image, *(corrupt_image(image, kind, severity) for severity in SEVERITIES)]
         for column, tile in enumerate(tiles):
-            drawn.paste(tile, (LABEL + column * width, row * height))
+            drawn.paste(tile, (LABEL + column * width, top))
     return drawn
 
 
