@@ -33,6 +33,8 @@ _FEW = 4
 """Rates that have room beside each other."""
 _FAR = 2
 """Heights of a panel."""
+_MANY, _FEW_ERRORS = 200, 10
+"""Percent: beyond the first, what is usual would be one line; below the second, an axis stays linear."""
 
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
@@ -56,10 +58,15 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     figure = new_figure(1.0 + 2.0 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey="row" if len(lengths) > 1 else False, squeeze=False)
     drawn: dict[str, Line2D] = {}
-    for number, (axes, (kind, length)) in enumerate(zip(grid.flat, panels, strict=False)):
+    for axes, (kind, length) in zip(grid.flat, panels, strict=False):
         drawn |= _draw_kind(axes, results, lengths[length], kind)
+    # How high a panel is, is only known when all of its row are drawn.
+    for number, (axes, (kind, length)) in enumerate(zip(grid.flat, panels, strict=False)):
         row, column = divmod(number, columns)
-        title = shown = _shown(results, kind)
+        title = shown = _shown(results, kind) + ", log" * _compress(axes, metric_of(results, kind))
+        if (before := pretrained_figure(results, kind)) is not None:
+            metric = metric_of(results, kind)
+            _draw_before(axes, in_units(metric, before), show(before, metric))
         if length is not None:  # no panel has the room for both
             title = epochs(length) if row == 0 else ""
             axes.set_ylabel(shown if column == 0 else "", fontsize=SMALL)
@@ -88,8 +95,6 @@ def _draw_kind(
     )
     axes.minorticks_off()
     axes.yaxis.set_inverted(metric_named(metric).less_is_better)
-    if (before := pretrained_figure(results, kind)) is not None:
-        _draw_before(axes, in_units(metric, before), show(before, metric))
     bare(axes)
     axes.tick_params(labelsize=SMALL)
     return drawn
@@ -101,10 +106,24 @@ def _shown(results: ComparisonResults, kind: str) -> str:
     return f"{title}: {axis_title(metric_of(results, kind))}"
 
 
+def _compress(axes: Axes, metric: str) -> bool:
+    """
+    Make an axis logarithmic where there are several times as many errors as words, as of a model that answers a word with
+    sentences: a method that learned nothing would leave all others one line.
+    """
+    if not metric_named(metric).is_share or max(axes.get_ylim()) < _MANY:
+        return False
+    axes.set_yscale("symlog", linthresh=_FEW_ERRORS)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    return True
+
+
 def _draw_before(axes: Axes, level: float, text: str) -> None:
     """A line where the pre-trained model was, or a word on it where all else would be one line beside it."""
-    bottom, top = axes.get_ylim()  # in the direction in which it is drawn
-    up = (level - bottom) / (top - bottom)
+    # In the direction in which it is drawn.
+    bottom, top, at = axes.yaxis.get_transform().transform([*axes.get_ylim(), level])
+    up = (at - bottom) / (top - bottom)
     if -_FAR < up < 1 + _FAR:
         axes.axhline(level, color=GREY, linewidth=1.2, linestyle="--", zorder=1)
         return

@@ -180,9 +180,11 @@ def new_figure(height: float) -> Figure:
 
 def remove_spare(grid: np.ndarray, count: int) -> None:
     """Remove the axes of a grid that nothing is drawn into: at most the last one, on the right."""
-    for axes in grid.flat[count:]:
-        axes.remove()
-        grid[max(len(grid) - 2, 0)][1].tick_params(labelbottom=True)  # it is the lowest of its column now
+    for spare in grid.flat[count:]:
+        spare.remove()
+        # The one above it is the lowest of its column now; beside it, axes without labels would seem to have other ones.
+        for axes in grid[max(len(grid) - 2, 0)]:
+            axes.tick_params(labelbottom=True)
 
 
 def bare(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
