@@ -29,7 +29,7 @@ from .pictures import save_charts
 from .radii import draw_radius_map
 from .rates import draw_rates
 from .retained import draw_retained
-from .scatter import draw_scatter
+from .scatter import draw_scatter, mean_curve
 from .style import (
     LARGE,
     MEDIUM,
@@ -76,9 +76,9 @@ def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]
             "scatter",
             "ID against OOD",
             (
-                "Up and to the right is better. Large marks are means with their standard deviation over seeds, small ones "
-                "the seeds, the line WiSE-FT's way from pre-trained to fine-tuned weights. Ringed: no other mean is better in "
-                "both, which can be chance."
+                "Up and to the right is better. Large marks are means with their standard deviation over seeds, small ones the seeds"
+                + ", the line WiSE-FT's way from pre-trained to fine-tuned weights" * bool(mean_curve(results))
+                + ". Ringed: no other mean is better in both, which can be chance."
             ),
             draw_scatter,
         ),

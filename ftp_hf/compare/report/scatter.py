@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -51,9 +52,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     better = sign(results, "id")
     front = pareto_front({method: (better * x, better * y) for method, (x, y) in means.items() if math.isfinite(x + y)})
     far = [method for method in _far(means, scale) if method not in front]
-    if kind == "ood":
-        curve = [(scale * x, scale * y) for x, y in mean_curve(results)]
-        axes.plot(*zip(*curve, strict=True), "-", color=colour(CURVE), linewidth=1.5, zorder=2) if curve else None
+    if curve := [(scale * x, scale * y) for x, y in mean_curve(results)]:
+        axes.plot(*zip(*curve, strict=True), "-", color=colour(CURVE), linewidth=1.5, zorder=2)
     for method, points in seeds.items():
         x, y = zip(*points, strict=True)
         (small,) = axes.plot(
@@ -77,8 +77,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     axes.set_ylabel(f"{robust} mean {axis_title(results.metric)}", fontsize=LARGE)
     bare(axes)
     every = [point for method, points in seeds.items() if method not in far for point in points]
-    axes.set_xlim(_limits([x for x, _ in every], scale))
-    axes.set_ylim(_limits([y for _, y in every], scale))
+    axes.set_xlim(_limits([x for x, _ in every], scale, limits))
+    axes.set_ylim(_limits([y for _, y in every], scale, limits))
     draw_chance(axes, results, both=True)
     if better < 0:  # up and to the right is better in all of them
         axes.invert_xaxis()
@@ -91,6 +91,8 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
         [(*point, *point) for point in every]
         + [bar for name in means for bar in _bars(seeds[name], limits) if all(map(math.isfinite, bar))],
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        _name_what_is_possible(axis, limits)
     if far:
         names = "\n".join(f"{short[name]}: {means[name][0]:.1f}, {means[name][1]:.1f}" for name in far)
         axes.set_title(f"outside the frame (ID, {robust}):\n{names}", fontsize=MEDIUM, color=GREY, loc="left")
@@ -131,12 +133,20 @@ def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
     return [method for method in means if method in far]
 
 
-def _limits(values: Sequence[float], scale: int) -> tuple[float, float]:
-    """The methods, with room around them; the ends of WiSE-FT's curve may be far away."""
+def _limits(values: Sequence[float], scale: int, possible: tuple[float, float]) -> tuple[float, float]:
+    """The methods, with room around them, for marks alone beyond what is possible; the ends of WiSE-FT's curve may be far away."""
     low, high = min(values), max(values)
     span = max(high - low, scale * _LEAST_SPAN)
-    middle = (low + high) / 2
-    return middle - span * (0.5 + _MARGIN), middle + span * (0.5 + _MARGIN)
+    middle, margin = (low + high) / 2, span * _MARGIN
+    return max(middle - span / 2, possible[0]) - margin, min(middle + span / 2, possible[1]) + margin
+
+
+def _name_what_is_possible(axis: Axis, possible: tuple[float, float]) -> None:
+    """No ticks where an axis goes on only for marks at its end."""
+    low, high = sorted(axis.get_view_interval())
+    if low < possible[0] or high > possible[1]:
+        least, most = max(low, possible[0]), min(high, possible[1])
+        axis.set_ticks([tick for tick in axis.get_ticklocs() if least <= round(tick, 9) <= most])
 
 
 def _label(

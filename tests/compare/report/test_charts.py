@@ -32,3 +32,22 @@ def test_colours_are_told_by_the_bar_as_the_dark_mode_turns_them_round(drawn):
     _, note, _ = drawn(comparison())["radii-ftp"]
     assert "bar's left end was kept near" in note
     assert not {"dark", "bright", "light"} & set(note.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("figures", "metric", "wanted"),
+    [([(0.0, 0.6), (0.0, 0.7)], "wer", (0, 0.6)), ([(1.0, 0.6), (1.0, 0.7)], "accuracy", (99.4, 100))],
+    ids=["no-error", "no-other-answer"],
+)
+def test_ticks_of_what_is_traded_are_possible_values(drawn, figures, metric, wanted):
+    results = comparison({"plain": figures, "ftp": figures}, metric=metric, corruptions=())
+    *_, figure = drawn(results)["scatter"]
+    ticks = figure.axes[0].get_xticks()
+    assert (min(ticks), max(ticks)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("methods", [["ftp"], ["ftp", "wise-ft"]], ids=["without", "with"])
+def test_the_line_of_wise_ft_is_explained_where_it_is(drawn, methods):
+    _, note, _ = drawn(comparison({"plain": PLAIN, **dict.fromkeys(methods, GAIN)}))["scatter"]
+    assert ("WiSE-FT's way" in note) == ("wise-ft" in methods)
+    assert "small ones the seeds" in note
