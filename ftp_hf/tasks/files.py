@@ -1,10 +1,15 @@
 """Columns of files, images or sounds, that a table gives by their paths or as bytes."""
 
+import re
 from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets import Audio, Dataset, Image, Value, load_dataset, load_dataset_builder
+from datasets import Audio, Dataset, DatasetBuilder, Image, Value, load_dataset, load_dataset_builder
+from datasets.data_files import NON_WORDS_CHARS, SPLIT_KEYWORDS
 from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from PIL import Image as Pictures
 
 from .cells import RowError
@@ -12,6 +17,8 @@ from .cells import RowError
 __all__ = ["as_files", "load_folder", "read_images"]
 
 T = TypeVar("T")
+
+_SPLITS = {*chain.from_iterable(SPLIT_KEYWORDS.values())}
 
 
 def as_files(dataset: Dataset, column: str, feature: Any) -> Dataset:
@@ -39,16 +46,49 @@ def load_folder(source: str, config: str | None, split: str) -> Dataset:
     """
     As `load_dataset`, of a local folder; sounds in it without torchcodec, as their files are all that is wanted of them.
 
+    `datasets` finds splits by words such as "test" in the names of folders and files, and drops files without one. Images or
+    sounds of which some would be dropped are all in the split `train` here, unless a folder with such a name holds folders of
+    classes or metadata.
+
     Args:
         source (`str`): the folder.
         config (`str`, *optional*): its configuration.
         split (`str`): which part of it.
     """
-    builder = load_dataset_builder(source, config)
+    builder, options = load_dataset_builder(source, config), {}
+    if (
+        isinstance(builder, FolderBasedBuilder)
+        and _is_guess(builder, config)
+        and not _has_split_folders(builder, source)
+    ):
+        whole = load_dataset_builder(source, data_files="**")
+        if isinstance(whole, FolderBasedBuilder) and _files_of_rows(whole) != _files_of_rows(builder):
+            builder, options = whole, {"data_files": "**"}
     if isinstance(builder, AudioFolder):
         builder.BASE_FEATURE = _SoundFile
         builder.download_and_prepare()  # what load_dataset finds in the cache
-    return load_dataset(source, config, split=split)
+    return load_dataset(source, config, split=split, **options)
+
+
+def _is_guess(builder: DatasetBuilder, config: str | None) -> bool:
+    """Whether a folder's own card does not say which files are of which split."""
+    return config is None and builder.DEFAULT_CONFIG_NAME is None
+
+
+def _has_split_folders(builder: FolderBasedBuilder, source: str) -> bool:
+    """Whether folders named as splits hold more than images or sounds alone, which would make them folders of a class."""
+    folder, files = Path(source).resolve(), _files_of_rows(builder)
+    for file in map(Path, chain.from_iterable(builder.config.data_files.values())):
+        above = file.relative_to(folder).parts[: -2 if str(file) in files else -1]
+        if any(_SPLITS.intersection(re.split(f"[{NON_WORDS_CHARS}]", part)) for part in above):
+            return True
+    return False
+
+
+def _files_of_rows(builder: FolderBasedBuilder) -> set[str]:
+    """The images or sounds, without metadata."""
+    files = chain.from_iterable(builder.config.data_files.values())
+    return {file for file in files if Path(file).suffix.lower() in builder.EXTENSIONS}
 
 
 class _SoundFile(Audio):  # type: ignore[misc] # of no known type
