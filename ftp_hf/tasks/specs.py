@@ -28,6 +28,8 @@ _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
 )
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_INDEX = "__index_level_0__"
+"""What pandas calls a first column without a name."""
 
 
 class UnreachableError(ValueError):
@@ -107,11 +109,23 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            return self._load(load_dataset, _BUILDERS[path.suffix], data_files=str(path), split="train")
+            rows = self._load(load_dataset, _BUILDERS[path.suffix], data_files=str(path), split="train")
+            self._check_header(rows)
+            return rows
         if path.is_file():
             raise ValueError(f"{self.source} is none of {', '.join(_BUILDERS)}: convert it to one of them")
         load = load_folder if path.is_dir() else load_dataset
         return self._load(load, self.source, self.config, split=self.split)
+
+    def _check_header(self, rows: Dataset) -> None:
+        if _INDEX in rows.column_names and Path(self.source).suffix == ".csv":
+            with Path(self.source).open(encoding="utf-8") as file:
+                header = file.readline()
+            if _INDEX not in header:
+                raise ValueError(
+                    f"data set {self.name!r}: the rows of {self.source} have more values than its first line has names: put "
+                    "texts with a comma in double quotes, and a name above each column"
+                )
 
     def _kept(self, whole: Dataset) -> list[int]:
         if self.column is None:
@@ -157,13 +171,15 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
         column (`str`): of class indices, or of lists of them.
 
     Raises:
-        ValueError: there is no such column, a row is empty there, or it holds something else.
+        ValueError: there is no such column, a row is empty there, or it holds something else; two names differ only in the
+            spaces around them.
     """
     feature = _class_feature("the training data", dataset, column)
     named = isinstance(feature, ClassLabel)
     labels = list(feature.names) if named else [str(label) for label in sorted(class_indices(dataset, column))]
     if not labels:
         raise ValueError(f"no row of the training data has a class in {column!r}")
+    _check_distinct(labels, column)
     return labels
 
 
@@ -213,6 +229,16 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
         )
     if unknown := class_indices(dataset, column) - set(range(len(labels))):
         raise ValueError(f"data set {name!r} has the labels {sorted(unknown)}, outside 0 … {len(labels) - 1}")
+
+
+def _check_distinct(labels: Sequence[str], column: str) -> None:
+    known: dict[str, str] = {}
+    for label in labels:
+        if (other := known.setdefault(label.strip(), label)) != label:
+            raise ValueError(
+                f"the training data has the classes {other!r} and {label!r} in {column!r}, which differ only in the spaces around "
+                "them: write them alike"
+            )
 
 
 def _class_feature(name: str, dataset: Dataset, column: str) -> Any:

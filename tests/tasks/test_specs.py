@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ftp_hf.tasks import DataOptions, TaskData
 from ftp_hf.tasks.specs import DatasetSpec
 
 # folder → the files in it
@@ -64,3 +65,32 @@ def test_splits_of_images_are_what_their_metadata_or_the_card_tells(tmp_path, ca
     if card:
         (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: train/1.png\n---\n")
     assert len(DatasetSpec.parse(str(tmp_path)).numbered()[0]) == (1 if card else 2)
+
+
+def load(folder, *rows):
+    file = folder / "train.csv"
+    file.write_text("\n".join(["text,label", *rows, ""]))
+    return TaskData.load(DataOptions(str(file), str(file)))
+
+
+@pytest.mark.parametrize("rows", [["well, a film,good", "oh, a film,bad"], ["a film,good,", "a film,bad,"]])
+def test_rows_with_more_values_than_columns_are_refused(tmp_path, rows):
+    with pytest.raises(
+        ValueError,
+        match=r"^train: data set 'train': the rows of .*train\.csv have more values than its first line has names: put "
+        "texts with a comma in double quotes, and a name above each column",
+    ):
+        load(tmp_path, *rows)
+
+
+def test_a_column_may_be_called_as_pandas_calls_its_index(tmp_path):
+    (tmp_path / "a.csv").write_text("text,__index_level_0__\nfilm,7\n")
+    assert DatasetSpec.parse(str(tmp_path / "a.csv")).numbered()[0][0] == {"text": "film", "__index_level_0__": 7}
+
+
+def test_classes_that_differ_only_in_spaces_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"^train: the training data has the classes ' good' and 'good' in 'label', which differ only in the spaces",
+    ):
+        load(tmp_path, "a,good", "b, good", "c,bad")

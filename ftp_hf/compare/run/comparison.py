@@ -110,7 +110,8 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1) -> None:
 
 def rehearse(config: ComparisonConfig, *, measure: bool = False) -> None:
     """
-    Check all that [`compare`] checks before it trains, and say what it would train. Nothing is left behind.
+    Check all that [`compare`] checks before it trains, and say which rows were read and what would be trained. Nothing is left
+    behind.
 
     Args:
         config ([`ComparisonConfig`]): what would be compared.
@@ -127,7 +128,7 @@ def rehearse(config: ComparisonConfig, *, measure: bool = False) -> None:
         runner.check()
         estimated = [estimate(runner).describe()] if measure else []
     if main:
-        print(describe_plan(config), *estimated, sep="\n", file=sys.stderr)
+        print(*runner.data.describe(), describe_plan(config), *estimated, sep="\n", file=sys.stderr)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The data of a comparison as its model reads them: to train on, to choose by, and all that runs are evaluated on."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,6 +18,7 @@ from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import Task, TaskData
 from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.data import naming, sample
+from ftp_hf.tasks.specs import is_listed
 
 from .apart import check_rows_apart
 from .config import ComparisonConfig
@@ -28,6 +30,7 @@ __all__ = ["Evaluated", "RunData"]
 _DISTANCE_ROWS = 64
 _SENSITIVITY_ROWS = 16
 _CALIBRATION_ROWS = 256
+_SHOWN_CLASSES = 10
 
 
 class RunData:
@@ -74,6 +77,13 @@ class RunData:
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
 
+    def describe(self) -> list[str]:
+        """How many rows each data set has, and how many of them each class, in a line a set."""
+        return [
+            f"{key if key == name else f'{key}/{name}'}: {len(rows)} row{'s' * (len(rows) > 1)}{self._classes_of(rows)}"
+            for key, name, rows, _ in self._raw.named()
+        ]
+
     @cached_property
     def evaluations(self) -> list["Evaluated"]:
         """ID validation and test data, the OOD and retained sets, and the test data in each kind and severity of corruption."""
@@ -99,6 +109,14 @@ class RunData:
         for batch in self.task.batches(sample(self._raw.train, rows), 1):
             tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
             answer(model, {name: value.to(PartialState().device) for name, value in tensors.items()})
+
+    def _classes_of(self, rows: Dataset) -> str:
+        column = self._config.label_column
+        if not self._raw.labels or is_listed(rows, column):
+            return ""
+        counts = Counter(rows[column]).most_common()
+        first = ", ".join(f"{self._raw.labels[index]} {count}" for index, count in counts[:_SHOWN_CLASSES])
+        return f" of {len(counts)} classes: {first}{', …' * (len(counts) > _SHOWN_CLASSES)}"
 
     def _given(self) -> Iterator["Evaluated"]:
         for facts, rows in self._raw.evaluations(self._config.max_eval_samples):

@@ -30,7 +30,14 @@ def test_the_plan_counts_what_is_trained(images, tmp_path):
 def test_a_dry_run_stops_after_the_plan(file, tmp_path, capsys):
     assert main(["compare", str(file), "--output_dir", str(tmp_path / "out"), "--dry-run"]) == 0
     said = capsys.readouterr()
-    assert said.err.splitlines()[-1].startswith("2 runs to train (plain fine-tuning 1, FTP 1)")
+    *_, train, validation, test, pale, plan = said.err.splitlines()
+    assert plan.startswith("2 runs to train (plain fine-tuning 1, FTP 1)")
+    assert train == "train: 32 rows of 2 classes: dark 16, light 16"
+    assert [line.split(" rows")[0] for line in (validation, test, pale)] == [
+        "validation: 16",
+        "test: 24",
+        "ood/pale: 24",
+    ]
     assert said.out == ""
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
