@@ -1,14 +1,15 @@
 """Classes by name, as a table of one's own has them, turned into the indices that models are trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
 from .cells import check_filled
 from .specs import is_listed, label_feature
 
-__all__ = ["class_feature", "with_class_indices"]
+__all__ = ["class_feature", "with_class_indices", "with_training_indices"]
 
 
 def class_feature(train: Dataset, column: str) -> ClassLabel | List | None:
@@ -73,3 +74,30 @@ def with_class_indices(
     return dataset.remove_columns(column).add_column(
         column, indices if listed else [index for [index] in indices], feature=feature
     )
+
+
+def with_training_indices(dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> Dataset:
+    """
+    A data set whose `ClassLabel` has some of the classes of the training data, as a folder of images that lacks one, with the
+    indices that they have there. Any other data set as it is.
+
+    Args:
+        dataset (`Dataset`): to be evaluated on.
+        column (`str`): of class indices, or of lists of them; it may be missing.
+        labels (sequence of `str`): the names of the classes in the training data, by index.
+        aliases (mapping from `str` to `str`): other names for them.
+    """
+    given = label_feature(dataset, column) if column in dataset.column_names else None
+    if not isinstance(given, ClassLabel):
+        return dataset
+    names = [aliases.get(name, name) for name in given.names]
+    if not {*names} < {*labels}:
+        return dataset
+    indices = {index: labels.index(name) for index, name in enumerate(names)}
+
+    def indexed(value: Any) -> Any:
+        return [*map(indexed, value)] if isinstance(value, list) else indices.get(value, value)
+
+    feature = ClassLabel(names=[*labels])
+    whole = List(feature) if is_listed(dataset, column) else feature
+    return dataset.remove_columns(column).add_column(column, indexed(dataset[column][:]), feature=whole)

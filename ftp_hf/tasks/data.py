@@ -14,7 +14,7 @@ from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
 from .cells import RowError
-from .classes import class_feature, with_class_indices
+from .classes import class_feature, with_class_indices, with_training_indices
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
@@ -145,6 +145,10 @@ class TaskData:
                 labels = label_names(loaded[_TRAIN].dataset, column)
                 _check_aliases(aliases, labels)
                 check_labels("train", loaded[_TRAIN].dataset, column, labels, aliases)
+            loaded = {
+                key: _Rows(with_training_indices(rows, column, labels, aliases), numbers)
+                for key, (rows, numbers) in loaded.items()
+            }
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
                 loaded[_TRAIN], loaded[_VALIDATION] = _split(

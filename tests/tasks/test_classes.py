@@ -1,7 +1,7 @@
 """Data whose classes are names: each set gets the indices of the training data's."""
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ftp_hf.tasks import DataOptions, TaskData
 
@@ -168,6 +168,21 @@ def test_classes_may_be_of_several_kinds(tmp_path, train, other):
     data = TaskData.load(DataOptions(train=files[0], test=files[1]))
     assert data.labels == ["0", "1"]
     assert list(data.train["label"]) == list(data.test["label"]) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(("names", "aliases"), [(["light", "dark"], []), (["light", "night"], ["night=dark"])])
+def test_a_set_may_lack_classes_of_the_training_data(tmp_path, listed, names, aliases):
+    files = [str(tmp_path / "train.parquet"), str(tmp_path / "test.parquet")]
+    for file, classes, labels in ((files[0], ["dark", "grey", "light"], [0, 1, 2]), (files[1], names, [0, 1, 1])):
+        feature = List(ClassLabel(names=classes)) if listed else ClassLabel(names=classes)
+        features = Features({"text": Value("string"), "label": feature})
+        rows = [[label] for label in labels] if listed else labels
+        Dataset.from_dict({"text": [*"abc"], "label": rows}, features).to_parquet(file)
+    data = TaskData.load(DataOptions(*files, label_aliases=aliases))
+    assert data.test["label"][:] == ([[2], [0], [0]] if listed else [2, 0, 0])
+    assert data.test.features == data.train.features
+    assert data.test["text"][:] == [*"abc"]
 
 
 @pytest.mark.usefixtures("folder")
