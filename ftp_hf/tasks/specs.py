@@ -171,16 +171,22 @@ def label_names(dataset: Dataset, column: str) -> list[str]:
         column (`str`): of class indices, or of lists of them.
 
     Raises:
-        ValueError: there is no such column, a row is empty there, or it holds something else; two names differ only in the
-            spaces around them.
+        ValueError: there is no such column, a row is empty there, or it holds something else; numbers do not count from 0;
+            two names differ only in the spaces around them.
     """
     feature = _class_feature("the training data", dataset, column)
-    named = isinstance(feature, ClassLabel)
-    labels = list(feature.names) if named else [str(label) for label in sorted(class_indices(dataset, column))]
-    if not labels:
+    if isinstance(feature, ClassLabel):
+        _check_distinct(feature.names, column)
+        return list(feature.names)
+    found = sorted(class_indices(dataset, column))
+    if not found:
         raise ValueError(f"no row of the training data has a class in {column!r}")
-    _check_distinct(labels, column)
-    return labels
+    if found != [*range(len(found))]:
+        raise ValueError(
+            f"the training data has the classes {', '.join(map(str, found[:10]))}{', …' * (len(found) > 10)} in {column!r}, and "
+            f"numbers have to count from 0 without a gap: {_renumbered(found)}"
+        )
+    return [str(index) for index in found]
 
 
 def is_listed(dataset: Dataset, column: str) -> bool:
@@ -231,6 +237,14 @@ def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str]
         raise ValueError(f"data set {name!r} has the labels {sorted(unknown)}, outside 0 … {len(labels) - 1}")
 
 
+def _renumbered(found: Sequence[int]) -> str:
+    first = found[0]
+    if found == [*range(first, first + len(found))]:
+        return f"{f'subtract {first} from' if first > 0 else f'add {-first} to'} each, or write names"
+    changed = [f"{index} for {label}" for index, label in enumerate(found) if index != label]
+    return f"write {', '.join(changed[:10])}{', …' * (len(changed) > 10)}, or write names"
+
+
 def _check_distinct(labels: Sequence[str], column: str) -> None:
     known: dict[str, str] = {}
     for label in labels:
@@ -253,7 +267,10 @@ def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
             "of the classes that apply, or their names"
         )
     if not re.fullmatch(r"u?int\d+|null", str(getattr(feature, "dtype", ""))):
-        raise ValueError(f"the column {column!r} must hold class indices from 0 on, but {name} has {feature} in it")
+        raise ValueError(
+            f"the column {column!r} must hold class indices from 0 on, but {name} has {feature} in it: write whole numbers, such "
+            "as 0 and 1, or names in all data sets"
+        )
     return feature
 
 

@@ -88,6 +88,24 @@ def test_a_column_may_be_called_as_pandas_calls_its_index(tmp_path):
     assert DatasetSpec.parse(str(tmp_path / "a.csv")).numbered()[0][0] == {"text": "film", "__index_level_0__": 7}
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [1, 2, 3],
+            "the classes 1, 2, 3 in 'label', and numbers have to count from 0 without a gap: subtract 1 from each",
+        ),
+        ([-1, 0], "the classes -1, 0 in 'label', .*: add 1 to each, or write names$"),
+        ([-1, 1], "the classes -1, 1 in 'label', .*: write 0 for -1, or write names$"),
+        ([0, 2], "the classes 0, 2 in 'label', .*: write 1 for 2, or write names$"),
+        ([0.0, 1.0], r"has Value\('float64'\) in it: write whole numbers, such as 0 and 1, or names in all data sets$"),
+    ],
+)
+def test_numbers_that_are_no_indices_are_refused_with_what_to_write(tmp_path, labels, message):
+    with pytest.raises(ValueError, match=f"^train: the .*{message}"):
+        load(tmp_path, *(f"a,{label}" for label in labels))
+
+
 def test_classes_that_differ_only_in_spaces_are_refused(tmp_path):
     with pytest.raises(
         ValueError,
