@@ -1,5 +1,6 @@
 """Load data sets by Hub name or local path, and check that they share one label space."""
 
+import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -109,11 +110,13 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            rows = self._load(load_dataset, _BUILDERS[path.suffix], data_files=str(path), split="train")
+            rows = self._load(load_dataset, _BUILDERS[path.suffix], data_files=glob.escape(str(path.absolute())), split="train")
             self._check_header(rows)
             return rows
         if path.is_file():
             raise ValueError(f"{self.source} is none of {', '.join(_BUILDERS)}: convert it to one of them")
+        if path.is_dir() and glob.has_magic(str(path.resolve())):
+            raise ValueError(f"{path.resolve()} is taken for a pattern: rename the folder, without any of * ? [")
         load = load_folder if path.is_dir() else load_dataset
         return self._load(load, self.source, self.config, split=self.split)
 

@@ -67,6 +67,23 @@ def test_splits_of_images_are_what_their_metadata_or_the_card_tells(tmp_path, ca
     assert len(DatasetSpec.parse(str(tmp_path)).numbered()[0]) == (1 if card else 2)
 
 
+@pytest.mark.parametrize("name", ["data[1].csv", "d*.csv", "a[1]/data.csv"])
+def test_a_path_is_no_pattern(tmp_path, monkeypatch, name):
+    for file, text in ((name, "mine"), ("data1.csv", "other"), ("a1/data.csv", "other")):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(f"text\n{text}\n")
+    monkeypatch.chdir((tmp_path / name).parent)
+    for path in (tmp_path / name, (tmp_path / name).name):
+        assert DatasetSpec.parse(str(path)).numbered()[0]["text"][:] == ["mine"]
+
+
+def test_a_folder_that_would_be_taken_for_a_pattern_is_refused(tmp_path, monkeypatch):
+    write_images(tmp_path / "a[1]" / "photos", CLASSES)
+    monkeypatch.chdir(tmp_path / "a[1]")
+    with pytest.raises(ValueError, match=r"a\[1\]/photos is taken for a pattern: rename the folder, without any of"):
+        DatasetSpec.parse("photos").numbered()
+
+
 def load(folder, *rows):
     file = folder / "train.csv"
     file.write_text("\n".join(["text,label", *rows, ""]))
