@@ -28,6 +28,7 @@ __all__ = [
 _SPEC = re.compile(
     r"((?P<name>[\w-]+)=)?(?P<source>[^#?:]+)(:(?P<config>[^#?]+))?(#(?P<split>[^?]+))?(\?(?P<column>\w+)=(?P<value>.+))?"
 )
+_NAMED = re.compile(r"((?P<name>[\w-]+)=)?(?P<source>.+)")
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _INDEX = "__index_level_0__"
 """What pandas calls a first column without a name."""
@@ -42,7 +43,7 @@ class DatasetSpec(NamedTuple):
     One data set: `[NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]`.
 
     `SOURCE` is a local file (Parquet, CSV, JSON), a local folder or a name on the Hub; `SPLIT` defaults to `train`;
-    `?COLUMN=VALUE` keeps the rows whose column has that value. `NAME` is what the data set is called in the results and
+    `?COLUMN=VALUE` keeps the rows whose column has that value. A path that exists is taken whole, whatever signs it has. `NAME` is what the data set is called in the results and
     defaults to the file's or data set's own name.
     """
 
@@ -59,6 +60,8 @@ class DatasetSpec(NamedTuple):
         Raises:
             ValueError: `text` is not of the form above.
         """
+        if (path := _NAMED.fullmatch(text)) and Path(path["source"]).exists():
+            return cls(path["name"] or Path(path["source"]).stem, path["source"], None, "train", None, None)
         match = _SPEC.fullmatch(text)
         if match is None:
             raise ValueError(f"data set {text!r} is not of the form [NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]")

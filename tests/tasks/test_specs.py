@@ -77,6 +77,16 @@ def test_a_path_is_no_pattern(tmp_path, monkeypatch, name):
         assert DatasetSpec.parse(str(path)).numbered()[0]["text"][:] == ["mine"]
 
 
+@pytest.mark.parametrize("named", ["", "mine="])
+@pytest.mark.parametrize("path", ["a#b/data.csv", "a:b/data.csv", "what?.csv"])
+def test_a_path_that_exists_is_taken_whole(tmp_path, named, path):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text("text\nfilm\n")
+    spec = DatasetSpec.parse(f"{named}{tmp_path}/{path}")
+    assert spec.name == (named.strip("=") or Path(path).stem)
+    assert spec.numbered()[0]["text"][:] == ["film"]
+
+
 def test_a_folder_that_would_be_taken_for_a_pattern_is_refused(tmp_path, monkeypatch):
     write_images(tmp_path / "a[1]" / "photos", CLASSES)
     monkeypatch.chdir(tmp_path / "a[1]")
