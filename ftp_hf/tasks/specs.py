@@ -105,7 +105,8 @@ class DatasetSpec(NamedTuple):
 
     def _whole(self) -> Dataset:
         path = Path(self.source)
-        if path.suffix in _BUILDERS:
+        kind = path.suffix.lower()
+        if kind in _BUILDERS:
             if not path.is_file():
                 fault = "is a folder" if path.is_dir() else "does not exist"
                 raise FileNotFoundError(f"data set {self.name!r}: {self.source} {fault}")
@@ -113,7 +114,9 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            rows = self._load(load_dataset, _BUILDERS[path.suffix], data_files=glob.escape(str(path.absolute())), split="train")
+            rows = self._load(
+                load_dataset, _BUILDERS[kind], data_files=glob.escape(str(path.absolute())), split="train"
+            )
             self._check_header(rows)
             return rows
         if path.is_file():
@@ -124,7 +127,7 @@ class DatasetSpec(NamedTuple):
         return self._load(load, self.source, self.config, split=self.split)
 
     def _check_header(self, rows: Dataset) -> None:
-        if _INDEX in rows.column_names and Path(self.source).suffix == ".csv":
+        if _INDEX in rows.column_names and Path(self.source).suffix.lower() == ".csv":
             with Path(self.source).open(encoding="utf-8") as file:
                 header = file.readline()
             if _INDEX not in header:
@@ -165,7 +168,8 @@ def _reason(error: Exception) -> str:
     """What a person can use of an error of `datasets`, which says "while generating" and leaves the rest to its cause."""
     if "corresponds to no data" in str(error):
         return "it has no rows"
-    return str((isinstance(error, DatasetsError) and error.__cause__) or error)
+    cause = (isinstance(error, DatasetsError) and error.__cause__) or error
+    return f"{cause}{': save it as UTF-8' * isinstance(cause, UnicodeDecodeError)}"
 
 
 def label_names(dataset: Dataset, column: str) -> list[str]:

@@ -100,6 +100,11 @@ def empty_table(file):
             lambda file: file.write_text("a,b\n1,2\n1,2,3,4\n"),
             "cannot be loaded .* Expected 2 fields in line 3",
         ),
+        (
+            "a.csv",
+            lambda file: file.write_text("text\nfür\n", "cp1252"),
+            "cannot be loaded .* byte 0xfc .*: save it as UTF-8",
+        ),
         ("a.json", lambda file: file.write_text("{nonsense"), "cannot be loaded .* JSON parse error"),
     ],
 )
