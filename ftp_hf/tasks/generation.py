@@ -1,6 +1,8 @@
 """Answers that a language model generates, and how many of them are right."""
 
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import torch
@@ -9,13 +11,14 @@ from transformers import Trainer
 __all__ = ["exact_match", "final_answer"]
 
 _MARK = "####"
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 _BATCH = 16
 
 
 def final_answer(text: str) -> str:
     """
-    What is compared of an answer: the number that follows "####" in those of GSM8K, without the commas of thousands; of one
-    without that mark, all of it.
+    What is compared of an answer: the number that follows "####" in those of GSM8K, without the commas of thousands and the
+    zeros at its end, so that 18.00 is 18; of one without that mark, all of it.
 
     Args:
         text (`str`): the answer.
@@ -23,7 +26,9 @@ def final_answer(text: str) -> str:
     _, mark, final = text.partition(_MARK)
     if not mark:
         return text.strip()
-    return (final.strip().splitlines() or [""])[0].strip().strip("$.").replace(",", "")
+    said = (final.strip().splitlines() or [""])[0].strip().lstrip("$").rstrip(".").replace(",", "")
+    # + 0, as there is a zero with a minus.
+    return f"{Decimal(said).normalize() + 0:f}" if _NUMBER.fullmatch(said) else said
 
 
 @torch.no_grad()
