@@ -93,11 +93,11 @@ class RegressionTask(OtherHeadTask[Numbers]):
         numbers = np.asarray(prediction.label_ids, dtype=np.float64).reshape(-1)
         answers = np.asarray(prediction.predictions, dtype=np.float64).reshape(-1)
         difference = answers - numbers
-        ranked = np.ptp(answers) > 0 and np.ptp(numbers) > 0
+        equal = np.ptp(answers) == 0 or np.ptp(numbers) == 0
         return {
             "mae": float(np.abs(difference).mean()),
             "rmse": float(np.sqrt(np.square(difference).mean())),
-            "spearman": float(spearmanr(answers, numbers).statistic) if ranked else 0.0,
+            "spearman": 0.0 if equal else float(spearmanr(answers, numbers).statistic),
         }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from datasets import Dataset
 from scipy.stats import pearsonr, spearmanr
@@ -156,8 +157,10 @@ class SimilarityTask(Task[SimilarityOptions]):
         return Dataset.from_dict({_FIRST: first, _SECOND: second, _SCORE: scores})
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The correlation of cosines and scores: of their ranks, and of themselves."""
+        """The correlation of cosines and scores: of their ranks, and of themselves. Both are 0 where all of either are equal."""
         cosines, scores = prediction.predictions, prediction.label_ids
+        if np.ptp(cosines) == 0 or np.ptp(scores) == 0:
+            return {"spearman": 0.0, "pearson": 0.0}
         return {
             "spearman": float(spearmanr(cosines, scores).statistic),
             "pearson": float(pearsonr(cosines, scores).statistic),

@@ -156,6 +156,7 @@ def test_figures_of_a_number_are_those_computed_by_hand(bert):
         "spearman": pytest.approx(1 - 6 * (0 + 0 + 1 + 1) / (4 * 15)),
     }
     assert task.compute_metrics(EvalPrediction(np.ones((4, 1)), numbers))["spearman"] == 0.0
+    assert np.isnan(task.compute_metrics(EvalPrediction(np.full((4, 1), np.nan), numbers))["spearman"])
 
 
 def test_of_the_error_less_is_better(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import EvalPrediction
 
 pytest.importorskip("sentence_transformers")
 
@@ -58,6 +59,12 @@ def test_figures_are_the_correlations_of_cosines_and_scores(task, tmp_path):
     assert metrics["eval_pearson"] == pytest.approx(np.corrcoef(cosines, PAIRS["likeness"])[0, 1], rel=1e-5)
     assert "eval_loss" not in metrics, "it depends on the batches"
     assert [metric.name for metric in task.metrics if not metric.less_is_better] == ["spearman", "pearson"]
+
+
+def test_equal_cosines_tell_nothing_and_those_of_a_broken_model_are_no_figure(task):
+    scores = np.array([3.0, 2.5, 0.5])
+    assert task.compute_metrics(EvalPrediction(np.ones(3), scores)) == {"spearman": 0.0, "pearson": 0.0}
+    assert np.isnan([*task.compute_metrics(EvalPrediction(np.full(3, np.nan), scores)).values()]).all()
 
 
 def test_both_sentences_are_corrupted(task):
