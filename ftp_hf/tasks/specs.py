@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from datasets import ClassLabel, Dataset, LargeList, List, Value, load_dataset
 from datasets.exceptions import DatasetsError
 
+from ftp_hf.common.files import checksum
+
 from .cells import check_filled
 from .files import load_folder
 
@@ -114,9 +116,9 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
-            rows = self._load(
-                load_dataset, _BUILDERS[kind], data_files=glob.escape(str(path.absolute())), split="train"
-            )
+            # Of a file whose time is as it was, `datasets` would find the old rows in its cache.
+            name, whole = checksum(path), glob.escape(str(path.absolute()))
+            rows = self._load(load_dataset, _BUILDERS[kind], name, data_files=whole, split="train")
             self._check_header(rows)
             return rows
         if path.is_file():

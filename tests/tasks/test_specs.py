@@ -1,5 +1,6 @@
 """What a data set names, and which rows come of it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_a_path_that_exists_is_taken_whole(tmp_path, named, path):
     spec = DatasetSpec.parse(f"{named}{tmp_path}/{path}")
     assert spec.name == (named.strip("=") or Path(path).stem)
     assert spec.numbered()[0]["text"][:] == ["film"]
+
+
+def test_a_file_is_read_anew_whatever_its_time(tmp_path):
+    file = tmp_path / "data.csv"
+    for text in ("film", "song"):
+        file.write_text(f"text\n{text}\n")
+        os.utime(file, (0, 0))
+        assert DatasetSpec.parse(str(file)).numbered()[0]["text"][:] == [text]
 
 
 def test_a_folder_that_would_be_taken_for_a_pattern_is_refused(tmp_path, monkeypatch):
