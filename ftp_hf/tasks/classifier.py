@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import Tensor
 from transformers import EvalPrediction
 
@@ -65,8 +64,7 @@ class ClassificationTask(Task[Options]):
 
     def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
         """The recall of each class that has rows: which share of them is right."""
-        labels, right = prediction.label_ids, np.argmax(prediction.predictions, axis=-1) == prediction.label_ids
-        return {"recall": {self.labels[index]: float(right[labels == index].mean()) for index in np.unique(labels)}}
+        return {"recall": {self.labels[index]: recall for index, recall in _recalls(prediction).items()}}
 
 
 class OtherHeadTask(ClassificationTask[Options]):
@@ -93,7 +91,7 @@ class OtherHeadTask(ClassificationTask[Options]):
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
     """
-    Accuracy, and accuracy averaged over the classes, for `Trainer(compute_metrics=compute_scores)`.
+    Accuracy, and accuracy averaged over the classes that have rows, for `Trainer(compute_metrics=compute_scores)`.
 
     Args:
         prediction (`EvalPrediction`): logits (rows, classes), and class indices (rows,).
@@ -101,11 +99,20 @@ def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
     Returns:
         `dict[str, float]`: `"accuracy"` and `"balanced_accuracy"`, in [0, 1].
     """
-    labels, predictions = prediction.label_ids, np.argmax(prediction.predictions, axis=-1)
     return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, predictions)),
+        "accuracy": float(_is_right(prediction).mean()),
+        "balanced_accuracy": float(np.mean([*_recalls(prediction).values()])),
     }
+
+
+def _is_right(prediction: EvalPrediction) -> Any:
+    return np.argmax(prediction.predictions, axis=-1) == prediction.label_ids
+
+
+def _recalls(prediction: EvalPrediction) -> dict[int, float]:
+    """Of the classes that have rows, by index."""
+    labels, right = prediction.label_ids, _is_right(prediction)
+    return {int(index): float(right[labels == index].mean()) for index in np.unique(labels)}
 
 
 def classifier_options(labels: Sequence[str]) -> dict[str, Any]:

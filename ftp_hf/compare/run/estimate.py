@@ -3,7 +3,6 @@
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,9 +72,7 @@ def estimate(runner: Runner) -> Estimate:
         runner ([`Runner`]): checked.
     """
     config, found = runner.config, Estimate()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")  # as these are a few rows
-        evaluation = _Evaluation(runner)
+    evaluation = _Evaluation(runner)
     if isinstance(runner.data.train, KeptRows):  # rows that one method had to make, others would find
         runner.data.train = KeptRows(runner.data.train, Room(0))
     for name in config.methods:

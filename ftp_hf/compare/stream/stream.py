@@ -2,9 +2,7 @@
 
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +52,7 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
     main = begin(config.first, jobs, launched_too=not at_once)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=sys.stderr, quiet=not main)
-        with quiet(), _of_few_classes(), make_progress(console) as progress:
+        with quiet(), make_progress(console) as progress:
             course = StreamCourse(config, runs, progress)
             course.check()
             check_sources(config.stages.values(), folder)
@@ -95,17 +93,4 @@ def _pool(config: StreamConfig, runs: Path, jobs: int) -> Pool[Chain, StreamRun]
 def _beside_others(config: StreamConfig, runs: Path) -> StreamCourse:
     """That of a process which has nothing else to do."""
     settle(config.first)
-    _ignore_few_classes()
     return StreamCourse(config, runs, Progress(disable=True), beside_others=True)
-
-
-@contextmanager
-def _of_few_classes() -> Iterator[None]:
-    with warnings.catch_warnings():
-        _ignore_few_classes()
-        yield
-
-
-def _ignore_few_classes() -> None:
-    """Without a word on answers that are no class of the test set: they are those of the other stages."""
-    warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")

@@ -201,7 +201,7 @@ def test_integer_labels_are_split_by_class(images, tmp_path):
 @pytest.mark.slow
 def test_a_missing_package_is_named_with_its_remedy(images, tmp_path):
     file = write_config(tmp_path, image_config(images))
-    script = "import sys; sys.modules['sklearn'] = None; from ftp_hf.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; sys.modules['datasets'] = None; from ftp_hf.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "compare", str(file), "--output_dir", str(tmp_path / "out")]
     finished = subprocess.run(command, check=False, capture_output=True, text=True)
     assert finished.returncode == 1
