@@ -184,8 +184,9 @@ class TaskData:
         problems = Problems()
         for key, name, dataset, numbers in data.named():
             with problems.gathered(), naming(key, numbers):
-                check_rows(name, dataset)
-                if column is not None:
+                if column is None:
+                    check_rows(name, dataset)
+                elif key != "train":  # which are checked before parts of them are drawn
                     check_labels(name, dataset, column, labels, aliases)
         problems.raise_all()
         return data
