@@ -77,24 +77,22 @@ class DatasetSpec(NamedTuple):
             value=parts["value"],
         )
 
-    def load(self) -> Dataset:
+    def numbered(self) -> tuple[Dataset, list[int]]:
         """
+        The rows that it keeps, and the number that each has in the whole data set, from 0.
+
         Raises:
             FileNotFoundError: a local file or folder, or a data set on the Hub, is not there.
             ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
                 another kind; an [`UnreachableError`] if the Hub does not answer.
         """
-        return self.numbered()[0]
-
-    def rows(self) -> set[int]:
-        """The numbers of the rows that it keeps, in the whole data set; otherwise as [`load`]."""
-        return {*self.numbered()[1]}
-
-    def numbered(self) -> tuple[Dataset, list[int]]:
-        """What [`load`] gives, and of each row the number that it has in the whole data set."""
         whole = self._whole()
         kept = self._kept(whole)
         return whole if self.column is None else whole.select(kept), kept
+
+    def rows(self) -> set[int]:
+        """The numbers of the rows that it keeps, as of [`numbered`]."""
+        return {*self.numbered()[1]}
 
     def files(self) -> list[Path]:
         """
@@ -141,7 +139,7 @@ class DatasetSpec(NamedTuple):
     def _kept(self, whole: Dataset) -> list[int]:
         if self.column is None:
             return [*range(len(whole))]
-        _check_column(self.source, whole, self.column)
+        check_column(self.source, whole, self.column)
         values = [str(value) for value in whole[self.column]]
         rows = [row for row, value in enumerate(values) if value == self.value]
         if not rows:
@@ -269,7 +267,7 @@ def _check_distinct(labels: Sequence[str], column: str) -> None:
 
 def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
     """The type of the classes, or an error if they are no indices."""
-    _check_column(name, dataset, column)
+    check_column(name, dataset, column, "label_column")
     # First: beside an empty cell, the whole numbers of a CSV file are read as fractions, which would be blamed instead.
     check_filled(name, dataset, column)
     feature = label_feature(dataset, column)
@@ -286,21 +284,17 @@ def _class_feature(name: str, dataset: Dataset, column: str) -> Any:
     return feature
 
 
-def check_column(name: str, dataset: Dataset, column: str, key: str) -> None:
+def check_column(name: str, dataset: Dataset, column: str, key: str | None = None) -> None:
     """
     Args:
         name (`str`): of the data set.
         dataset (`Dataset`): as it was loaded.
         column (`str`): that it has to have.
-        key (`str`): of the config, which names the column.
+        key (`str`, *optional*): of the config, which names the column.
 
     Raises:
         ValueError: it has none of that name.
     """
     if column not in dataset.column_names:
-        raise ValueError(f"no column {column!r} in {name} with the columns {dataset.column_names}: name it in {key}")
-
-
-def _check_column(name: str, dataset: Dataset, column: str) -> None:
-    if column not in dataset.column_names:
-        raise ValueError(f"{name} has no column {column!r}; it has {', '.join(dataset.column_names)}")
+        remedy = f": name it in {key}" if key else ""
+        raise ValueError(f"no column {column!r} in {name} with the columns {dataset.column_names}{remedy}")

@@ -212,7 +212,7 @@ def test_resuming_the_pre_training(tmp_path):
         (["--ood", "#?"], "is not of the form"),
         (["--ood", "{digits}/ood_blur.parquet", "{digits}/ood_blur.parquet"], "several data sets named"),
         (["--ood", "{digits}/ood_blur.parquet?label=ten"], "no row has label=ten"),
-        (["--label_column", "class"], "the training data has no column 'class'"),
+        (["--label_column", "class"], "no column 'class' in the training data with the columns"),
         (["--label_aliases", "0=zero"], "label_aliases has 0=zero, but '0' is a label of the training data"),
         (["--max_eval_samples", "0"], "max_eval_samples must be positive, got 0"),
     ],

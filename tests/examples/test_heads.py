@@ -59,7 +59,7 @@ def scenes(folder, road=(0.6, 0.2), side=10):
 def test_what_is_in_a_frame_is_counted_in_its_mask(monkeypatch, tmp_path):
     scenes(tmp_path)
     run_here(monkeypatch, "examples/camvid/data.py", tmp_path, tmp_path / "out")
-    made = {file.stem: DatasetSpec.parse(str(file)).load() for file in (tmp_path / "out").iterdir()}
+    made = {file.stem: DatasetSpec.parse(str(file)).numbered()[0] for file in (tmp_path / "out").iterdir()}
     assert {name: len(rows) for name, rows in made.items()} == {
         "train": 1, "validation": 1, "test": 2, "ood_another_day": 2, "ood_dusk": 2,
     }  # fmt: skip

@@ -100,7 +100,7 @@ def test_a_table_may_hold_the_paths_of_sounds(tmp_path, monkeypatch, kind):
         Path(name).write_bytes(sound(440)["bytes"])
     table = Dataset.from_dict({"audio": ["near.wav", str(tmp_path / "far.wav")], "label": [0, 1]})
     {"csv": table.to_csv, "jsonl": table.to_json, "parquet": table.to_parquet}[kind](f"table.{kind}")
-    data = DatasetSpec.parse(f"table.{kind}").load()
+    data = DatasetSpec.parse(f"table.{kind}").numbered()[0]
     heard().check("few", data)
     made = heard().prepared(Dataset.from_list([{"audio": sound(440)}]), lambda _: {})[0]["input_features"]
     for row in heard().prepared(data, lambda _: {}):
@@ -113,7 +113,7 @@ def test_a_folder_of_sounds_has_a_class_for_each_of_its_folders_or_what_its_meta
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(sound(440)["bytes"])
     (tmp_path / "texts" / "metadata.csv").write_text("file_name,text\n0.wav,one\n1.wav,two\n2.wav,three\n")
-    classes, texts = (DatasetSpec.parse(str(tmp_path / name)).load() for name in ("classes", "texts"))
+    classes, texts = (DatasetSpec.parse(str(tmp_path / name)).numbered()[0] for name in ("classes", "texts"))
     assert classes.features["label"].names == ["high", "low"]
     assert (classes["label"][:], texts["text"][:]) == ([0, 1, 1], ["one", "two", "three"])
     for data in (classes, texts):

@@ -41,7 +41,7 @@ def test_cells_without_a_text_are_refused(task, tmp_path, rows, message):
     file = tmp_path / "few.csv"
     file.write_text(f"text,label\n{rows}")
     with pytest.raises(ValueError, match=message):
-        task.check("few", DatasetSpec.parse(str(file)).load())
+        task.check("few", DatasetSpec.parse(str(file)).numbered()[0])
 
 
 def test_several_classes_of_a_row_are_refused(task):

@@ -159,7 +159,7 @@ def empty(images, file):
         (None, {"label_column": "image"}, "train: the column 'image' must hold class indices from 0 on"),
         (None, {"model": "{images}/nowhere"}, "model: '{images}/nowhere' cannot be read"),
         (None, {"image_column": "picture"}, "no column 'picture'"),
-        (None, {"label_column": "class"}, "the training data has no column 'class'"),
+        (None, {"label_column": "class"}, "no column 'class' in the training data with the columns"),
         (None, {"train": "{images}#dev"}, "cannot be loaded from"),
         (None, {"methods": {"ftp": {"kappa": [1, 2]}}}, "methods: ftp cannot be trained: kappa must lie in [0, 1]"),
         (None, {"methods": {"plain": {}, "wise-ft": {"alpha": [0.5, 2]}}}, "methods: wise-ft cannot be trained: alpha"),

@@ -111,13 +111,13 @@ def empty_table(file):
 def test_files_without_usable_rows_are_named(tmp_path, name, write, message):
     write(tmp_path / name)
     with pytest.raises(ValueError, match=message):
-        DatasetSpec.parse(str(tmp_path / name)).load()
+        DatasetSpec.parse(str(tmp_path / name)).numbered()[0]
 
 
 def test_a_folder_that_is_called_as_a_file(tmp_path):
     (tmp_path / "a.parquet").mkdir()
     with pytest.raises(FileNotFoundError, match=r"a\.parquet is a folder"):
-        DatasetSpec.parse(str(tmp_path / "a.parquet")).load()
+        DatasetSpec.parse(str(tmp_path / "a.parquet")).numbered()[0]
 
 
 def test_everything_that_cannot_be_read_is_said_at_once(images, tmp_path, capsys):
@@ -147,7 +147,9 @@ def test_data_sets_with_other_labels_or_columns_are_said_at_once(images, tmp_pat
     config = ComparisonConfig.load(write_config(tmp_path, image_config(images, ood=ood)))
     with pytest.raises(ValueError, match="ood: data set 'five' has the labels") as raised:
         TaskData.load(config)
-    assert raised.value.__notes__ == ["ood: data set 'none' has no column 'label'; it has image"]
+    assert raised.value.__notes__ == [
+        "ood: no column 'label' in data set 'none' with the columns ['image']: name it in label_column"
+    ]
 
 
 def test_a_row_is_named_as_in_its_file(images, tmp_path):
