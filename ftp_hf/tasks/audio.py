@@ -57,7 +57,7 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     @property
     def augments(self) -> bool:
-        """It is the model that changes what it hears in training, where its config says so."""
+        """`False`: where sounds are changed in training, the model does it, if its config says so."""
         return False
 
     def check(self, name: str, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What a cell of a data set has to hold, so that an empty one is told by its row before anything is trained."""
+"""Checks of the cells of a data set before anything is trained, with errors that name the row."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class RowError(ValueError):
 
 def check_texts(name: str, dataset: Dataset, column: str) -> None:
     """
-    Raise for a row without a text. One of no characters is one.
+    Raise for a row without a text. An empty text is allowed.
 
     Args:
         name (`str`): of the data set, for the error.
@@ -65,7 +65,7 @@ def check_numbers(name: str, dataset: Dataset, column: str) -> None:
 
 def check_filled(name: str, dataset: Dataset, column: str) -> None:
     """
-    Raise for a row without a value, or with a list in which one is missing. A list of nothing is one.
+    Raise for a row without a value, or with a list in which one is missing. An empty list is allowed.
 
     Args:
         name (`str`): of the data set, for the error.

@@ -1,4 +1,4 @@
-"""Classes by name, as a table of one's own has them, turned into the indices that models are trained on."""
+"""Turn classes that are given by name, as in a CSV file, into the indices that models are trained on."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,7 +14,7 @@ __all__ = ["class_feature", "with_class_indices", "with_training_indices"]
 
 def class_feature(train: Dataset, column: str) -> ClassLabel | List | None:
     """
-    The type that a column of the names of classes gets; nothing of training data that have no names in it.
+    The type that a column of names of classes is converted to; `None` if the training data have no names in it.
 
     Args:
         train (`Dataset`): the training data, whose texts, lists of texts, or True and False, sorted, are the classes.
@@ -35,7 +35,8 @@ def with_class_indices(
     dataset: Dataset, name: str, column: str, feature: ClassLabel | List, aliases: Mapping[str, str]
 ) -> Dataset:
     """
-    A data set whose classes are indices: itself, where they are already, or it is not of the form of the training data.
+    A data set with the indices of its classes in place of their names. It is returned unchanged if it has indices already, or
+    has lists where the training data have none, or the other way round.
 
     Args:
         dataset (`Dataset`): whose numbers are read as names too, which CSV files do not tell apart.

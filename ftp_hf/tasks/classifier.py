@@ -69,8 +69,8 @@ class ClassificationTask(Task[Options]):
 
 class OtherHeadTask(ClassificationTask[Options]):
     """
-    Another answer for each row than one class. A subclass says in `problem_type` what the model's config calls it, and makes
-    the numbers that the loss takes in [`targets`].
+    A task whose answer for a row is not a single class. A subclass sets `problem_type`, as in the model's config, and converts
+    the label column into what the loss takes in [`targets`].
     """
 
     problem_type: ClassVar[str]
@@ -145,6 +145,6 @@ def check_model_folder(name: str) -> None:
 
 
 def _floating(collator: Callable[[Any], dict[str, Tensor]], rows: Any) -> dict[str, Tensor]:
-    """What a collator makes; the losses take floating point, and data sets keep whole numbers as such."""
+    """A batch with labels in floating point, which the losses need; a data set may hold whole numbers."""
     batch = collator(rows)
     return {**batch, "labels": batch["labels"].float()}

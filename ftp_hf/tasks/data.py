@@ -222,7 +222,7 @@ class TaskData:
 
 def sample(dataset: Dataset, count: int | None) -> Dataset:
     """
-    So many rows of a data set, always the same ones; all of them if there are no more.
+    A sample of `count` rows of a data set, the same each time; all rows if there are no more.
 
     Args:
         dataset (`Dataset`): of any kind.
@@ -236,7 +236,7 @@ def sample(dataset: Dataset, count: int | None) -> Dataset:
 @contextmanager
 def naming(key: str, numbers: Sequence[int] | None = None) -> Iterator[None]:
     """
-    Say in an error which option it is about.
+    Put the name of an option before the message of an error.
 
     Args:
         key (`str`): the option.
@@ -298,7 +298,7 @@ class _Rows(NamedTuple):
 
 
 def _load_all(given: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], _Rows]:
-    """The data sets, or an error that says of each what keeps it from being loaded."""
+    """Load the data sets, or raise one error that says of each why it cannot be loaded."""
     problems, loaded, reachable = Problems(), dict[tuple[str, str], _Rows](), True
     for (key, name), text in given.items():
         with problems.gathered(), naming(key):

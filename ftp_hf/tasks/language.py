@@ -87,7 +87,7 @@ class LanguageTask(Task[LanguageOptions]):
         return model
 
     def arguments(self) -> dict[str, Any]:
-        """Rows come as tokens, with their labels: TRL shall neither prepare nor cut them."""
+        """Rows are tokens with labels already: TRL must neither prepare nor cut them."""
         return {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
 
     def check(self, name: str, dataset: Dataset) -> None:

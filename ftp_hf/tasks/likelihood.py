@@ -52,7 +52,7 @@ class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc] # of no known type
         return None, likelihoods.sum(dim=1), counted.sum(dim=1)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
-        """Rows as they come: `group_by_length` would evaluate them in another order than they are asked for."""
+        """Rows in their own order: with `group_by_length` they would be evaluated in another one."""
 
 
 def next_token_logits(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:

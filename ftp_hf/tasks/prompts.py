@@ -173,7 +173,7 @@ def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageO
 
 def check_prompts(name: str, dataset: Dataset, tokenizer: Any, options: LanguageOptions, places: int) -> None:
     """
-    Raise for a prompt behind which a model has no places for the answer that it shall generate.
+    Raise for a prompt so long that the model has no positions left for the answer that it is to generate.
 
     Args:
         name (`str`): of the data set, for the error.
@@ -199,7 +199,7 @@ def pairs_of(
     row: Mapping[str, Any], options: LanguageOptions, corrupt: Callable[[str], str] | None = None
 ) -> Iterator[tuple[str, str]]:
     """
-    The prompt of a row in the template, and its answer; of multiple choice, each that there is to choose.
+    The prompt of a row in the template, with its answer; of multiple choice, with each of the choices.
 
     Args:
         row (mapping from `str`): of one of the forms that [`LanguageTask`] lists; a plain text answers an empty prompt.

@@ -68,7 +68,7 @@ def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
 
 
 def _rows(table: torch.Tensor, count: int) -> torch.Tensor:
-    """The first rows of a table, which goes on by its formula."""
+    """The first rows of a table; beyond its end they are computed by its formula."""
     if count <= len(table):
         return table[:count].clone()
     return torch.cat([table, sinusoids(count, table.shape[1])[len(table) :].to(table)])

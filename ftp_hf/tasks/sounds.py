@@ -162,7 +162,7 @@ class Sounds:
 
 def at_rate(sound: Sound, rate: int) -> Sound:
     """
-    A sound in other steps of time.
+    A sound resampled to another rate.
 
     Args:
         sound ([`Sound`]): in any.

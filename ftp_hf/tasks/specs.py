@@ -96,8 +96,8 @@ class DatasetSpec(NamedTuple):
 
     def files(self) -> list[Path]:
         """
-        Its local file, or all in its local folder but for the hidden ones, which nobody loads. Nothing of what is not on this
-        machine.
+        Its local file, or all files in its local folder without the hidden ones, which are not loaded. None of a data set on the
+        Hub.
         """
         path = Path(self.source)
         inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))]
@@ -165,7 +165,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What a person can use of an error of `datasets`, which says "while generating" and leaves the rest to its cause."""
+    """The useful part of an error of `datasets`: often it is in the cause, and the error says only "while generating"."""
     if "corresponds to no data" in str(error):
         return "it has no rows"
     cause = (isinstance(error, DatasetsError) and error.__cause__) or error
@@ -224,7 +224,7 @@ def check_rows(name: str, dataset: Dataset) -> None:
 
 def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> None:
     """
-    Raise if a data set is not labelled as the training data is: a wrong accuracy would follow.
+    Raise if a data set has other labels than the training data, as its accuracy would be wrong.
 
     Args:
         name (`str`): of the data set, for the error.

@@ -98,7 +98,7 @@ class SpeechTask(WindowsTask[SpeechOptions]):
 
     @property
     def augments(self) -> bool:
-        """It is the model that changes what it hears in training, where its config says so."""
+        """`False`: where sounds are changed in training, the model does it, if its config says so."""
         return False
 
     def check(self, name: str, dataset: Dataset) -> None:

@@ -72,8 +72,8 @@ class Task(Generic[Options]):
     @property
     def augments(self) -> bool:
         """
-        Whether a row that is prepared for training may come out another one each time it is read; if not, a comparison keeps
-        it. A class that overrides [`prepare`] says so anew: what it inherits is said of another one.
+        Whether a row that is prepared for training may differ each time it is read. If not, a comparison prepares it once. A
+        class that overrides [`prepare`] has to override this too: what it inherits describes another method.
         """
         return True
 
@@ -97,7 +97,7 @@ class Task(Generic[Options]):
 
     def check_training(self, name: str, dataset: Dataset) -> None:
         """
-        As [`check`], for data that shall teach all that there is to learn.
+        As [`check`], for training data, which must contain all that is to be learnt, such as every class.
 
         Args:
             name (`str`): of the data set, for the error.
@@ -130,8 +130,8 @@ class Task(Generic[Options]):
 
     def by_class(self, prediction: Any) -> Mapping[str, Mapping[str, float]]:
         """
-        How well each class is recognised in a prediction. A class that overrides [`compute_metrics`] alone has none, as its answers
-        may be others.
+        How well each class is recognised in a prediction. Not used of a task that overrides [`compute_metrics`] alone, whose
+        answers may mean something else.
 
         Args:
             prediction (`EvalPrediction`): of all rows, as [`compute_metrics`] takes it.
@@ -254,13 +254,13 @@ def longest_first(prepared: Dataset) -> Dataset:
 
 def says_of_itself(kind: type[Task[Any]], name: str, of: str) -> bool:
     """
-    Whether what a task says is said of what it does: a class that overrides the one alone has inherited the other from a class
-    that does it otherwise.
+    Whether the class that last overrode `of` (or a subclass of it) also defines `name`; otherwise the inherited `name` may no
+    longer be true.
 
     Args:
         kind (`type`): the task.
-        name (`str`): of the attribute or method that says something.
-        of (`str`): of the method that it is said of.
+        name (`str`): an attribute or method that describes `of`.
+        of (`str`): the method that it describes.
     """
     definer = next(each for each in kind.__mro__ if {name, of} & vars(each).keys())
     return definer is not Task and name in vars(definer)

@@ -95,7 +95,7 @@ class WindowsTrainerMixin(Host):
     """For any `Trainer` class: batches of Whisper may have windows of any length, as [`hearing`] says."""
 
     def forward_context(self, model: nn.Module, inputs: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """What a method has another model answer a batch in, such as the pre-trained one beside that of the Trainer."""
+        """The context in which a method runs another model on a batch, such as the pre-trained one beside the trained one."""
         return hearing(model, inputs)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
