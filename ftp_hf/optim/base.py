@@ -242,6 +242,11 @@ class ProjectedOptimizer(Optimizer):
     def _moves_each_alone(self) -> bool:
         return self._steps_as in MOVE_EACH_ALONE
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether a parameter has taken a projected step, or a state was loaded of which one had."""
+        return any("radius" in state for state in self.state.values())
+
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
         """

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ftp_hf.projection.sharding import local
+from ftp_hf.projection.tensor import check_shape
 
+from .naming import names_in
 from .nested import map_tensors
 from .rounding import MASTER, is_rounded, needs_master, per_element, round_parameter
 
@@ -105,6 +107,9 @@ def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
 
     Yields:
         [`Masters`]
+
+    Raises:
+        ValueError: a master that was kept has another shape than its parameter.
     """
     groups, states = optimizer.param_groups, optimizer.state
     places = {
@@ -115,6 +120,10 @@ def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
         if needs_master(parameter) and parameter.grad is not None and parameter in piece
     }
     masters = Masters({parameter: _master(states, parameter) for parameter in places}, piece, set(), set())
+    for parameter, master in masters.master_of.items():
+        if master.shape != parameter.shape:
+            number, index = places[parameter]
+            check_shape(names_in(groups[number], number)[index], parameter, MASTER, master)
     try:
         yield masters
     finally:

@@ -9,9 +9,14 @@ from ftp_hf.common.names import matches
 
 from .checks import check_options
 
-__all__ = ["add_patterns", "by_name", "name_parameters", "name_unnamed_groups", "rows_by_name"]
+__all__ = ["add_patterns", "by_name", "name_parameters", "name_unnamed_groups", "names_in", "rows_by_name"]
 
 Value = TypeVar("Value")
+
+
+def names_in(group: Mapping[str, Any], number: int) -> Sequence[str]:
+    """The names of a param group's parameters; where it has none their positions: `"0.3"` is parameter 3 of group 0."""
+    return group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
 
 
 def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable[tuple[str, Tensor]]) -> None:

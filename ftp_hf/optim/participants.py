@@ -11,6 +11,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
 from .masters import master_of
+from .naming import names_in
 from .options import first_rows_of, row_dim_of
 
 __all__ = ["DenseParameter", "Participants"]
@@ -49,9 +50,8 @@ class Participants(NamedTuple):
         for number, group in enumerate(self.groups):
             if not group["project"]:
                 continue
-            names = group.get("param_names") or [f"{number}.{index}" for index in range(len(group["params"]))]
             # A dict, because torch only warns of a parameter that is twice in its group.
-            for parameter, name in dict(zip(group["params"], names, strict=True)).items():
+            for parameter, name in dict(zip(group["params"], names_in(group, number), strict=True)).items():
                 if not self._has(parameter) or not parameter.numel():
                     continue
                 if not matches(name, group["exclude"]) and canonical_name(name) not in factors:

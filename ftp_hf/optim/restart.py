@@ -33,17 +33,24 @@ def restart_radii(optimizer: ProjectedOptimizer) -> None:
 
 
 @torch.no_grad()
-def lengthen_states(optimizer: Optimizer) -> None:
+def lengthen_states(optimizer: Optimizer) -> dict[Tensor, int]:
     """
-    Give the state of parameters that got more rows zeros for them, and masters the new rows themselves.
+    Give the state of parameters that got more rows zeros for them, and masters the new rows themselves. The anchors of new
+    rows are zero too: they are not to be projected.
 
     Args:
         optimizer (`Optimizer`): whose parameters were made longer in place, or whose state was saved before they were.
+
+    Returns:
+        `dict[Tensor, int]`: of the parameters that got more rows, how many they had.
     """
+    rows: dict[Tensor, int] = {}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.ndim == parameter.ndim > 0 and key != "radius":
                 missing = parameter.shape[0] - value.shape[0]
                 if missing > 0 and value.shape[1:] == parameter.shape[1:]:
+                    rows[parameter] = value.shape[0]
                     new = parameter.detach()[-missing:].to(value)
                     state[key] = torch.cat([value, new if key == MASTER else torch.zeros_like(new)])
+    return rows

@@ -93,13 +93,13 @@ def _is_fused(group: dict[str, Any]) -> bool:
 
 
 def _has_moments(tensor: ProjectedTensor) -> bool:
-    """Whether its state has count and moments in float32, beside the weight, without gaps between their and its elements."""
+    """Whether its state has a count and moments, in float32, on the device of the weight, with its shape and its strides."""
     kept = [local(tensor.state[key]) for key in ("step", "exp_avg", "exp_avg_sq") if key in tensor.state]
     weight = tensor.weight
     return (
         len(kept) == 3
         and all(each.dtype == torch.float32 and each.device == weight.device for each in kept)
-        and all(moment.stride() == weight.stride() for moment in kept[1:])
+        and all(moment.shape == weight.shape and moment.stride() == weight.stride() for moment in kept[1:])
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Block",
     "ProjectedTensor",
     "blocks_of_rows",
+    "check_shape",
     "placed",
 ]
 
@@ -140,13 +141,23 @@ class ProjectedTensor:
 
     @cached_property
     def held(self) -> Tensor:
-        """The buffer: the anchor, or at the floor the direction. The shape of the weight."""
-        return self.projected(local(self.state[HELD]))
+        """
+        The buffer: the anchor, or at the floor the direction. The shape of the weight.
+
+        Raises:
+            ValueError: it has another shape, so that kernels would read and write past its end.
+        """
+        return self._kept(HELD)
 
     @property
     def direction(self) -> Tensor | None:
         """`c(t−1) / ‖c(t−1)‖₁`, which only float64 keeps beside the anchor. The shape of the weight."""
-        return self.projected(local(self.state[DIRECTION])) if DIRECTION in self.state else None
+        return self._kept(DIRECTION) if DIRECTION in self.state else None
+
+    def _kept(self, key: str) -> Tensor:
+        kept = self.projected(local(self.state[key]))
+        check_shape(self.name, self.weight, key, kept)
+        return kept
 
     @property
     def is_fragment(self) -> bool:
@@ -189,10 +200,11 @@ class ProjectedTensor:
     @cached_property
     def layout(self) -> Layout | None:
         """How weight, buffer and gradient lie in memory; `None` if they are no such matrices."""
-        weight = self.weight.stride()
-        grad = self.grad
-        gradient = weight if grad is None else grad.stride()
-        return layout_of(tuple(self.weight.shape), weight, self.held.stride(), gradient, self.row_dim)
+        weight, grad = self.weight, self.grad
+        gradient = weight if grad is None else grad
+        if gradient.shape != weight.shape:
+            return None  # It was computed before the weight was resized: torch's own operations refuse it.
+        return layout_of(tuple(weight.shape), weight.stride(), self.held.stride(), gradient.stride(), self.row_dim)
 
     @cached_property
     def grid(self) -> Grid | None:
@@ -240,6 +252,25 @@ class ProjectedTensor:
         part = local(self.parameter).detach().to(values.dtype, copy=True)
         self.projected(part).copy_(values)
         return part
+
+
+def check_shape(name: str, parameter: Tensor, key: str, kept: Tensor) -> None:
+    """
+    Raise if what the optimizer keeps of a parameter has another shape than the parameter, as after embeddings were resized.
+
+    Args:
+        name (`str`): of the parameter.
+        parameter (`Tensor`): the parameter, or the part of it that is here.
+        key (`str`): of what is kept, in the optimizer's state.
+        kept (`Tensor`): what is kept, or the same part of it.
+    """
+    if kept.shape != parameter.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(parameter.shape)}, but {key} in its optimizer state has shape {tuple(kept.shape)}: it was "
+            "resized after a step, or the state was saved with another shape. Build a new optimizer, with the pre-trained "
+            "weights as anchors= and, where rows were added, how many are old as pretrained_rows= (FTPTrainer goes on with "
+            "added rows at the next train()), or load a state of this shape"
+        )
 
 
 def _rows(tensor: Tensor, row_dim: RowDim) -> int:

@@ -149,7 +149,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
     def _begin_stage(self) -> None:
         """A training that does not resume, after another one of this trainer."""
         own, options = self._projecting, FTPArguments.of(self.args)
-        if own is None or self.model_init is not None or not own.radii():
+        if own is None or self.model_init is not None or not own.has_stepped:
             return  # with model_init each training has a model and an optimizer of its own
         if options.ftp_anchors != PREVIOUS:
             go_on(own, self.model, options)

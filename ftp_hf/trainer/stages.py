@@ -66,17 +66,18 @@ def load_last_stage(optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
 
 def go_on(optimizer: ProjectedOptimizer, model: Any, options: FTPArguments) -> None:
     """
-    What changes in an optimizer that goes on with another stage: heads may have grown, and radii may start anew.
+    What changes in an optimizer that goes on with another stage: heads may have grown, embeddings may have been resized, and
+    radii may start anew.
 
     Args:
         optimizer (`ProjectedOptimizer`): between two stages.
         model (`nn.Module`): whose parameters it has.
         options ([`FTPArguments`]): of the stage that begins.
     """
-    lengthen_states(optimizer)
-    rows, projected = grown_rows(model), set(optimizer.projected_parameters().values())
+    lengthened, projected = lengthen_states(optimizer), set(optimizer.projected_parameters().values())
     parameters = dict(model.named_parameters())
-    grown = {parameters[name]: count for name, count in rows.items() if parameters[name] in projected}
+    rows = lengthened | {parameters[name]: count for name, count in grown_rows(model).items()}
+    grown = {parameter: count for parameter, count in rows.items() if parameter in projected}
     if grown:
         optimizer.fill_in(parameters, first_rows=grown)
     if options.ftp_restart_radii:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from ftp_hf.optim.restart import lengthen_states
 from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
 
 MAKE = {
@@ -118,6 +119,56 @@ def test_a_frozen_float16_parameter_is_refused_once_it_has_a_gradient(make):
     optimizer.step()
     frozen.grad = torch.ones_like(frozen)
     with pytest.raises(ValueError, match=r"frozen is torch\.float16"):
+        optimizer.step()
+
+
+def resize(_, weight, rows):
+    weight.data = torch.ones(rows, *weight.shape[1:], dtype=weight.dtype)
+
+
+def load_the_state_of_another(optimizer, weight, rows):
+    states = optimizer.state_dict()
+    resize(optimizer, weight, rows)
+    optimizer.load_state_dict(states)
+
+
+def be_interrupted_at_the_first_step(optimizer, weight, rows):
+    optimizer.state.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(optimizer), "_unconstrained_step", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step()
+    resize(optimizer, weight, rows)
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("rows", [3, 5000])
+@pytest.mark.parametrize(
+    "change", [resize, load_the_state_of_another, be_interrupted_at_the_first_step], ids=lambda change: change.__name__
+)
+def test_a_state_of_another_shape_is_refused_by_name_before_anything_is_projected(make, dtype, rows, change):
+    weight = torch.nn.Parameter(torch.ones(4, 5, dtype=dtype))
+    optimizer = make([("embed.weight", weight)])
+    train(optimizer, {"w": weight}, [{"w": torch.ones_like(weight)}] * 3)
+    change(optimizer, weight, rows)
+    message = rf"embed\.weight has shape \({rows}, 5\), but \w+ in its optimizer state has shape \(4, 5\).*anchors="
+    weight.grad = torch.zeros_like(weight)
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    torch.testing.assert_close(weight, torch.ones_like(weight), rtol=0, atol=1e-4)  # which weight decay alone may move
+    if "radius" in optimizer.state[weight] and dtype != torch.bfloat16:  # whose master and anchor still go together
+        with pytest.raises(ValueError, match=message):
+            optimizer.radii()
+
+
+def test_a_gradient_of_another_shape_is_torchs_error():
+    weight = torch.nn.Parameter(torch.ones(4, 5))
+    optimizer = FTPAdamW([weight], fused=True)
+    train(optimizer, {"w": weight}, [{"w": torch.ones_like(weight)}] * 3)
+    resize(optimizer, weight, 5000)
+    lengthen_states(optimizer)
+    with pytest.raises(RuntimeError, match="size of tensor"):
         optimizer.step()
 
 

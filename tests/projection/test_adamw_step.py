@@ -61,11 +61,13 @@ def test_resized_embeddings_and_odd_moments_are_left_to_torch():
     weight.grad = torch.randn(8, 16)
     optimizer.step()
     state, group = optimizer.state[weight], optimizer.param_groups[0]
-    odd = {**state, "exp_avg": torch.zeros(16, 8).t()}
     with torch.no_grad():
         some_rows = ProjectedTensor.of("w", weight, None, state, group, 0, first_rows=5)
-        laid_out_otherwise = ProjectedTensor.of("w", weight, None, odd, group, 0)
-    assert adamw_steps([some_rows, laid_out_otherwise]) == [None, None]
+        odd = [
+            ProjectedTensor.of("w", weight, None, {**state, "exp_avg": moments}, group, 0)
+            for moments in (torch.zeros(16, 8).t(), torch.zeros(7, 16))
+        ]
+    assert adamw_steps([some_rows, *odd]) == [None] * 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -164,6 +164,22 @@ def test_a_fine_tuned_resized_model_is_a_model_like_any_other(saved, texts, tmp_
     check_rows(model, start, {})
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_model_that_is_resized_between_two_trainings_goes_on_with_the_old_rows(saved, texts, tmp_path, dtype):
+    model = LlamaForCausalLM.from_pretrained(saved / "tied", dtype=dtype)
+    start = model.get_input_embeddings().weight.detach().clone()
+    known = texts.map(lambda row: {key: [word % WORDS for word in row[key]] for key in row})
+    trainer = trainer_of(model, known, tmp_path, **HELD)
+    trainer.train()
+    model.resize_token_embeddings(WORDS + 2)
+    before = copied(model)
+    trainer.train_dataset = texts
+    trainer.train()
+    assert projected_optimizer(trainer.optimizer).pretrained_rows == ROWS["tied"]
+    check_rows(model, before, ROWS["tied"])
+    assert torch.equal(model.get_input_embeddings().weight[:WORDS], start)
+
+
 def test_bfloat16_weights_have_masters_of_all_rows(saved, texts, tmp_path):
     model = resized(saved / "untied").to(torch.bfloat16)
     start = copied(model)
