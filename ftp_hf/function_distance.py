@@ -41,18 +41,19 @@ def measured_kl(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
 
 def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
     """
-    `‖h − h0‖₂ / ‖h0‖₂` of each state.
+    `‖h − h0‖₂ / ‖h0‖₂` of each state. A pre-trained state of zero has no relative change, and does not count.
 
     Args:
         pretrained (`Tensor`): states (answers, width).
         fine_tuned (`Tensor`): likewise.
 
     Returns:
-        `Tensor`: (answers,), float32, or float64 if the states are.
+        `Tensor`: (answers whose pre-trained state is not zero,), float32, or float64 if the states are.
     """
     before, after = (states.to(precise_dtype(states)) for states in (pretrained, fine_tuned))
     change, length = ((after - before).norm(dim=-1), before.norm(dim=-1))
-    ratio: Tensor = change / length.clamp(min=torch.finfo(length.dtype).tiny)
+    is_zero = length < torch.finfo(length.dtype).tiny
+    ratio: Tensor = change[~is_zero] / length[~is_zero]
     return ratio
 
 
@@ -73,6 +74,7 @@ def function_distance(
         batches (iterable of mappings): inputs of both.
         answers (callable): what is compared, as [`Task.logits`] or [`Task.hidden`].
         compare (callable, *optional*): [`measured_kl`] of logits, where both have the same classes, or [`hidden_change`].
+            It may leave out answers, which then do not count.
 
     Raises:
         ValueError: there is no answer that counts.
@@ -127,6 +129,7 @@ def distance_from(
         total, count = total + found.double().sum().item(), count + found.numel()
     if not count:
         raise ValueError(
-            "batches hold no answer that counts: pass inputs, with labels other than -100 where there are labels"
+            "batches hold no answer that counts: pass inputs, with labels other than -100 where there are labels, and of "
+            "whose pre-trained states, where states are compared, some are not zero"
         )
     return total / count

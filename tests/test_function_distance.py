@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ftp_hf.function_distance import answers_kl, function_distance, hidden_change, measured_kl
+from ftp_hf.function_distance import answers_kl, distance_from, function_distance, hidden_change, measured_kl
 
 
 class Logits(nn.Module):
@@ -52,9 +52,22 @@ def test_what_compares_may_have_a_sign():
 
 
 def test_hidden_change_by_hand():
-    before, after = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 3.0], [0.0, 0.0]])
+    before, after = torch.tensor([[3.0, 4.0], [3.0, 4.0]]), torch.tensor([[3.0, 3.0], [3.0, 4.0]])
     assert hidden_change(before, after).tolist() == pytest.approx([0.2, 0.0])
     assert hidden_change(before.double(), after.double()).dtype == torch.float64
+    assert hidden_change(before * math.nan, after).isnan().all()
+
+
+@pytest.mark.parametrize("after", [[0.5, 0.0], [0.0, 0.0]], ids=["moved", "still zero"])
+def test_the_change_of_a_state_that_was_zero_does_not_count(after):
+    before, states = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 3.0], after])
+
+    def answers(_, batch):
+        return batch["states"], torch.ones(len(batch["states"]), dtype=torch.bool)
+
+    assert distance_from([(before, {"states": states})], nn.Identity(), answers, hidden_change) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="where states are compared, some are not zero"):
+        distance_from([(before[1:], {"states": states[1:]})], nn.Identity(), answers, hidden_change)
 
 
 def test_only_what_counts_counts_and_batches_weigh_by_their_answers():
