@@ -1,10 +1,9 @@
 """One projected tensor: what a step needs to know of it, and the state that it keeps."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,7 @@ __all__ = [
     "GRADIENT_DTYPES",
     "HELD",
     "HELD_DTYPES",
-    "Block",
     "ProjectedTensor",
-    "blocks_of_rows",
     "check_shape",
     "placed",
 ]
@@ -295,32 +292,3 @@ def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor
 def _place(parameter: Tensor, anchor_device: str | None) -> dict[str, Any]:
     device = parameter.device if anchor_device is None else torch.device(anchor_device)
     return {"device": device, "pin_memory": anchor_device is not None and parameter.is_cuda}
-
-
-class Block(NamedTuple):
-    """A piece of work: some rows of one of several tensors."""
-
-    tensor: int
-    """Its number."""
-    first_row: int
-    end_row: int
-    """The row after the last one."""
-
-
-def blocks_of_rows(shapes: Sequence[tuple[int, int]], elements: int) -> list[Block]:
-    """
-    Pieces of work of about the same size, none longer than a row needs.
-
-    Args:
-        shapes (`Sequence[tuple[int, int]]`): rows and columns of each tensor.
-        elements (`int`): how many elements a piece should have.
-
-    Returns:
-        `list[Block]`
-    """
-    return [
-        Block(number, first, min(first + step, rows))
-        for number, (rows, columns) in enumerate(shapes)
-        for step in [max(1, elements // columns)]
-        for first in range(0, rows, step)
-    ]

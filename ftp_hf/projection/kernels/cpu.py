@@ -15,8 +15,9 @@ from ftp_hf.projection.batch import remembered
 from ftp_hf.projection.layout import Grid
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins
-from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, ProjectedTensor
 
+from .blocks import Block, blocks_of_rows
 from .driver import project_at_radii
 from .library import PANEL, library
 

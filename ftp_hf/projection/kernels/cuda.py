@@ -19,8 +19,9 @@ from ftp_hf.projection.adamw_step import AdamWStep
 from ftp_hf.projection.equations import ADAM_EPS
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.rates import fan_ins, radius_rates
-from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, ProjectedTensor
 
+from .blocks import Block
 from .rows import (
     ANY,
     AT_FLOOR,

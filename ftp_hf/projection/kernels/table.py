@@ -13,7 +13,9 @@ from torch import Tensor
 from ftp_hf.projection.adamw_step import AdamWStep
 from ftp_hf.projection.batch import remembered
 from ftp_hf.projection.layout import Layout
-from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, Block, ProjectedTensor, blocks_of_rows
+from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, ProjectedTensor
+
+from .blocks import Block, blocks_of_rows
 
 __all__ = ["AdamWOptions", "RadiusOptions", "Reading", "Row", "gradients_of", "on_device", "plan"]
 
