@@ -15,7 +15,6 @@ import torch.distributed
 from torch import Tensor
 
 from .equations import RADIUS_FLOOR
-from .kernels import cpu
 from .kernels.dispatch import Kernels
 from .low_rank_tensor import LowRankTensor
 from .sharding import gathered
@@ -37,8 +36,10 @@ class PendingProjection(NamedTuple):
     def project(self) -> list[Tensor]:
         """Learn the radii and project. Returns the parameters that their masters were rounded to on the way."""
         self.kernels.project(self.tensors, self.gradients, self.largest)
+        if not self.kernels.ROUNDS_MASTERS:
+            return []
         dense = (tensor for tensor in self.tensors if isinstance(tensor, ProjectedTensor))
-        return [tensor.source for tensor in dense if self.kernels is cpu and tensor.rounded is not None]
+        return [tensor.source for tensor in dense if tensor.rounded is not None]
 
 
 def put_together(projections: Sequence[PendingProjection]) -> list[PendingProjection]:

@@ -21,8 +21,9 @@ from .blocks import Block, blocks_of_rows
 from .driver import project_at_radii
 from .library import PANEL, library
 
-__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
+__all__ = ["ROUNDS_MASTERS", "TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
 
+ROUNDS_MASTERS = True
 TAKES_ADAMW_STEPS = True
 
 _BLOCK_ELEMENTS = 2**17

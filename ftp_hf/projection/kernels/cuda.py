@@ -37,8 +37,9 @@ from .rows import (
 )
 from .table import SHORT_ROW, AdamWOptions, RadiusOptions, Row, gradients_of, on_device, plan
 
-__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
+__all__ = ["ROUNDS_MASTERS", "TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
 
+ROUNDS_MASTERS = False
 TAKES_ADAMW_STEPS = True
 
 _BLOCK_ELEMENTS = 2**15

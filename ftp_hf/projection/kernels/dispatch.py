@@ -24,6 +24,8 @@ class Kernels(Protocol):
     this process, which may be empty.
     """
 
+    ROUNDS_MASTERS: bool
+    """Whether `project` rounds the masters of tensors that have a `rounded`."""
     TAKES_ADAMW_STEPS: bool
     """Whether they are [`MovingKernels`]."""
 

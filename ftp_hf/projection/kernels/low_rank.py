@@ -12,8 +12,9 @@ from ftp_hf.projection.sharding import whole_tensors
 
 from .driver import project_at_radii
 
-__all__ = ["TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients"]
+__all__ = ["ROUNDS_MASTERS", "TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients"]
 
+ROUNDS_MASTERS = False
 TAKES_ADAMW_STEPS = False
 
 
