@@ -10,9 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import yaml
-
 from ftp_hf.common.figures import MINUS, is_share, main_metric, metric_named
+from ftp_hf.common.yaml_files import read_yaml
 
 from .facts import RuleResult
 from .figures import Figures, figures_of, learnt_figures
@@ -171,10 +170,7 @@ def load_rules(path: str | Path) -> list[Rule]:
         OSError: it cannot be read.
         ValueError: names the file, what is wrong in it, and what is allowed.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    content = read_yaml(path)
     keys = list(content) if isinstance(content, dict) else []
     if unknown := [key for key in keys if key not in _KEYS]:
         raise ValueError(f"{path}: unknown key {unknown[0]!r}; the keys are {' and '.join(_KEYS)}")

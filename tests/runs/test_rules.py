@@ -229,6 +229,7 @@ def test_file_of_rules(tmp_path):
         ("rules:\n - id/test = 0.9", "the rule 'id/test = 0.9' is not understood"),
         ("metric: [f1]\nrules:\n - id/test >= 0.9", "metric must be the name of a metric"),
         ("rules: [", "is not YAML"),
+        ("rules: []\nrules: []", "the key 'rules' is in line 1 and in line 2: delete one"),
     ],
 )
 def test_bad_files_are_refused_by_name(tmp_path, content, message):

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from ftp_hf.common.problems import Problems
+from ftp_hf.common.yaml_files import read_yaml
 
 __all__ = [
     "check_keys",
@@ -36,15 +35,12 @@ def read_content(file: Path, model: str | None = None, methods: Sequence[str] | 
 
     Raises:
         FileNotFoundError: it does not exist, or is a folder.
-        ValueError: it is not YAML, or no mapping.
+        ValueError: as [`read_yaml`], or it is no mapping.
     """
     if not file.is_file():
         fault = "is a folder" if file.is_dir() else "does not exist"
         raise FileNotFoundError(f"{file} {fault}: name the YAML file of the config")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not YAML: {error}") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} must be a mapping of keys to values, not {type(content).__name__}")
     if model is not None:

@@ -62,6 +62,13 @@ def test_a_value_of_the_wrong_type_has_no_errors_that_follow_from_it(images, tmp
     assert other.endswith("learning_rate must be a number or a list of numbers, got 'fast'")
 
 
+def test_a_key_that_is_there_twice_is_no_config(images, tmp_path):
+    file = write_config(tmp_path, image_config(images))
+    file.write_text(f"seeds: [7]\n{file.read_text()}")
+    with pytest.raises(ValueError, match=rf"{file} .*the key 'seeds' is in line 1 and in line \d+: delete one"):
+        ComparisonConfig.load(file)
+
+
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder: name the YAML file"):
         ComparisonConfig.load(tmp_path)
