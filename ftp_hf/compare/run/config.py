@@ -239,9 +239,7 @@ def _methods(value: Any, of_training: Mapping[str, list[float]]) -> dict[str, di
     return methods
 
 
-def _sweep(name: str, settings: Any, of_training: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    if not isinstance(settings, dict):
-        raise ValueError(f"methods: {name} must be a mapping of settings to values, got {settings!r}")
+def _sweep(name: str, settings: Mapping[str, Any], of_training: Mapping[str, list[float]]) -> dict[str, list[float]]:
     method, problems, given = METHODS[name], Problems(), {}
     own = {**of_training, **method.sweep} if isinstance(method, Trained) else method.sweep
     with problems.gathered():

@@ -76,14 +76,14 @@ def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -
     problems.raise_all()
 
 
-def known_methods(value: Any, known: Collection[str], problems: Problems) -> Iterator[tuple[str, Any]]:
+def known_methods(value: Any, known: Collection[str], problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
     """
-    The methods of a config with their settings, as they were given.
+    The methods of a config with their settings, as they were given, `{}` where nothing was.
 
     Args:
         value: of the key `methods`: names, or a mapping from names to settings.
         known (collection of `str`): the methods that there are.
-        problems ([`Problems`]): are told of the names of others, which are passed over.
+        problems ([`Problems`]): are told of other names, and of what is no setting; both are passed over.
 
     Raises:
         ValueError: it is neither, or empty.
@@ -92,12 +92,16 @@ def known_methods(value: Any, known: Collection[str], problems: Problems) -> Ite
     if not isinstance(named, dict) or not named:
         raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
     for name, settings in named.items():
-        if name in known:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else "."
+            problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(known)}")
+        elif not isinstance(settings, dict | None):
+            problems.append(
+                f"methods: {name} must be a mapping of settings to values, got {settings!r}: to leave a method out, delete it"
+            )
+        else:
             yield name, settings or {}
-            continue
-        close = difflib.get_close_matches(str(name), known, n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else "."
-        problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(known)}")
 
 
 # By the hint of an option: how it is called, and what it may be.

@@ -235,8 +235,6 @@ def _methods(value: Any, content: dict[str, Any], name: str) -> dict[str, dict[s
 def _setting(name: str, given: Mapping[str, Any], content: dict[str, Any], of: str) -> dict[str, float]:
     """One value of each setting, those of the method that trains as a comparison reads them."""
     method = STREAM_METHODS[name]
-    if not isinstance(given, dict):
-        raise ValueError(f"must be a mapping of settings to values, got {given!r}")
     own = {key: read_numbers(key, given.get(key, default)) for key, default in method.settings.items()}
     others = {key: value for key, value in given.items() if key not in own}
     read = ComparisonConfig.build({**content, "methods": {method.trains: others}}, of).methods[method.trains]

@@ -34,6 +34,11 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ),
         ({"methods": ["lp-ft"]}, "'lp-ft' builds on 'linear-probe': add it to methods"),
         ({"methods": []}, "methods must be a list of names"),
+        (
+            {"methods": {"plain": None, "ftp": False}},
+            "methods: ftp must be a mapping of settings to values, got False: to leave a method out, delete it",
+        ),
+        ({"methods": {"plain": []}}, "methods: plain must be a mapping of settings to values, got []"),
         ({"metod": ["plain"]}, "unknown key 'metod'; did you mean 'methods'? Allowed: classifier_dropout"),
         ({"max_length": 8}, "unknown key 'max_length'"),
         ({"task": ["captioning"]}, "or MODULE:CLASS of your own, got ['captioning']"),
