@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from .processes import working_alone
 from .rules import rules_without_figures, unchecked_rules
 from .trained import Progress, TrainedRuns, free_memory
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "refused"]
 
 
 class Runner:
@@ -63,27 +64,10 @@ class Runner:
         anything is trained.
 
         Raises:
-            ValueError: as the Trainers do, with the name of the method; those of other methods are notes of the error.
+            ValueError: as [`refused`] says; what else is wrong are notes of the error.
         """
         problems = self._unchecked_rules() if self.config.rules else Problems()
-        for name, sweep in self.config.methods.items():
-            if isinstance(METHODS[name], Continued):
-                continue  # its Trainers are those of its base
-            # Each value once is enough, in whatever combination.
-            for values in itertools.zip_longest(*sweep.values()):
-                setting = {
-                    key: tried[0] if value is None else value
-                    for (key, tried), value in zip(sweep.items(), values, strict=True)
-                }
-                run = Run(name, setting, self.config.sweep_seed)
-                try:
-                    self._kind(run).check(run)
-                except (TypeError, ValueError) as error:
-                    problem = f"methods: {name} cannot be trained: {error}"
-                    if problem not in problems:
-                        problems.append(problem)
-        shutil.rmtree(scratch(self.runs), ignore_errors=True)
-        free_memory()
+        problems += refused(self._tried(), lambda run: self._kind(run).check(run), self.runs)
         problems.raise_all()
 
     def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
@@ -164,6 +148,18 @@ class Runner:
         """Delete the weights of a run that was not chosen; what is known of it stays."""
         forget_weights(run.folder(self.runs, self.config))
 
+    def _tried(self) -> Iterator[tuple[str, Run]]:
+        for name, sweep in self.config.methods.items():
+            if isinstance(METHODS[name], Continued):
+                continue  # its Trainers are those of its base
+            # Each value once is enough, in whatever combination.
+            for values in itertools.zip_longest(*sweep.values()):
+                setting = {
+                    key: tried[0] if value is None else value
+                    for (key, tried), value in zip(sweep.items(), values, strict=True)
+                }
+                yield name, Run(name, setting, self.config.sweep_seed)
+
     def _unchecked_rules(self) -> Problems:
         """What is wrong with rules that no model could be held to."""
         rules, pretrained = parse_rules(self.config.rules, self.config.metric), self.data.task.load_model()
@@ -222,3 +218,29 @@ class Runner:
             sensitivity = measure_sensitivity(merged, pretrained, batch, self._sensitivity)
             self._sensitivity = sensitivity or self._sensitivity
         return measure_drift(merged, pretrained, new, sensitivity)
+
+
+def refused(tried: Iterable[tuple[str, Run]], check: Callable[[Run], None], runs: Path) -> list[str]:
+    """
+    Why methods cannot be trained: a line for each reason, with all methods that it is the reason for.
+
+    Args:
+        tried (iterable of pairs): a method's name, and a run of it.
+        check (callable): raises what is wrong with a run.
+        runs (`Path`): the folder of all runs.
+    """
+    reasons: dict[str, dict[str, None]] = {}
+    for name, run in tried:
+        for reason in _reasons(check, run):
+            reasons.setdefault(reason, {})[name] = None
+    shutil.rmtree(scratch(runs), ignore_errors=True)
+    free_memory()
+    return [f"methods: {', '.join(names)} cannot be trained: {reason}" for reason, names in reasons.items()]
+
+
+def _reasons(check: Callable[[Run], None], run: Run) -> list[str]:
+    try:
+        check(run)
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        return [str(error), *getattr(error, "__notes__", ())]
+    return []

@@ -2,9 +2,8 @@
 
 import dataclasses
 import itertools
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
-from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, scratch, write_run
+from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
 from ftp_hf.compare.run.measuring import evaluator, expected_figures, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import working_alone
 from ftp_hf.compare.run.rules import rules_without_figures
+from ftp_hf.compare.run.runner import refused
 from ftp_hf.compare.run.trained import check_processes, free_memory
 from ftp_hf.compare.run.workers import Workers
 from ftp_hf.runs.facts import PRETRAINED
@@ -84,15 +84,7 @@ class StreamCourse:
         rules, stage = self.config.rules, self.config.first.stage
         problems = rules_without_figures(rules, self.data[stage].task.load_model)
         problems += rules_without_metrics(rules, stage, expected_figures(self.data[stage]))
-        for method in self.config.methods:
-            first = Chain(method, tuple(self.config.orders[0]), self.config.seeds[0])
-            for run in first.runs(self.config)[:2]:
-                if run.base is not None and METHODS[run.method].adapter:
-                    continue  # the adapter of the stage before is not there yet
-                with problems.gathered(f"methods: {method} cannot be trained: "):
-                    self._runs_of(run).check(run)
-        shutil.rmtree(scratch(self.runs), ignore_errors=True)
-        free_memory()
+        problems += refused(self._tried(), lambda run: self._runs_of(run).check(run), self.runs)
         problems.raise_all()
 
     def run(self, workers: Workers[Chain, StreamRun] | None = None) -> StreamResults:
@@ -174,6 +166,15 @@ class StreamCourse:
         self._open.remove(chain)
         told = self._tell(chain.method, order, before, in_use, trained)
         return dataclasses.replace(told, checks=checks if self.config.rules else [])
+
+    def _tried(self) -> Iterator[tuple[str, Run]]:
+        for method in self.config.methods:
+            first = Chain(method, tuple(self.config.orders[0]), self.config.seeds[0])
+            for run in first.runs(self.config)[:2]:
+                if (
+                    run.base is None or not METHODS[run.method].adapter
+                ):  # the adapter of the stage before is not there yet
+                    yield method, run
 
     def _see_to_last(self, chain: Chain, last: Run, *, has_start: bool) -> None:
         """The last model in use stays, of each method in the first order with the first seed."""
