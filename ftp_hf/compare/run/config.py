@@ -222,9 +222,12 @@ def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
 
 
 def _seeds(value: Any) -> list[int]:
-    if not is_list_of(int, value) or not value or len(set(value)) < len(value) or min(value) < 0:
-        raise ValueError(f"seeds must be a list of different integers, such as [0, 1, 2, 3, 4], got {value!r}")
-    return list(value)
+    seeds = value if is_list_of(int, value) else []
+    if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(
+            f"seeds must be a list of different integers from 0 to {2**32 - 1}, such as [0, 1, 2, 3, 4], got {value!r}"
+        )
+    return list(seeds)
 
 
 def _methods(value: Any, of_training: Mapping[str, list[float]]) -> dict[str, dict[str, list[float]]]:

@@ -62,9 +62,14 @@ class TrainedRuns:
         self.task = data.task
 
     def check(self, run: Run) -> None:
-        """Make a run's Trainer and its optimizer, which raise what they refuse."""
+        """Make a run's Trainer, its optimizer and its scheduler, which raise what they refuse."""
         quick = partial(self.data.calibrate, rows=1)
-        self.make_trainer(run, scratch(self.runs), quick).create_optimizer()
+        trainer = self.make_trainer(run, scratch(self.runs), quick)
+        trainer.create_optimizer()
+        try:
+            trainer.create_scheduler(1)
+        except TypeError as error:  # which names what the function of the schedule does not take
+            raise ValueError(f"training: lr_scheduler_kwargs: {error}: give what that function takes") from error
 
     def train(self, run: Run, progress: Progress) -> ComparedRun:
         """As [`Runner.train`]."""

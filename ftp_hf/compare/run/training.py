@@ -1,6 +1,7 @@
 """What a config may say of the trainings, alike for all methods."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainingArguments
@@ -8,7 +9,7 @@ from transformers import TrainingArguments
 from ftp_hf.common.problems import Problems
 
 from .trackers import check_trackers
-from .values import check_keys, check_positive, wrong_types
+from .values import check_keys, wrong_types
 
 __all__ = ["DECIDED", "check_training"]
 
@@ -36,6 +37,25 @@ DECIDED = {
 }
 """What the comparison itself decides, alike for all methods."""
 
+_Allowed = tuple[Callable[[float], bool], str]
+_POSITIVE: _Allowed = (lambda number: number > 0, "positive")
+_ALLOWED: Mapping[str, _Allowed] = {
+    **dict.fromkeys(
+        (
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "eval_accumulation_steps",
+        ),
+        _POSITIVE,
+    ),
+    "max_steps": (lambda steps: steps > 0 or steps == -1, "positive, or -1 for num_train_epochs"),
+    "dataloader_num_workers": (lambda workers: workers >= 0, "at least 0"),
+    "label_smoothing_factor": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+}
+"""Which numbers are allowed, and how that is said, where transformers would fail in the midst of a training."""
+
 
 def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:
     """
@@ -53,16 +73,15 @@ def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None
         problems.append(
             f"training: {', '.join(decided)} cannot be set there: the comparison decides it for all methods"
         )
-    allowed = {option.name for option in dataclasses.fields(kind) if option.init}
+    known = {option.name for option in dataclasses.fields(kind) if option.init}
     with problems.gathered():
-        check_keys("of training: ", {key: kept for key, kept in value.items() if key not in DECIDED}, allowed - DECIDED)
+        check_keys("of training: ", {key: kept for key, kept in value.items() if key not in DECIDED}, known - DECIDED)
     wrong = wrong_types("training: ", kind, value)
     problems += wrong.values()
     if "report_to" not in wrong:
         with problems.gathered("training: report_to: "):
             check_trackers(value.get("report_to"))
-    for key in ("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size"):
-        if key not in wrong:
-            with problems.gathered():
-                check_positive(f"training: {key}", value.get(key))
+    for key, (is_allowed, allowed) in _ALLOWED.items():
+        if key not in wrong and (given := value.get(key)) is not None and not is_allowed(given):
+            problems.append(f"training: {key} must be {allowed}, got {given!r}")
     problems.raise_all()

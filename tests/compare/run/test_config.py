@@ -54,6 +54,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"validation_fraction": 0.1}, "give either validation or validation_fraction"),
         ({"seeds": [0, 0]}, "seeds must be a list of different integers"),
         ({"seeds": 3}, "seeds must be a list of different integers"),
+        ({"seeds": [0, 2**32]}, "seeds must be a list of different integers from 0 to 4294967295"),
         ({"learning_rate": [1e-3, 1e-3]}, "learning_rate has a value twice"),
         ({"learning_rate": []}, "learning_rate must be a number or a list of numbers"),
         ({"metric": "f1"}, "metric must be one of accuracy, balanced_accuracy, got 'f1'"),
@@ -91,6 +92,17 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"training": {"num_train_epochs": "three"}}, "training: num_train_epochs must be a number, got 'three'"),
         ({"training": {"num_train_epochs": 0}}, "training: num_train_epochs must be positive, got 0"),
         ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
+        ({"training": {"max_steps": 0}}, "training: max_steps must be positive, or -1 for num_train_epochs, got 0"),
+        (
+            {"training": {"gradient_accumulation_steps": -2}},
+            "training: gradient_accumulation_steps must be positive, got -2",
+        ),
+        ({"training": {"eval_accumulation_steps": 0}}, "training: eval_accumulation_steps must be positive, got 0"),
+        ({"training": {"dataloader_num_workers": -1}}, "training: dataloader_num_workers must be at least 0, got -1"),
+        (
+            {"training": {"label_smoothing_factor": 1.0}},
+            "training: label_smoothing_factor must be at least 0 and below 1, got 1.0",
+        ),
     ],
 )
 def test_bad_configs_are_refused(images, tmp_path, changes, message):
@@ -169,6 +181,11 @@ def empty(images, file):
         (None, {"methods": {"ftp": {"kappa": [1, 2]}}}, "methods: ftp cannot be trained: kappa must lie in [0, 1]"),
         (None, {"methods": {"plain": {}, "wise-ft": {"alpha": [0.5, 2]}}}, "methods: wise-ft cannot be trained: alpha"),
         (None, {"methods": {"tpgm": {"interval": [1, 1.5]}}}, "interval must be a whole number, got 1.5"),
+        (
+            None,
+            {"training": {"use_cpu": True, "lr_scheduler_kwargs": {"foo": 1}}},
+            "methods: plain, ftp cannot be trained: training: lr_scheduler_kwargs: get_linear_schedule_with_warmup() got",
+        ),
     ],
 )
 def test_bad_data_is_refused_by_the_command(images, tmp_path, capsys, make, changes, message):

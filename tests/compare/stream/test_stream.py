@@ -38,6 +38,13 @@ def test_a_dry_run_refuses_rules_about_what_is_not_measured(texts, tmp_path):
         rehearse_stream(config)
 
 
+def test_a_dry_run_says_once_what_no_method_can_be_trained_with(texts, tmp_path):
+    training = {"use_cpu": True, "lr_scheduler_kwargs": {"foo": 1}}
+    with pytest.raises(ValueError, match=r"methods: ftp, plain cannot be trained: .*unexpected .*'foo'") as raised:
+        rehearse_stream(load(texts, tmp_path, training=training))
+    assert raised.value.__notes__ == []
+
+
 class Killed(BaseException):
     """As a process that ends: nothing cleans up after it."""
 
