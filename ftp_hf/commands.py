@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftp_hf.common.files import check_folder
 from ftp_hf.common.problems import is_of_python
 from ftp_hf.compare.run.forked import begin_imports
 
@@ -105,11 +106,13 @@ def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse
     silence_retries()
     methods = None if options.methods is None else [name.strip() for name in options.methods.split(",")]
     config = kind.load(options.config, options.model, methods=methods)
+    folder = options.output_dir or Path("runs", options.command, config.name)
+    check_folder("--output_dir", folder)
     try:
         if options.dry_run:
             rehearse(config)
         else:
-            run(config, options.output_dir or Path("runs", options.command, config.name))
+            run(config, folder)
     except (ImportError, OSError, ValueError) as error:
         if is_of_python(error):
             raise

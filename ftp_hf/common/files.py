@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["checksum", "flush", "flush_folder", "move_files", "replacing"]
+__all__ = ["check_folder", "checksum", "flush", "flush_folder", "move_files", "replacing"]
 
 _WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(?P<index>\.index\.json)?")
 _CHUNK = 1 << 22
@@ -36,6 +36,21 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """
+    Whether a folder is there, or can be made.
+
+    Args:
+        option (`str`): that names it.
+        folder (`Path`): which need not exist.
+
+    Raises:
+        FileExistsError: it, or what it would lie in, is a file.
+    """
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise FileExistsError(f"{option} {folder} is no folder, as {file} is a file: name another one")
 
 
 def move_files(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ftp_hf.common.figures import Metric
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import check_folder, replacing
 from ftp_hf.compare.run.begin import first_config
 from ftp_hf.tasks import task_class
 
@@ -27,7 +27,7 @@ def start_trial(folder: Path, task: str, language: str = "en") -> list[Path]:
         `list[Path]`: the files, in the order in which they are of use.
 
     Raises:
-        FileExistsError: one of the files is there already: nothing is written.
+        FileExistsError: one of the files is there already, or the folder is a file: nothing is written.
         ValueError: there is no such task or language.
     """
     if language not in LANGUAGES:
@@ -39,6 +39,7 @@ def start_trial(folder: Path, task: str, language: str = "en") -> list[Path]:
         RULES: render(language, RULES, **_first_rule(task_class(task).metrics[0])),
         DECISION: render(language, DECISION, folder=folder),
     }
+    check_folder("DIR", folder)
     if taken := [name for name in texts if (folder / name).exists()]:
         raise FileExistsError(f"{folder / taken[0]} exists: name another folder, a trial replaces nothing")
     folder.mkdir(parents=True, exist_ok=True)

@@ -46,3 +46,11 @@ def test_methods_that_cannot_be_compared(file, compared, capsys, methods, messag
     assert main(["compare", str(file), "--dry-run", "--methods", methods]) == 1
     assert f"{file}: {message}" in capsys.readouterr().err
     assert not compared
+
+
+@pytest.mark.parametrize("place", ["trial.yaml", "trial.yaml/runs"])
+def test_a_file_is_no_folder_of_a_comparison(file, compared, capsys, place):
+    folder = file.parent / place
+    assert main(["compare", str(file), "--dry-run", "--output_dir", str(folder)]) == 1
+    assert f"--output_dir {folder} is no folder, as {file} is a file: name another one" in capsys.readouterr().err
+    assert not compared

@@ -28,6 +28,12 @@ def test_files_that_are_there_stay(tmp_path, capsys):
     assert [file.name for file in tmp_path.iterdir()] == ["rules.yaml"]
 
 
+def test_a_file_is_no_folder_of_a_trial(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match=r"DIR .*file/new is no folder, as .*file is a file: name another one"):
+        start_trial(tmp_path / "file" / "new", "text-classification")
+
+
 @pytest.mark.parametrize(
     ("options", "said"), [([], "--task must be given"), (["--task", "text-clasification"], "text-classification")]
 )
