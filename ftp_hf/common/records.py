@@ -10,6 +10,8 @@ __all__ = ["build", "plain"]
 
 Built = TypeVar("Built")
 
+_JSON: Mapping[type, str] = {dict: "an object", list: "a list"}
+
 
 def plain(value: Any) -> Any:
     """
@@ -44,13 +46,11 @@ def build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built
         derived (sequence of `str`, *optional*): keys that were added for readers, and are left out.
 
     Raises:
-        TypeError: it is not an object, or lacks a field.
+        TypeError: it is not an object, lacks a field, or has no object or list where one belongs.
         ValueError: it has a key that the dataclass has not.
     """
-    if not isinstance(content, dict):
-        raise TypeError(f"{str(content)[:40]!r} is not an object")
     hints = get_type_hints(kind)
-    content = {name: value for name, value in content.items() if name not in derived}
+    content = {name: value for name, value in _checked(dict, content).items() if name not in derived}
     if unknown := content.keys() - hints.keys():
         raise ValueError(f"unknown keys {sorted(unknown)}")
     return kind(**{name: _typed(hints[name], value) for name, value in content.items()})
@@ -65,7 +65,13 @@ def _typed(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(hint, value)  # type: ignore[arg-type]
     if get_origin(hint) is list:
-        return [_typed(get_args(hint)[0], item) for item in value]
+        return [_typed(get_args(hint)[0], item) for item in _checked(list, value)]
     if get_origin(hint) is dict:
-        return {name: _typed(get_args(hint)[1], item) for name, item in value.items()}
+        return {name: _typed(get_args(hint)[1], item) for name, item in _checked(dict, value).items()}
+    return value
+
+
+def _checked(kind: type[Built], value: Any) -> Built:
+    if not isinstance(value, kind):
+        raise TypeError(f"{str(value)[:40]!r} is not {_JSON[kind]}")
     return value

@@ -15,6 +15,7 @@ __all__ = ["load_results", "save_results"]
 class Measured(Protocol):
     """What was measured, as a dataclass."""
 
+    metric: str
     metrics: list[Metric]
 
 
@@ -39,7 +40,7 @@ def load_results(kind: type[Results], what: str, folder: str | Path) -> Results:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is of something else, or of another version.
+        ValueError: it is of something else, of another version, or in a metric that its task does not have.
     """
     file = Path(folder) / RESULTS
     if not file.is_file():
@@ -47,9 +48,16 @@ def load_results(kind: type[Results], what: str, folder: str | Path) -> Results:
     try:
         results = build(kind, json.loads(file.read_text(encoding="utf-8")))
         declare_metrics(results.metrics)
+        _check_metric(results)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{file} is not a {what}: {error}. If another version of ftp_hf wrote it, start the {what} again: finished runs are "
             "not repeated"
         ) from error
     return results
+
+
+def _check_metric(results: Measured) -> None:
+    names = [metric.name for metric in results.metrics]
+    if names and results.metric not in names:
+        raise ValueError(f"metric must be one of {', '.join(names)}, got {results.metric!r}")

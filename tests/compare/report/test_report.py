@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import math
 import re
 import statistics
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ftp_hf.cli import main
+from ftp_hf.common.figures import metric_named
 from ftp_hf.compare import ComparisonResults, headline
 from ftp_hf.compare.evidence.differences import against_plain, cost, matched_difference, relative_to_plain
 from ftp_hf.compare.evidence.verdict import verdicts
@@ -405,6 +407,23 @@ def test_other_data_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="cannot be compared"):
         write_report(results, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("config", ["methods"], "\"['methods']\" is not an object"),
+        ("seeds", {"0": 1}, "\"{'0': 1}\" is not a list"),
+        ("metric", "acuracy", "metric must be one of accuracy, loss, got 'acuracy'"),
+    ],
+)
+def test_results_that_were_edited_amiss_are_refused(tmp_path, key, value, message):
+    results = comparison()
+    results.metrics = [metric_named("accuracy"), metric_named("loss")]
+    file = results.save(tmp_path)
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(ValueError, match=re.escape(f"{file} is not a comparison: {message}")):
+        ComparisonResults.load(tmp_path)
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
