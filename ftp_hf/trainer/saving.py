@@ -225,10 +225,11 @@ def _naming_what_is_left(checkpoint: Path) -> Iterator[None]:
     # torch and safetensors do not report a full disk as an OSError.
     except (OSError, RuntimeError, SafetensorError) as error:
         whole = newest_whole([path for path in list_checkpoints(checkpoint.parent) if path != checkpoint])
-        left = f"train(resume_from_checkpoint=True) goes on from {whole}" if whole else "no whole one is beside it"
+        resumed = "started again, a comparison or stream, like train(resume_from_checkpoint=True), goes on from"
+        left = f"{resumed} {whole}" if whole else "no whole one is beside it"
         raise OSError(
-            f"{checkpoint} could not be saved: {error}. If the disk is full, make room ({checkpoint.name} can be deleted; "
-            f"save_total_limit and save_only_model take less of it): {left}"
+            f"{checkpoint} could not be saved: {error}. If the disk is full, make room ({checkpoint.name} can be deleted; a "
+            f"training of your own takes less of it with save_total_limit and save_only_model): {left}"
         ) from error
 
 

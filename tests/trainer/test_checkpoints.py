@@ -115,6 +115,7 @@ def test_a_save_that_was_cut_short_does_not_lose_the_checkpoint_that_it_replaces
         make_trainer(pretrained, run, FullDisk, max_steps=2).train()
     assert f"{run / 'checkpoint-2'} could not be saved" in str(failed.value)
     assert f"goes on from {run / 'checkpoint-6'}" in str(failed.value)
+    assert "started again, a comparison or stream" in str(failed.value)
     assert find_damage(run / "checkpoint-2").startswith("its save was cut short")
 
     shutil.rmtree(run / "checkpoint-6")
