@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from ftp_hf.runs.facts import Evaluation
 
-from .measures import REFERENCE, data_sets
+from .measures import REFERENCE, chosen_evaluations, data_sets
 from .results import ComparisonResults
 
 __all__ = ["BY_CLASS", "class_figures", "class_measure", "class_sets", "most_changed", "pretrained_classes"]
@@ -18,14 +18,14 @@ _KINDS = ("id", "ood")
 
 def class_measure(results: ComparisonResults) -> str | None:
     """What is measured of each class, such as `"recall"`; `None` where nothing is."""
-    found = (name for result in _evaluations(results) for name in result.details if name.endswith(BY_CLASS))
+    found = (name for result in chosen_evaluations(results) for name in result.details if name.endswith(BY_CLASS))
     name = next(found, None)
     return None if name is None else name.removesuffix(BY_CLASS)
 
 
 def class_sets(results: ComparisonResults) -> list[tuple[str, str]]:
     """The (kind, name) of the ID test and OOD sets, in their order, whose classes any method was measured on."""
-    there = {(result.kind, result.data) for result in _evaluations(results) if _by_seed(result)}
+    there = {(result.kind, result.data) for result in chosen_evaluations(results) if _by_seed(result)}
     return [(kind, name) for kind in _KINDS for name in data_sets(results, kind) if (kind, name) in there]
 
 
@@ -76,11 +76,6 @@ def most_changed(results: ComparisonResults, kind: str, data: str) -> list[str]:
 
 def _means(figures: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in figures.items()}
-
-
-def _evaluations(results: ComparisonResults) -> Iterable[Evaluation]:
-    runs = (run for method in results.methods for run in results.chosen_runs(method.name))
-    return (result for run in runs for result in run.summary.results)
 
 
 def _by_seed(result: Evaluation) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ __all__ = [
     "by_seed",
     "chance",
     "check_same_data",
+    "chosen_evaluations",
     "corruptions",
     "counted",
     "data_sets",
@@ -69,10 +70,15 @@ def on_data(results: ComparisonResults, method: str, kind: str, data: str) -> di
 
 def data_sets(results: ComparisonResults, kind: str) -> list[str]:
     """The names of the data sets of a kind that any method was evaluated on, in their order."""
-    found = [result for result in _evaluations(results) if result.kind == kind]
+    found = [result for result in chosen_evaluations(results) if result.kind == kind]
     return list(
         dict.fromkeys(result.data for result in found if kind == "retained" or results.metric in result.metrics)
     )
+
+
+def chosen_evaluations(results: ComparisonResults) -> list[Evaluation]:
+    """Of all methods at their chosen settings."""
+    return [result for run in results.all_chosen() for result in run.summary.results]
 
 
 def tested(results: ComparisonResults) -> list[str]:
@@ -84,7 +90,7 @@ def metric_of(results: ComparisonResults, kind: str) -> str:
     """The metric that the figures of a kind of data, as [`tested`] has it, are in."""
     if not kind.startswith(_RETAINED):
         return results.metric
-    of_set = [each for each in _evaluations(results) if f"{each.kind}/{each.data}" == kind]
+    of_set = [each for each in chosen_evaluations(results) if f"{each.kind}/{each.data}" == kind]
     names = list(dict.fromkeys(name for result in of_set for name in result.metrics))
     return (results.metric if results.metric in names else main_metric(names)) or results.metric
 
@@ -115,7 +121,7 @@ def counted(evaluations: Iterable[Evaluation], left_out: Collection[str]) -> lis
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:
     """The kinds of corruption that change nothing in any run, as [`inert_among`] tells them."""
-    return inert_among(run.summary.results for method in results.methods for run in results.chosen_runs(method.name))
+    return inert_among(run.summary.results for run in results.all_chosen())
 
 
 def finished_seeds(results: ComparisonResults, method: str) -> list[int]:
@@ -182,7 +188,7 @@ def check_same_data(results: ComparisonResults) -> None:
     """
     for kind in ("validation", "id", "ood", "retained", "corrupted"):
         first: ComparedRun | None = None
-        for run in (run for method in results.methods for run in results.chosen_runs(method.name)):
+        for run in results.all_chosen():
             if not (ours := run.summary.sizes(kind)):
                 continue  # not evaluated yet
             first = first or run
@@ -197,9 +203,3 @@ def check_same_data(results: ComparisonResults) -> None:
 def possible(results: ComparisonResults, kind: str = "id") -> tuple[float, float]:
     """The least and the largest value that the metric of a kind of data can have."""
     return metric_named(metric_of(results, kind)).possible
-
-
-def _evaluations(results: ComparisonResults) -> list[Evaluation]:
-    """Of all methods at their chosen settings."""
-    runs = [run for method in results.methods for run in results.chosen_runs(method.name)]
-    return [result for run in runs for result in run.summary.results]

@@ -156,6 +156,10 @@ class ComparisonResults:
         runs = [run for run in self.runs if run.method == method and run.setting == chosen and run.seed in self.seeds]
         return sorted(runs, key=lambda run: self.seeds.index(run.seed))
 
+    def all_chosen(self) -> list[ComparedRun]:
+        """The runs of all methods at their chosen settings, method by method."""
+        return [run for method in self.methods for run in self.chosen_runs(method.name)]
+
     def save(self, folder: Path) -> Path:
         """Write `results.json` in a folder."""
         return save_results(self, folder)

@@ -43,7 +43,7 @@ def _function(table: Table) -> Iterator[str]:
 
 def _sensitivity(results: ComparisonResults) -> Iterator[str]:
     """What the sensitivities are, where there are any."""
-    chosen = [run for method in results.methods for run in results.chosen_runs(method.name)]
+    chosen = results.all_chosen()
     if seeds := {run.seed for run in chosen if run.drift and run.drift.fine_tuned is not None}:
         yield (
             f"Sensitivities are of seed {', '.join(map(str, sorted(seeds)))} alone, on a sample of test data: the largest is the "

@@ -26,7 +26,7 @@ def weights(results: ComparisonResults) -> list[Block]:
     Args:
         results ([`ComparisonResults`]): finished or not; nothing is said where no weights were kept.
     """
-    kept = [run for method in results.methods for run in results.chosen_runs(method.name) if run.folder]
+    kept = [run for run in results.all_chosen() if run.folder]
     if not kept:
         return []
     best = recommended(results)
