@@ -20,13 +20,12 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparisonResults
-from ftp_hf.compare.evidence.rules import holding, unchecked
+from ftp_hf.compare.evidence.rules import by_rule, unchecked
 from ftp_hf.compare.evidence.small_rates import SMALL_RATE
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, collapse, has_one_learning_rate
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
 from ftp_hf.compare.report.weights import RULES
-from ftp_hf.runs.rules import parse_rules
 
 from .pages import COMPARISON, DECISION, language_of, render, with_figures
 
@@ -141,18 +140,13 @@ def _costs(results: ComparisonResults, method: str) -> dict[str, str]:
 
 def _rules(results: ComparisonResults, method: str) -> list[tuple[str, int, int]]:
     """Each rule with how many runs of the method meet it, and of how many."""
-    if not results.rules:
-        return []
-    rules, checked = parse_rules(results.rules, results.metric), [*map(holding(results), results.chosen_runs(method))]
-    return [
-        (rule.text, sum(of_run[index].passed for of_run in checked), len(checked)) for index, rule in enumerate(rules)
-    ]
+    checked = by_rule(results, method)
+    return [(rule.text, sum(result.passed for result in of_rule), len(of_rule)) for rule, of_rule in checked]
 
 
 def _unchecked(results: ComparisonResults, method: str) -> dict[str, str]:
     """The rules that none of its runs can be held to, and why."""
-    by_rule = zip(*map(holding(results), results.chosen_runs(method)), strict=True)
-    return {of_rule[0].rule: why for of_rule in by_rule if (why := unchecked(of_rule))}
+    return {rule.text: why for rule, of_rule in by_rule(results, method) if (why := unchecked(of_rule))}
 
 
 def _doubts(results: ComparisonResults, method: str, benefits: list[Benefit]) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .measures import finished_seeds
 from .results import RATE, ComparedRun, ComparisonResults
-from .rules import holding, meets_rules
+from .rules import all_meet_rules, meets_rules
 from .small_rates import methods_once, tied
 
 __all__ = [
@@ -95,8 +95,8 @@ def _at(results: ComparisonResults, setting: str, value: float) -> ComparisonRes
 
 def rules_met(results: ComparisonResults, method: str) -> tuple[int, int]:
     """How many runs of a method meet all rules of its comparison, and of how many."""
-    runs, meets = results.chosen_runs(method), _meeting_rules(results)
-    return sum(map(meets, runs)), len(runs)
+    runs = results.chosen_runs(method)
+    return sum(meets_rules(results, run) for run in runs), len(runs)
 
 
 def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
@@ -125,7 +125,7 @@ def safe_among(rates: Mapping[float, ComparisonResults], method: str) -> list[fl
         rates (mapping from `float` to [`ComparisonResults`]): as [`at_rates`] has them.
         method (`str`): its name.
     """
-    return [rate for rate, there in rates.items() if finished_seeds(there, method) and meets_rules(there, method)]
+    return [rate for rate, there in rates.items() if finished_seeds(there, method) and all_meet_rules(there, method)]
 
 
 def unwarned(results: ComparisonResults) -> tuple[int, int]:
@@ -143,8 +143,7 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
             for run in found.chosen_runs(name):
                 by_choice.setdefault((name, run.seed), []).append(run)
     open_runs = [run for runs in by_choice.values() if len(runs) > 1 for run in tied(runs, results.metric)]
-    meets = _meeting_rules(results)
-    return sum(not meets(run) for run in open_runs), len(open_runs)
+    return sum(not meets_rules(results, run) for run in open_runs), len(open_runs)
 
 
 def what_is_safe(results: ComparisonResults) -> str:
@@ -164,9 +163,3 @@ def what_is_safe(results: ComparisonResults) -> str:
 def epochs(length: float) -> str:
     """`"1 epoch"`, `"3 epochs"`."""
     return f"{length:g} epoch{'s' * (length != 1)}"
-
-
-def _meeting_rules(results: ComparisonResults) -> Callable[[ComparedRun], bool]:
-    """Whether a run meets all rules."""
-    hold = holding(results)
-    return lambda run: all(result.passed for result in hold(run))

@@ -4,7 +4,7 @@ from ftp_hf.common.figures import metric_named
 
 from .measures import diverged, robust_kind
 from .results import ComparedRun, ComparisonResults
-from .rules import meets_rules
+from .rules import all_meet_rules
 from .tuning import collapse
 from .verdict import Verdict, verdicts
 
@@ -31,7 +31,7 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
         for verdict in verdicts(results)
         if any(gain := _gains(verdict, robust_kind(results)))
         and not diverged(results, verdict.method)
-        and meets_rules(results, verdict.method)
+        and all_meet_rules(results, verdict.method)
     }
     kept = [run for run in results.chosen_runs(max(gains, key=gains.__getitem__)) if run.folder] if gains else []
     rank = metric_named(results.metric).rank

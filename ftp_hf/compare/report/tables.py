@@ -22,7 +22,7 @@ from ftp_hf.compare.evidence.measures import (
 )
 from ftp_hf.compare.evidence.rates import at_settings, rules_met
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
-from ftp_hf.compare.evidence.rules import holding, unchecked
+from ftp_hf.compare.evidence.rules import by_rule, unchecked
 from ftp_hf.runs.facts import PRETRAINED, RuleResult
 from ftp_hf.runs.rules import parse_rules
 
@@ -160,13 +160,12 @@ def rules_table(results: ComparisonResults) -> Table:
     """How many of a method's runs meet each rule, or why it cannot be checked, and all of them; in bold where every run does."""
     if not results.rules:
         return Table(["method"], [])
-    rules, hold = parse_rules(results.rules, results.metric), holding(results)
     rows = []
     for method in results.methods:
-        checked = [hold(run) for run in results.chosen_runs(method.name)]
-        by_rule = [_runs_that_meet([run[number] for run in checked]) for number in range(len(rules))]
-        rows.append([method.title, *by_rule, share_met([all(result.passed for result in run) for run in checked])])
-    return Table(["method", *(rule.text for rule in rules), "all"], rows)
+        checked = [of_rule for _, of_rule in by_rule(results, method.name)]
+        met = [all(result.passed for result in of_run) for of_run in zip(*checked, strict=True)]
+        rows.append([method.title, *map(_runs_that_meet, checked), share_met(met)])
+    return Table(["method", *(rule.text for rule in parse_rules(results.rules, results.metric)), "all"], rows)
 
 
 def _runs_that_meet(results: Sequence[RuleResult]) -> str:
