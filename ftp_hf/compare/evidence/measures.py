@@ -19,7 +19,6 @@ __all__ = [
     "check_same_data",
     "chosen_evaluations",
     "corruptions",
-    "counted",
     "data_sets",
     "diverged",
     "finished_seeds",
@@ -104,7 +103,11 @@ def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
     """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
     left_out = inert_corruptions(results) if kind == "corrupted" else []
-    found = [each for each in counted(results.pretrained, left_out) if [each.kind, each.data][: len(wanted)] == wanted]
+    found = [
+        each
+        for each in _without_corruptions(results.pretrained, left_out)
+        if [each.kind, each.data][: len(wanted)] == wanted
+    ]
     values = [statistics.fmean(each.figures(metric).values()) for each in found if metric in each.metrics]
     return statistics.fmean(values) if values and len(values) == len(found) else None
 
@@ -112,11 +115,6 @@ def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
 def corruptions(results: ComparisonResults) -> list[str]:
     """The kinds of corruption that any method was evaluated with, in their order."""
     return list(dict.fromkeys(map(corruption_of, data_sets(results, "corrupted"))))
-
-
-def counted(evaluations: Iterable[Evaluation], left_out: Collection[str]) -> list[Evaluation]:
-    """Evaluations without those on some kinds of corruption."""
-    return [each for each in evaluations if each.kind != "corrupted" or corruption_of(each.data) not in left_out]
 
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:
@@ -203,3 +201,7 @@ def check_same_data(results: ComparisonResults) -> None:
 def possible(results: ComparisonResults, kind: str = "id") -> tuple[float, float]:
     """The least and the largest value that the metric of a kind of data can have."""
     return metric_named(metric_of(results, kind)).possible
+
+
+def _without_corruptions(evaluations: Iterable[Evaluation], left_out: Collection[str]) -> list[Evaluation]:
+    return [each for each in evaluations if each.kind != "corrupted" or corruption_of(each.data) not in left_out]
