@@ -96,7 +96,7 @@ def matched_differences(results: ComparisonResults) -> dict[str, PairedDifferenc
 def _together(
     results: ComparisonResults, differences: Mapping[str, PairedDifference | None]
 ) -> dict[str, PairedDifference]:
-    """Those that there are, by method, corrected for the number of methods that have runs of their own."""
+    """The differences that are not `None`, with p values corrected for how many methods have runs of their own."""
     plain = [run.summary for run in results.chosen_runs(REFERENCE)]
     known = {name: each for name, each in differences.items() if each is not None}
     own = {name: each for name, each in known.items() if [run.summary for run in results.chosen_runs(name)] != plain}

@@ -76,7 +76,7 @@ def data_sets(results: ComparisonResults, kind: str) -> list[str]:
 
 
 def chosen_evaluations(results: ComparisonResults) -> list[Evaluation]:
-    """Of all methods at their chosen settings."""
+    """What the runs of all methods at their chosen settings came to."""
     return [result for run in results.all_chosen() for result in run.summary.results]
 
 

@@ -61,7 +61,7 @@ def at_lengths_and_rates(results: ComparisonResults) -> Mapping[float | None, Ma
 
 
 def at_settings(results: ComparisonResults) -> list[tuple[float | None, float, ComparisonResults]]:
-    """The same one by one: length, learning rate and the comparison there."""
+    """Each length and learning rate, as [`at_lengths_and_rates`] has them, with the comparison there."""
     return [(length, rate, at) for length, rates in at_lengths_and_rates(results).items() for rate, at in rates.items()]
 
 
@@ -77,7 +77,7 @@ def _evaluated(results: ComparisonResults, setting: str) -> Mapping[Any, Compari
 
 
 def _repeats(comparisons: Iterable[ComparisonResults]) -> bool:
-    """Whether a method is in several."""
+    """Whether a method is in several of these comparisons."""
     counted = [method.name for found in comparisons for method in found.methods]
     return len(counted) > len(set(counted))
 

@@ -75,7 +75,7 @@ def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) 
 
 def methods_once(results: ComparisonResults) -> list[MethodFacts]:
     """
-    The methods but plain fine-tuning, where a small learning rate has its runs too, and more.
+    All methods, without `plain` if `small-lr` is compared: that includes plain's runs.
 
     Args:
         results ([`ComparisonResults`]): finished or not.

@@ -44,7 +44,7 @@ class PairedDifference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the seeds tell the methods apart. No width says nothing: the seeds happened to agree."""
+        """Whether the seeds tell the methods apart. An interval of width zero does not: the seeds happened to agree."""
         return self.p_value <= LEVEL
 
     @property

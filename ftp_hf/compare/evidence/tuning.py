@@ -35,7 +35,7 @@ def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]
 
 
 def has_one_learning_rate(results: ComparisonResults, method: MethodFacts) -> bool:
-    """Whether a single learning rate was tried, counted likewise. Single values of other settings are the method's own."""
+    """Whether only one learning rate was tried, counted as in [`at_edge`]. Other settings have one where the method needs no more."""
     return len(_tried(results, method, RATE)) == 1
 
 

@@ -96,7 +96,7 @@ def headline(results: ComparisonResults) -> str:
 
 
 def _not_separated(place: str, among: Sequence[Verdict], judged: Sequence[Verdict]) -> str:
-    """Said of some methods of all that there are; nothing of none."""
+    """That the seeds do not separate some of the judged methods from plain fine-tuning; empty if there are none."""
     if not among:
         return ""
     is_all = len(among) == len(judged)

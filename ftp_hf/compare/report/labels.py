@@ -64,8 +64,8 @@ def _around(centre: Point, width: float, height: float) -> Box:
 
 def _cost(box: Box, area: Point, labels: Sequence[Box], points: Sequence[Box], distance: float) -> tuple[int, float]:
     """
-    To be outside or over another label is worst; then to cover points, and as bad as each of them to be as far away as a
-    label is high: a name is sought beside its mark, and not nearer to another one.
+    Cost of a place, compared in order: outside the frame or over a label; then covered points plus the distance in label
+    heights.
     """
     outside = box[0] < 0 or box[1] < 0 or box[2] > area[0] or box[3] > area[1]
     return outside + sum(_overlap(box, other) for other in labels), sum(

@@ -145,7 +145,7 @@ def _html() -> Environment:
 
 
 def _markdown() -> Environment:
-    """Escapes as the one for HTML does: everything that is no markup."""
+    """Escapes all that is not markup, as the environment for HTML does."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
