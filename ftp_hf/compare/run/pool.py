@@ -5,15 +5,16 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
+from accelerate.utils import patch_environment
 from datasets.fingerprint import fingerprint_rng
 
 from .forked import CAN_FORK, begin_imports
@@ -79,20 +80,11 @@ def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> P
     return process
 
 
-@contextmanager
-def _a_gpu_alone(number: int) -> Iterator[None]:
+def _a_gpu_alone(number: int) -> AbstractContextManager[None]:
     """Let what is started within the block see one of the GPUs, in turn; where there are none, there is nothing to see to."""
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
-    if gpus:
-        os.environ[_GPUS] = gpus[number % len(gpus)]
-    try:
-        yield
-    finally:
-        if given is not None:
-            os.environ[_GPUS] = given
-        elif gpus:
-            del os.environ[_GPUS]
+    return patch_environment(**{_GPUS: gpus[number % len(gpus)]}) if gpus else nullcontext()
 
 
 _make_runner: Callable[[], Any]

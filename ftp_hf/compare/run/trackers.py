@@ -1,7 +1,6 @@
 """Trainings in a tracker of transformers: one run for each, named alike in all of them, in a group for each comparison."""
 
 import hashlib
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import patch_environment
 from transformers import integrations
 
 __all__ = ["WATCHING", "check_trackers", "tracked", "tracker_arguments"]
@@ -78,16 +78,10 @@ def tracked(training: Mapping[str, Any], group: str, name: str, run: Path, *, re
         "WANDB_RUN_ID": f"{run.name}-{place}",
         "WANDB_RESUME": "allow",
     }
-    before = {key: os.environ.get(key) for key in said}
-    os.environ.update(said)
     try:
-        yield
+        with patch_environment(**said):
+            yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
         # Its callback leaves the run open, to which the next training would be added; and it reads the environment once.
         if {"all", "wandb"} & {*asked} and (wandb := sys.modules.get("wandb")) is not None:
             wandb.finish()
