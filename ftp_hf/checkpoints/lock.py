@@ -23,15 +23,12 @@ def run_lock(run: Path) -> Iterator[None]:
         OSError: another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / LOCK, timeout=0)
     try:
-        lock.acquire()
+        held = FileLock(run / LOCK).acquire(blocking=False)
     except Timeout:
         raise OSError(
             f"another run is training in {run}, and each would overwrite the checkpoints of the other: give this run "
             "another output_dir, or wait until that one has ended"
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()

@@ -85,12 +85,9 @@ def working_alone(run: Path, *, wait: bool = True) -> Iterator[None]:
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / _LOCK, is_singleton=True)
     try:
-        lock.acquire(blocking=wait)
+        held = FileLock(run / _LOCK, is_singleton=True).acquire(blocking=wait)
     except Timeout:
         raise Elsewhere(run.name) from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
