@@ -69,6 +69,7 @@ PACKAGES = {
 _TRAINING = """\
 Any field of the task's training arguments (`TrainingArguments`, `Seq2SeqTrainingArguments` for speech recognition, TRL's \
 `SFTConfig` for language models), but those that the comparison decides for all methods:"""
+_UNSAID = {"name": "the file's name", "metric": "the task's first"}
 _FORM = re.compile(r"(?<!`)(\[NAME=\]\S+\])(?!`)")  # of a data set, which is no link
 
 
@@ -108,8 +109,8 @@ def _kind(hint: Any) -> str:
 def _default(key: Key) -> str:
     if key.is_required:
         return "must be given"
-    if key.name in ("name", "metric"):
-        return str(key.default)
+    if key.name in _UNSAID:
+        return _UNSAID[key.name]
     if key.default is None or key.default in ([], {}):
         return "none"
     return f"`{json.dumps(key.default)}`"

@@ -54,7 +54,7 @@ def first_config(task: str) -> str:
 
 
 def _as_left_out(key: Key) -> Any:
-    return None if key.name in ("name", "metric") or key.is_required else key.default
+    return None if key.is_required else key.default
 
 
 def _entry(key: Key, value: Any, *, commented: bool = False) -> str:

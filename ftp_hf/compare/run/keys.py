@@ -44,9 +44,9 @@ def comparison_keys() -> list[Key]:
     of_data = keys_of(DataOptions)
     inherited = {key.name for key in of_data}
     own = [key for key in keys_of(ComparisonConfig) if key.name not in {*inherited, "reading"}]
-    # What the class needs, but a file need not say.
-    unsaid = {"name": "the file's name", "metric": "the task's first"}
-    return [*of_data, *(dataclasses.replace(key, default=unsaid.get(key.name, key.default)) for key in own)]
+    # What the class needs, but a file need not say: it is the name of the file, and the first metric of the task.
+    unsaid = ("name", "metric")
+    return [*of_data, *(dataclasses.replace(key, default=None) if key.name in unsaid else key for key in own)]
 
 
 def corruption_keys() -> list[Key]:

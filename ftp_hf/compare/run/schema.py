@@ -71,7 +71,7 @@ def _property(key: Key) -> dict[str, Any]:
         if hint is not type(None)
     ]
     known: dict[str, Any] = {"description": key.help}
-    if isinstance(key.default, str | bool | int | float) and key.name not in ("name", "metric"):
+    if isinstance(key.default, str | bool | int | float):
         known["default"] = key.default
     if len(kinds) == 1 and kinds[0] in _SIMPLE:
         return {**known, "type": _SIMPLE[kinds[0]]}
