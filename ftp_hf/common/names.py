@@ -78,8 +78,10 @@ def layers_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 def _cut(name: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """The parts of a parameter's name: above its layer, the layer's own, and below it."""
     parts = tuple(name.removeprefix("base_model.model.").split("."))
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), 0)
-    start, stop = (number - 1, number + 1) if number else (1, 2) if len(parts) > 2 else (0, 1)
+    root = int(parts[0].isdigit() and len(parts) > 2)  # the modules of sentence-transformers are numbers themselves
+    number = next((place for place, part in enumerate(parts) if place > root and part.isdigit()), 0)
+    start = number - 1 if number else root + int(len(parts) > root + 2)
+    stop = number + 1 if number else start + 1
     return parts[:start], parts[start:stop], parts[stop:]
 
 
