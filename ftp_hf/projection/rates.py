@@ -32,19 +32,20 @@ from .tensor import ProjectedTensor
 __all__ = ["fan_ins", "radius_rates"]
 
 
-def radius_rates(group: dict[str, Any], reaches: Callable[[], Tensor]) -> float | Tensor:
+def radius_rates(group: dict[str, Any], reaches: Callable[[torch.dtype], Tensor], dtype: torch.dtype) -> float | Tensor:
     """
     The learning rates of the radii of a batch.
 
     Args:
         group (`dict`): the param group of all of its tensors.
-        reaches (`Callable`): the reach of each of them, `(n,)`; called only where `radius_share` is set.
+        reaches (`Callable`): dtype → the reach of each of them, `(n,)`; called only where `radius_share` is set.
+        dtype (`torch.dtype`): of the rates.
 
     Returns:
         `float` or `Tensor`: one for all of them, or one each.
     """
     share = group.get("radius_share")
-    return group["radius_lr"] if share is None else reaches() * (share * group["lr"])  # type: ignore[no-any-return]
+    return group["radius_lr"] if share is None else reaches(dtype) * (share * group["lr"])  # type: ignore[no-any-return]
 
 
 def fan_ins(batch: Sequence[ProjectedTensor], dtype: torch.dtype) -> Tensor:

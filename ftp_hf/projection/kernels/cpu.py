@@ -69,7 +69,8 @@ def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep
 
 def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest: Tensor | None = None) -> None:
     """Learn the radii and project every tensor, as in [`eager.project`], and round those that have a `rounded`."""
-    project_at_radii(_project_rows, batch, gradients, largest, reaches=fan_ins)
+    project_rows = functools.partial(_project_rows, batch, largest=largest)
+    project_at_radii(project_rows, batch, gradients, largest, reaches=functools.partial(fan_ins, batch))
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:

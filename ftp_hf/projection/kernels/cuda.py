@@ -93,7 +93,7 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
     if gradients is not None:
         group = batch[0].group
         shared = on_device(table.device, RadiusOptions.of(group))
-        rates = radius_rates(group, functools.partial(fan_ins, batch, shared.dtype))
+        rates = radius_rates(group, functools.partial(fan_ins, batch), shared.dtype)
         own = rates if isinstance(rates, Tensor) else None
         _launch(
             _learn_kernel, len(batch), table, gradients, shared, shared if own is None else own, OWN=own is not None

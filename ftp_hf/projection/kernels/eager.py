@@ -1,5 +1,6 @@
 """The projection of any tensor, on any device, with torch's operations: what the fast kernels fall back to."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -42,7 +43,8 @@ def project(batch: Sequence[ProjectedTensor], gradients: Tensor | None, largest:
         gradients (`Tensor` or `None`): `∇γ(t)`, one value per tensor; `None` at the first step.
         largest (`Tensor`, *optional*): the largest row norm of each whole tensor, for tensors that are sharded.
     """
-    project_at_radii(_project_rows, batch, gradients, largest, reaches=fan_ins)
+    project_rows = functools.partial(_project_rows, batch, largest=largest)
+    project_at_radii(project_rows, batch, gradients, largest, reaches=functools.partial(fan_ins, batch))
 
 
 def distances(batch: Sequence[ProjectedTensor]) -> Tensor:

@@ -28,12 +28,12 @@ def project(batch: Sequence[LowRankTensor], gradients: Tensor | None, largest: T
     """Learn the radii and project every update, as in [`eager.project`]."""
     columns = _whole_columns(batch)
 
-    def project_rows(_: Sequence[LowRankTensor], radii: Tensor, __: Tensor | None) -> tuple[Tensor, Tensor]:
+    def project_rows(radii: Tensor) -> tuple[Tensor, Tensor]:
         norms = _row_norms(batch, columns)
         results = [_project(*each) for each in zip(batch, norms, radii, strict=True)]
         return torch.stack([found for found, _ in results]), torch.stack([projected for _, projected in results])
 
-    def reaches(_: Sequence[LowRankTensor], dtype: torch.dtype) -> Tensor:
+    def reaches(dtype: torch.dtype) -> Tensor:
         found = torch.stack([tensor.reach(whole) for tensor, whole in zip(batch, columns, strict=True)])
         # Where the optimizer diverged, the radius keeps still.
         return found.to(dtype).nan_to_num(nan=0.0, posinf=0.0)
