@@ -1,5 +1,5 @@
 """
-The layers of PEFT and the products of factors that they add to their weights (PEFT 0.17 to 0.21).
+The layers of PEFT and the products of factors that they add to their weights (PEFT 0.21).
 
 PEFT itself is looked at only if it was imported already: without it there are no adapters.
 """

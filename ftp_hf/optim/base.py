@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from typing_extensions import Unpack
 
 from ftp_hf.pretrained.anchors import validate_anchors
-from ftp_hf.projection.exchange import PendingProjection, put_together
+from ftp_hf.projection.exchange import PendingProjection, gather_shards
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import like
@@ -234,7 +234,7 @@ class ProjectedOptimizer(Optimizer):
         for tensor in new:
             tensor.state.update(self._begun.pop(tensor.source))
         starting = [PendingProjection(kernels, batch) for kernels, batch in batches(new)]
-        for pending in put_together([*learning, *starting]):
+        for pending in gather_shards([*learning, *starting]):
             masters.rounded.update(pending.project())
         self._weights_are_elsewhere = False
 

@@ -1,4 +1,4 @@
-"""What a step finds out of the parameters, kept for the next ones for as long as nothing is replaced or moves in memory."""
+"""What a step works out about the parameters, cached for the next steps until a tensor is replaced or moves in memory."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,23 +18,23 @@ from .rounding import is_rounded
 __all__ = ["Findings", "findings"]
 
 _BOUNDARY = 16
-"""Bytes; kernels read in other ways what does not begin at one."""
+"""In bytes. Kernels read tensors that are not aligned to it in another way."""
 
 
 class Findings(NamedTuple):
     """What takes part in a step."""
 
     signature: "_Signature | None"
-    """What it was found from; `None` if it is to be found anew at every step."""
+    """What it was worked out from; `None` if nothing can be cached."""
     tensors: list[ProjectedTensor | LowRankTensor]
-    """None where only the signature is kept."""
+    """Empty where only the signature is kept."""
     learning: list[tuple[Kernels, Batch]]
     """Those that have taken a step before."""
     are_kept: bool
     """Whether the signature was the same at the step before, so that it may be at the next one."""
 
     def between_steps(self) -> "Findings | None":
-        """What is kept of it: nothing at all where it would be of no use."""
+        """What to cache until the next step; `None` if caching is impossible."""
         if self.signature is None:
             return None
         # An optimizer that replaces its state at every step would hold on to the old one.
@@ -42,11 +42,11 @@ class Findings(NamedTuple):
 
 
 class _Signature(NamedTuple):
-    """What findings are of: objects, by number, and places in memory."""
+    """A fingerprint of what cached findings depend on: object ids and memory addresses."""
 
     parts: list[Any]
     objects: list[Any]
-    """Those that have a number, which no other takes while they are here."""
+    """The objects whose ids are in `parts`: while they are referenced, no other object can get these ids."""
 
 
 def findings(participants: Participants, before: Findings | None) -> Findings:
@@ -70,7 +70,7 @@ def findings(participants: Participants, before: Findings | None) -> Findings:
 
 
 def _signature(participants: Participants) -> _Signature | None:
-    """That of a step; `None` where masters come and go, or tensors are not simply somewhere in memory."""
+    """The fingerprint of a step; `None` with low-rank updates, sparse or sharded tensors, or masters that last for one step."""
     if participants.low_rank or any(map(is_rounded, participants.groups)):
         return None
     signature = _Signature([dict(participants.rows), dict(participants.pretrained_rows)], [])
@@ -88,8 +88,8 @@ def _add_group(
     state: Mapping[Tensor, dict[str, Any]],
 ) -> bool:
     """
-    Add what a param group has to a signature; whether that could be done. The host does so at every step, and a GPU may wait for
-    it: hence lists of one thing each, which take half the time of one list of all.
+    Add a param group to a signature. Returns whether that was possible. It runs on the host at every step, and a GPU may wait
+    for it: one list per property takes half the time of one list of everything.
     """
     everything = group["params"]
     gradients = [each.grad for each in everything]

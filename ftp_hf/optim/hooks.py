@@ -10,7 +10,7 @@ __all__ = ["has_step_hooks", "load_between_hooks", "step_without_hooks"]
 
 
 def step_without_hooks(base: type[Optimizer], optimizer: Optimizer) -> None:
-    """The step of a base class of torch's, of which the hooks of this optimizer do not see anything."""
+    """Run the step of a base class without the hooks of this optimizer."""
     # torch wraps the `step` of a class in its hooks once that class was instantiated, so `super().step()` would run
     # this optimizer's hooks a second time, or not, depending on what else the process did (torch 2.8 to 2.13).
     step = inspect.unwrap(base.step, stop=lambda function: not hasattr(function, "hooked"))

@@ -25,20 +25,20 @@ __all__ = [
 ]
 
 _PIECE_ELEMENTS = 2**22
-"""Whose gradients, of 16 MB, mostly stay in the processor's cache between the two passes over them."""
+"""Elements of a piece: 16 MB of gradients, which mostly stay in the processor's cache between the two passes over them."""
 _MOST_PIECES = 32
-"""So that the calls do not count: the gradients of a piece are then an eighth of a byte a parameter."""
+"""Upper limit on the pieces, so that call overhead stays negligible. A piece's float32 gradients are then 1/8 byte a parameter."""
 
 
 def master_of(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
-    """The master that a parameter has in its state, if it needs one: it may have been in bfloat16 when the state was saved."""
+    """The master in the state of a bfloat16 parameter; `None` for others, even if one is left from when they were in bfloat16."""
     return state.get(MASTER) if needs_master(parameter) else None
 
 
 def adopt_masters(states: Mapping[Tensor, dict[str, Any]], parameters: Set[Tensor]) -> None:
     """
-    Have parameters that need no masters go on from those that they have from when they were in bfloat16. A parameter that has got more
-    rows does so once its master has.
+    Copy the masters that are left from when parameters were in bfloat16 into these, and drop them. A parameter that got
+    more rows keeps its master until that has them, too.
 
     Args:
         states (mapping from `Tensor` to `dict`): the optimizer's.
@@ -51,7 +51,7 @@ def adopt_masters(states: Mapping[Tensor, dict[str, Any]], parameters: Set[Tenso
 
 
 class Masters(NamedTuple):
-    """The masters of a step, and how far it has come with them and the other parameters."""
+    """The float32 masters of one step, and which parameters have already been stepped or rounded."""
 
     master_of: dict[Tensor, Tensor]
     """Parameter → master."""
@@ -67,8 +67,9 @@ def pieces_of_a_step(
     groups: Sequence[dict[str, Any]], together: Set[Tensor], moves_each_alone: bool
 ) -> list[set[Tensor]]:
     """
-    The parameters that a step is taken over, a few after the other, so that only so many are in memory in float32 of those that
-    have no masters. All others are the first piece. Sharded parameters are in the same pieces on every process.
+    The parameters in the pieces that a step is taken over one after another, so that only one piece of the parameters without
+    masters is in memory in float32 at a time. All others are the first piece. Sharded parameters are in the same pieces on
+    every process.
 
     Args:
         groups (sequence of `dict`): the optimizer's param groups.
@@ -93,9 +94,8 @@ def pieces_of_a_step(
 @contextmanager
 def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
     """
-    While it is open, the bfloat16 parameters that have a gradient have float32 masters, in their states. Whatever the step does to
-    them is training in float32. On leaving, the parameters are their masters rounded to bfloat16; what the step has rounded itself
-    it tells.
+    Context in which the bfloat16 parameters that have a gradient have float32 masters, in their states, so that the step trains
+    in float32. On exit the parameters become their masters rounded to bfloat16, but for those that the step reports as `rounded`.
 
     A master stays in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. With `stochastic_rounding` it is given up, and
@@ -181,7 +181,7 @@ def step_in_pieces(
 
 
 def _pieces(sizes: Mapping[Tensor, int]) -> list[set[Tensor]]:
-    """Tensors of so many elements together, or a larger one alone."""
+    """The tensors in groups of limited total size; a tensor above the limit is a group of its own."""
     room = max(_PIECE_ELEMENTS, sum(sizes.values()) // _MOST_PIECES)
     pieces: list[set[Tensor]] = []
     left = 0
@@ -203,7 +203,7 @@ def _master(states: MutableMapping[Tensor, dict[str, Any]], parameter: Tensor) -
 
 
 def _widen(state: dict[str, Any], parameter: Tensor) -> None:
-    """Train the state in float32 too that the optimizer made with the parameter, or that a plain run or rounding left."""
+    """Convert to float32 what the state has in bfloat16: the optimizer made it so, or a plain run or rounding left it so."""
     # Of the projection's own, the anchor is in bfloat16 for good.
     left = (
         dict(state)

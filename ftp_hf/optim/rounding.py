@@ -34,7 +34,7 @@ MASTER = "master"
 """The key of a parameter's master in the optimizer's state."""
 
 _BLOCK_ELEMENTS = 2**16
-"""Which stay in the processor's cache."""
+"""Elements of a block, which stay in the processor's cache."""
 
 
 def needs_master(parameter: Tensor) -> bool:
@@ -48,7 +48,7 @@ def is_rounded(group: Mapping[str, Any]) -> bool:
 
 
 def count_step(groups: Iterable[dict[str, Any]]) -> None:
-    """Have a step of the param groups draw other random numbers than the steps before, where it draws any."""
+    """Advance the step counter of the param groups that round at random, so that each step draws new random numbers."""
     for group in filter(is_rounded, groups):
         if any(map(needs_master, group["params"])):
             group[ROUNDED_STEPS] = group.get(ROUNDED_STEPS, 0) + 1
@@ -56,8 +56,8 @@ def count_step(groups: Iterable[dict[str, Any]]) -> None:
 
 def per_element(state: Mapping[str, Any], parameter: Tensor, dtype: torch.dtype) -> list[str]:
     """
-    What an optimizer keeps for each element of a parameter in a dtype, such as moments: the keys. What it keeps for all of them
-    together, or for each row, is small and stays in float32.
+    The keys of an optimizer's state whose tensors have a value for each element of a parameter, such as moments, and a dtype.
+    What it keeps per row or per parameter is small and stays in float32.
     """
     return [
         key

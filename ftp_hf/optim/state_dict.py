@@ -1,4 +1,4 @@
-"""State dicts of projecting optimizers: what is refused, and what loading them as torch does would lose."""
+"""State dicts of projecting optimizers: which are refused, and restoring what torch's own loading would lose."""
 
 import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence

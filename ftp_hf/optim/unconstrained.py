@@ -1,4 +1,4 @@
-"""What is known of torch's own optimizers, and makes a step of theirs cheaper inside one of ours."""
+"""Which of torch's optimizers can step in pieces, and AdamW's step in the pass of the radius gradient."""
 
 from collections.abc import Sequence
 from typing import Any

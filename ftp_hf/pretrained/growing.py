@@ -56,7 +56,7 @@ def grown_rows(model: nn.Module) -> dict[str, int]:
 
 
 def forget_growth(model: nn.Module) -> None:
-    """From now on all rows are old ones."""
+    """Remove the marks of [`grow_classifier`]: all rows count as pre-trained from now on."""
     for parameter in model.parameters():
         if hasattr(parameter, _MARK):
             delattr(parameter, _MARK)

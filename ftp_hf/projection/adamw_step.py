@@ -32,7 +32,7 @@ class AdamWStep(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What is kept of a tensor between steps."""
+        """The optimizer's state of the tensor: both moments and the step count."""
         return self.exp_avg, self.exp_avg_sq, self.taken
 
     def numbers(self) -> "AdamWNumbers":

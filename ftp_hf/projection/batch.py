@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 class Batch(list[Any]):
     """
     Tensors of one kind ([`ProjectedTensor`] or [`LowRankTensor`]), param group, device and dtype, all of them sharded or none.
-    It is used for as long as their memory stays where it is, so that what is found out of that is found out once.
+    It is used only while their memory stays where it is, so that it can cache what depends on that.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class Batch(list[Any]):
 
 def remembered(batch: Sequence[Any], key: Hashable, find: Callable[[], _T]) -> _T:
     """
-    What is known of where the tensors of a batch are.
+    A value that depends on the memory of the tensors of a batch alone, computed once for a [`Batch`].
 
     Args:
-        batch (sequence of tensors): a [`Batch`] remembers it, another sequence does not.
-        key: of what is known.
-        find (`Callable`): finds it out.
+        batch (sequence of tensors): a [`Batch`] keeps the value, another sequence does not.
+        key: of the value.
+        find (`Callable`): computes the value.
     """
     if not isinstance(batch, Batch):
         return find()

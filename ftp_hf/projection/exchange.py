@@ -20,7 +20,7 @@ from .low_rank_tensor import LowRankTensor
 from .sharding import gathered
 from .tensor import ProjectedTensor
 
-__all__ = ["PendingProjection", "put_together", "whole_values"]
+__all__ = ["PendingProjection", "gather_shards", "whole_values"]
 
 
 class PendingProjection(NamedTuple):
@@ -42,7 +42,7 @@ class PendingProjection(NamedTuple):
         return [tensor.source for tensor in dense if tensor.rounded is not None]
 
 
-def put_together(projections: Sequence[PendingProjection]) -> list[PendingProjection]:
+def gather_shards(projections: Sequence[PendingProjection]) -> list[PendingProjection]:
     """
     Make the radius gradients of sharded tensors those of the whole tensors, and find their largest row norms.
 

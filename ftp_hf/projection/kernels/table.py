@@ -20,21 +20,21 @@ from .blocks import Block, blocks_of_rows
 __all__ = ["AdamWOptions", "RadiusOptions", "Reading", "Row", "gradients_of", "on_device", "plan"]
 
 _CAPTURED: list[tuple[Tensor, ...]] = []
-"""What the replays of CUDA graphs read."""
+"""Tensors that replays of CUDA graphs read, kept alive for them."""
 
 SHORT_ROW = 1024
-"""The most elements of a row that several are read together of."""
+"""Rows up to this length are read several per tile."""
 _LEAST_ROW = 256
-"""Of shorter rows too much of a tile is empty."""
+"""Shortest row that is read so: shorter ones would leave too much of a tile empty."""
 _VECTOR = 8
-"""Elements, in the boundaries of which a row has to begin for the widest loads: 16 bytes of bfloat16."""
+"""Elements that a row has to be aligned to for the widest loads: 16 bytes of bfloat16."""
 
 
 class Reading(IntEnum):
     """How the kernels read a tensor, tile by tile."""
 
     ANY = auto()
-    """By what [`Layout`] says, which costs divisions."""
+    """Through the strides of a [`Layout`], at the cost of integer divisions."""
     UPRIGHT = auto()
     """The rows lie side by side, as those of a transposed weight."""
     SHORT = auto()
