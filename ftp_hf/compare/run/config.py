@@ -21,7 +21,6 @@ from .training import check_training
 from .values import (
     check_keys,
     check_positive,
-    check_types,
     is_list_of,
     known_methods,
     prefixed,
@@ -284,7 +283,7 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
     if not isinstance(value, dict):
         raise ValueError(f"corruptions must be a mapping, such as {{kinds: all}}, got {value!r}")
     check_keys("of corruptions: ", value, [option.name for option in dataclasses.fields(CorruptionOptions)])
-    check_types("corruptions: ", CorruptionOptions, {**value, "kinds": None})
+    Problems(wrong_types("corruptions: ", CorruptionOptions, {**value, "kinds": None}).values()).raise_all()
     kinds = list(allowed) if value.get("kinds", "all") == "all" else value["kinds"]
     if not is_list_of(str, kinds) or not kinds or not set(kinds) <= set(allowed):
         raise ValueError(f"corruptions: kinds must be 'all' or a list of {', '.join(allowed)}, got {kinds!r}")

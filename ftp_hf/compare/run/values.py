@@ -14,7 +14,6 @@ from ftp_hf.common.yaml_files import read_yaml
 __all__ = [
     "check_keys",
     "check_positive",
-    "check_types",
     "is_list_of",
     "known_methods",
     "prefixed",
@@ -70,9 +69,7 @@ def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -
     allowed, problems = sorted(allowed), Problems()
     for key in content:
         if key not in allowed:
-            close = difflib.get_close_matches(str(key), allowed, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            problems.append(f"unknown key {where}{key!r}{meant} Allowed: {', '.join(allowed)}")
+            problems.append(f"unknown key {where}{_named(key, allowed)}")
     problems.raise_all()
 
 
@@ -93,15 +90,18 @@ def known_methods(value: Any, known: Collection[str], problems: Problems) -> Ite
         raise ValueError(f"methods must be a list of names, or a mapping of names to settings, got {value!r}")
     for name, settings in named.items():
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else "."
-            problems.append(f"unknown method {name!r}{meant} Allowed: {', '.join(known)}")
+            problems.append(f"unknown method {_named(name, known)}")
         elif not isinstance(settings, dict | None):
             problems.append(
                 f"methods: {name} must be a mapping of settings to values, got {settings!r}: to leave a method out, delete it"
             )
         else:
             yield name, settings or {}
+
+
+def _named(unknown: Any, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(unknown), known, n=1)
+    return f"{unknown!r}{f'; did you mean {close[0]!r}?' if close else '.'} Allowed: {', '.join(known)}"
 
 
 # By the hint of an option: how it is called, and what it may be.
@@ -138,11 +138,6 @@ def wrong_types(where: str, kind: type, content: Mapping[str, Any]) -> dict[str,
         expected = " or ".join(name for name, _ in filter(None, allowed))
         problems[key] = f"{where}{key} must be {expected}, got {value!r}{point}"
     return problems
-
-
-def check_types(where: str, kind: type, content: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for what [`wrong_types`] finds."""
-    Problems(wrong_types(where, kind, content).values()).raise_all()
 
 
 def check_positive(key: str, value: float | None) -> None:
