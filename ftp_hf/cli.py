@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftp_hf.commands import (
+    is_of_python,
     load_rules,
     load_run,
     run_check,
@@ -19,7 +20,6 @@ from ftp_hf.commands import (
     run_trial,
 )
 from ftp_hf.common.launched import let_the_first_speak
-from ftp_hf.common.problems import is_of_python
 from ftp_hf.parsing import Parser, ShowVersion, loading
 
 __all__ = ["main", "make_parser"]

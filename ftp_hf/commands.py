@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftp_hf.common.files import check_folder
-from ftp_hf.common.problems import is_of_python
 from ftp_hf.compare.run.forked import begin_imports
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ftp_hf.runs.summary import RunSummary
 
 __all__ = [
+    "is_of_python",
     "load_rules",
     "load_run",
     "run_check",
@@ -119,6 +119,11 @@ def _run_config(options: Namespace, kind: Any, run: Callable[..., Any], rehearse
         located = ValueError(f"{options.config}: {error}")
         located.__notes__ = [f"{options.config}: {problem}" for problem in getattr(error, "__notes__", ())]
         raise located from error
+
+
+def is_of_python(error: Exception) -> bool:
+    """Whether an error is an import that Python failed in, which names its module, and not one of ours that says what to install."""
+    return isinstance(error, ImportError) and error.name is not None
 
 
 def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none

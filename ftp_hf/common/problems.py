@@ -7,7 +7,7 @@ An error about several things has the first in its message, and the others as it
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Problems", "is_of_python"]
+__all__ = ["Problems"]
 
 
 class Problems(list[str]):
@@ -31,8 +31,3 @@ class Problems(list[str]):
             error = (FileNotFoundError if self.missing_file else ValueError)(self[0])
             error.__notes__ = self[1:]  # what add_note makes, which Python 3.10 does not have
             raise error
-
-
-def is_of_python(error: Exception) -> bool:
-    """Whether an error is an import that Python failed in, which names its module, and not one of ours that says what to install."""
-    return isinstance(error, ImportError) and error.name is not None
