@@ -19,7 +19,7 @@ from .processes import Elsewhere, join_processes
 from .progress import quiet
 from .runner import Runner
 
-__all__ = ["Lost", "Workers", "make_runner", "settle"]
+__all__ = ["Lost", "Workers", "begin_worker", "make_runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,13 +172,13 @@ def make_runner(config: ComparisonConfig, runs: Path, *, wait: bool = True) -> R
         runs (`Path`): likewise.
         wait (`bool`, *optional*, defaults to `True`): likewise.
     """
-    settle(config)
+    begin_worker(config)
     return Runner(config, runs, wait=wait)
 
 
-def settle(config: ComparisonConfig) -> None:
+def begin_worker(config: ComparisonConfig) -> None:
     """
-    What such a process begins with.
+    Set up a worker process: allocator, logging, warnings, distributed state.
 
     Args:
         config ([`ComparisonConfig`]): of what it is going to do.

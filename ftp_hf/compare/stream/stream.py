@@ -18,7 +18,7 @@ from ftp_hf.compare.run.pool import Pool
 from ftp_hf.compare.run.processes import begin, join_processes
 from ftp_hf.compare.run.progress import make_progress, quiet
 from ftp_hf.compare.run.sources import check_sources
-from ftp_hf.compare.run.workers import settle
+from ftp_hf.compare.run.workers import begin_worker
 
 from .config import StreamConfig
 from .course import StreamCourse
@@ -92,5 +92,5 @@ def _pool(config: StreamConfig, runs: Path, jobs: int) -> Pool[Chain, StreamRun]
 
 def _beside_others(config: StreamConfig, runs: Path) -> StreamCourse:
     """That of a process which has nothing else to do."""
-    settle(config.first)
+    begin_worker(config.first)
     return StreamCourse(config, runs, Progress(disable=True), beside_others=True)
