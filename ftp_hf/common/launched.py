@@ -11,9 +11,8 @@ _PATIENCE = 10.0
 
 def let_the_first_speak() -> None:
     """
-    Of the processes of a launcher on a machine, what is wrong in all of them is said by the first.
-
-    When it ends, so do the others that wait here. What is wrong in one of them alone is said after that time.
+    Delay an error on every local process but the first. The launcher ends the others when the first fails, so a shared
+    error is printed once; what is wrong in one of the others alone is printed after the delay.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(_PATIENCE)

@@ -32,8 +32,8 @@ def keep_freed_memory() -> None:
 @contextmanager
 def leaving_out_what_stays() -> Iterator[None]:
     """
-    Leave the objects that there are out of garbage collections within the block, if none are left out yet. To look through
-    those of all the modules that a training imports takes a third of a second, each time that a Trainer is freed.
+    `gc.freeze()` all existing objects within the block, unless something has done so already. To look through those of
+    all the modules that a training imports takes a third of a second, each time that a Trainer is freed.
     """
     if gc.get_freeze_count():
         yield

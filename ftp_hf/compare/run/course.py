@@ -126,7 +126,7 @@ class Course:
         return MethodFacts(name, method.title, method.source, sweep, self.chosen[name])
 
     def _compare_trained(self, name: str) -> dict[str, float]:
-        """Only the chosen setting is evaluated, and trained with all seeds, unless every one is asked for."""
+        """Train every setting with the first seed, choose one, then run that."""
         planned = [self._plan(name, setting, self.config.sweep_seed) for setting in settings_of(self.config, name)]
         self._ask("train", planned)
         tried = [self._finish(run, self._train) for run in planned]

@@ -57,7 +57,7 @@ def forget_run(file: Path) -> None:
 
 
 def scratch(runs: Path) -> Path:
-    """Where Trainers of this process that train nothing may lie, among all runs; several may share that folder."""
+    """A scratch `output_dir`, unique to this process, for Trainers that are built only to be checked."""
     return runs / f"_check-{_unique_name(os.getpid())}"
 
 

@@ -19,7 +19,7 @@ _BYTES, _TRAINING_BYTES = 2**31, 2**30
 
 class Room:
     """
-    Memory, shared by all that takes of it.
+    A byte budget shared by several caches.
 
     Args:
         size (`int`, *optional*, defaults to 2 GiB): bytes.
@@ -41,7 +41,7 @@ class Room:
 
 class KeptAnswers:
     """
-    Tensors by what they are of, on the CPU.
+    A cache of CPU tensors, as far as the budget allows.
 
     Args:
         room ([`Room`]): for them.

@@ -78,7 +78,7 @@ def unchecked_rules(
     rules: Sequence[Rule], figures: Figures, before: Figures, learnt: Figures | None = None
 ) -> Problems:
     """
-    What is wrong with rules whose metric is not measured where they need it, or whose number it cannot have.
+    Problems of rules that name a metric not measured on their sets, or a number that the metric cannot have.
 
     Args:
         rules (sequence of [`Rule`]): of the config.

@@ -89,7 +89,7 @@ class TrainedRuns:
     @contextmanager
     def untouched(self, run: Run | None) -> Iterator[None]:
         """
-        Let nobody else train a run again, and so delete and write its weights, within the block.
+        Hold the run's lock, so that no other process retrains it and replaces its weights.
 
         Args:
             run ([`Run`], *optional*): which; of no run there is nothing to see to.

@@ -88,7 +88,7 @@ def chains(config: StreamConfig) -> list[Chain]:
 
 
 def _at_place(config: StreamConfig, method: str, stage: str, *, first: bool) -> StageConfig:
-    """What is special about the stages of a method, which the first one needs not know in part."""
+    """The config of one stage: `merged` always; replayed rows and fixed anchors from the second stage on."""
     kind, plain = STREAM_METHODS[method], config.stages[stage]
     changes: dict[str, object] = {"merged": True} if kind.merged else {}
     if not first:

@@ -43,7 +43,7 @@ def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: l
 
 def rules_without_metrics(rules: Sequence[Rule], stage: str, expected: Figures) -> Problems:
     """
-    What is wrong with rules whose metric is not measured, or whose number it cannot have.
+    Problems of rules that name a metric not measured after a stage, or a number that the metric cannot have.
 
     Args:
         rules (sequence of [`Rule`]): of the stream.
