@@ -202,7 +202,7 @@ class ComparisonConfig(DataOptions):
 
 
 def _read(values: dict[str, Any], corruptions: tuple[str, ...]) -> Problems:
-    """Put what a comparison works with into the place of what YAML has; and what is wrong with that."""
+    """Replace the values of YAML by those that a comparison works with, and return what is wrong with them."""
     problems = Problems()
     of_training: dict[str, list[float]] = {"learning_rate": []}
     for key in filter(values.__contains__, OF_TRAINING):
@@ -299,7 +299,7 @@ def _corruptions(value: Any, allowed: tuple[str, ...]) -> CorruptionOptions | No
 
 
 def _sets(content: Mapping[str, Any]) -> list[str]:
-    """That runs are evaluated on, as rules call them."""
+    """The sets that runs are evaluated on, as rules call them."""
     several = [
         f"{kind}/{DatasetSpec.parse(text).name}" for kind in ("ood", "retained") for text in content.get(kind, [])
     ]

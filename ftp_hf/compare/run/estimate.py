@@ -221,7 +221,7 @@ def _timed(do: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _now() -> float:
-    """Once all that the device was asked for is done."""
+    """The time, once the device has done all that it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -106,7 +106,7 @@ def forget_checkpoints(folder: Path) -> None:
 
 @functools.cache
 def _unique_name(process: int) -> str:
-    """On all machines; of a process, as one that was forked from another has what that remembers."""
+    """No other process on any machine has it: asked by the process, as a fork inherits what is cached."""
     return f"{uuid.uuid4().hex}-{process}"
 
 

@@ -101,7 +101,7 @@ def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[st
 
 
 def _end_with_parent() -> None:
-    """However that ends: a run that goes on alone would keep the next comparison waiting."""
+    """End with the parent process, however that ends: a run that goes on alone would keep the next comparison waiting."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
@@ -113,7 +113,7 @@ def _runner() -> Any:
 
 
 def _get_ready() -> None:
-    """What goes wrong here does so again, and is told, when something is asked for."""
+    """Make the runner. What fails here fails again, and is told, when something is asked for."""
     _runner()
 
 

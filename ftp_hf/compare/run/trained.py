@@ -323,7 +323,7 @@ def _optimizer_bytes(trainer: Trainer) -> int | None:
 
 
 def free_memory() -> None:
-    """Of a Trainer that is no longer referred to: it is part of cycles."""
+    """Free the memory of Trainers that nothing refers to: they are parts of cycles, which a collection alone finds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

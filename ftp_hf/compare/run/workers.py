@@ -50,7 +50,7 @@ class _Waiting(Generic[Asked, Done]):
 
 
 class Lost(Exception):  # noqa: N818 - what was lost is said in its message
-    """Who was at work on a run is no more."""
+    """The worker that was at work on a run has died."""
 
 
 class Workers(ABC, Generic[Asked, Done]):

@@ -30,7 +30,7 @@ _OWN = ("stages", "orders", "heads", "rules", "when_broken")
 
 
 class JoinedStage(NamedTuple):
-    """What is trained on besides, at once: of other data it is another training."""
+    """The data of another stage, trained on together with the first: a run on other data is another run."""
 
     name: str
     train: str

@@ -76,7 +76,7 @@ class StreamCourse:
 
     @property
     def count(self) -> int:
-        """Of the runs, those that several chains have in common once."""
+        """How many runs there are; those that several chains share count once."""
         return len(set(self._folders.values()))
 
     def check(self) -> None:
@@ -177,7 +177,7 @@ class StreamCourse:
                     yield method, run
 
     def _see_to_last(self, chain: Chain, last: Run, *, has_start: bool) -> None:
-        """The last model in use stays, of each method in the first order with the first seed."""
+        """Keep the last model in use of each method in the first order with the first seed, and delete the others."""
         if (list(chain.order), chain.seed) != (self.config.orders[0], self.config.seeds[0]):
             self._forget(last, chain)
             return

@@ -60,13 +60,13 @@ def _figures(model: Left) -> Figures:
 
 
 def _as_earlier(stage: str, figures: Figures) -> dict[str, Mapping[str, float | None]]:
-    """On the test sets of all stages, as if each were an earlier one, and on the retained sets."""
+    """The figures, the test set of each stage named as that of an earlier one."""
     own = {_OWN: _EARLIER + stage}
     return {own.get(name, name.replace("ood/", _EARLIER, 1)): values for name, values in figures.items()}
 
 
 def _at_stage(stage: str, earlier: Iterable[str], figures: Figures) -> Figures:
-    """What of it rules may be about after a stage."""
+    """The figures that rules may be about after a stage."""
     return {
         _OWN: figures[_EARLIER + stage],
         **{name: figures[name] for name in earlier},

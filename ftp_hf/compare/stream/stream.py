@@ -91,6 +91,6 @@ def _pool(config: StreamConfig, runs: Path, jobs: int) -> Pool[Chain, StreamRun]
 
 
 def _beside_others(config: StreamConfig, runs: Path) -> StreamCourse:
-    """That of a process which has nothing else to do."""
+    """The course of a worker process."""
     begin_worker(config.first)
     return StreamCourse(config, runs, Progress(disable=True), beside_others=True)
