@@ -37,7 +37,7 @@ def test_two_steps():
     assert step(0.0, 0.0, -5.0, 1.0) == pytest.approx([0.9 - 0.1 * first, 1.1, 1.0 - 0.1 * third, 1.0])
 
 
-@pytest.mark.parametrize(("fraction", "moved"), [(0.01, 1), (0.29, 28), (0.999, 99)])
+@pytest.mark.parametrize(("fraction", "moved"), [(0.001, 1), (0.01, 1), (0.29, 28), (0.999, 99)])
 def test_how_many_move(fraction, moved):
     weight = nn.Parameter(torch.zeros(100))
     weight.grad = torch.ones(100)  # all alike: no more than so many

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
-from tests.support.pieces import EVERYTHING, cut_into_pieces, each_alone
+from tests.support.pieces import EVERYTHING, cut_into_pieces, every_optimizer
 from tests.support.problems import (
     IMPLEMENTATIONS,
     assert_goes_on_alike,
@@ -151,7 +151,7 @@ def test_gradients_stay_as_they_were():
     assert all(p.grad.dtype == torch.bfloat16 for p in narrow.values())
 
 
-@each_alone
+@every_optimizer
 def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
     trained = []
     for elements in (EVERYTHING, 1):

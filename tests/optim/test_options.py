@@ -1,5 +1,6 @@
 """The options that all optimizers share."""
 
+import copy
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, FTPArguments
 from ftp_hf.optim.options import DEFAULTS, ProjectionOptions
+from tests.support.problems import make_gradients, make_parameters, train
 
 MAKE = {
     "FTPAdamW": FTPAdamW,
@@ -44,3 +46,13 @@ def test_groups_carry_the_defaults_and_flags_have_them(make):
     assert (flags.ftp_radius_beta1, flags.ftp_radius_beta2) == DEFAULTS["radius_betas"]
     assert flags.ftp_anchor_device is DEFAULTS["anchor_device"]
     assert flags.ftp_stochastic_rounding is DEFAULTS["stochastic_rounding"]
+
+
+@pytest.mark.parametrize(("saved", "here"), [(None, "cpu"), ("cpu", None)])
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_where_anchors_are_kept_is_not_loaded_with_a_state(make, saved, here):
+    parameters = make_parameters(torch.float32)
+    optimizer, other = (make(parameters.items(), anchor_device=device) for device in (saved, here))
+    train(optimizer, parameters, make_gradients(parameters, 1))
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert other.param_groups[0]["anchor_device"] == here

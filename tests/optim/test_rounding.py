@@ -10,7 +10,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.rounding import round_stochastically
-from tests.support.pieces import EVERYTHING, cut_into_pieces, each_alone
+from tests.support.pieces import EVERYTHING, cut_into_pieces, every_optimizer
 from tests.support.problems import assert_goes_on_alike, clone, make_gradients, make_parameters, train
 
 MAKE = {
@@ -130,7 +130,7 @@ def test_each_step_and_each_tensor_draws_its_own():
     assert len({tuple(where.tolist()) for where in moved}) == 6
 
 
-@each_alone
+@every_optimizer
 def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
     trained = []
     for elements in (EVERYTHING, 1):
@@ -267,12 +267,12 @@ def test_a_refused_gradient_leaves_all_pieces_as_they_were():
     assert all(same_state(entry, now[number]) for number, entry in state.items())
 
 
-@pytest.mark.usefixtures("tiny_pieces")
-def test_factors_of_an_update_are_stepped_together():
+def test_factors_of_an_update_are_stepped_together(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     update = LowRankUpdate("w", (LowRankProduct("b", "a", 2.0),))
-    trained = []
-    for rounding in (False, True):
+    trained, weights = [], []
+    for rounding, elements in ((False, 1), (True, 1), (True, EVERYTHING)):
+        cut_into_pieces(monkeypatch, elements)
         generator.manual_seed(0)
         b = torch.nn.Parameter(torch.zeros(24, 4, dtype=torch.bfloat16))
         a = torch.nn.Parameter(torch.randn(4, 32, generator=generator).bfloat16())
@@ -282,6 +282,9 @@ def test_factors_of_an_update_are_stepped_together():
             optimizer.step()
         assert [optimizer.state[p]["exp_avg"].dtype for p in (b, a)] == [(torch.float32, torch.bfloat16)[rounding]] * 2
         trained.append(optimizer.radii()["w"])
+        weights.append((b, a))
+    assert trained[1] == trained[2]
+    assert all(map(torch.equal, weights[1], weights[2]))
     assert trained[0].radius > 1e-3
     assert trained[1].radius == pytest.approx(trained[0].radius, rel=0.2)
     assert trained[1].deviation == pytest.approx(trained[1].radius, rel=0.1)

@@ -167,6 +167,21 @@ def test_without_a_bound_it_is_torch(how):
     assert optimizer.radii().keys() == ({"w"} if how == "radius" else set())
 
 
+@pytest.mark.parametrize("how", ["project=False", "exclude"])
+def test_an_update_has_no_radius_where_one_of_its_products_is_left_out(how):
+    named = dict(zip(("b1", "a1", "b2", "a2"), (*factors(), *factors()), strict=True))
+    groups = [
+        {"params": [item for item in named.items() if item[0] != "b2"]},
+        {"params": [("b2", named["b2"])], "project": how != "project=False"},
+    ]
+    update = LowRankUpdate("w", (LowRankProduct("b1", "a1"), LowRankProduct("b2", "a2")))
+    optimizer = FTPSGD(groups, lr=1e-2, exclude=["b2"] if how == "exclude" else [], low_rank=[update])
+    for parameter in named.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert optimizer.radii() == {}
+
+
 def test_the_state_is_six_numbers_an_update():
     b, a = factors(dtype=torch.float32)
     optimizer = FTPAdamW([("b", b), ("a", a)], low_rank=UPDATE)

@@ -1,14 +1,26 @@
 """Steps over parameters a few at a time, however small these are."""
 
 import pytest
+import torch
 
 from ftp_hf.optim.unconstrained import MOVE_EACH_ALONE
 
 EVERYTHING = 2**22
 """More elements than the tests' parameters have."""
 
-each_alone = pytest.mark.parametrize(
-    "optimizer", sorted(MOVE_EACH_ALONE, key=lambda each: each.__name__), ids=lambda each: each.__name__
+
+class ClippedSGD(torch.optim.SGD):
+    """How far it moves a parameter depends on the gradients of all."""
+
+    def step(self, closure=None):
+        torch.nn.utils.clip_grad_norm_([each for group in self.param_groups for each in group["params"]], 1.0)
+        return super().step(closure)
+
+
+every_optimizer = pytest.mark.parametrize(
+    "optimizer",
+    [*sorted(MOVE_EACH_ALONE, key=lambda each: each.__name__), ClippedSGD],
+    ids=lambda each: each.__name__,
 )
 
 
