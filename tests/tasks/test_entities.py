@@ -13,7 +13,10 @@ from ftp_hf.tasks.entities import entities, entity_scores
         ("I-PER B-PER", {("PER", 0, 1), ("PER", 1, 2)}),
         ("B-PER I-PER E-PER S-PER E-PER", {("PER", 0, 3), ("PER", 3, 4), ("PER", 4, 5)}),
         ("S-LOC I-LOC", {("LOC", 0, 1), ("LOC", 1, 2)}),
+        ("B-PER S-PER", {("PER", 0, 1), ("PER", 1, 2)}),
         ("B-PER L-PER U-LOC U-LOC", {("PER", 0, 2), ("LOC", 2, 3), ("LOC", 3, 4)}),  # BILOU
+        ("B-PER L-PER I-PER", {("PER", 0, 2), ("PER", 2, 3)}),
+        ("U-PER I-PER", {("PER", 0, 1), ("PER", 1, 2)}),
         ("B I O B", {("", 0, 2), ("", 3, 4)}),
         ("NOUN NOUN VERB", {("NOUN", 0, 1), ("NOUN", 1, 2), ("VERB", 2, 3)}),
         ("person-actor O", {("person-actor", 0, 1)}),

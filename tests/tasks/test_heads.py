@@ -81,17 +81,24 @@ def test_several_classes_are_learnt_as_so_many_answers(bert, vit):
         assert output.loss.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
-def test_figures_of_several_classes_are_those_computed_by_hand(bert):
+@pytest.mark.parametrize(
+    ("highest", "f1_micro", "of_d"),
+    [
+        (-0.3, 2 * 3 / (4 + 4), {}),  # d never occurs
+        (0.3, 2 * 3 / (4 + 5), {"d": 0.0}),  # d is answered once, and is never right
+    ],
+)
+def test_figures_of_several_classes_are_those_computed_by_hand(bert, highest, f1_micro, of_d):
     task = MultiLabelTextTask(str(bert), labels=["a", "b", "c", "d"])
     labels = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])
-    answers = np.array([[2.0, -1, -1, -1], [-1, 3, -1, -1], [1, 1, -2, -1]])
-    # Right of a: 2 of 2 + 2; of b: 1 of 1 + 2; of c: 0 of 1 + 0; d never occurs.
+    answers = np.array([[2.0, -1, -1, -1], [-1, 3, -1, -1], [1, 1, -2, highest]])
+    # Right of a: 2 of 2 + 2; of b: 1 of 1 + 2; of c: 0 of 1 + 0.
+    of_classes = {"a": 1.0, "b": pytest.approx(2 / 3), "c": 0.0, **of_d}
     assert task.compute_metrics(EvalPrediction(answers, labels)) == {
-        "f1_micro": pytest.approx(2 * 3 / (4 + 4)),
-        "f1_macro": pytest.approx((1 + 2 / 3 + 0) / 3),
+        "f1_micro": pytest.approx(f1_micro),
+        "f1_macro": pytest.approx((1 + 2 / 3) / len(of_classes)),
         "exact_match": pytest.approx(1 / 3),
     }
-    of_classes = {"a": 1.0, "b": pytest.approx(2 / 3), "c": 0.0}
     assert task.by_class(EvalPrediction(answers, labels)) == {"f1": of_classes}
     nothing = np.zeros((2, 4))
     figures = task.compute_metrics(EvalPrediction(nothing - 1, nothing))

@@ -89,6 +89,28 @@ def test_corruptions_leave_masks_alone(task):
     assert "zoom_blur" not in task.corruptions, "it moves things away from the centre"
 
 
+def test_what_is_corrupted_is_of_the_size_that_the_model_sees(task):
+    sizes = []
+    task.prepare(make_data(1), corrupt=lambda image: sizes.append(image.size) or image)[0]
+    assert sizes == [task.size]
+
+
+def test_the_loss_passes_over_what_is_ignored_whatever_the_checkpoint_passed_over(tmp_path):
+    task = make_task(save_mobilenet(tmp_path, semantic_loss_ignore_index=0))
+    batch, model = task.collator([task.prepare(make_data())[0]] * 2), task.load_model().eval()
+    output = model(**batch)
+    logits = torch.nn.functional.interpolate(output.logits, (16, 32), mode="bilinear")
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"], ignore_index=255)
+    assert output.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_logits_are_enlarged_as_the_losses_of_transformers_do():
+    # At the centers of the six pixels the second logit has come 0, 0, 1/3, 2/3, 1 and 1 of the way from -1 to 9.
+    logits, labels = torch.tensor([[[[0.0, 0.0]], [[-1.0, 9.0]]]]), torch.tensor([[[0, 0, 1, 1, 1, 1]]])
+    (answers,), _ = pixel_counts(logits, labels)
+    assert answers.tolist() == [[2, 4], [2, 4]], "right, and predicted"
+
+
 def test_metrics_are_those_computed_by_hand(task):
     labels = torch.tensor([[[0, 0, 1, 255]], [[0, 0, 0, 255]]])
     answers = torch.tensor([[[0, 1, 1, 2]], [[0, 0, 0, 2]]])

@@ -106,6 +106,13 @@ def test_the_model_is_taken_as_it_was_saved_but_for_its_frozen_positions(task):
     assert model.config.max_source_positions == 150
 
 
+@pytest.mark.parametrize(("language", "told"), [(None, None), ("german", "transcribe")])
+def test_the_language_that_is_spoken_is_told_to_model_and_tokenizer(folder, language, told):
+    task = SpeechTask(folder, SpeechOptions(max_seconds=1, language=language))
+    for learns_of_it in (task.load_model().generation_config, task.processor.tokenizer):
+        assert (getattr(learns_of_it, "language", None), getattr(learns_of_it, "task", None)) == (language, told)
+
+
 def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_was(task, tmp_path):
     model = task.load_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -135,6 +142,17 @@ def test_the_same_sounds_are_encoded_once(task, tmp_path, monkeypatch):
     same = [name for name in once if name.removeprefix("eval_") in ("loss", "wer", "cer", "exact_match")]
     assert {name: once[name] for name in same} == {name: twice[name] for name in same}
     assert len(same) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "longest"), [(0.5, {}, 16), (1.7, {}, 23), (0.5, {"generation_max_length": 5}, 5)]
+)
+def test_answers_are_as_long_as_words_of_the_window_can_be_or_as_is_asked(task, tmp_path, seconds, options, longest):
+    model, asked = task.load_model(), []
+    generate = model.generate
+    model.generate = lambda *args, **kwargs: asked.append(kwargs.get("max_length")) or generate(*args, **kwargs)
+    task.measure(trainer_of(task, tmp_path, model, **options), sounds(2, seconds))
+    assert asked == [longest], "8 and 7.5 a second"
 
 
 @pytest.mark.slow
