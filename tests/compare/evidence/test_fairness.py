@@ -85,6 +85,8 @@ def test_intervals_end_where_figures_do():
     found = paired_difference(values, reference, (0.0, 1.0))
     assert (found.low, found.high) == pytest.approx((-0.0296828, 0.04), abs=1e-6)
     assert paired_difference(values, reference).high == pytest.approx(0.0696828)
+    more_seeds = {**reference, 3: 0.0}
+    assert paired_difference(values, more_seeds, (0.0, 1.0)).high == pytest.approx(0.04), "seed 3 is no pair"
     high = [(0.96 + shift, ood) for shift, (_, ood) in zip((0, 0.02, 0.04), PLAIN, strict=True)]
     flat = [(0.96, ood) for _, ood in PLAIN]
     assert "ID +2.0 [−3.0, +4.0]" in verdicts(comparison({"plain": flat, "ftp": high}))[0].sentence.replace(

@@ -77,6 +77,22 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
     assert unwarned(results) == (0, 9), "a run that has diverged is no best one"
 
 
+def test_a_rate_that_a_method_was_not_evaluated_at_is_not_safe():
+    results = at_every_rate(rules=["retained/speech:wer <= pretrained + 0.45"])
+    for run in results.runs:
+        if run.method == "ftp" and run.setting == {"learning_rate": 1e-2}:
+            run.setting = {"learning_rate": 1e-1}
+    assert list(at_rates(results)) == [1e-3, 1e-2, 1e-1]
+    assert safe_rates(results) == {"Plain fine-tuning": [1e-3], "FTP": [1e-3, 1e-1]}
+
+
+def test_a_method_at_one_rate_chose_nothing_and_is_not_counted():
+    results = at_every_rate(rules=["retained/speech:wer <= pretrained + 0.45"])
+    results.runs = [run for run in results.runs if run.method == "plain" or run.setting == {"learning_rate": 1e-3}]
+    assert safe_rates(results) == {"Plain fine-tuning": [1e-3]}
+    assert unwarned(results) == (3, 6)
+
+
 def test_the_chart_has_a_panel_for_each_kind_and_less_is_better_points_up():
     axes = draw_rates(at_every_rate()).axes
     assert [each.get_title(loc="left") for each in axes] == [

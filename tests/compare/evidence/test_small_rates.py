@@ -3,7 +3,7 @@
 import pytest
 
 from ftp_hf.compare.evidence.results import ComparedRun, MethodFacts
-from ftp_hf.compare.evidence.small_rates import has_fallen, null_hypothesis, smallest_kept, tolerance
+from ftp_hf.compare.evidence.small_rates import has_fallen, null_hypothesis, smallest_kept, tied, tolerance
 from ftp_hf.runs.facts import DataFacts, Evaluation
 from ftp_hf.runs.summary import RunSummary
 from tests.support.comparisons import GAIN, PLAIN, comparison
@@ -58,6 +58,19 @@ def test_what_has_fallen(figure, best, metric, fallen):
 def test_exactly_one_row_less_has_not_fallen():
     # 0.8 − 0.7 is 0.10000000000000009, a row of ten.
     assert not has_fallen(run(0.9 - 0.1, rows=10), run(0.9, rows=10), "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("figures", "metric", "kept"),
+    [
+        ([0.5, 0.88, 0.9, None], "accuracy", [0.88, 0.9]),
+        ([0.5, 0.12, 0.1, None], "wer", [0.12, 0.1]),
+        ([float("nan"), None], "accuracy", []),
+    ],
+)
+def test_what_validation_does_not_tell_from_the_best_is_tied(figures, metric, kept):
+    runs = {figure: run(figure, metric=metric) for figure in figures}
+    assert tied(list(runs.values()), metric) == [runs[figure] for figure in kept]
 
 
 def test_the_smallest_rate_that_keeps_id_validation_is_chosen():

@@ -144,6 +144,18 @@ def test_matched_difference_is_taken_from_the_curve_of_the_same_seed():
     assert matched_difference(comparison({"plain": PLAIN, "ftp": GAIN}), "ftp") is None
 
 
+def test_the_interval_of_a_matched_difference_ends_where_figures_do():
+    # At plain fine-tuning's ID the curve is at 0.95, 0.97 and 0.96: no method can be more than 0.04 above it.
+    figures = {
+        "plain": [(0.90, 0.95), (0.91, 0.97), (0.92, 0.96)],
+        "wise-ft": [(0.86, 0.96), (0.87, 0.98), (0.88, 0.97)],
+        "ftp": [(0.90, 0.80), (0.91, 1.0), (0.92, 0.99)],
+    }
+    found = matched_difference(comparison(figures, ood=("sketch",)), "ftp")
+    assert found.by_seed == pytest.approx({0: -0.15, 1: 0.03, 2: 0.03})
+    assert found.high == pytest.approx(0.04)
+
+
 def test_plain_fine_tuning_ends_the_curve():
     results = comparison({"plain": PLAIN, "wise-ft": [(0.86, 0.63)] * 3})
     results.runs = [run for run in results.runs if run.setting.get("alpha") != 1]
@@ -159,6 +171,9 @@ def test_costs_are_compared_on_the_same_device():
     for run in results.chosen_runs("ftp"):
         run.summary.hardware.device = "GPU"
     assert cost(results, "ftp", "seconds_per_step").ratio is None
+    for run in results.chosen_runs("tpgm"):
+        run.summary.hardware.processes = 2
+    assert cost(results, "tpgm", "seconds_per_step").ratio is None, "nor on another number of processes"
     for run in results.chosen_runs("tpgm"):
         run.summary.hardware = None
     assert cost(results, "tpgm", "seconds_per_step") is None
@@ -181,8 +196,10 @@ def test_a_busy_machine_is_not_the_method():
 
 
 def test_radii_are_medians_over_the_seeds():
-    # 0.01 · 2, 0.01 · 3 and 0.01 · 4 for the second parameter.
-    assert radii(comparison(), "ftp")["encoder.layer.0.output.dense.bias"] == pytest.approx(0.03)
+    # 0.01 · 2, 0.01 · 3 and 0.01 · 4 for the second parameter; the fourth powers for the fifth, whose mean is 1.18.
+    found = radii(comparison(), "ftp")
+    assert found["encoder.layer.0.output.dense.bias"] == pytest.approx(0.03)
+    assert found["encoder.layer.2.query.weight"] == pytest.approx(0.81)
     assert radii(comparison(), "plain") == {}
 
 
@@ -235,3 +252,8 @@ def test_the_pretrained_model_is_measured_on_what_the_methods_are():
         for result in results.chosen_runs("plain")[0].summary.of_kind("corrupted")
     ]
     assert pretrained_figure(results, "corrupted") == pytest.approx(0.6)
+    sketch, cartoon = (Evaluation(name, "ood", {"accuracy": {"0": 0.5}}) for name in ("sketch", "cartoon"))
+    results.pretrained = [sketch, cartoon]
+    assert pretrained_figure(results, "ood") == pytest.approx(0.5)
+    cartoon.metrics = {"loss": {"0": 1.0}}
+    assert pretrained_figure(results, "ood") is None, "the mean of one set is not that of both"

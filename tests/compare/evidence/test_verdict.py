@@ -87,6 +87,14 @@ def test_loss():
     )
 
 
+def test_a_clear_loss_is_not_kept_however_small():
+    # −0.005, −0.0051, −0.0049: within a point, and not zero.
+    figures = [(one - lost, ood) for (one, ood), lost in zip(PLAIN, (0.005, 0.0051, 0.0049), strict=True)]
+    assert sentence({"ftp": figures}, corruptions=()) == (
+        "FTP loses 0.5 points ID [−0.5, −0.5], at +4 % time per step; not separated: OOD 0.0 [0.0, 0.0]."
+    )
+
+
 def test_tie():
     assert sentence({"tpgm": TIE}, corruptions=()) == (
         "3 seeds do not separate TPGM from plain fine-tuning: ID 0.0 [−7.5, +7.5], OOD +1.0 [−8.0, +10.0]; "

@@ -7,7 +7,15 @@ from functools import partial
 import pytest
 
 from ftp_hf.common.records import plain
-from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun, is_stream
+from ftp_hf.compare.evidence.statistics import paired_difference
+from ftp_hf.compare.evidence.stream_results import (
+    MEASURES,
+    StageCheck,
+    StreamMethodFacts,
+    StreamResults,
+    StreamRun,
+    is_stream,
+)
 from ftp_hf.compare.report.stream import stream_headline, write_stream_report
 from ftp_hf.runs.facts import RuleResult
 
@@ -62,6 +70,15 @@ def test_each_measure_is_one_figure_an_order_and_seed(results):
     assert results.measured("ftp", "forward transfer") == pytest.approx(dict.fromkeys(range(4), 0.05))
     assert results.measured("joint", "final average") == pytest.approx({0: 0.9, 1: 0.89, 2: 0.9, 3: 0.89})
     assert results.measured("joint", "forgetting") == {}
+    assert results.retained("ftp", "speech") == pytest.approx(dict.fromkeys(range(4), 0.15))
+    assert results.retained("joint", "speech") == pytest.approx(dict.fromkeys(range(4), 0.2))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_difference_is_within_its_interval(results, measure):
+    pairs = results.pairs("ftp", "plain", partial(results.measured, measure=measure))
+    found = paired_difference(*pairs, results.possible(measure))
+    assert found.low <= found.mean <= found.high
 
 
 def test_the_best_that_trains_stage_after_stage_is_the_headline(results):
