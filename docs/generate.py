@@ -216,6 +216,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "rates": rates,
         "every method, Whisper": partial(every_method, "spoken_digits_methods", ("ood", "retained/read_speech")),
         "every method, MiniLM": partial(every_method, "sts_embeddings_methods"),
+        "every method, school problems": partial(every_method, "smollm2_gsm8k_methods", ("id", "retained/web")),
         "every method, digits": partial(every_method, "digits_rates_lengths"),
         "lengths": lengths,
         "choosing": choosing,

@@ -47,6 +47,7 @@ STUDIES = {
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
     "smollm2_gsm8k_lengths": ("SmolLM2-135M on 512 grade-school problems, up to three times as long", "ftp"),
     "smollm2_gsm8k_seeds": ("the same on 64", "ftp"),
+    "smollm2_gsm8k_methods": ("the same on 64 at four rates with five methods", "ftp"),
     "smollm2_gsm8k": ("the same on 64 with twelve methods", "ftp"),
 }
 """

@@ -71,6 +71,7 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
             (validation,) = run.summary.of_kind("validation")
             validation.metrics["accuracy"][str(run.seed)] -= 0.3
     assert unwarned(results) == (0, 9), "now it warns"
+    assert what_is_safe(results).endswith("their method and seed, none breaks a rule.")
     for run in results.runs:
         if run.method == "plain" and run.setting == {"learning_rate": 1e-2}:
             run.summary.of_kind("validation")[0].metrics["accuracy"][str(run.seed)] = float("nan")
