@@ -152,9 +152,9 @@ class ProjectedTensor:
         return self._kept(DIRECTION) if DIRECTION in self.state else None
 
     def _kept(self, key: str) -> Tensor:
-        kept = self.projected(local(self.state[key]))
-        check_shape(self.name, self.weight, key, kept)
-        return kept
+        kept = local(self.state[key])
+        check_shape(self.name, local(self.parameter), key, kept)
+        return self.projected(kept)
 
     @property
     def is_fragment(self) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import torch
@@ -26,9 +26,11 @@ def final_answer(text: str) -> str:
     _, mark, final = text.partition(_MARK)
     if not mark:
         return text.strip()
-    said = (final.strip().splitlines() or [""])[0].strip().lstrip("$").rstrip(".").replace(",", "")
-    # + 0, as there is a zero with a minus.
-    return f"{Decimal(said).normalize() + 0:f}" if _NUMBER.fullmatch(said) else said
+    said = (final.strip().splitlines() or [""])[0].strip().lstrip("$").rstrip("$.").replace(",", "")
+    if not _NUMBER.fullmatch(said):
+        return said
+    number = Decimal(said).normalize(Context(prec=len(said)))
+    return f"{number or Decimal(0):f}"  # as there is a zero with a minus
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Load data sets by Hub name or local path, and check that they share one label space."""
 
 import glob
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -45,8 +46,8 @@ class DatasetSpec(NamedTuple):
     One data set: `[NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]`.
 
     `SOURCE` is a local file (Parquet, CSV, JSON), a local folder or a name on the Hub; `SPLIT` defaults to `train`;
-    `?COLUMN=VALUE` keeps the rows whose column has that value. A path that exists is taken whole, whatever signs it has. `NAME` is what the data set is called in the results and
-    defaults to the file's or data set's own name.
+    `?COLUMN=VALUE` keeps the rows whose column has that value. A path that exists is taken whole, whatever signs it has behind
+    `NAME=`. `NAME` is what the data set is called in the results and defaults to the file's or data set's own name.
     """
 
     name: str
@@ -62,7 +63,7 @@ class DatasetSpec(NamedTuple):
         Raises:
             ValueError: `text` is not of the form above.
         """
-        if (path := _NAMED.fullmatch(text)) and Path(path["source"]).exists():
+        if (path := _NAMED.fullmatch(text)) and os.path.exists(path["source"]):  # noqa: PTH110 - a name may be longer than a path can be
             return cls(path["name"] or Path(path["source"]).stem, path["source"], None, "train", None, None)
         match = _SPEC.fullmatch(text)
         if match is None:

@@ -37,7 +37,8 @@ class EvaluationMixin(Host):
         is_replicated = self.args.world_size > 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         if is_replicated and self.model_wrapped is self.model and getattr(self.model, _PREPARED, False):
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-            delattr(self.model, _PREPARED)
+            for module in self.model.modules():  # an adapter may have been put around what was evaluated
+                vars(module).pop(_PREPARED, None)
         return super().train(*args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:

@@ -147,9 +147,10 @@ def be_interrupted_at_the_first_step(optimizer, weight, rows):
 @pytest.mark.parametrize(
     "change", [resize, load_the_state_of_another, be_interrupted_at_the_first_step], ids=lambda change: change.__name__
 )
-def test_a_state_of_another_shape_is_refused_by_name_before_anything_is_projected(make, dtype, rows, change):
+@pytest.mark.parametrize("old", [{}, {"embed.weight": 2}], ids=["all rows", "2 old rows"])
+def test_a_state_of_another_shape_is_refused_by_name_before_anything_is_projected(make, dtype, rows, change, old):
     weight = torch.nn.Parameter(torch.ones(4, 5, dtype=dtype))
-    optimizer = make([("embed.weight", weight)])
+    optimizer = make([("embed.weight", weight)], pretrained_rows=old)
     train(optimizer, {"w": weight}, [{"w": torch.ones_like(weight)}] * 3)
     change(optimizer, weight, rows)
     message = rf"embed\.weight has shape \({rows}, 5\), but \w+ in its optimizer state has shape \(4, 5\).*anchors="

@@ -88,6 +88,10 @@ def test_a_path_that_exists_is_taken_whole(tmp_path, named, path):
     assert spec.numbered()[0]["text"][:] == ["film"]
 
 
+def test_a_value_may_be_longer_than_a_name_of_a_file():
+    assert DatasetSpec.parse(f"data.csv?text={'y' * 300}").value == "y" * 300
+
+
 def test_a_file_is_read_anew_whatever_its_time(tmp_path):
     file = tmp_path / "data.csv"
     for text in ("film", "song"):

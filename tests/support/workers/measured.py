@@ -1,6 +1,7 @@
 """
-Two tasks measure 7 rows, and one of them all of its rows and a step of training: `measured.py FOLDER`, with the models and
-data of texts and pairs in FOLDER. Rank 0 leaves FOLDER/measured-PROCESSES.json.
+Two tasks measure 7 rows, and one of them all of its rows and a step of training, then another step of an adapter on a model that
+was measured: `measured.py FOLDER`, with the models and data of texts and pairs in FOLDER. Rank 0 leaves
+FOLDER/measured-PROCESSES.json.
 """
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 
 from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.similarity import SimilarityTask
@@ -17,19 +19,30 @@ from tests.support import process_groups
 from tests.support.trainers import arguments
 
 
-def make_trainer(task, data, folder):
-    """Of a model without dropout, that takes all rows in a step."""
+def load(task):
+    """The same new head every time, and no dropout."""
     torch.manual_seed(0)
     model = task.load_model()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+    return model
+
+
+def make_trainer(task, data, folder, model):
+    """That takes all rows in a step."""
     options = {"max_steps": 1, "logging_steps": 1, "per_device_eval_batch_size": 2, **task.arguments()}
     args = arguments(folder, task.arguments_class, **options)
     args.per_device_train_batch_size = len(data) // args.world_size
     return plain_trainer(task.trainer_class)(
         model=model, args=args, train_dataset=task.prepare(data), **task.trainer_options(model)
     )
+
+
+def gradient_of(trainer):
+    """The norm of the gradient of a training of one step."""
+    trainer.train()
+    return trainer.state.log_history[-2]["grad_norm"]
 
 
 def main(folder):
@@ -39,13 +52,17 @@ def main(folder):
     found = {}
     for name, task, metric in (("texts", texts, "accuracy"), ("pairs", pairs, "spearman")):
         data = Dataset.from_parquet(str(folder / name / "train.parquet"))
-        trainer = make_trainer(task, data, folder / "run")
+        trainer = make_trainer(task, data, folder / "run", load(task))
         predicted = trainer.predict(task.prepare(data.select(range(7))))
         found[name] = {"rows": len(predicted.predictions), metric: predicted.metrics[f"test_{metric}"]}
         if name == "texts":
             found[name]["loss"] = trainer.evaluate(task.prepare(data))["eval_loss"]
-            trainer.train()
-            found[name]["gradient"] = trainer.state.log_history[-2]["grad_norm"]
+            found[name]["gradient"] = gradient_of(trainer)
+            model = load(task)
+            make_trainer(task, data, folder / "run", model).evaluate(task.prepare(data))
+            torch.manual_seed(0)
+            adapted = get_peft_model(model, LoraConfig(target_modules=["query"], modules_to_save=["classifier"]))
+            found[name]["gradient of an adapter"] = gradient_of(make_trainer(task, data, folder / "run", adapted))
     if trainer.args.process_index == 0:
         (folder / f"measured-{trainer.args.world_size}.json").write_text(json.dumps(found))
 
