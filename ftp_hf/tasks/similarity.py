@@ -157,8 +157,13 @@ class SimilarityTask(Task[SimilarityOptions]):
         return Dataset.from_dict({_FIRST: first, _SECOND: second, _SCORE: scores})
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """The correlation of cosines and scores: of their ranks, and of themselves. Both are 0 where all of either are equal."""
+        """
+        The correlation of cosines and scores: of their ranks, and of themselves. Both are 0 where all of either are equal, and NaN
+        where a cosine is not finite.
+        """
         cosines, scores = prediction.predictions, prediction.label_ids
+        if not np.isfinite(cosines).all():  # which pearsonr refuses before scipy 1.14
+            return {"spearman": np.nan, "pearson": np.nan}
         if np.ptp(cosines) == 0 or np.ptp(scores) == 0:
             return {"spearman": 0.0, "pearson": 0.0}
         return {
