@@ -4,6 +4,7 @@ that follows.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ class EvaluationMixin(Host):
     depend on what was measured before. All this is so in transformers up to 5.23:
 
     - `dataloader_drop_last`, which sentence-transformers sets under DDP, leaves out the last rows of an evaluation too.
+    - `Seq2SeqTrainer` counts rows twice that fill up the last batch of several processes.
     - `average_tokens_across_devices` multiplies the loss by the number of processes, also for models that take a mean over
       their own rows.
     - `bf16_full_eval` and `fp16_full_eval` round the weights for good, and with them the anchors of tensors at the floor,
@@ -52,11 +54,14 @@ class EvaluationMixin(Host):
             return super().get_test_dataloader(test_dataset)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.evaluation_loop`, with the loss of each process over its own rows."""
+        """As `Trainer.evaluation_loop`, with each row once, and the loss of each process over its own rows."""
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             projected = projected_optimizer(self.optimizer)
             if projected is not None:
                 projected.release_weights()
+        self.gather_function = partial(
+            self.accelerator.gather_for_metrics, use_gather_object=self.args.eval_use_gather_object
+        )
         with replaced(self.args, average_tokens_across_devices=False):
             return super().evaluation_loop(*args, **kwargs)
 

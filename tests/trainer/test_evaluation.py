@@ -56,6 +56,6 @@ def test_two_processes_train_and_measure_as_one(tmp_path):
     for processes in (1, 2):
         launch.fork("measured.py", tmp_path, processes=processes)
     one, two = (json.loads((tmp_path / f"measured-{processes}.json").read_text()) for processes in (1, 2))
-    assert one["texts"]["rows"] == one["pairs"]["rows"] == 7
+    assert one["texts"]["rows"] == one["pairs"]["rows"] == one["texts"]["rows of Seq2SeqTrainer"] == 7
     for name, figures in one.items():
         assert two[name] == pytest.approx(figures, rel=1e-5), name

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from ftp_hf.tasks import TextTask
 from ftp_hf.tasks.similarity import SimilarityTask
@@ -59,6 +60,9 @@ def main(folder):
             found[name]["loss"] = trainer.evaluate(task.prepare(data))["eval_loss"]
             found[name]["gradient"] = gradient_of(trainer)
             model = load(task)
+            options = arguments(folder / "run", Seq2SeqTrainingArguments, per_device_eval_batch_size=2)
+            other = plain_trainer(Seq2SeqTrainer)(model=model, args=options, data_collator=task.collator)
+            found[name]["rows of Seq2SeqTrainer"] = len(other.predict(task.prepare(data.select(range(7)))).predictions)
             make_trainer(task, data, folder / "run", model).evaluate(task.prepare(data))
             torch.manual_seed(0)
             adapted = get_peft_model(model, LoraConfig(target_modules=["query"], modules_to_save=["classifier"]))
