@@ -40,7 +40,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
 | `get_eval_dataloader` | trainer/evaluation.py | the rows of the last batch too |
 | `get_test_dataloader` | trainer/evaluation.py | likewise |
-| `evaluation_loop` | trainer/evaluation.py | a loss that is the same on many processes; anchors are not rounded |
+| `evaluation_loop` | trainer/evaluation.py | each row once and the loss of one process, however many there are; anchors are not rounded |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |
 | `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |

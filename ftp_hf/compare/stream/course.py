@@ -171,10 +171,9 @@ class StreamCourse:
         for method in self.config.methods:
             first = Chain(method, tuple(self.config.orders[0]), self.config.seeds[0])
             for run in first.runs(self.config)[:2]:
-                if (
-                    run.base is None or not METHODS[run.method].adapter
-                ):  # the adapter of the stage before is not there yet
-                    yield method, run
+                if run.base is not None and METHODS[run.method].adapter:
+                    continue  # the adapter of the stage before is not there yet
+                yield method, run
 
     def _see_to_last(self, chain: Chain, last: Run, *, has_start: bool) -> None:
         """Keep the last model in use of each method in the first order with the first seed, and delete the others."""
