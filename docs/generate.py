@@ -68,7 +68,8 @@ PACKAGES = {
 
 _TRAINING = """\
 Any field of the task's training arguments (`TrainingArguments`, `Seq2SeqTrainingArguments` for speech recognition, TRL's \
-`SFTConfig` for language models), but those that the comparison decides for all methods:"""
+`SFTConfig` for language models). A run keeps the weights of the epoch that is best on the ID validation data; with \
+`load_best_model_at_end: false` those of its last epoch. The comparison itself decides, alike for all methods,"""
 _UNSAID = {"name": "the file's name", "metric": "the task's first"}
 _FORM = re.compile(r"(?<!`)(\[NAME=\]\S+\])(?!`)")  # of a data set, which is no link
 

@@ -79,7 +79,7 @@ class Runner:
             progress (callable, *optional*): told the share of the steps that are done.
 
         Returns:
-            [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch.
+            [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch; of the last with `load_best_model_at_end: false`.
         """
         with working_alone(self.trained.folder(run), wait=self.wait):
             return self.trained.train(run, progress)

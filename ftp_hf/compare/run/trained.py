@@ -1,4 +1,4 @@
-"""Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch."""
+"""Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch, or of the last."""
 
 import gc
 import math

@@ -22,7 +22,6 @@ DECIDED = {
     "greater_is_better",
     "hub_model_id",
     "learning_rate",
-    "load_best_model_at_end",
     "logging_dir",
     "metric_for_best_model",
     "output_dir",

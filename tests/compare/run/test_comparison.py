@@ -268,6 +268,16 @@ def test_every_setting_can_be_evaluated_with_every_seed(images, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("best", "kept"), [({}, 4), ({"load_best_model_at_end": False}, 8)])
+def test_weights_of_the_best_epoch_are_kept_or_of_the_last(images, tmp_path, best, kept):
+    content = image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-12])
+    content["training"] |= best
+    summary = Runner(load(tmp_path, content), tmp_path / "out").train(Run("plain", {"learning_rate": 1e-12}, 0)).summary
+    assert [row.metrics["accuracy"] for row in summary.log if row.metrics] == [summary.value("validation", "accuracy")] * 2
+    assert (summary.steps, summary.kept_step) == (8, kept), "of epochs that are as good the first is the best"
+
+
+@pytest.mark.slow
 def test_the_time_of_an_interrupted_run_is_not_that_of_its_end(images, tmp_path):
     config = load(tmp_path, image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-3]))
     run, runner = Run("plain", {"learning_rate": 1e-3}, 0), Runner(config, tmp_path)
