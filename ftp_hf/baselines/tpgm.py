@@ -161,8 +161,7 @@ class TPGM:
             for part in parts:
                 radii = zip(displacements, self.radii.unbind(), strict=True)
                 weights = {
-                    # A radius at its largest row norm still has the gradient of that row: clamp passes it at equality.
-                    name: _rows(self.anchors[name]) + (radius / norms[name]).clamp(max=1.0) * displacements[name]
+                    name: _rows(self.anchors[name]) + _shrinkage(radius, norms[name]) * displacements[name]
                     for name, radius in radii
                 }
                 named = {f"model.{name}": w.view_as(p).to(p.dtype) for (name, w), p in self._with_parameters(weights)}
@@ -192,6 +191,12 @@ class _Objective(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         return self._loss(self.model, inputs)
+
+
+def _shrinkage(radius: Tensor, norms: Tensor) -> Tensor:
+    ratio = radius / norms
+    # A radius at its largest row norm still has the gradient of that row, which clamp no longer passes from torch 2.14 on.
+    return torch.where(ratio > 1.0, 1.0, ratio)
 
 
 def _rows(x: Tensor) -> Tensor:

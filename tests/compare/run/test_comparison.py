@@ -273,7 +273,9 @@ def test_weights_of_the_best_epoch_are_kept_or_of_the_last(images, tmp_path, bes
     content = image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-12])
     content["training"] |= best
     summary = Runner(load(tmp_path, content), tmp_path / "out").train(Run("plain", {"learning_rate": 1e-12}, 0)).summary
-    assert [row.metrics["accuracy"] for row in summary.log if row.metrics] == [summary.value("validation", "accuracy")] * 2
+    assert [row.metrics["accuracy"] for row in summary.log if row.metrics] == [
+        summary.value("validation", "accuracy")
+    ] * 2
     assert (summary.steps, summary.kept_step) == (8, kept), "of epochs that are as good the first is the best"
 
 
