@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import Metric
@@ -11,7 +10,7 @@ from ftp_hf.runs.corrupted import corruption_of
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary
 
-from .saved import load_results, save_results
+from .saved import SavedResults
 
 __all__ = ["RATE", "ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
 
@@ -118,7 +117,7 @@ class ComparedRun:
 
 
 @dataclass
-class ComparisonResults:
+class ComparisonResults(SavedResults):
     """
     A comparison, finished or on its way.
 
@@ -134,6 +133,8 @@ class ComparisonResults:
         metrics (list of [`Metric`], *optional*): of the task.
         pretrained (list of [`Evaluation`], *optional*): what the model came to before training, where it can do the task.
     """
+
+    what = "comparison"
 
     name: str
     metric: str
@@ -159,18 +160,3 @@ class ComparisonResults:
     def all_chosen(self) -> list[ComparedRun]:
         """The runs of all methods at their chosen settings, method by method."""
         return [run for method in self.methods for run in self.chosen_runs(method.name)]
-
-    def save(self, folder: Path) -> Path:
-        """Write `results.json` in a folder."""
-        return save_results(self, folder)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "ComparisonResults":
-        """
-        Read `results.json` from a folder.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is not a comparison of this version.
-        """
-        return load_results(cls, "comparison", folder)

@@ -2,62 +2,57 @@
 
 import json
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar
+
+from typing_extensions import Self
 
 from ftp_hf.common.figures import Metric, declare_metrics
 from ftp_hf.common.files import replacing
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
 
-__all__ = ["load_results", "save_results"]
+__all__ = ["SavedResults"]
 
 
-class Measured(Protocol):
+class SavedResults:
     """What was measured, as a dataclass."""
 
+    what: ClassVar[str]
+    """`"comparison"` or `"stream"`."""
     metric: str
     metrics: list[Metric]
 
+    def save(self, folder: Path) -> Path:
+        """Write `results.json` in a folder."""
+        with replacing(folder / RESULTS) as part:
+            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return folder / RESULTS
 
-Results = TypeVar("Results", bound=Measured)
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """
+        Read `results.json` from a folder, and declare its metrics.
 
-
-def save_results(results: Measured, folder: Path) -> Path:
-    """Write `results.json` in a folder."""
-    with replacing(folder / RESULTS) as part:
-        part.write_text(json.dumps(plain(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder / RESULTS
-
-
-def load_results(kind: type[Results], what: str, folder: str | Path) -> Results:
-    """
-    Read `results.json` from a folder, and declare its metrics.
-
-    Args:
-        kind (`type`): the dataclass.
-        what (`str`): `"comparison"` or `"stream"`.
-        folder (`str` or `Path`): as it was saved in.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is of something else, of another version, or in a metric that its task does not have.
-    """
-    file = Path(folder) / RESULTS
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: name the output_dir of a {what} that has finished")
-    try:
-        results = build(kind, json.loads(file.read_text(encoding="utf-8")))
-        declare_metrics(results.metrics)
-        _check_metric(results)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{file} is not a {what}: {error}. If another version of ftp_hf wrote it, start the {what} again: finished runs are "
-            "not repeated"
-        ) from error
-    return results
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is of something else, of another version, or in a metric that its task does not have.
+        """
+        file = Path(folder) / RESULTS
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: name the output_dir of a {cls.what} that has finished")
+        try:
+            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
+            declare_metrics(results.metrics)
+            _check_metric(results)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file} is not a {cls.what}: {error}. If another version of ftp_hf wrote it, start the {cls.what} again: finished "
+                "runs are not repeated"
+            ) from error
+        return results
 
 
-def _check_metric(results: Measured) -> None:
+def _check_metric(results: SavedResults) -> None:
     names = [metric.name for metric in results.metrics]
     if names and results.metric not in names:
         raise ValueError(f"metric must be one of {', '.join(names)}, got {results.metric!r}")

@@ -12,7 +12,7 @@ from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.runs.facts import RuleResult
 
-from .saved import load_results, save_results
+from .saved import SavedResults
 from .stream_measures import (
     average_forgetting,
     backward_transfer,
@@ -84,7 +84,7 @@ class StreamRun:
 
 
 @dataclass
-class StreamResults:
+class StreamResults(SavedResults):
     """
     A stream, finished.
 
@@ -103,6 +103,8 @@ class StreamResults:
         rules (list of `str`, *optional*): what the model has to meet after each stage.
         when_broken (`str`, *optional*): `"roll_back"` or `"alert"`, where there are rules.
     """
+
+    what = "stream"
 
     name: str
     metric: str
@@ -199,21 +201,6 @@ class StreamResults:
         for number, figure in figures.items():
             by_seed.setdefault(number % len(self.seeds), []).append(figure)
         return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
-
-    def save(self, folder: Path) -> Path:
-        """Write `results.json` in a folder."""
-        return save_results(self, folder)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "StreamResults":
-        """
-        Read `results.json` from a folder.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is not a stream of this version.
-        """
-        return load_results(cls, "stream", folder)
 
 
 def is_stream(folder: Path) -> bool:

@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -38,17 +37,6 @@ Asked = TypeVar("Asked", bound=Work)
 Done = TypeVar("Done")
 
 
-@dataclass(order=True)
-class _Waiting(Generic[Asked, Done]):
-    """What was asked for and is not begun, in the order in which it will be."""
-
-    can_wait: bool
-    number: int
-    do: str = field(compare=False)
-    run: Asked = field(compare=False)
-    future: "Future[Done]" = field(compare=False)
-
-
 class Lost(Exception):  # noqa: N818 - what was lost is said in its message
     """The worker that was at work on a run has died."""
 
@@ -66,7 +54,8 @@ class Workers(ABC, Generic[Asked, Done]):
         self._threads = ThreadPoolExecutor(count)
         self._lock = threading.Lock()
         self._asked: dict[str, Future[Done]] = {}
-        self._waiting: queue.PriorityQueue[_Waiting[Asked, Done]] = queue.PriorityQueue()
+        # What is not begun, in the order in which it will be: what can wait behind what cannot, by its number.
+        self._waiting: queue.PriorityQueue[tuple[bool, int, str, Asked, Future[Done]]] = queue.PriorityQueue()
         self._count = itertools.count()
 
     @abstractmethod
@@ -104,48 +93,44 @@ class Workers(ABC, Generic[Asked, Done]):
         Raises:
             ValueError: it has failed; names the run.
         """
-        while (done := self._result_from_here(do, run)) is None:
+        while True:
+            try:
+                return self._future(do, run).result()
+            except Elsewhere:
+                with self._lock:
+                    self._asked.pop(_key(do, run), None)
             time.sleep(_PATIENCE)
-        return done
 
     def close(self) -> None:
         """Begin nothing more, and wait for what was begun."""
         with contextlib.suppress(queue.Empty):
             while True:
-                self._waiting.get_nowait().future.cancel()
+                self._waiting.get_nowait()[-1].cancel()
         self._threads.shutdown()
 
     def stop(self) -> None:
         """Begin nothing more, and give up what was begun; it can be resumed."""
         self.close()
 
-    def _result_from_here(self, do: str, run: Asked) -> Done | None:
-        try:
-            return self._future(do, run).result()
-        except Elsewhere:
-            with self._lock:
-                self._asked.pop(_key(do, run), None)
-            return None
-
     def _future(self, do: str, run: Asked) -> Future[Done]:
         with self._lock:
             key = _key(do, run)
             if key not in self._asked:
                 self._asked[key] = Future()
-                self._waiting.put(_Waiting(do != "train", next(self._count), do, run, self._asked[key]))
+                self._waiting.put((do != "train", next(self._count), do, run, self._asked[key]))
                 self._threads.submit(self._do_most_urgent)
             return self._asked[key]
 
     def _do_most_urgent(self) -> None:
         try:
-            waiting = self._waiting.get_nowait()
+            _, _, do, run, future = self._waiting.get_nowait()
         except queue.Empty:  # it was cancelled
             return
-        waiting.future.set_running_or_notify_cancel()
+        future.set_running_or_notify_cancel()
         try:
-            waiting.future.set_result(self._do(waiting.do, waiting.run))
+            future.set_result(self._do(do, run))
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            waiting.future.set_exception(error)
+            future.set_exception(error)
 
     def _do(self, do: str, run: Asked) -> Done:
         try:
