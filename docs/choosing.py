@@ -4,14 +4,14 @@ retained data, finds the better ones? Of the comparisons in model_cards/ whose e
 
 A setting is *tied* where its ID validation is no further below the best one than the sample of rows leaves open, as
 `small-lr` has it. Each rule chooses among the tied runs of a method and a seed; its gain is how much better the chosen run is
-than the mean of the tied ones, which is what choosing by chance comes to. The oracle looks at the data that it is judged by:
-no rule can do better.
+than the mean of the tied ones, which is what choosing by chance comes to. Of runs that a rule prefers alike, such as those without a
+single error in validation, it has the mean. The oracle looks at the data that it is judged by: no rule can do better.
 """
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from measured import COMPARISONS
 
@@ -22,12 +22,15 @@ from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.small_rates import methods_once, tied
 from ftp_hf.compare.evidence.statistics import paired_difference
 
-Ranking = Callable[[ComparedRun], float]
-"""What a rule prefers the runs by whose figure is the largest."""
+Ranking = Callable[[ComparedRun], tuple[float, ...]]
+"""What a rule prefers the runs by whose figures are the largest, the first of them first."""
 
 _VALIDATION = "best ID validation"
+_SMALLEST_OF_EQUALS = "…, then smallest learning rate"
 
 DISTANCES = ("kl", "hidden_change")
+
+_BESIDE = {"better": 1, "worse": -1, "the same": 0}
 
 
 def choosing() -> str:
@@ -36,49 +39,60 @@ def choosing() -> str:
     names: list[str] = []
     for folder in sorted(path.parent for path in COMPARISONS.glob("*/results.json")):
         results = ComparisonResults.load(folder)
-        ties, asked = count_ties(results)
+        ties = count_ties(results)
         names = [*rules(results.metric), "oracle"]
         for kind in (kind for kind in tested(results) if kind == "ood" or kind.startswith("retained/")):
             if gained := gains(results, kind):
                 metric = metric_of(results, kind)
                 found = [paired_difference(each, dict.fromkeys(each, 0.0)) for each in map(gained.__getitem__, names)]
                 cells = [difference(each, metric) for each in found]
-                rows.append([f"{folder.name}, {kind} ({metric})", f"{ties} of {asked}", *cells])
+                rows.append([f"{folder.name}, {kind} ({metric})", ties, *cells])
     return table(["study and data", "ties", *names], rows)
 
 
 def beside_validation() -> str:
-    """How often each other rule chooses a run that is better, worse or the same out of distribution as that of the best ID validation."""
-    counts: dict[str, Counter[str]] = {}
-    for path in sorted(COMPARISONS.glob("*/results.json")):
-        results = ComparisonResults.load(path.parent)
-        sign = metric_named(results.metric).sign
-        known = rules(results.metric)
-        for _, runs in _ties(results):
-            figures = {
-                name: sign * _figure(run, "ood", results.metric) for name, run in _preferred(runs, known).items()
-            }
-            usual = figures.pop(_VALIDATION)
-            for name, figure in figures.items():
-                if not math.isnan(figure - usual):
-                    counts.setdefault(name, Counter())[_beside(figure, usual)] += 1
-    columns = ("better", "worse", "the same")
-    return table(
-        ["rule", *columns], [[name, *(str(found[each]) for each in columns)] for name, found in counts.items()]
-    )
+    """
+    How often each other rule chooses a run that is better, worse or the same out of distribution as that of the best ID validation,
+    whose exact ties are broken at random, or by the smallest learning rate, as comparisons do.
+    """
+    folders = sorted(path.parent for path in COMPARISONS.glob("*/results.json"))
+    ties = [figures for folder in folders for figures in _ood_by_rule(ComparisonResults.load(folder))]
+    names = [name for name in dict.fromkeys(name for figures in ties for name in figures) if name != _VALIDATION]
+    usual = (_VALIDATION, _SMALLEST_OF_EQUALS)
+    rows = [[name, *(_beside(ties, name, other) if name != other else "" for other in usual)] for name in names]
+    head = [f"beside {_VALIDATION}: {' / '.join(_BESIDE)}", "beside the same, then smallest learning rate"]
+    return table(["rule", *head], rows)
 
 
-def _beside(figure: float, usual: float) -> str:
-    return "the same" if figure == usual else "better" if figure > usual else "worse"
+def _ood_by_rule(results: ComparisonResults) -> list[dict[str, float]]:
+    """For each tie, rule → how good the run that it chooses is out of distribution."""
+    sign, known = metric_named(results.metric).sign, rules(results.metric)
+    return [
+        {
+            name: sign * statistics.fmean(_figure(run, "ood", results.metric) for run in preferred)
+            for name, preferred in _preferred(runs, known).items()
+        }
+        for _, runs in _ties(results)
+    ]
+
+
+def _beside(ties: Sequence[Mapping[str, float]], name: str, other: str) -> str:
+    """How often one rule is better and worse than another, and the same."""
+    gained = [tie[name] - tie[other] for tie in ties if name in tie]
+    known = [gain for gain in gained if not math.isnan(gain)]
+    counted = Counter(0 if math.isclose(gain, 0, abs_tol=1e-12) else math.copysign(1, gain) for gain in known)
+    return " / ".join(str(counted[sign]) for sign in _BESIDE.values())
 
 
 def rules(metric: str) -> dict[str, Ranking]:
     """The rules that need no more than the training data, the validation data and the pre-trained model."""
     return {
-        _VALIDATION: lambda run: metric_named(metric).sign * _validation(run, metric),
-        "smallest function distance": lambda run: -_distance(run),
-        "smallest distance of weights": lambda run: -run.drift.row_norm if run.drift else math.nan,
-        "smallest learning rate": lambda run: -run.setting[RATE],
+        _VALIDATION: lambda run: (_validation(run, metric),),
+        _SMALLEST_OF_EQUALS: lambda run: (_validation(run, metric), -run.setting[RATE]),
+        "…, then smallest function distance": lambda run: (_validation(run, metric), -_distance(run)),
+        "smallest function distance": lambda run: (-_distance(run),),
+        "smallest distance of weights": lambda run: (-run.drift.row_norm if run.drift else math.nan,),
+        "smallest learning rate": lambda run: (-run.setting[RATE],),
     }
 
 
@@ -99,16 +113,19 @@ def gains(results: ComparisonResults, kind: str) -> dict[str, dict[int, float]]:
         if any(math.isnan(figure) for figure in figures.values()):
             continue
         chance = statistics.fmean(figures.values())
-        judged: Mapping[str, Ranking] = {**known, "oracle": lambda run: sign * figures[id(run)]}  # noqa: B023 - used at once
-        for name, run in _preferred(runs, judged).items():
-            found.setdefault(name, {}).setdefault(seed, []).append(sign * (figures[id(run)] - chance))
+        judged: Mapping[str, Ranking] = {**known, "oracle": lambda run: (sign * figures[id(run)],)}  # noqa: B023 - used at once
+        for name, preferred in _preferred(runs, judged).items():
+            gain = sign * (statistics.fmean(figures[id(run)] for run in preferred) - chance)
+            found.setdefault(name, {}).setdefault(seed, []).append(gain)
     return {name: {seed: statistics.fmean(each) for seed, each in by_seed.items()} for name, by_seed in found.items()}
 
 
-def count_ties(results: ComparisonResults) -> tuple[int, int]:
-    """How often ID validation left several settings of a method and a seed open, and of how many times."""
-    asked = _choices(results)
-    return sum(len(tied(runs, results.metric)) > 1 for _, runs in asked), len(asked)
+def count_ties(results: ComparisonResults) -> str:
+    """How often ID validation left several settings of a method and a seed open, of how many times, and how often exactly."""
+    ties = [runs for _, runs in _ties(results)]
+    by_validation = {_VALIDATION: rules(results.metric)[_VALIDATION]}
+    exact = sum(len(_preferred(runs, by_validation)[_VALIDATION]) > 1 for runs in ties)
+    return f"{len(ties)} of {len(_choices(results))}{f', {exact} exact' if exact else ''}"
 
 
 def _ties(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
@@ -127,18 +144,19 @@ def _choices(results: ComparisonResults) -> list[tuple[int, list[ComparedRun]]]:
     return [(seed, runs) for seed, runs in each if len(runs) > 1]
 
 
-def _preferred(runs: list[ComparedRun], rankings: Mapping[str, Ranking]) -> dict[str, ComparedRun]:
-    """Rule → the run that it prefers, of the rules that know a figure of each."""
-    return {
-        name: max(runs, key=ranking)
-        for name, ranking in rankings.items()
-        if not any(math.isnan(ranking(run)) for run in runs)
-    }
+def _preferred(runs: list[ComparedRun], rankings: Mapping[str, Ranking]) -> dict[str, list[ComparedRun]]:
+    """Rule → the runs that it prefers to all others, of the rules that know all figures of each."""
+    found = {}
+    for name, ranking in rankings.items():
+        ranks = [ranking(run) for run in runs]
+        if not any(math.isnan(figure) for rank in ranks for figure in rank):
+            found[name] = [run for run, rank in zip(runs, ranks, strict=True) if rank == max(ranks)]
+    return found
 
 
 def _validation(run: ComparedRun, metric: str) -> float:
     figure = run.value("validation", metric)
-    return math.nan if figure is None else figure
+    return math.nan if figure is None else metric_named(metric).sign * figure
 
 
 def _distance(run: ComparedRun) -> float:
