@@ -24,14 +24,12 @@ from measured import (
     every_study,
     gpu_steps,
     gpu_training,
-    lengths,
     methods,
-    rates,
     sharding,
     training,
 )
 from streamed import after_stages, small_rate, streams
-from wrong_rates import every_method, four
+from wrong_rates import every_method, four, lengths, rates
 
 from ftp_hf.cli import make_parser
 from ftp_hf.common.figures import SPACE

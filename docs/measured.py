@@ -11,8 +11,7 @@ from ftp_hf import RunSummary
 from ftp_hf.common.figures import mean_and_sd, metric_named, show
 from ftp_hf.compare import ComparisonResults
 from ftp_hf.compare.evidence.formats import difference
-from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of, pretrained_figure, tested
-from ftp_hf.compare.evidence.rates import at_settings
+from ftp_hf.compare.evidence.measures import REFERENCE, by_seed, finished_seeds, metric_of
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.stream_results import StreamResults
 from ftp_hf.compare.evidence.verdict import Verdict, verdicts
@@ -55,8 +54,6 @@ Of the studies in model_cards/comparisons, in the order of the page: what each i
 not named here has a row all the same, of the first of `_OURS` that it has.
 """
 
-_KINDS = {"id": "ID", "ood": "OOD", "retained": "retained"}
-
 _TESTED = {"id": "ID", "ood": "OOD", "corrupted": "corrupted"}
 
 _OURS = ("ftp", "ftp-share", "lora+ftp", "lora+ftp-share")
@@ -74,7 +71,7 @@ _COLUMNS = {
 def every_study() -> str:
     """A row for each study, for a page in `docs/`: those of `STUDIES`, and then the others, with FTP's figures."""
     rows = []
-    for name, results in _studies().items():
+    for name, results in studies().items():
         judged = {verdict.method: verdict for verdict in verdicts(results)}
         about, method = STUDIES.get(name, ("", next(each for each in _OURS if each in judged)))
         if results.metric != "accuracy":
@@ -82,7 +79,7 @@ def every_study() -> str:
         found = judged[method].differences.get("ood")
         rows.append(
             [
-                f"{_report(name)}{about and f': {about.strip()}'}",
+                f"{report(name)}{about and f': {about.strip()}'}",
                 str(len(finished_seeds(results, method))),
                 *(f"{mean_of(results, REFERENCE, kind)} → {mean_of(results, method, kind)}" for kind in ("id", "ood")),
                 difference(found, results.metric),
@@ -104,12 +101,12 @@ def each_method() -> str:
     A row for each method of a comparison but plain fine-tuning: how many studies of enough seeds it was in, and in which it is clearly
     better and worse.
     """
-    judged = [(name, verdict) for name, results in _studies().items() for verdict in verdicts(results)]
+    judged = [(name, verdict) for name, results in studies().items() for verdict in verdicts(results)]
     rows = []
     for method in (name for name in METHODS if name != REFERENCE):
         own = {name: each for name, each in judged if each.method == method and each.seeds >= LEAST_SEEDS}
         cells = [
-            "; ".join(f"{_report(name)}: {found}" for name, each in own.items() if (found := _clear(each, sign)))
+            "; ".join(f"{report(name)}: {found}" for name, each in own.items() if (found := _clear(each, sign)))
             for sign in (1, -1)
         ]
         rows.append([f"`{method}`", str(len(own)), *cells])
@@ -117,14 +114,14 @@ def each_method() -> str:
 
 
 @functools.cache
-def _studies() -> dict[str, ComparisonResults]:
+def studies() -> dict[str, ComparisonResults]:
     """By name, in the order of `STUDIES`; then those that it does not name."""
     names = [path.parent.name for path in sorted(COMPARISONS.glob("*/results.json"))]
     names.sort(key=lambda each: list(STUDIES).index(each) if each in STUDIES else len(STUDIES))
     return {name: ComparisonResults.load(COMPARISONS / name) for name in names}
 
 
-def _report(study: str) -> str:
+def report(study: str) -> str:
     return f"[{study}](../model_cards/comparisons/{study}/report.md)"
 
 
@@ -134,48 +131,6 @@ def _clear(verdict: Verdict, sign: int) -> str:
     tested = [_TESTED[kind] for kind in kinds if kind in _TESTED]
     kept = [kind.removeprefix("retained/").replace("_", " ") for kind in kinds if kind not in _TESTED]
     return ", ".join([*tested, *([f"retained {', '.join(kept)}"] if kept else [])])
-
-
-def rates() -> str:
-    """Plain fine-tuning and FTP at each learning rate of the studies that were evaluated at all of theirs, but for several lengths."""
-    rows = [[study, *rest] for study, length, *rest in _at_each_setting() if not length]
-    return _table(["study", "learning rate", *_KINDS.values()], rows)
-
-
-def lengths() -> str:
-    """The same of the studies with several lengths."""
-    rows = [row for row in _at_each_setting() if row[1]]
-    return _table(["study", "epochs", "learning rate", *_KINDS.values()], rows)
-
-
-@functools.cache
-def _at_each_setting() -> list[list[str]]:
-    """Study, length if there are several, and rate, and then what [`_before_and_after`] has."""
-    rows = []
-    for name, results in sorted(_studies().items()):
-        study = f"{_report(name)} ({measure_of(results)})"
-        for length, rate, there in at_settings(results):
-            if {REFERENCE, "ftp"} <= {method.name for method in there.methods}:
-                setting = ["" if length is None else f"{length:g}", f"{rate:g}"]
-                rows.append([study, *setting, *(_before_and_after(there, kind) for kind in _KINDS)])
-    return rows
-
-
-def _before_and_after(results: ComparisonResults, kind: str) -> str:
-    """
-    The means over the data sets of a kind that are measured as ID data are: of the pre-trained model where it can be measured, plain
-    fine-tuning and FTP.
-    """
-    sets = [
-        each for each in tested(results) if each.split("/")[0] == kind and metric_of(results, each) == results.metric
-    ]
-    before = [pretrained_figure(results, each) for each in sets]
-    known = [figure for figure in before if figure is not None]
-    figures = [statistics.fmean(known)] if known and len(known) == len(sets) else []
-    for method in (REFERENCE, "ftp"):
-        means = [statistics.fmean(of_seed.values()) for each in sets if (of_seed := by_seed(results, method, each))]
-        figures += [statistics.fmean(means)] if means else []
-    return " → ".join(show(figure, results.metric) for figure in figures) or "–"
 
 
 def measure_of(results: ComparisonResults | StreamResults) -> str:
