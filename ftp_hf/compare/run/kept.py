@@ -6,7 +6,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary, finalize
 
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from ftp_hf.tasks import Task
@@ -96,7 +96,10 @@ class KeptRows(Dataset):  # type: ignore[misc] # of no known type
 
 
 class _PreparingOnceMixin(Task[Any]):
-    """For any [`Task`]: what is prepared is kept, unless it is augmented, and its rows if they are made when read."""
+    """
+    For any [`Task`]: what is prepared is kept, unless it is augmented, and its rows if they are made when read. Models are in
+    float32.
+    """
 
     kind: type[Task[Any]]
     room: Room
@@ -109,6 +112,13 @@ class _PreparingOnceMixin(Task[Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         """Without what is kept, as the fingerprint of a data set is made of what prepares it."""
         return _unprepared, (self.kind, {name: value for name, value in vars(self).items() if name != "_prepared"})
+
+    def load_model(self, **options: Any) -> nn.Module:
+        """As of [`Task`], in float32: in 16 bits the small steps of those methods would be lost that have no masters."""
+        model = super().load_model(**options)
+        # Which refuses to be converted.
+        is_quantized = any(getattr(module, "is_quantized", False) for module in model.modules())
+        return model if is_quantized else model.float()
 
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[Any], Any] | None = None
@@ -126,7 +136,8 @@ class _PreparingOnceMixin(Task[Any]):
 
 def preparing_once(kind: type[Task[Any]], room: Room) -> type[Task[Any]]:
     """
-    A task that prepares each data set once for each corruption, and once to train on, unless it is augmented.
+    A task that prepares each data set once for each corruption, and once to train on, unless it is augmented; its models are in
+    float32, whatever their checkpoints are in, unless they are quantized.
 
     Args:
         kind (`type`): a [`Task`].

@@ -4,11 +4,14 @@ import pytest
 import torch
 from datasets import Dataset
 from datasets.fingerprint import Hasher
+from transformers import BertModel
 
 from ftp_hf.compare.run.kept import KeptAnswers, KeptRows, Room, preparing_once
 from ftp_hf.function_distance import function_distance
-from ftp_hf.tasks import Task
+from ftp_hf.pretrained import new_parameters
+from ftp_hf.tasks import Task, TextTask
 from ftp_hf.tasks.image import ImageOptions, ImageTask
+from tests.support.models import save_bert
 
 ROW_BYTES = 16
 
@@ -146,3 +149,28 @@ def test_the_distance_is_that_of_both_models():
         torch.cat([m(batch["x"])[batch["counted"]] for batch in batches]).log_softmax(-1) for m in (pretrained, model)
     )
     assert found == pytest.approx(((before.exp() * (before - after)).sum(-1).mean()).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_of_16_bits_are_compared_in_float32(tmp_path, dtype):
+    folder = save_bert(tmp_path)
+    BertModel.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
+    task = preparing_once(TextTask, Room())(str(folder), labels=["bad", "good"])
+    model = task.load_model()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    held = BertModel.from_pretrained(folder)
+    assert held.dtype == dtype
+    for name, parameter in model.bert.named_parameters():
+        assert torch.equal(parameter, held.get_parameter(name).float())
+    assert new_parameters(model) == {"classifier.weight", "classifier.bias"}
+
+
+def test_quantized_models_stay_as_they_are(tmp_path):
+    class Quantized(TextTask):
+        def load_model(self, **options):
+            model = super().load_model(**options).bfloat16()
+            model.is_quantized = True
+            return model
+
+    task = preparing_once(Quantized, Room())(str(save_bert(tmp_path)), labels=["bad", "good"])
+    assert task.load_model().dtype == torch.bfloat16
