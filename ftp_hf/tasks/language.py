@@ -15,8 +15,8 @@ from .classifier import check_model_folder
 from .generation import exact_match
 from .likelihood import (
     DataCollatorForLanguageModeling,
+    LikelihoodArguments,
     LikelihoodTrainer,
-    SFTConfig,
     choice_accuracy,
     loss_per_token,
     next_token_logits,
@@ -66,7 +66,7 @@ class LanguageTask(Task[LanguageOptions]):
     options_class = LanguageOptions
     corruptions = TEXT_CORRUPTIONS
     trainer_class: ClassVar[type[Trainer]] = LikelihoodTrainer
-    arguments_class = SFTConfig
+    arguments_class = LikelihoodArguments
 
     def __init__(self, model: str, options: LanguageOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)

@@ -1,6 +1,7 @@
 """How likely texts are to a causal language model: loss per token, and multiple choice by log-likelihood."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,19 @@ except ImportError as error:
 
 __all__ = [
     "DataCollatorForLanguageModeling",
+    "LikelihoodArguments",
     "LikelihoodTrainer",
-    "SFTConfig",
     "choice_accuracy",
     "loss_per_token",
     "next_token_logits",
 ]
+
+
+@dataclass
+class LikelihoodArguments(SFTConfig):  # type: ignore[misc] # of no known type
+    """TRL's `SFTConfig`, in float32 unless `bf16` is asked for: in bfloat16 a loss depends on the rows beside it."""
+
+    bf16: bool = field(default=False, metadata={"help": "Whether to train and measure in bfloat16 mixed precision."})
 
 
 class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc] # of no known type

@@ -38,9 +38,7 @@ def task(folder):
 
 
 def trainer_of(task, folder, **options):
-    args = arguments(
-        folder, task.arguments_class, bf16=False, per_device_eval_batch_size=2, **task.arguments(), **options
-    )
+    args = arguments(folder, task.arguments_class, per_device_eval_batch_size=2, **task.arguments(), **options)
     model = task.load_model()
     return task.trainer_class(model=model, args=args, eval_dataset=task.prepare(ANSWERS), **task.trainer_options(model))
 
@@ -339,9 +337,7 @@ def test_generated_answers_are_compared(task, tmp_path):
 
 
 def test_trl_trains_on_rows_as_they_are(task, tmp_path):
-    args = arguments(
-        tmp_path, task.arguments_class, bf16=False, max_steps=1, per_device_train_batch_size=2, **task.arguments()
-    )
+    args = arguments(tmp_path, task.arguments_class, max_steps=1, per_device_train_batch_size=2, **task.arguments())
     model, rows = task.load_model(), task.prepare(ANSWERS, augment=True)
     batch = task.collator([rows[0], rows[1]])
     logits, labels = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
@@ -350,3 +346,9 @@ def test_trl_trains_on_rows_as_they_are(task, tmp_path):
     assert trainer.train_dataset is rows
     assert trainer.train().training_loss == pytest.approx(expected, rel=1e-5)
     assert len(WORDS) == model.config.vocab_size
+
+
+@pytest.mark.parametrize("asked", [{}, {"bf16": True}, {"fp16": True}])
+def test_mixed_precision_has_to_be_asked_for(task, tmp_path, asked):
+    args = task.arguments_class(str(tmp_path), use_cpu=True, **task.arguments(), **asked)
+    assert (args.bf16, args.fp16) == (asked.get("bf16", False), asked.get("fp16", False))
