@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EvalPrediction
 
 from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
 
 from .specs import check_column, is_listed
-from .task import Options, Task
+from .task import Options, Task, logits_alone
 
 __all__ = ["ClassificationTask", "OtherHeadTask", "check_model_folder", "classifier_options", "compute_scores"]
 
@@ -57,6 +57,10 @@ class ClassificationTask(Task[Options]):
     def targets(self, column: list[Any]) -> list[Any]:
         """What the loss takes, of the values of the label column."""
         return column
+
+    def trainer_options(self, model: nn.Module) -> dict[str, Any]:
+        """As of [`Task`]; the Trainer keeps no hidden states beside the logits."""
+        return {**super().trainer_options(model), "preprocess_logits_for_metrics": logits_alone}
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """As [`compute_scores`]."""

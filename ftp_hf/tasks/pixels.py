@@ -14,6 +14,8 @@ from transformers import Trainer
 
 from ftp_hf.common.replaced import replaced
 
+from .task import logits_alone
+
 __all__ = ["IGNORED", "SegmentationTrainer", "mask_indices", "mean_iou", "pixel_accuracy", "pixel_counts"]
 
 IGNORED = 255
@@ -30,7 +32,7 @@ class SegmentationTrainer(Trainer):
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if logits is None or labels is None:
             return loss, logits, labels
-        return loss, *pixel_counts(logits if isinstance(logits, Tensor) else logits[0], labels)
+        return loss, *pixel_counts(logits_alone(logits), labels)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Without a last batch of one image: a batch norm behind a global pooling has one value there, and no variance."""

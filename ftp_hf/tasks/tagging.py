@@ -24,7 +24,7 @@ from .classifier import check_model_folder, classifier_options
 from .entities import entity_scores, type_scores
 from .places import places_of, within_places
 from .specs import check_column, is_listed
-from .task import Task
+from .task import Task, logits_alone
 
 __all__ = ["TaggingOptions", "TaggingTask"]
 
@@ -178,8 +178,8 @@ def _answered(prediction: EvalPrediction) -> tuple[NDArray[np.int64], NDArray[np
     return given.argmax(axis=-1) if given.ndim > labels.ndim else given, labels
 
 
-def _answers(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:  # noqa: ARG001
-    return (logits if isinstance(logits, Tensor) else logits[0]).argmax(dim=-1)
+def _answers(outputs: Tensor | tuple[Any, ...], labels: Tensor) -> Tensor:
+    return logits_alone(outputs, labels).argmax(dim=-1)
 
 
 def _spaced(words: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 from ftp_hf.common.figures import Metric
 from ftp_hf.common.labels import IGNORED_LABEL
 
-__all__ = ["NoOptions", "Task", "longest_first", "says_of_itself"]
+__all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "says_of_itself"]
 
 Options = TypeVar("Options")
 
@@ -237,6 +237,19 @@ class Task(Generic[Options]):
         mask = batch.get("attention_mask")
         counted = torch.ones(states[-1].shape[:-1], dtype=torch.bool, device=states[-1].device)
         return states[-1], mask.bool() if mask is not None and mask.shape == counted.shape else counted
+
+
+def logits_alone(outputs: Tensor | tuple[Any, ...], labels: Tensor | None = None) -> Tensor:
+    """
+    The logits of what a model answers, for `Trainer(preprocess_logits_for_metrics=logits_alone)`: an encoder-decoder has hidden
+    states behind them, as has any model whose config says `output_hidden_states`.
+
+    Args:
+        outputs (`Tensor` or tuple): of the model, without the loss.
+        labels (`Tensor`, *optional*): not looked at.
+    """
+    del labels
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
 def longest_first(prepared: Dataset) -> Dataset:

@@ -18,9 +18,11 @@ from ftp_hf.tasks.regression import (
     TextRegressionOptions,
     TextRegressionTask,
 )
+from ftp_hf.tasks.text import TextTask
 from tests.support.models import save_bert, tiny_vit_config
 from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import WORDS, write_config
+from tests.support.trainers import arguments
 
 TOPICS = ["film", "song", "praise"]
 TEXTS = ["the film is good", "the song is fine", "the film is bad", "the song is the film", "is"]
@@ -103,6 +105,25 @@ def test_figures_of_several_classes_are_those_computed_by_hand(bert, highest, f1
     nothing = np.zeros((2, 4))
     figures = task.compute_metrics(EvalPrediction(nothing - 1, nothing))
     assert figures == {"f1_micro": 0.0, "f1_macro": 0.0, "exact_match": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (TextTask, Dataset.from_dict({"text": TEXTS, "label": [0, 1, 2, 0, 1]})),
+        (MultiLabelTextTask, texts()),
+        (TextRegressionTask, texts()),
+    ],
+)
+def test_what_a_model_answers_beside_the_logits_changes_no_figure(bert, tmp_path, kind, data):
+    task = kind(str(bert), labels=TOPICS)
+    model, args = task.load_model(), arguments(tmp_path, task.arguments_class, **task.arguments())
+    trainer = task.trainer_class(model=model, args=args, **task.trainer_options(model))
+    before = task.measure(trainer, data)
+    model.config.output_hidden_states = True
+    after = task.measure(trainer, data)
+    names = [f"eval_{name}" for name in task.measured_on(data)]
+    assert [after[name] for name in names] == [before[name] for name in names]
 
 
 def test_distance_of_several_classes_is_that_of_each_answer(bert, tmp_path):
