@@ -57,6 +57,8 @@ class TextTask(ClassificationTask[TextOptions]):
         check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
         self.options = within_places(self.options, "max_length", model, places_of(model))
+        if self.processor.pad_token is None:
+            self.processor.pad_token = self.processor.eos_token
         self.collator = DataCollatorWithPadding(self.processor)
 
     def load_model(self, **options: Any) -> PreTrainedModel:
@@ -64,6 +66,10 @@ class TextTask(ClassificationTask[TextOptions]):
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             self.model, **self.head_options(), **options
         )
+        config: Any = model.config.get_text_config()
+        # By which decoders find the last token of a text.
+        if config.pad_token_id is None:
+            config.pad_token_id = self.processor.pad_token_id
         return model
 
     def check(self, name: str, dataset: Dataset) -> None:

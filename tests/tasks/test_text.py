@@ -1,9 +1,14 @@
 import pytest
+import torch
 from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer
 
 from ftp_hf.tasks import TextOptions, TextTask
+from ftp_hf.tasks.multi_label import MultiLabelTextTask
+from ftp_hf.tasks.regression import TextRegressionTask
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.models import save_bert
+from tests.support.tiny_language import save_llama
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film"]
 
@@ -68,3 +73,23 @@ def test_texts_of_like_length_are_measured_together(task):
     trainer = Batches()
     assert task.measure(trainer, data) == {"eval_accuracy": 0.5}
     assert (trainer.lengths, trainer.labels) == ([4, 4, 3, 3], [1, 1, 0, 0])
+
+
+@pytest.mark.parametrize("kind", [TextTask, MultiLabelTextTask, TextRegressionTask])
+@pytest.mark.parametrize("given", [{}, {"pad_token": None}])
+def test_decoders_without_a_padding_token_read_texts_of_several_lengths(tmp_path, kind, given):
+    save_llama(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    config.pad_token_id = None
+    config.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tmp_path, **given).save_pretrained(tmp_path)
+    task = kind(str(tmp_path), labels=["negative", "positive"])
+    assert task.processor.pad_token == ("<eos>" if given else "<pad>")
+    rows = Dataset.from_dict({"text": ["red", "one and two is blue"], "label": [[0], [1]], "score": [0.0, 1.0]})
+    if kind is TextTask:
+        rows = rows.remove_columns("label").add_column("label", [0, 1])
+    model = task.load_model().eval()
+    [together], alone = task.batches(rows, 2), task.batches(rows, 1)
+    with torch.no_grad():
+        logits = torch.cat([task.logits(model, batch)[0] for batch in reversed(alone)])
+        torch.testing.assert_close(task.logits(model, together)[0], logits)
