@@ -17,7 +17,7 @@ from ftp_hf.pretrained.anchors import CheckpointAnchors, check_one_name_each
 from ftp_hf.pretrained.origin import has_adapters
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
-from .products import Unprojectable, has_products, layer_products, weight_name
+from .products import Unprojectable, configs_by_module, has_products, layer_products, weight_name
 
 __all__ = ["ADAPTER_MODES", "Adapters", "find_adapters"]
 
@@ -211,7 +211,7 @@ def _bias_of(name: str) -> str:
 
 def _updates(model: nn.Module, name_of: dict[Tensor, str]) -> tuple[list[LowRankUpdate], dict[str, str]]:
     """The updates that can be projected, and by parameter name why others cannot be."""
-    configs = getattr(model, "peft_config", {})
+    configs_of = configs_by_module(model)
     updates: list[LowRankUpdate] = []
     refused: dict[str, str] = {}
     for path, layer in model.named_modules():
@@ -219,7 +219,7 @@ def _updates(model: nn.Module, name_of: dict[Tensor, str]) -> tuple[list[LowRank
             continue
         name = base_name(f"{canonical_name(path)}.{weight_name(layer)}")
         try:
-            products = tuple(layer_products(layer, name_of, configs))
+            products = tuple(layer_products(layer, name_of, configs_of.get(layer, {})))
         except Unprojectable as reason:
             own = (p for kind in layer.adapter_layer_names for p in layer._modules[kind].parameters())
             refused |= {name_of[parameter]: str(reason) for parameter in own if parameter in name_of}

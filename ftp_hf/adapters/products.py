@@ -15,6 +15,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankProduct
 
 __all__ = [
     "Unprojectable",
+    "configs_by_module",
     "has_products",
     "layer_products",
     "product_taken_out",
@@ -31,6 +32,22 @@ _TAKEN_OUT = ("pissa", "olora", "corda", "lora_ga")
 
 class Unprojectable(Exception):  # noqa: N818 - it is no error, but the answer to a question
     """Says why what an adapter adds to a weight cannot be projected by scaling rows."""
+
+
+def configs_by_module(model: nn.Module) -> dict[nn.Module, Mapping[str, Any]]:
+    """
+    The configs of the adapters around each module, by adapter. Parts of a model may have adapters of the same name: the
+    innermost counts.
+
+    Args:
+        model (`nn.Module`): a model of PEFT, or any module that has some inside.
+    """
+    found: dict[nn.Module, Mapping[str, Any]] = {}
+    for part in model.modules():
+        configs = getattr(part, "peft_config", None)
+        if isinstance(configs, dict):  # and not a single one, that a module of the user's own keeps
+            found |= {module: {**found.get(module, {}), **configs} for module in part.modules()}
+    return found
 
 
 def has_products(layer: nn.Module) -> bool:
@@ -73,8 +90,8 @@ def restore_base_weights(model: nn.Module) -> None:
     start. Without such adapters, nothing happens.
 
     Args:
-        model (`nn.Module`): as `get_peft_model` returned it. Not with trained adapters, whose product would be put into
-            the base weights.
+        model (`nn.Module`): as `get_peft_model` returned it, or any module that has such a model inside. Not with trained
+            adapters, whose product would be put into the base weights.
 
     Raises:
         ValueError: a base weight is quantised, so that nothing can be put back.
@@ -85,24 +102,23 @@ def restore_base_weights(model: nn.Module) -> None:
         restore_base_weights(model)
         ```
     """
-    configs = {
-        adapter: config
-        for adapter, config in getattr(model, "peft_config", {}).items()
-        if _init(config).startswith(_TAKEN_OUT)
-    }
+    configs_of = configs_by_module(model)
     for path, layer in model.named_modules():
-        for adapter in configs.keys() & layer._modules.get("lora_B", {}).keys():
+        for adapter, config in configs_of.get(layer, {}).items():
+            if adapter not in layer._modules.get("lora_B", {}) or not _init(config).startswith(_TAKEN_OUT):
+                continue
             weight = layer.get_base_layer().weight
             if not weight.is_floating_point():
                 raise ValueError(
                     f"the base weight of {path} is quantised ({weight.dtype}), so the product that init_lora_weights="
-                    f"{_init(configs[adapter])!r} took out of it cannot be put back: use True, 'gaussian' or 'eva'"
+                    f"{_init(config)!r} took out of it cannot be put back: use True, 'gaussian' or 'eva'"
                 )
             with torch.no_grad():
                 weight += layer.get_delta_weight(adapter)
                 layer.lora_B[adapter].weight.zero_()
-    for config in configs.values():
-        config.init_lora_weights = True
+    for config in _each(configs_of):
+        if _init(config).startswith(_TAKEN_OUT):
+            config.init_lora_weights = True
 
 
 def product_taken_out(model: nn.Module) -> str | None:
@@ -113,8 +129,12 @@ def product_taken_out(model: nn.Module) -> str | None:
     Args:
         model (`nn.Module`): with adapters of PEFT, or without.
     """
-    inits = map(_init, getattr(model, "peft_config", {}).values())
+    inits = map(_init, _each(configs_by_module(model)))
     return next((init for init in inits if init.startswith((*_TAKEN_OUT, "loftq"))), None)
+
+
+def _each(configs_of: Mapping[nn.Module, Mapping[str, Any]]) -> Iterator[Any]:
+    return (config for configs in configs_of.values() for config in configs.values())
 
 
 def _lora_product(layer: Any, adapter: str, name_of: Mapping[Tensor, str], config: Any) -> Iterator[LowRankProduct]:

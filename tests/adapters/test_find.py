@@ -277,25 +277,39 @@ def test_factors_are_projected_around_their_first_values_when_asked_for(caplog, 
             assert norms.max() <= radii[name].radius * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(("init", "make"), [("pissa", bert), ("pissa_niter_2", bert), ("olora", bert), ("pissa", gpt2)])
-def test_a_product_taken_out_of_the_base_is_refused_until_it_is_put_back(init, make, tmp_path):
+def inside_another(model):
+    return nn.ModuleDict({"inner": model})
+
+
+@pytest.mark.parametrize(
+    ("init", "make", "place"),
+    [
+        ("pissa", bert, nn.Identity()),
+        ("pissa_niter_2", bert, nn.Identity()),
+        ("olora", bert, nn.Identity()),
+        ("pissa", gpt2, nn.Identity()),
+        ("pissa", bert, inside_another),
+    ],
+)
+def test_a_product_taken_out_of_the_base_is_refused_until_it_is_put_back(init, make, place, tmp_path):
     targets = LINEAR if make is bert else ["attn.c_proj"]
     config = lora(target_modules=targets, init_lora_weights=init, fan_in_fan_out=make is gpt2)
     model = peft.get_peft_model(make().float(), config)
+    whole = place(model)
     with pytest.raises(
         ValueError, match=f"init_lora_weights='{init}' takes .* restore_base_weights.* set ftp_adapters"
     ):
-        adapter_options(model)
-    assert adapter_options(model, "factors")["low_rank"] == ()
+        adapter_options(whole)
+    assert adapter_options(whole, "factors")["low_rank"] == ()
 
     start, first = make().float(), {name: value.clone() for name, value in model.state_dict().items()}
-    restore_base_weights(model)
+    restore_base_weights(whole)
     for name, value in model.state_dict().items():
         assert torch.equal(value, torch.zeros_like(value) if "lora_B" in name else first[name]) or "base_layer" in name
     for name, weight in merged(model).items():
         torch.testing.assert_close(weight, dict(start.named_parameters())[name].detach(), rtol=0, atol=1e-6)
     loss = bert_loss if make is bert else gpt2_loss
-    optimizer = FTPAdamW(trained(model), lr=5e-3, **adapter_options(model))
+    optimizer = FTPAdamW(trained(whole), lr=5e-3, **adapter_options(whole))
     *_, _ = steps(model, optimizer, loss, 5)
     assert max(radius.radius for radius in optimizer.radii().values()) > 1e-3
     model.save_pretrained(tmp_path)
@@ -311,7 +325,8 @@ def test_what_was_taken_out_of_a_quantised_weight_cannot_be_put_back():
         restore_base_weights(model)
 
 
-def test_trained_experts_of_xlora_are_left_to_the_plain_optimizer(caplog, tmp_path):
+@pytest.mark.parametrize("place", [nn.Identity(), inside_another])
+def test_trained_experts_of_xlora_are_left_to_the_plain_optimizer(place, caplog, tmp_path):
     # X-LoRA takes no adapters of models whose layers are elsewhere than Llama's.
     def llama():
         sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -319,7 +334,7 @@ def test_trained_experts_of_xlora_are_left_to_the_plain_optimizer(caplog, tmp_pa
 
     peft.get_peft_model(llama(), lora(target_modules=["q_proj"])).save_pretrained(tmp_path)
     config = peft.XLoraConfig("CAUSAL_LM", hidden_size=8, adapters={"0": str(tmp_path)}, use_trainable_adapters=True)
-    options = adapter_options(peft.get_peft_model(llama(), config))
+    options = adapter_options(place(peft.get_peft_model(llama(), config)))
     assert options["low_rank"] == ()
     assert any("lora_B" in name for name in options["exclude"])
     assert "xlora, which weighs its adapters anew for each token (parameters: 2)" in caplog.text
