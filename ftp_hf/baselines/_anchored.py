@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftp_hf.adapters.find import find_adapters
-from ftp_hf.common.host import Host
+from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.pretrained.origin import new_parameters, pretrained_rows
@@ -71,7 +71,7 @@ class AnchoredTrainerMixin(Host):
 
     def create_optimizer(self, model: Any = None) -> Optimizer:
         """The optimizer of the Trainer class, with the method attached to its step."""
-        optimizer: Optimizer = super().create_optimizer(model)
+        optimizer = optimizer_of(self, super().create_optimizer, model)
         if getattr(self, "probing", False):  # a new head alone, which has no anchor (`ProbeFirstMixin`)
             return optimizer
         inner = optimizer

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ftp_hf.common.host import Host
+from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.pretrained.probing import only_trained, parameters_to_freeze, set_probing_mode
 from ftp_hf.pretrained.statistics import new_statistics
 
@@ -65,7 +65,7 @@ class LinearProbeTrainerMixin(Host):
         probed = self.model if model is None else model
         self._probing.enter_context(only_trained(probed, self._probed))
         self._new_statistics = tuple(new_statistics(probed).values())
-        return super().create_optimizer(model)
+        return optimizer_of(self, super().create_optimizer, model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with the model in evaluation mode, from which each training step takes it."""

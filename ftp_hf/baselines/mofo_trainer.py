@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers.training_args import OptimizerNames
 
-from ftp_hf.common.host import Host
+from ftp_hf.common.host import Host, optimizer_of
 
 from ._anchored import check_whole, new_among_trained
 from .mofo import MoFO, check_fraction
@@ -58,7 +58,7 @@ class MoFOTrainerMixin(Host):
         if self.optimizer is not None:  # a second `train()`
             optimizer: Optimizer = self.optimizer
             return optimizer
-        made = super().create_optimizer(model)
+        made = optimizer_of(self, super().create_optimizer, model)
         if type(made) is not AdamW:
             raise ValueError(
                 f"MoFO is an AdamW, and the Trainer creates a {type(made).__name__}: leave out what asks for it"

@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
+from ftp_hf.common.host import optimizer_of
 from ftp_hf.common.names import canonical_name
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.common.replaced import replaced
@@ -87,7 +88,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
         """
         self._check_supported()
         if self.probing:
-            return super().create_optimizer(model)
+            return optimizer_of(self, super().create_optimizer, model)
         own = self._projecting
         optimizer, told = self._create_optimizer(model)
         projected, options = projected_optimizer(optimizer), FTPArguments.of(self.args)
@@ -117,12 +118,12 @@ class FTPTrainerMixin(PlainTrainerMixin):
         self._given_optimizer |= made is not None and self._projecting is None
         kind, arguments = self.optimizer_cls_and_kwargs or (None, {})
         if made is not None or not (isinstance(kind, type) and issubclass(kind, ProjectedOptimizer)):
-            return super().create_optimizer(model), {}
+            return optimizer_of(self, super().create_optimizer, model), {}
         # The Trainer's groups have no names.
         by_name = {option: arguments[option] for option in _BY_NAME if option in arguments}
         others = {name: arguments[name] for name in arguments.keys() - by_name}
         with replaced(self, optimizer_cls_and_kwargs=(kind, others)):
-            return super().create_optimizer(model), by_name
+            return optimizer_of(self, super().create_optimizer, model), by_name
 
     def _check_supported(self) -> None:
         check_strategy(self.accelerator)

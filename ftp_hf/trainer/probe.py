@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from transformers import DefaultFlowCallback, enable_full_determinism, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
 
-from ftp_hf.common.host import Host
+from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.replaced import replaced
 from ftp_hf.pretrained.origin import has_adapters, new_parameters
 from ftp_hf.pretrained.probing import only_trained, set_probing_mode
@@ -106,7 +106,7 @@ class ProbeFirstMixin(Host):
             probed = self.model if model is None else model
             self._freezing.enter_context(only_trained(probed, new_parameters(probed)))
             self._new_statistics = tuple(new_statistics(probed).values())
-        return super().create_optimizer(model)
+        return optimizer_of(self, super().create_optimizer, model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, in a probe with features of the evaluation mode."""

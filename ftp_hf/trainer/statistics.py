@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ftp_hf.common.host import Host
+from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.pretrained.origin import UnknownOriginError
 from ftp_hf.pretrained.statistics import pretrained_statistics
 
@@ -51,7 +51,7 @@ class FrozenStatisticsMixin(Host):
             self._frozen_norms = tuple(pretrained_statistics(self.model if model is None else model).values())
             if not self._frozen_norms:
                 logger.warning("freeze_statistics: this model has no batch norm with pre-trained statistics")
-        return super().create_optimizer(model)
+        return optimizer_of(self, super().create_optimizer, model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with these batch norms in evaluation mode, from which each training step takes them."""

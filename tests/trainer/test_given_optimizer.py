@@ -6,9 +6,10 @@ import logging
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertForSequenceClassification, GPT2LMHeadModel
+from transformers import BertForSequenceClassification, GPT2LMHeadModel, Trainer
 
-from ftp_hf import FTPAdamW, FTPTrainer, projected_optimizer
+from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
+from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, MoFOTrainerMixin
 from tests.support.models import tiny_bert_config, tiny_gpt2_config
 from tests.support.trainers import arguments, load
 
@@ -82,6 +83,38 @@ def test_rows_of_gpt2_are_output_units(tmp_path):
     assert_same(
         train(given, data, tmp_path, optimizers=optimizers), train(model(), data, tmp_path, optim="adamw_torch")
     )
+
+
+class TakesNoModel(Trainer):
+    def create_optimizer(self):  # as in transformers 4
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=0.0)
+        return self.optimizer
+
+
+class ReturnsNothing(TakesNoModel):
+    def create_optimizer(self):
+        super().create_optimizer()
+
+
+@pytest.mark.parametrize("base", [TakesNoModel, ReturnsNothing])
+@pytest.mark.parametrize(
+    ("mixin", "options"),
+    [
+        (FTPTrainerMixin, {"probe_epochs": 0.1}),
+        (L2SPTrainerMixin, {"alpha": 0.1}),
+        (LinearProbeTrainerMixin, {}),
+        (MoFOTrainerMixin, {}),
+    ],
+)
+def test_a_trainer_class_may_create_its_optimizer_as_trainer_lets_it(
+    mixin, options, base, pretrained, dataset, tmp_path
+):
+    mixed = type("Mixed", (mixin, base), {})
+    trainer = mixed(load(pretrained), arguments(tmp_path, max_steps=2), train_dataset=dataset, **options)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert (projected_optimizer(trainer.optimizer) is not None) == (mixin is FTPTrainerMixin)
 
 
 def test_an_optimizer_of_another_model_is_refused(pretrained, dataset, tmp_path):
