@@ -20,6 +20,7 @@ __all__ = [
     "list_checkpoints",
     "newest_whole",
     "restore_replaced",
+    "step_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -38,14 +39,19 @@ def list_checkpoints(run: Path) -> list[Path]:
         `list[Path]`
     """
     folders = [path for path in run.iterdir() if path.is_dir()] if run.is_dir() else []
-    steps = {path: _CHECKPOINT.fullmatch(path.name) for path in folders}
-    found = {path: int(match[1]) for path, match in steps.items() if match}
+    found = {path: step for path in folders if (step := step_of(path)) is not None}
     return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def checkpoint_at(run: Path, step: int | None) -> Path:
     """Where a run has the checkpoint of a step; a path that does not exist if there is no step."""
     return run / f"{CHECKPOINT}{step}"
+
+
+def step_of(checkpoint: str | Path) -> int | None:
+    """The step that a checkpoint is of, by its name; `None` if it has another name."""
+    match = _CHECKPOINT.fullmatch(Path(checkpoint).name)
+    return None if match is None else int(match[1])
 
 
 def newest_whole(candidates: list[Path]) -> Path | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.cards.files import surviving, write_run_files
+from ftp_hf.checkpoints.whole import step_of
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.host import Host
 from ftp_hf.common.privacy import public_name, public_value
@@ -205,10 +206,10 @@ class ModelCardMixin(Host):
                 self.remove_callback(callback)
         # Now, because later evaluations are logged as well, and on all processes, because sharded radii need them.
         self._training_log = tuple(self.state.log_history)
-        guard, best_step = self._guard(), self.state.best_global_step
+        guard, best = self._guard(), self.state.best_model_checkpoint
         rolled_back = guard is not None and guard.restored_step is not None
-        if best_step and (rolled_back or self.args.load_best_model_at_end):
-            self._kept_radii = self._saved_radii.get(best_step)
+        if best and (rolled_back or self.args.load_best_model_at_end):
+            self._kept_radii = self._radii_of(best)
         else:
             self._kept_radii = self._radii_now()
         if self._made_card_in_training:
@@ -248,9 +249,13 @@ class ModelCardMixin(Host):
 
     def _note_saved_radii(self, radii: Mapping[str, Radius]) -> None:
         """Of the checkpoint that is saved now, or the step that a run is interrupted at: it may be what is kept."""
-        saved, best_step = self._saved_radii or {}, self.state.best_global_step
-        kept = {step: saved[step] for step in saved if step == best_step}
+        saved, best = self._saved_radii or {}, self.state.best_model_checkpoint
+        kept = {step: saved[step] for step in saved if best and step == step_of(best)}
         self._saved_radii = {**kept, self.state.global_step: radii}
+
+    def _radii_of(self, checkpoint: str) -> Mapping[str, Radius] | None:
+        saved = self._saved_radii or {}
+        return next((radii for step, radii in saved.items() if step == step_of(checkpoint)), None)
 
     def _radii_to_tell(self) -> Mapping[str, Radius] | None:
         """Of the kept weights; while training, of the checkpoint that is saved at this step."""

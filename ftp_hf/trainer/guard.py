@@ -23,7 +23,7 @@ from ftp_hf.runs.logs import measured, split_numbers
 from ftp_hf.runs.rules import SET, Rule, check_rules, describe, parse_rules
 
 from .evaluation import evaluated
-from .loading import load_best_model
+from .loading import kept_step, load_best_model
 
 __all__ = ["RobustnessGuard"]
 
@@ -155,7 +155,7 @@ class RobustnessGuard(TrainerCallback):
     ) -> None:
         """Check the weights that are kept, also if something ended the training between two evaluations; and roll back."""
         # The Trainer has loaded its best ones by now.
-        kept = (state.best_global_step if args.load_best_model_at_end else None) or state.global_step
+        kept = kept_step(args, state)
         check = next((check for check in self.history if check.step == kept), None) or self._check(state, control, kept)
         if check.action is None and _broken(check.rules):
             self._act(check, state, control)

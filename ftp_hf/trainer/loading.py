@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ftp_hf.checkpoints.whole import step_of
 from ftp_hf.common.host import Host
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.pretrained.loading import load_weights
 
-__all__ = ["CompleteLoadingMixin", "load_best_model"]
+__all__ = ["CompleteLoadingMixin", "kept_step", "load_best_model"]
 
 
 class CompleteLoadingMixin(Host):
@@ -28,6 +29,20 @@ class CompleteLoadingMixin(Host):
 
     def _load_best_model(self) -> None:
         load_best_model(self, super()._load_best_model)
+
+
+def kept_step(args: Any, state: Any) -> int:
+    """
+    The step whose weights a finished training keeps. That of the best checkpoint, not of the best evaluation
+    (`state.best_global_step`), of which there may be no checkpoint.
+
+    Args:
+        args (`TrainingArguments`): whether the best ones are loaded at the end.
+        state (`TrainerState`): after the training.
+    """
+    best = state.best_model_checkpoint if args.load_best_model_at_end else None
+    step = None if best is None else step_of(best)
+    return state.global_step if step is None else step
 
 
 def load_best_model(trainer: Any, load: Callable[[], None]) -> None:

@@ -24,6 +24,7 @@ from ftp_hf.runs.summary import RunSummary
 
 from .arguments import FTPArguments, named_anchors
 from .in_force import first_in_force
+from .loading import kept_step
 from .model_task import task_of
 from .watch import peak_memory
 
@@ -77,7 +78,7 @@ def summarize_run(
         problem_type=_problem_type(dense),
         seed=trainer.args.seed,
         steps=trainer.state.global_step,
-        kept_step=_kept_step(trainer),
+        kept_step=trainer.state.global_step if trainer.is_in_train else kept_step(trainer.args, trainer.state),
         optimizer=None if trainer.optimizer is None else describe_optimizer(trainer.optimizer),
         projection=None if projected is None else _projection(projected, trainer, radii),
         data=[data_facts(trainer.train_dataset, "train", "train")] if trainer.train_dataset is not None else [],
@@ -115,11 +116,6 @@ def _base_model(model: Any) -> BaseModel | None:
         parameters=sum(each.numel() for each in {*model.parameters()} - adapter_parameters(model)),
         dtype=str(getattr(model, "dtype", "")).removeprefix("torch.") or None,
     )
-
-
-def _kept_step(trainer: Any) -> int:
-    best = getattr(trainer.state, "best_global_step", None)
-    return best if trainer.args.load_best_model_at_end and best else trainer.state.global_step  # type: ignore[no-any-return]
 
 
 def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str, Radius]) -> ProjectionFacts:

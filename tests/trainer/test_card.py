@@ -4,13 +4,15 @@ import json
 import logging
 
 import pytest
+import torch
 import transformers
 from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import nn
 from transformers import BertForSequenceClassification, Trainer
 
-from ftp_hf import FTPTrainer, FTPTrainerMixin, RunSummary, projected_optimizer
+from ftp_hf import FTPTrainer, FTPTrainerMixin, RobustnessGuard, RunSummary, projected_optimizer
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.trainer.model_task import task_of
 from tests.support.trainers import arguments, load
@@ -131,20 +133,67 @@ def test_cards_of_checkpoints_leave_whole_results(steps, checkpoint, tmp_path):
     assert whole.projection.radii == trainer.run_summary().projection.radii
 
 
-def test_the_card_of_an_interrupted_run_has_its_radii(checkpoint, tmp_path):
+def scored(checkpoint, output_dir, score, **options):
+    """A Trainer whose metric is what `score` says of the step, and which loads the weights of the best checkpoint."""
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "score", "greater_is_better": True}
+    intervals = {"eval_strategy": "steps", "save_strategy": "steps", "logging_steps": 1}
+    trainer = FTPTrainer(
+        load(checkpoint),
+        arguments(output_dir, **{**intervals, **best, **options}),
+        train_dataset=DATA,
+        eval_dataset=DATA,
+        compute_metrics=lambda _: {"score": score(trainer.state.global_step)},
+    )
+    return trainer
+
+
+class RadiiOfCheckpoints(transformers.TrainerCallback):
+    def __init__(self):
+        self.by_step = {}
+
+    def on_save(self, args, state, control, optimizer=None, **_):  # noqa: ARG002
+        self.by_step[state.global_step] = {
+            name: radius.radius for name, radius in projected_optimizer(optimizer).radii().items()
+        }
+
+
+def radii_of(summary):
+    return {name: radius.radius for name, radius in summary.projection.radii.items()}
+
+
+def test_what_is_told_is_of_the_weights_that_are_kept(checkpoint, tmp_path):
+    trainer = scored(checkpoint, tmp_path, {0: 0, 2: 0.1, 4: 0.5, 6: 0.9, 8: 0.4}.get, eval_steps=2, save_steps=4)
+    guard = RobustnessGuard(trainer, {"ood/test": DATA}, ["ood/test:score >= 0.6"])
+    saved = RadiiOfCheckpoints()
+    trainer.add_callback(guard)
+    trainer.add_callback(saved)
+    trainer.train()
+
+    # The best evaluation was that of step 6, of which there is no checkpoint.
+    kept = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert all(torch.equal(weight, trainer.model.state_dict()[name]) for name, weight in kept.items())
+    summary = trainer.run_summary()
+    assert summary.kept_step == 4
+    assert summary.results[0].metrics["score"] == {"42": 0.5}
+    assert radii_of(summary) == saved.by_step[4]
+    assert {check.step: check.action for check in guard.history} == {0: None, 2: None, 4: "alert", 6: None, 8: "alert"}
+
+
+@pytest.mark.parametrize("options", [{"load_best_model_at_end": False, "save_strategy": "no"}, {"save_steps": 1}])
+def test_the_card_of_an_interrupted_run_has_its_radii(options, checkpoint, tmp_path):
     class Stop(transformers.TrainerCallback):
         def on_step_end(self, args, state, control, **_):  # noqa: ARG002
             if state.global_step == 3:
                 raise KeyboardInterrupt
 
-    args = arguments(tmp_path, max_steps=4, logging_steps=1)
-    trainer = FTPTrainer(load(checkpoint), args, train_dataset=DATA, callbacks=[Stop()])
+    trainer = scored(checkpoint, tmp_path, lambda step: -step, max_steps=4, eval_steps=1, **options)
+    trainer.add_callback(Stop())
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     trainer.create_model_card()
     summary = RunSummary.load(tmp_path)
     assert summary.kept_step == 3
-    radii = {name: radius.radius for name, radius in summary.projection.radii.items()}
+    radii = radii_of(summary)
     assert radii == {name: radius.radius for name, radius in projected_optimizer(trainer.optimizer).radii().items()}
     assert radii
     assert (tmp_path / "radii.png").exists()
