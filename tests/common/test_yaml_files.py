@@ -20,6 +20,7 @@ CONFIG = "methods:\n  ftp: {kappa: 1}\n  plain:\n"
             "is not UTF-8 (invalid continuation byte): save it in this encoding",
         ),
         (f"{CONFIG}  'ftp':\n".encode(), "is not YAML: the key 'ftp' is in line 2 and in line 4: delete one"),
+        (b"ftp:\n  <<: kappa", "is not YAML: << in line 2 must name a mapping, or a list of them"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, content, message):
@@ -27,6 +28,15 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{file} {message}")):
         read_yaml(file)
+
+
+def test_of_merged_mappings_the_first_counts(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "a: &a {x: 1, rate: 1}\nb: &b {<<: *a, rate: 2, 1: int, '1': str}\nc: {<<: [*b, *a, {x: 3}]}\nd: *b\n"
+    )
+    one, two = {"x": 1, "rate": 1}, {"x": 1, "rate": 2, 1: "int", "1": "str"}
+    assert read_yaml(file) == {"a": one, "b": two, "c": two, "d": two}
 
 
 def test_keys_take_the_place_of_merged_ones_and_are_apart_by_their_types(tmp_path):
