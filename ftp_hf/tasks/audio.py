@@ -34,6 +34,7 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     name = "audio-classification"
     options_class = SoundOptions
+    file_columns = ("audio_column",)
     corruptions = AUDIO_CORRUPTIONS
     trainer_class = WindowsTrainer
 

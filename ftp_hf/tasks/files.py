@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 
 from .cells import RowError
 
-__all__ = ["as_files", "load_folder", "read_images"]
+__all__ = ["as_files", "load_folder", "named_files", "read_images"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,22 @@ def as_files(dataset: Dataset, column: str, feature: Any) -> Dataset:
         return dataset.cast_column(column, feature)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"the column {column!r} holds {given}: it must hold files, as bytes or by path") from error
+
+
+def named_files(dataset: Dataset, column: str) -> list[Path]:
+    """
+    The files that a column names by their paths, each once, without those that are not there. Of one that holds files as bytes, none.
+
+    Args:
+        dataset (`Dataset`): as for [`as_files`].
+        column (`str`): likewise.
+
+    Raises:
+        ValueError: as [`as_files`].
+    """
+    contents, paths = as_files(dataset, column, Image(decode=False)).data.column(column).flatten()
+    named = paths.filter(contents.is_null()).drop_null().unique().to_pylist()
+    return [file for file in map(Path, named) if file.is_file()]
 
 
 def load_folder(source: str, config: str | None, split: str) -> Dataset:

@@ -41,6 +41,8 @@ class Task(Generic[Options]):
         has_labels (`bool`): whether each row has a class index, or a list of them, and all data sets one label space.
         has_logits (`bool`): whether models answer with logits, in which the function distance is measured; if not, it is
             measured in what [`hidden`] returns.
+        file_columns (tuple of `str`): the options that name columns of files, such as `"image_column"`: a comparison does not go on
+            when files have changed that a table names by their paths.
         corruptions (tuple of `str`): the kinds of [`ftp_hf.corruptions`] that its data can be corrupted by.
         trainer_class, arguments_class (`type`): what trains it, and takes its arguments. The methods are mixed into it.
         processor, collator: of the model, which is saved with the processor.
@@ -51,6 +53,7 @@ class Task(Generic[Options]):
     options_class: ClassVar[type[Any]] = NoOptions
     has_labels: ClassVar[bool] = False
     has_logits: ClassVar[bool] = True
+    file_columns: ClassVar[tuple[str, ...]] = ()
     corruptions: ClassVar[tuple[str, ...]] = ()
     trainer_class: ClassVar[type[Trainer]] = Trainer
     arguments_class: ClassVar[type[TrainingArguments]] = TrainingArguments

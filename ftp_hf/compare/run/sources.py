@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from accelerate import PartialState
 
 from ftp_hf.common.files import checksum, replacing
 from ftp_hf.hub.files import is_model_file
+from ftp_hf.tasks.files import named_files
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .config import ComparisonConfig
@@ -22,7 +23,8 @@ _FILE = "sources.json"
 def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
     """
     Raise if a local model or data set is not what it was when the first runs were made in a folder, and note what it is. All
-    of their contents are read: of 50,000 images in 1 GB in 10 seconds, where their sizes are told in 5.
+    of their contents are read, and those of the files that a table names by their paths: of 50,000 images in 1 GB in 10 seconds,
+    where their sizes are told in 5.
 
     Args:
         configs (iterable of [`ComparisonConfig`]): name them.
@@ -32,11 +34,13 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
         ValueError: one has changed: finished runs would be taken for runs of what it is now.
     """
     configs = list(configs)
-    named = (text for each in configs for text in (each.train, each.validation, each.test, *each.ood, *each.retained))
-    data = {spec.source: spec for spec in (DatasetSpec.parse(text) for text in named if text)}
-    files = {source: data[source].files() for source in sorted(data)}
-    files |= {model: _model_files(Path(model)) for model in sorted({each.model for each in configs})}
-    now = {source: _contents(Path(source), found) for source, found in files.items() if found}
+    data = {spec.source: spec for each in configs for spec in _data_of(each)}
+    files = {source: _by_place(Path(source), data[source].files()) for source in sorted(data)}
+    files |= {
+        model: _by_place(Path(model), _model_files(Path(model))) for model in sorted({each.model for each in configs})
+    }
+    files |= _named_in_tables(configs)
+    now = {source: _contents(found) for source, found in files.items() if found}
     file = folder / _FILE
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     # Earlier versions noted other things, by file.
@@ -52,6 +56,33 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
             part.write_text(json.dumps({**before, **now}, indent=2), encoding="utf-8")
 
 
+def _data_of(config: ComparisonConfig) -> Iterator[DatasetSpec]:
+    named = (config.train, config.validation, config.test, *config.ood, *config.retained)
+    return (DatasetSpec.parse(text) for text in named if text)
+
+
+def _named_in_tables(configs: Iterable[ComparisonConfig]) -> dict[str, dict[str, Path]]:
+    """
+    The files that local tables name by their paths, for each table and column; apart from the table, so that what earlier
+    versions noted of it still holds. All of its rows, whichever of them a config keeps.
+    """
+    tables = {
+        (spec.source, getattr(each.reading, option)): spec._replace(column=None, value=None)
+        for each in configs
+        for option in each.task_class.file_columns
+        for spec in _data_of(each)
+        if Path(spec.source).is_file()
+    }
+    named = dict[str, dict[str, Path]]()
+    for (source, column), spec in tables.items():
+        rows, _ = spec.numbered()
+        if column in rows.column_names:
+            named[f"{source} (the files in {column!r})"] = {
+                file.as_posix(): file for file in sorted(named_files(rows, column))
+            }
+    return named
+
+
 def _model_files(path: Path) -> list[Path]:
     """Those that make a model what it is: not the card or the results, which may be written again."""
     inside = [file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.is_file()]
@@ -62,7 +93,11 @@ def _model_files(path: Path) -> list[Path]:
     )
 
 
-def _contents(source: Path, files: Iterable[Path]) -> str:
-    """One checksum of the names of files, seen from their source, and of what is in them."""
-    named = "".join(f"{file.relative_to(source).as_posix()} {checksum(file)}\n" for file in files)
+def _by_place(source: Path, files: Iterable[Path]) -> dict[str, Path]:
+    return {file.relative_to(source).as_posix(): file for file in files}
+
+
+def _contents(files: Mapping[str, Path]) -> str:
+    """One checksum of the names of files, and of what is in them."""
+    named = "".join(f"{name} {checksum(file)}\n" for name, file in files.items())
     return f"{zlib.crc32(named.encode()):08x}"

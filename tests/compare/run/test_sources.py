@@ -1,5 +1,6 @@
 """Finished runs are not taken for runs of data, or of a model, that have changed since."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.sources import check_sources
+from ftp_hf.tasks import TASKS, task_class
 from tests.support.tiny_data import image_config, write_config
 
 
@@ -73,6 +75,41 @@ def test_of_a_folder_of_data_the_contents_count(images, tmp_path):
     (data / "rows.csv").write_text("text,label\ngood,1\nbad,0\n")  # as long as it was
     with pytest.raises(ValueError, match=r"data: not what it was"):
         check_sources([config], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_files_that_a_table_names_count(kind, images, tmp_path):
+    pictures = [tmp_path / f"{name}.png" for name in ("one", "two", "other", "absent")]
+    for file in pictures[:3]:
+        file.write_bytes(file.name.encode())
+    table = Dataset.from_dict({"image": [*map(str, pictures[:2]), str(pictures[3]), None], "label": [0, 1, 1, 0]})
+    getattr(table, f"to_{kind}")(tmp_path / f"rows.{kind}")
+    # What is embedded is in the table, wherever it once was.
+    held = [{"bytes": b"one", "path": str(pictures[2])}, {"bytes": b"two", "path": None}]
+    Dataset.from_dict({"image": held, "label": [0, 1]}).to_parquet(tmp_path / "held.parquet")
+    content = image_config(
+        images, ood=[f"{tmp_path}/rows.{kind}?label=0", f"{tmp_path}/held.parquet"], seeds=[0], methods=["plain"]
+    )
+    config = ComparisonConfig.load(write_config(tmp_path, content))
+    check_sources([config], tmp_path / "out")
+    pictures[2].write_bytes(b"changed")
+    os.utime(pictures[0])
+    check_sources([config], tmp_path / "out")
+    notes = tmp_path / "out" / "sources.json"
+    earlier = {source: contents for source, contents in json.loads(notes.read_text()).items() if "files" not in source}
+    pictures[1].write_bytes(b"owt.png")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/rows\.{kind} \(the files in 'image'\): not what it was"):
+        check_sources([config], tmp_path / "out")
+    notes.write_text(json.dumps(earlier))
+    check_sources([config], tmp_path / "out")
+    assert earlier.items() < json.loads(notes.read_text()).items()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_say_which_columns_hold_files(task):
+    kind = task_class(task)
+    options = [option.name for option in dataclasses.fields(kind.options_class)]
+    assert {*kind.file_columns} == {"image_column", "mask_column", "audio_column"}.intersection(options)
 
 
 def test_notes_of_another_form_are_made_anew(config, tmp_path):
