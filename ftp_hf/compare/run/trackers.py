@@ -14,7 +14,17 @@ from transformers import integrations
 
 __all__ = ["WATCHING", "check_trackers", "tracked", "tracker_arguments"]
 
-WATCHING = {"report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"}
+WATCHING = {
+    "report_to",
+    "run_name",
+    "project",
+    "trackio_space_id",
+    "trackio_bucket_id",
+    "trackio_static_space_id",
+    "logging_steps",
+    "logging_strategy",
+    "logging_first_step",
+}
 """Arguments of a training that say how it is watched, which is no part of what is trained."""
 
 _FOLDER = "tensorboard"

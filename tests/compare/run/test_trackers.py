@@ -5,12 +5,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.trackers import tracked, tracker_arguments
 from ftp_hf.compare.stream.config import StreamConfig
 from ftp_hf.compare.stream.stages import StageRuns
+from tests.support.pages import ROOT, blocks
 from tests.support.tiny_data import image_config, write_config
 from tests.support.tiny_streams import chain
 
@@ -54,6 +56,9 @@ def test_how_a_training_is_watched_defines_no_run(images, tmp_path):
         return Run("plain", {"learning_rate": 1e-2}, 0).folder(tmp_path, load(tmp_path, images, training))
 
     assert folder(report_to=["tensorboard"], project="mine", run_name="mine") == folder()
+    assert folder(logging_strategy="epoch", logging_first_step=True) == folder()
+    (page,) = (block for block in blocks(ROOT / "docs" / "compare.md", "yaml") if "report_to" in block)
+    assert folder(**yaml.safe_load(page)["training"]) == folder()
 
 
 @pytest.mark.parametrize(
