@@ -13,7 +13,7 @@ from ftp_hf.adapters.find import find_adapters
 from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.names import matches
 from ftp_hf.optim.checks import check_steps_after_backward
-from ftp_hf.pretrained.origin import new_parameters, pretrained_rows
+from ftp_hf.pretrained.origin import has_origin, new_parameters, pretrained_rows
 from ftp_hf.projection.sharding import is_dtensor
 
 __all__ = [
@@ -124,7 +124,8 @@ def parameters_without_anchor(model: nn.Module, patterns: Collection[str] = ()) 
     for pattern in patterns:
         if not any(matches(name, (pattern,)) for name in names):
             raise ValueError(f"new: {pattern!r} matches no parameter. Name one ({names[-1]!r}) or use a glob pattern")
-    return new_parameters(model) | {name for name in names if matches(name, tuple(patterns))}
+    found = new_parameters(model) if has_origin(model) or not patterns else set()
+    return found | {name for name in names if matches(name, tuple(patterns))}
 
 
 def new_among_trained(model: nn.Module, patterns: Collection[str] = ()) -> set[str]:

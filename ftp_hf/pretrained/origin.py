@@ -53,11 +53,14 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
             loaded from. Parameters outside the base model that it does not hold are new too.
 
     Returns:
-        `set[str]`: their names; empty for a model that was not loaded from a checkpoint, of which nothing is known.
+        `set[str]`: their names; empty for a model that was not loaded from a checkpoint, of which nothing is known: a line in
+        the log says so, once for each class of models, where `anchors` do not tell either.
 
     Raises:
         UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
     """
+    if anchors is None and not has_origin(model):
+        _log_unknown(type(model).__name__)
     name_of = _names_in_checkpoint(model)
     new = {name for name, p in model.named_parameters() if not is_loaded(p)}
     if len(new) == len(name_of):
@@ -123,6 +126,16 @@ def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
     except FileNotFoundError as reason:
         _log_unread(str(reason))
         return {}
+
+
+@functools.cache
+def _log_unknown(model: str) -> None:
+    logger.warning(
+        "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all count as "
+        "pre-trained, with their present values. Name the new ones in exclude, or in ftp_exclude of FTPTrainer "
+        "(ftp_exclude_new=False if there are none).",
+        model,
+    )
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from ftp_hf.common.names import base_name, canonical_name
 
 from .anchors import CheckpointAnchors
-from .origin import has_adapters, local_checkpoint, new_parameters
+from .origin import has_adapters, has_origin, local_checkpoint, new_parameters
 
 __all__ = ["new_statistics", "new_tensors", "pretrained_statistics"]
 
@@ -29,9 +29,8 @@ def pretrained_statistics(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """
-    norms = _with_statistics(model)
-    new = _new(model, norms, new_parameters(model)) if norms else set()
-    return {name: norm for name, norm in norms.items() if name not in new}
+    new = new_statistics(model)
+    return {name: norm for name, norm in _with_statistics(model).items() if name not in new}
 
 
 def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
@@ -45,7 +44,8 @@ def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """
     norms = _with_statistics(model)
-    return {name: norms[name] for name in _new(model, norms, new_parameters(model))} if norms else {}
+    new = _new(model, norms, new_parameters(model)) if norms and has_origin(model) else set()
+    return {name: norms[name] for name in new}
 
 
 def new_tensors(model: nn.Module) -> set[str]:

@@ -26,6 +26,7 @@ from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.growing import forget_growth, grown_rows
 from ftp_hf.pretrained.origin import (
     UnknownOriginError,
+    has_origin,
     is_fine_tuned,
     local_checkpoint,
     new_parameters,
@@ -34,7 +35,7 @@ from ftp_hf.pretrained.origin import (
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
 from .in_force import OptionsInForce, asked_of_groups, excluded_names, saved_pretrained_rows
-from .notices import check_something_is_left, warn_of_fine_tuned, warn_of_unknown
+from .notices import check_something_is_left, warn_of_fine_tuned
 from .outside import parameters_outside
 from .plain import PlainTrainerMixin
 from .radius_log import check_finite, check_weights, summarize
@@ -208,14 +209,14 @@ class FTPTrainerMixin(PlainTrainerMixin):
         named = named_anchors(options.ftp_anchors)
         source = self._resume_anchors if named is None else local_checkpoint(named)
         checkpoint = None if source is None else CheckpointAnchors(source, model)
-        if checkpoint is None:
-            if options.ftp_anchors is None:
-                warn_of_fine_tuned(model)
-            if options.ftp_exclude_new and not options.ftp_exclude and not _excluded(optimizer):
-                warn_of_unknown(model)
+        if checkpoint is None and options.ftp_anchors is None:
+            warn_of_fine_tuned(model)
+        # Who names what is new in a model that cannot tell needs no warning.
+        is_told = bool(options.ftp_exclude or _excluded(optimizer))
+        asks = options.ftp_exclude_new and (checkpoint is not None or has_origin(model) or not is_told)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
-        new = new_parameters(model, checkpoint) if options.ftp_exclude_new else set()
+        new = new_parameters(model, checkpoint) if asks else set()
         # Of new rows a checkpoint has no anchors.
         resized = pretrained_rows(model, checkpoint) if options.ftp_exclude_new or checkpoint is not None else {}
         # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.

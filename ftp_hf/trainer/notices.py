@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import nn
 
 from ftp_hf.optim.base import ProjectedOptimizer
-from ftp_hf.pretrained.origin import has_origin, is_fine_tuned
+from ftp_hf.pretrained.origin import is_fine_tuned
 
-__all__ = ["check_something_is_left", "warn_of_fine_tuned", "warn_of_unknown"]
+__all__ = ["check_something_is_left", "warn_of_fine_tuned"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +21,6 @@ def check_something_is_left(projected: ProjectedOptimizer) -> None:
             "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
             "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
             "plain Trainer"
-        )
-
-
-def warn_of_unknown(model: nn.Module) -> None:
-    """Say that nothing tells what is new in a model."""
-    if not has_origin(model):
-        logger.warning(
-            "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all are projected "
-            "around their present values. Name the new ones in ftp_exclude (ftp_exclude_new=False if there are none).",
-            type(model).__name__,
         )
 
 

@@ -109,6 +109,15 @@ def loaded(folder, like):
     return model
 
 
+def test_a_model_that_cannot_tell_what_is_new_is_said_once(caplog):
+    origin._log_unknown.cache_clear()
+    for _ in range(2):
+        assert new_parameters(Dense()) == set()
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "Nothing tells which parameters of this Dense are new"
+    ]
+
+
 def test_modules_outside_transformers_that_the_checkpoint_holds_are_not_new(tmp_path):
     model = loaded(tmp_path, saved(tmp_path))
     assert new_parameters(model) == set()

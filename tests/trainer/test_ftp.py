@@ -7,6 +7,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import (
+    BertForSequenceClassification,
     BertModel,
     GPT2LMHeadModel,
     Trainer,
@@ -15,8 +16,9 @@ from transformers import (
 )
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
+from ftp_hf.pretrained import origin
 from ftp_hf.pretrained.loading import load_weights
-from tests.support.models import tiny_gpt2_config, tiny_vit_config
+from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.trainers import arguments, load
 
 HEAD = ["classifier.weight", "classifier.bias"]
@@ -88,6 +90,17 @@ def test_new_head_is_excluded_and_logged_by_name(checkpoint, dataset, tmp_path, 
     assert radii
     assert not set(HEAD) & set(radii)
     assert ", ".join(HEAD) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"), [({}, 1), ({"ftp_exclude": ["classifier.*"]}, 0), ({"ftp_exclude_new": False}, 0)]
+)
+def test_a_model_that_cannot_tell_what_is_new_is_said_once(dataset, tmp_path, caplog, options, messages):
+    origin._log_unknown.cache_clear()
+    model = BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1))
+    trainer = FTPTrainer(model, arguments(tmp_path, max_steps=1, **options), train_dataset=dataset)
+    trainer.train()
+    assert caplog.text.count("Nothing tells which parameters of this BertForSequenceClassification are new") == messages
 
 
 def test_exclusion_can_be_overridden(checkpoint, dataset, tmp_path):
