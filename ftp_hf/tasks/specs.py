@@ -115,6 +115,8 @@ class DatasetSpec(NamedTuple):
                 raise ValueError(f"data set {self.name!r} is empty: {self.source} has no bytes")
             if self.split != "train":
                 raise ValueError(f"{self.source} is a file and has no split {self.split!r}: leave #{self.split} out")
+            if kind == ".csv":
+                self._check_separator(path)
             # Of a file whose time is as it was, `datasets` would find the old rows in its cache.
             name, whole = checksum(path), glob.escape(str(path.absolute()))
             rows = self._load(load_dataset, _BUILDERS[kind], name, data_files=whole, split="train")
@@ -126,6 +128,15 @@ class DatasetSpec(NamedTuple):
             raise ValueError(f"{path.resolve()} is taken for a pattern: rename the folder, without any of * ? [")
         load = load_folder if path.is_dir() else load_dataset
         return self._load(load, self.source, self.config, split=self.split)
+
+    def _check_separator(self, path: Path) -> None:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            header = file.readline()
+        if ";" in header and "," not in header:
+            raise ValueError(
+                f"data set {self.name!r}: the first line of {self.source} is {header.strip()!r}, with semicolons and no comma: save "
+                "it as a CSV file with commas between the columns, and texts with a comma in double quotes"
+            )
 
     def _check_header(self, rows: Dataset) -> None:
         if _INDEX in rows.column_names and Path(self.source).suffix.lower() == ".csv":

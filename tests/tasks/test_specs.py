@@ -107,9 +107,9 @@ def test_a_folder_that_would_be_taken_for_a_pattern_is_refused(tmp_path, monkeyp
         DatasetSpec.parse("photos").numbered()
 
 
-def load(folder, *rows):
+def load(folder, *rows, header="text,label"):
     file = folder / "train.csv"
-    file.write_text("\n".join(["text,label", *rows, ""]))
+    file.write_text("\n".join([header, *rows, ""]))
     return TaskData.load(DataOptions(str(file), str(file)))
 
 
@@ -121,6 +121,13 @@ def test_rows_with_more_values_than_columns_are_refused(tmp_path, rows):
         "texts with a comma in double quotes, and a name above each column",
     ):
         load(tmp_path, *rows)
+
+
+@pytest.mark.parametrize("row", ["a film;good", "well, a film;good"])
+def test_semicolons_between_columns_are_refused(tmp_path, row):
+    message = r"^train: data set 'train': the first line of .*train\.csv is 'text;label', with semicolons and no comma: save it"
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path, row, header="text;label")
 
 
 def test_a_column_may_be_called_as_pandas_calls_its_index(tmp_path):
