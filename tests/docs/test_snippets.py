@@ -22,6 +22,7 @@ from tests.support.tiny_language import NUMBERS, save_llama
 
 ELSEWHERE = {
     "tasks.md": "tests/tasks/test_own_task.py",
+    "quickstart.md": "below, with what they print",
 }
 """Whose snippets have a test of their own."""
 
@@ -84,7 +85,8 @@ def folder(tmp_path_factory):
         heard = [{"audio": sound(pitch), "text": word} for word, pitch in SPOKEN.items()]
         Dataset.from_list(heard * 4).to_parquet(folder / f"{split}.parquet")
     answers = {"prompt": [f"{word} and" for word in NUMBERS], "completion": [f" {word}" for word in NUMBERS]}
-    Dataset.from_dict(answers).to_json(folder / "answers.jsonl")
+    for name in ("answers", "shifted"):
+        Dataset.from_dict(answers).to_json(folder / f"{name}.jsonl")
     return folder
 
 
@@ -115,6 +117,21 @@ def snippets(language):
 @pytest.mark.usefixtures("here")
 def test_it_runs_as_written(text):
     run(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "figure"),
+    zip(
+        blocks(ROOT / "docs" / "quickstart.md", "python"),
+        ("eval_accuracy", "eval_accuracy", "eval_wer", "eval_loss"),
+        strict=True,
+    ),
+)
+@pytest.mark.usefixtures("here")
+def test_each_script_to_begin_with_prints_what_it_came_to(text, figure, capsys):
+    run(text)
+    assert figure in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.slow
