@@ -122,10 +122,12 @@ def test_it_runs_as_written(text):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "figure"),
-    zip(
-        blocks(ROOT / "docs" / "quickstart.md", "python"),
-        ("eval_accuracy", "eval_accuracy", "eval_wer", "eval_loss"),
-        strict=True,
+    list(
+        zip(
+            blocks(ROOT / "docs" / "quickstart.md", "python"),
+            ("eval_accuracy", "eval_accuracy", "eval_wer", "eval_loss"),
+            strict=True,
+        )
     ),
 )
 @pytest.mark.usefixtures("here")
