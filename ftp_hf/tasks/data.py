@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from datasets import ClassLabel, Dataset, List
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
@@ -22,6 +23,7 @@ __all__ = ["DataOptions", "TaskData", "naming", "sample"]
 _TRAIN, _VALIDATION, _TEST = (("train", "train"), ("validation", "validation"), ("test", "test"))
 
 
+@with_help
 @dataclass
 class DataOptions:
     """
@@ -47,47 +49,17 @@ class DataOptions:
             every seed. The validation data stay whole.
     """
 
-    train: str = field(
-        metadata={
-            "help": "Training data. A data set is [NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE], with a Hub name or a "
-            "local path for SOURCE."
-        }
-    )
-    test: str = field(metadata={"help": "ID test data."})
-    validation: str | None = field(default=None, metadata={"help": "ID data to choose hyper-parameters on."})
-    validation_fraction: float | None = field(
-        default=None,
-        metadata={
-            "help": "Instead of validation, hold out this share of the training data, stratified by label and the same "
-            "for every seed."
-        },
-    )
-    ood: list[str] = field(default_factory=list, metadata={"help": "OOD test data, each evaluated on its own."})
-    retained: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Data of what the pre-trained model can do already, and should not forget, each evaluated on its own."
-        },
-    )
-    label_column: str = field(
-        default="label", metadata={"help": "The column of class indices, or of the names of classes."}
-    )
-    label_aliases: list[str] = field(
-        default_factory=list,
-        metadata={"help": "OTHER=LABEL for each label that a data set calls otherwise than the training data does."},
-    )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Train on the first rows only."})
-    train_fraction: float | None = field(
-        default=None,
-        metadata={"help": "Train on this share of the rows only, stratified by label and the same for every seed."},
-    )
-    max_eval_samples: int | None = field(
-        default=None,
-        metadata={
-            "help": "Evaluate on so many rows of each test set only, drawn once and the same for every seed. The "
-            "validation data stay whole."
-        },
-    )
+    train: str
+    test: str
+    validation: str | None = None
+    validation_fraction: float | None = None
+    ood: list[str] = field(default_factory=list)
+    retained: list[str] = field(default_factory=list)
+    label_column: str = "label"
+    label_aliases: list[str] = field(default_factory=list)
+    max_train_samples: int | None = None
+    train_fraction: float | None = None
+    max_eval_samples: int | None = None
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
 from .classifier import ClassificationTask, check_model_folder
@@ -30,6 +31,7 @@ _OWN_STEPS = ("include_top",)
 """Steps that are not called `do_…`: by this one, EfficientNet divides once more."""
 
 
+@with_help
 @dataclass
 class ImageOptions:
     """
@@ -42,14 +44,10 @@ class ImageOptions:
             `classifier_dropout_prob`.
     """
 
-    image_column: str = field(default="image", metadata={"help": "The column of images, files as bytes or by path."})
-    image_size: int | None = field(
-        default=None, metadata={"help": "Side of the square that images are resized to, in pixels."}
-    )
-    random_flip: bool = field(default=False, metadata={"help": "Mirror half of the training images."})
-    classifier_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before the classifier (classifier_dropout_prob of the config)."}
-    )
+    image_column: str = "image"
+    image_size: int | None = None
+    random_flip: bool = False
+    classifier_dropout: float | None = None
 
 
 class ImageTask(ClassificationTask[ImageOptions]):

@@ -3,11 +3,12 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.labels import IGNORED_LABEL
 
 from .cells import RowError, check_texts
@@ -33,12 +34,13 @@ CHOICES = "choices"
 _INSTRUCTION, _INPUT, _OUTPUT, _TEXT = "instruction", "input", "output", "text"
 
 
+@with_help
 @dataclass
 class LanguageOptions:
     r"""
     Args:
-        prompt_column, answer_column (`str`, *optional*, default to `"question"` and `"answer"`): the columns of prompts
-            and of answers.
+        prompt_column (`str`, *optional*, defaults to `"question"`): the column of prompts.
+        answer_column (`str`, *optional*, defaults to `"answer"`): the column of answers.
         template (`str`, *optional*, defaults to `"Question: {prompt}\nAnswer: {answer}"`): what a row looks like to the
             model; it ends with `{answer}`.
         remove_from_answers (`str`, *optional*): a regular expression; what it matches is removed from answers, such as
@@ -50,23 +52,13 @@ class LanguageOptions:
         max_new_tokens (`int`, *optional*, defaults to 256): the longest that a generated answer may be, in tokens.
     """
 
-    prompt_column: str = field(default="question", metadata={"help": "The column of prompts."})
-    answer_column: str = field(default="answer", metadata={"help": "The column of answers."})
-    template: str = field(
-        default="Question: {prompt}\nAnswer: {answer}",
-        metadata={"help": "What a row looks like to the model; it ends with {answer}."},
-    )
-    remove_from_answers: str | None = field(
-        default=None, metadata={"help": "A regular expression; what it matches is removed from answers."}
-    )
-    max_tokens: int = field(default=512, metadata={"help": "Longer rows are cut, in tokens."})
-    generated_answers: int = field(
-        default=0,
-        metadata={"help": "For exact_match, generate the answers of so many rows of each test set."},
-    )
-    max_new_tokens: int = field(
-        default=256, metadata={"help": "The longest that a generated answer may be, in tokens."}
-    )
+    prompt_column: str = "question"
+    answer_column: str = "answer"
+    template: str = "Question: {prompt}\nAnswer: {answer}"
+    remove_from_answers: str | None = None
+    max_tokens: int = 512
+    generated_answers: int = 0
+    max_new_tokens: int = 256
 
 
 def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -> None:

@@ -1,6 +1,6 @@
 """Texts and images with a number for each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -8,6 +8,7 @@ from datasets import Dataset
 from scipy.stats import spearmanr
 from transformers import EvalPrediction
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 
 from .cells import check_numbers
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@with_help
 @dataclass
 class RegressionOptions:
     """
@@ -33,25 +35,26 @@ class RegressionOptions:
         target_column (`str`, *optional*, defaults to `"score"`): the column of numbers.
     """
 
-    target_column: str = field(default="score", metadata={"help": "The column of numbers."})
+    target_column: str = "score"
 
 
+@with_help
 @dataclass
 class TextRegressionOptions(RegressionOptions, TextOptions):
     """
-    As [`TextOptions`], and `target_column` (`str`, *optional*, defaults to `"score"`), the column of numbers;
-    `second_text_column` (`str`, *optional*), of texts that each text is read together with, such as a paraphrase.
+    As [`TextOptions`] and [`RegressionOptions`].
+
+    Args:
+        second_text_column (`str`, *optional*): the column of texts that each text is read together with, such as a paraphrase.
     """
 
-    second_text_column: str | None = field(
-        default=None,
-        metadata={"help": "The column of texts that each text is read together with, such as a paraphrase."},
-    )
+    second_text_column: str | None = None
 
 
+@with_help
 @dataclass
 class ImageRegressionOptions(RegressionOptions, ImageOptions):
-    """As [`ImageOptions`], and `target_column` (`str`, *optional*, defaults to `"score"`), the column of numbers."""
+    """As [`ImageOptions`] and [`RegressionOptions`]."""
 
 
 Numbers = TypeVar("Numbers", bound=RegressionOptions)

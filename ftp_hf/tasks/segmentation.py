@@ -20,6 +20,7 @@ from transformers import (
     default_data_collator,
 )
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
@@ -33,6 +34,7 @@ from .task import Task
 __all__ = ["SegmentationOptions", "SegmentationTask"]
 
 
+@with_help
 @dataclass
 class SegmentationOptions:
     """
@@ -40,7 +42,7 @@ class SegmentationOptions:
         classes (`list[str]`): the names of the classes, by their index in the masks.
         ignore_label (`int`, *optional*, defaults to 255): what masks hold where no class is right or wrong.
         image_column (`str`, *optional*, defaults to `"image"`): the column of images, files as bytes or by path.
-        mask_column (`str`, *optional*, defaults to `"mask"`): the column of masks, images of class indices, likewise.
+        mask_column (`str`, *optional*, defaults to `"mask"`): the column of masks, images of class indices, files as bytes or by path.
         image_width, image_height (`int`, *optional*): what images and masks are resized to, in pixels; a square where one of
             them is given. By default the image processor's.
         random_flip (`bool`, *optional*, defaults to `False`): mirror half of the training images, with their masks.
@@ -50,23 +52,15 @@ class SegmentationOptions:
             `classifier_dropout_prob`.
     """
 
-    classes: list[str] = field(
-        default_factory=list, metadata={"help": "The names of the classes, by their index in the masks."}
-    )
-    ignore_label: int = field(default=255, metadata={"help": "What masks hold where no class is right or wrong."})
-    image_column: str = field(default="image", metadata={"help": "The column of images, files as bytes or by path."})
-    mask_column: str = field(default="mask", metadata={"help": "The column of masks, images of class indices."})
-    image_width: int | None = field(
-        default=None, metadata={"help": "What images and masks are resized to, in pixels; alone, side of a square."}
-    )
-    image_height: int | None = field(default=None, metadata={"help": "Likewise."})
-    random_flip: bool = field(default=False, metadata={"help": "Mirror half of the training images, with their masks."})
-    output_stride: int | None = field(
-        default=None, metadata={"help": "Pixels of the image for one of the feature map (output_stride of the config)."}
-    )
-    classifier_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before the classifier (classifier_dropout_prob of the config)."}
-    )
+    classes: list[str] = field(default_factory=list)
+    ignore_label: int = 255
+    image_column: str = "image"
+    mask_column: str = "mask"
+    image_width: int | None = None
+    image_height: int | None = None
+    random_flip: bool = False
+    output_stride: int | None = None
+    classifier_dropout: float | None = None
 
 
 class SegmentationTask(Task[SegmentationOptions]):

@@ -12,6 +12,7 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
@@ -36,6 +37,7 @@ __all__ = ["SimilarityOptions", "SimilarityTask", "SimilarityTrainer"]
 _FIRST, _SECOND, _SCORE = "sentence1", "sentence2", "score"
 
 
+@with_help
 @dataclass
 class SimilarityOptions:
     """
@@ -45,11 +47,9 @@ class SimilarityOptions:
         max_length (`int`, *optional*, defaults to 128): longer sentences are cut, in tokens.
     """
 
-    sentence_columns: list[str] = field(
-        default_factory=lambda: [_FIRST, _SECOND], metadata={"help": "The two columns of sentences."}
-    )
-    score_column: str = field(default=_SCORE, metadata={"help": "The column of how similar they are, on any scale."})
-    max_length: int = field(default=128, metadata={"help": "Longer sentences are cut, in tokens."})
+    sentence_columns: list[str] = field(default_factory=lambda: [_FIRST, _SECOND])
+    score_column: str = _SCORE
+    max_length: int = 128
 
 
 class SimilarityTrainer(SentenceTransformerTrainer):  # type: ignore[misc] # of no known type

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from datasets import Audio, Dataset
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import Sound, read_sound
 
 from .cells import RowError
@@ -25,6 +26,7 @@ _LONGEST = 30
 """Seconds that Whisper hears at a time."""
 
 
+@with_help
 @dataclass
 class SoundOptions:
     """
@@ -39,14 +41,8 @@ class SoundOptions:
         ValueError: `max_seconds` is no such multiple.
     """
 
-    audio_column: str = field(default="audio", metadata={"help": "The column of sounds, files as bytes or by path."})
-    max_seconds: float | None = field(
-        default=None,
-        metadata={
-            "help": "For Whisper, the window that sounds are heard in instead of 30 seconds; a data set with longer sounds "
-            "gets a longer one."
-        },
-    )
+    audio_column: str = "audio"
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         positions = 1 if self.max_seconds is None else self.max_seconds * POSITIONS_PER_SECOND

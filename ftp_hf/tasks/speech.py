@@ -1,7 +1,7 @@
 """Speech recognition: a pre-trained recogniser that writes what it hears, such as Whisper, and its word errors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
@@ -32,6 +33,7 @@ from .windows import SpeechTrainer, WindowsTask, freeze_positions
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
 
 
+@with_help
 @dataclass
 class SpeechOptions(SoundOptions):
     """
@@ -42,11 +44,8 @@ class SpeechOptions(SoundOptions):
             default it finds out by itself.
     """
 
-    text_column: str = field(default="text", metadata={"help": "The column of transcripts."})
-    language: str | None = field(
-        default=None,
-        metadata={"help": "The language that is spoken, such as 'german', for a recogniser of many languages."},
-    )
+    text_column: str = "text"
+    language: str | None = None
 
 
 class SpeechTask(WindowsTask[SpeechOptions]):

@@ -1,7 +1,7 @@
 """Token classification: a pre-trained text encoder that gives each word of a sentence a tag."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
@@ -42,6 +43,7 @@ _GAP = "\n"
 """Between words while they are corrupted: no such corruption touches it."""
 
 
+@with_help
 @dataclass
 class TaggingOptions:
     """
@@ -51,8 +53,8 @@ class TaggingOptions:
             neither trained on nor counted.
     """
 
-    word_column: str = field(default="tokens", metadata={"help": "The column of sentences, each a list of words."})
-    max_length: int = field(default=128, metadata={"help": "Longer sentences are cut, in tokens."})
+    word_column: str = "tokens"
+    max_length: int = 128
 
 
 class TaggingTask(Task[TaggingOptions]):

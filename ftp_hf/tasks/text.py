@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_texts
@@ -16,6 +17,7 @@ from .places import places_of, within_places
 __all__ = ["TextOptions", "TextTask"]
 
 
+@with_help
 @dataclass
 class TextOptions:
     """
@@ -26,11 +28,8 @@ class TextOptions:
             for.
     """
 
-    text_columns: list[str] = field(
-        default_factory=lambda: ["text"],
-        metadata={"help": "What the column of texts may be called; each data set must have one of them."},
-    )
-    max_length: int = field(default=128, metadata={"help": "Longer texts are cut, in tokens."})
+    text_columns: list[str] = field(default_factory=lambda: ["text"])
+    max_length: int = 128
 
 
 class TextTask(ClassificationTask[TextOptions]):

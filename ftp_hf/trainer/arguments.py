@@ -1,10 +1,11 @@
 """Command-line flags and YAML keys of [`FTPTrainer`]."""
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Any
 
 from transformers import TrainingArguments
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.optim.options import DEFAULTS
 
 __all__ = ["PRETRAINED", "PREVIOUS", "FTPArguments", "FTPTrainingArguments", "named_anchors", "with_ftp_options"]
@@ -13,6 +14,7 @@ PRETRAINED, PREVIOUS = "pretrained", "previous"
 """What `ftp_anchors` can be besides the name of a model: where the anchors of the stages of a stream come from."""
 
 
+@with_help
 @dataclass
 class FTPArguments:
     """
@@ -57,94 +59,22 @@ class FTPArguments:
             summary over all of them.
     """
 
-    ftp_kappa: float = field(
-        default=DEFAULTS["kappa"],
-        metadata={
-            "help": "Factor in [0, 1] on radius gradients that would shrink the radius. 1 regularises most; with 0 the "
-            "radius never shrinks."
-        },
-    )
-    ftp_radius_lr: float = field(
-        default=DEFAULTS["radius_lr"], metadata={"help": "Learning rate of the radii, in units of a row's L1 norm."}
-    )
-    ftp_radius_share: float | None = field(
-        default=DEFAULTS["radius_share"],
-        metadata={
-            "help": "Instead of ftp_radius_lr: the radii learn at this share of what the optimizer could move a row by in a "
-            "step (learning rate × fan-in)."
-        },
-    )
-    ftp_radius_beta1: float = field(
-        default=DEFAULTS["radius_betas"][0], metadata={"help": "Decay of the radii's first Adam moment."}
-    )
-    ftp_radius_beta2: float = field(
-        default=DEFAULTS["radius_betas"][1], metadata={"help": "Decay of the radii's second Adam moment."}
-    )
-    ftp_exclude: list[str] | None = field(
-        default=None, metadata={"help": "Names or glob patterns of more parameters to leave unprojected."}
-    )
-    ftp_exclude_new: bool = field(
-        default=True,
-        metadata={
-            "help": "Leave the parameters that the model's checkpoint does not hold, such as a new classification "
-            "head, unprojected."
-        },
-    )
-    ftp_anchors: str | None = field(
-        default=None,
-        metadata={
-            "help": "The pre-trained model whose weights are the anchors: a local folder, a safetensors file or a name "
-            "on the Hub. By default the weights that training starts from. For trainings one after the other, 'pretrained' or "
-            "'previous': all around the weights that the first one started from, or each around those that it starts from."
-        },
-    )
-    ftp_restart_radii: bool = field(
-        default=False,
-        metadata={
-            "help": "With each further training around the same anchors, the radii start anew, at the distances that the "
-            "weights have by then. By default they go on."
-        },
-    )
-    ftp_anchor_device: str | None = field(
-        default=DEFAULTS["anchor_device"],
-        metadata={
-            "help": "'cpu' keeps the anchors in host memory, for a model that fits the GPU only just. By default they are "
-            "beside the weights."
-        },
-    )
-    ftp_stochastic_rounding: bool = field(
-        default=DEFAULTS["stochastic_rounding"],
-        metadata={
-            "help": "Train bfloat16 weights without float32 masters: each step is rounded at random, so that it is right on "
-            "average. 10 bytes a parameter with AdamW in the place of 18."
-        },
-    )
-    ftp_adapters: str = field(
-        default="product",
-        metadata={
-            "help": "Of a model with adapters of PEFT, project what they add to each weight ('product'), each of their "
-            "parameters around its first value ('factors'), or none of them ('none')."
-        },
-    )
-    ftp_freeze_statistics: bool = field(
-        default=False,
-        metadata={
-            "help": "Batch norms keep their pre-trained running statistics, which no projection of weights holds."
-        },
-    )
-    ftp_probe_epochs: float = field(
-        default=0.0,
-        metadata={
-            "help": "Train the new parameters alone for so many epochs first, on the features of the pre-trained model."
-        },
-    )
-    ftp_probe_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of the epochs of the probe; by default that of the training."}
-    )
-    ftp_log_parameters: bool = field(
-        default=False,
-        metadata={"help": "Log the radius of each parameter, besides the summary over all of them."},
-    )
+    ftp_kappa: float = DEFAULTS["kappa"]
+    ftp_radius_lr: float = DEFAULTS["radius_lr"]
+    ftp_radius_share: float | None = DEFAULTS["radius_share"]
+    ftp_radius_beta1: float = DEFAULTS["radius_betas"][0]
+    ftp_radius_beta2: float = DEFAULTS["radius_betas"][1]
+    ftp_exclude: list[str] | None = None
+    ftp_exclude_new: bool = True
+    ftp_anchors: str | None = None
+    ftp_restart_radii: bool = False
+    ftp_anchor_device: str | None = DEFAULTS["anchor_device"]
+    ftp_stochastic_rounding: bool = DEFAULTS["stochastic_rounding"]
+    ftp_adapters: str = "product"
+    ftp_freeze_statistics: bool = False
+    ftp_probe_epochs: float = 0.0
+    ftp_probe_learning_rate: float | None = None
+    ftp_log_parameters: bool = False
 
     @classmethod
     def of(cls, args: Any) -> "FTPArguments":

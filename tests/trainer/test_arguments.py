@@ -6,6 +6,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from ftp_hf import FTPArguments, FTPTrainingArguments
+from ftp_hf.tasks import TASKS, DataOptions, task_class
 
 OPTIONS = {
     "ftp_kappa": 0.25,
@@ -35,10 +36,9 @@ def test_files(tmp_path, dump, suffix):
     assert {name: getattr(args, name) for name in OPTIONS} == OPTIONS
 
 
-def test_every_field_has_a_help_text_and_stands_in_the_docstring():
-    for option in fields(FTPArguments):
-        assert option.metadata["help"], option.name
-        assert f"        {option.name} (" in FTPArguments.__doc__, option.name
+@pytest.mark.parametrize("kind", [FTPArguments, DataOptions, *(task_class(name).options_class for name in TASKS)])
+def test_every_field_has_the_help_text_of_the_docstring(kind):
+    assert [option.name for option in fields(kind) if not option.metadata.get("help")] == []
 
 
 def test_options_of_other_training_arguments_are_the_defaults(tmp_path):

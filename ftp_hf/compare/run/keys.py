@@ -1,19 +1,15 @@
 """The keys of a config with what they mean, as the dataclasses of a comparison and its task have them."""
 
 import dataclasses
-import re
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, get_type_hints
 
+from ftp_hf.common.documented import with_help
 from ftp_hf.tasks import DataOptions
 
 from .config import ComparisonConfig, CorruptionOptions
 
 __all__ = ["Key", "comparison_keys", "corruption_keys", "keys_of"]
-
-_ARGUMENT = re.compile(r"^ {8}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {12,}\S.*)*)", re.MULTILINE)
-_REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class, in docstrings
 
 
 @dataclass(frozen=True)
@@ -65,30 +61,12 @@ def keys_of(kind: type[Any]) -> list[Key]:
     """
     if not dataclasses.is_dataclass(kind):
         return []
-    described: dict[str, str] = {}
-    for parent in reversed(kind.__mro__):
-        described |= _arguments(parent.__doc__ or "")
     hints = get_type_hints(kind)
     return [
-        Key(option.name, hints[option.name], _default(option), _help(option, described))
-        for option in dataclasses.fields(kind)
+        Key(option.name, hints[option.name], _default(option), option.metadata.get("help", ""))
+        for option in dataclasses.fields(with_help(kind))
     ]
 
 
 def _default(option: "dataclasses.Field[Any]") -> Any:
     return option.default if option.default_factory is MISSING else option.default_factory()
-
-
-def _help(option: "dataclasses.Field[Any]", described: Mapping[str, str]) -> str:
-    said: str = option.metadata.get("help") or described.get(option.name, "")
-    said = _REFERENCE.sub(r"\1", said)
-    return said[:1].upper() + said[1:]
-
-
-def _arguments(docstring: str) -> dict[str, str]:
-    """What the section `Args:` of a docstring says of each name."""
-    return {
-        name: " ".join(text.split())
-        for names, text in _ARGUMENT.findall(docstring.partition("Args:\n")[2])
-        for name in names.split(", ")
-    }

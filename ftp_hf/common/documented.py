@@ -1,0 +1,33 @@
+"""Options that are explained once, in the docstring of their dataclass."""
+
+import dataclasses
+import re
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+__all__ = ["with_help"]
+
+Kind = TypeVar("Kind", bound=type[Any])
+
+_ARGUMENT = re.compile(r"^ {8}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {12,}\S.*)*)", re.MULTILINE)
+_REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class
+
+
+def with_help(kind: Kind) -> Kind:
+    """
+    A dataclass whose fields have as `help`, of a flag or a key, what the section `Args:` of its docstring says of each.
+
+    Args:
+        kind (`type`): the dataclass. Fields that it inherits keep the help that they have.
+    """
+    said = {
+        name: _REFERENCE.sub(r"\1", " ".join(text.split()))
+        for parent in reversed(kind.__mro__)
+        for names, text in _ARGUMENT.findall((parent.__doc__ or "").partition("Args:\n")[2])
+        for name in names.split(", ")
+    }
+    for option in dataclasses.fields(kind):
+        if option.name in said and "help" not in option.metadata:
+            help_text = said[option.name]
+            option.metadata = MappingProxyType({"help": help_text[:1].upper() + help_text[1:]})
+    return kind
