@@ -3,6 +3,7 @@
 import functools
 import json
 import statistics
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,19 +99,39 @@ def _told_apart(verdict: Verdict) -> str:
 
 def each_method() -> str:
     """
-    A row for each method of a comparison but plain fine-tuning: how many studies of enough seeds it was in, and in which it is clearly
-    better and worse.
+    A row for each method of a comparison but plain fine-tuning: how many studies of enough seeds it was in, in how many of them
+    fewer, as many and more settings of it were tried than of plain fine-tuning, and in which it is clearly better and worse.
     """
     judged = [(name, verdict) for name, results in studies().items() for verdict in verdicts(results)]
     rows = []
     for method in (name for name in METHODS if name != REFERENCE):
         own = {name: each for name, each in judged if each.method == method and each.seeds >= LEAST_SEEDS}
+        tried = {name: [_tried(studies()[name], each) for each in (method, REFERENCE)] for name in own}
+        beside = Counter((ours > plain) - (ours < plain) for ours, plain in tried.values())
         cells = [
-            "; ".join(f"{report(name)}: {found}" for name, each in own.items() if (found := _clear(each, sign)))
+            "; ".join(
+                f"{report(name)}: {found}{_unequal(*tried[name])}"
+                for name, each in own.items()
+                if (found := _clear(each, sign))
+            )
             for sign in (1, -1)
         ]
-        rows.append([f"`{method}`", str(len(own)), *cells])
-    return _table(["method", "studies", "clearly better", "clearly worse"], rows, left=(0, 2, 3))
+        rows.append([f"`{method}`", str(len(own)), " / ".join(str(beside[sign]) for sign in (-1, 0, 1)), *cells])
+    return _table(
+        ["method", "studies", "settings fewer / as many / more", "clearly better", "clearly worse"],
+        rows,
+        left=(0, 3, 4),
+    )
+
+
+def _tried(results: ComparisonResults, method: str) -> int:
+    """How many settings of a method ID validation chose among."""
+    runs = [run for run in results.runs if run.method == method and run.seed == results.seeds[0]]
+    return len({tuple(sorted(run.setting.items())) for run in runs})
+
+
+def _unequal(ours: int, plain: int) -> str:
+    return "" if ours == plain else f" ({ours} setting{'s' * (ours != 1)}, `{REFERENCE}` {plain})"
 
 
 @functools.cache
