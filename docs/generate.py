@@ -28,7 +28,7 @@ from measured import (
     sharding,
     training,
 )
-from streamed import after_stages, small_rate, streams
+from streamed import after_stages, by_units, small_rate, streams
 from wrong_rates import every_method, four, lengths, rates
 
 from ftp_hf.cli import make_parser
@@ -228,7 +228,7 @@ MARKED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "each method": each_method,
         "every method, SmolLM2": partial(every_method, "smollm2_gsm8k", ("id", "retained/web")),
     },
-    "docs/streams.md": {"streams": streams, "small rate": small_rate},
+    "docs/streams.md": {"streams": streams, "by units": by_units, "small rate": small_rate},
     "docs/performance.md": {"training": training, "steps on a GPU": gpu_steps, "training on a GPU": gpu_training},
     "docs/distributed.md": {"sharding": sharding},
     "docs/config.md": {"keys": config_keys},

@@ -1,17 +1,24 @@
 """What the streams in model_cards/streams came to."""
 
 import statistics
+from collections.abc import Callable, Mapping
 
 from measured import ROOT, measure_of
 
-from ftp_hf.common.figures import MINUS, mean_and_sd, show, table
+from ftp_hf.common.figures import MINUS, mean_and_sd, metric_named, show, table
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.statistics import paired_difference
-from ftp_hf.compare.evidence.stream_results import StreamResults
+from ftp_hf.compare.evidence.stream_results import MEASURES, StreamResults
 
 STREAMS = ROOT / "model_cards" / "streams"
 _SHOWN = ("final average", "worst stage", "forgetting")
 _RUNS = 9
+_OURS = ("ftp", "ftp-first")
+_BY_UNITS = {
+    "clinc150_minilm": ("final average",),
+    "pacs_mobilenet": ("final average", "forgetting"),
+    "speakers_whisper_large_rate": ("final average", "read_speech"),
+}
 _AGAINST_SMALL = ("final average", "worst stage", "learning accuracy", "forgetting")
 _HEAD = "[stage after stage](docs/streams.md#what-came-out), at rates not tuned (photos: FTP 1e-3, plain 3e-4), final %"
 _IN_SHORT = {
@@ -66,6 +73,46 @@ def small_rate() -> str:
             ]
             rows.append([results.name, method.title, *(difference(each, results.metric) for each in paired)])
     return table(["minus sequential training at 1e-4", "", *_AGAINST_SMALL], rows, left=2)
+
+
+def by_units() -> str:
+    """FTP minus sequential training, with the interval over all runs, and with those over the means of each order and of each seed."""
+    rows = []
+    for stream, names in _BY_UNITS.items():
+        results = StreamResults.load(STREAMS / stream)
+        for name in names:
+            rows += [
+                [stream, results.method(method).title, name.replace("_", " "), *_with_each_unit(results, method, name)]
+                for method in _OURS
+                if results.of(method)
+            ]
+    return table(["minus sequential training", "", "", "all runs", "orders as units", "seeds as units"], rows, left=3)
+
+
+def _with_each_unit(results: StreamResults, method: str, name: str) -> list[str]:
+    """The difference in a measure or a retained set, over the runs by their numbers, by their orders and by their seeds."""
+    measured, metric, possible = results.measured, results.metric, results.possible(name)
+    if name not in MEASURES:
+        measured, metric = results.retained, results.retained_metrics[name]
+        possible = metric_named(metric).possible
+    seeds = len(results.seeds)
+    units: list[Callable[[int], int]] = [
+        lambda number: number,
+        lambda number: number // seeds,
+        lambda number: number % seeds,
+    ]
+    figures = [measured(each, name) for each in (method, "plain")]
+    return [
+        difference(paired_difference(*(_means(each, unit) for each in figures), possible), metric) for unit in units
+    ]
+
+
+def _means(figures: Mapping[int, float], unit: Callable[[int], int]) -> dict[int, float]:
+    """The mean over the runs of each unit."""
+    of_unit: dict[int, list[float]] = {}
+    for number, figure in figures.items():
+        of_unit.setdefault(unit(number), []).append(figure)
+    return {each: statistics.fmean(values) for each, values in of_unit.items()}
 
 
 def _rows(results: StreamResults) -> list[list[str]]:
