@@ -9,8 +9,8 @@ from transformers import EvalPrediction, ViTImageProcessor, ViTModel
 
 from ftp_hf.common.figures import metric_named
 from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.evidence.tuning import choose
 from ftp_hf.compare.run.drift import FunctionDistance
-from ftp_hf.compare.run.plan import choose
 from ftp_hf.tasks import DataOptions, TaskData
 from ftp_hf.tasks.multi_label import MultiLabelImageTask, MultiLabelTextTask
 from ftp_hf.tasks.regression import (

@@ -1,21 +1,42 @@
 """Whether a comparison is fair: what its sweeps leave open, and whether the reference learned anything."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
-from ftp_hf.common.figures import setting_text, show, together
+from ftp_hf.common.figures import Metric, metric_named, setting_text, show, together
 
 from .measures import CURVE, REFERENCE, by_seed, chance
 from .results import RATE, ComparisonResults, MethodFacts
 from .small_rates import SMALL_RATE
 
-__all__ = ["at_edge", "collapse", "has_one_learning_rate", "open_sweeps"]
+__all__ = ["at_edge", "choose", "collapse", "has_one_learning_rate", "open_sweeps", "tied_with_chosen"]
 
 # Beyond these there is nothing to try.
 _ENDS = {"kappa": (0.0, 1.0)}
 # This much of the way from chance to perfect has to be gone, or nothing was learned.
 _LEARNED = 0.1
 _FEW = 3
+
+
+def choose(figures: Sequence[tuple[dict[str, float], float]], metric: Metric) -> dict[str, float]:
+    """
+    The setting with the best figure, one that is not finite only where none is. Of equal ones it is that with the smallest
+    learning rate, so that the order of a list of rates decides nothing; of several with it, the first.
+
+    Args:
+        figures (sequence of pairs): setting and ID validation figure.
+        metric ([`Metric`]): what the figures are of.
+    """
+    return _best(figures, metric)[0]
+
+
+def tied_with_chosen(results: ComparisonResults, method: MethodFacts) -> list[dict[str, float]]:
+    """The other settings of a method with exactly the ID validation of the chosen one, where that is the best."""
+    tried = [run for run in results.runs if run.method == method.name and run.seed == results.seeds[0]]
+    figures = [(run.setting, value) for run in tried if (value := run.value("validation", results.metric)) is not None]
+    best = _best([each for each in figures if math.isfinite(each[1])], metric_named(results.metric))
+    return [setting for setting in best if setting != method.chosen] if method.chosen in best else []
 
 
 def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]:
@@ -68,6 +89,14 @@ def collapse(results: ComparisonResults) -> str:
         f"{results.method(REFERENCE).title.capitalize()} has not learned the task: ID {show(mean, results.metric)}, where "
         f"guessing gives {show(guessed, results.metric)}. Nothing can be concluded from differences to it; sweep its "
         "learning rate."
+    )
+
+
+def _best(figures: Sequence[tuple[dict[str, float], float]], metric: Metric) -> list[dict[str, float]]:
+    """The settings with the best figure, in the order in which one of them would be chosen."""
+    best = max((metric.rank(figure) for _, figure in figures), default=None)
+    return sorted(
+        (each for each, figure in figures if metric.rank(figure) == best), key=lambda each: each.get(RATE, 0.0)
     )
 
 

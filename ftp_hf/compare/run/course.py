@@ -15,13 +15,14 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.common.records import plain
 from ftp_hf.compare.evidence.results import RATE, ComparedRun, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.small_rates import has_fallen, smallest_kept
+from ftp_hf.compare.evidence.tuning import choose
 from ftp_hf.runs.corrupted import inert_among
 from ftp_hf.runs.facts import PRETRAINED, Evaluation
 
 from .config import ComparisonConfig
 from .kinds import Continued, Trained
 from .methods import METHODS
-from .plan import Run, base_of, choose, count_runs, settings_of
+from .plan import Run, base_of, count_runs, settings_of
 from .runner import Runner
 from .workers import Workers
 

@@ -1,4 +1,4 @@
-"""Which runs a comparison needs and how many, where they lie, and which setting of a method is chosen."""
+"""Which runs a comparison needs and how many, and where they lie."""
 
 import hashlib
 import itertools
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.figures import Metric
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
@@ -15,7 +14,7 @@ from .kinds import OF_TRAINING, Averaged, Continued, Setting, Trained
 from .methods import METHODS, PROBE
 from .trackers import WATCHING
 
-__all__ = ["Run", "averaged_epochs", "base_of", "choose", "count_runs", "describe_plan", "settings_of"]
+__all__ = ["Run", "averaged_epochs", "base_of", "count_runs", "describe_plan", "settings_of"]
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
@@ -139,17 +138,6 @@ def describe_plan(config: ComparisonConfig) -> str:
     derived = [METHODS[name].title for name in config.methods if name not in counts]
     computed = f"; computed from them: {', '.join(derived)}" if derived else ""
     return f"{'up to ' * bool(most)}{total} run{'s' * (total > 1)} to train ({each}){computed}; what is finished is not repeated"
-
-
-def choose(figures: list[tuple[dict[str, float], float]], metric: Metric) -> dict[str, float]:
-    """
-    The setting with the best figure; of equal ones the first, and one that is not finite only where none is.
-
-    Args:
-        figures (list of pairs): setting and ID validation figure.
-        metric ([`Metric`]): what the figures are of.
-    """
-    return max(figures, key=lambda figure: metric.rank(figure[1]))[0]
 
 
 def _digest(definition: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
+from ftp_hf.common.figures import metric_named
 from ftp_hf.compare.evidence.differences import differences_to_plain, matched_differences
 from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
+from ftp_hf.compare.evidence.tuning import choose, tied_with_chosen
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
@@ -58,6 +60,25 @@ def test_what_has_nothing_beyond_it_is_no_edge():
     with_sweep(results, "ftp", "kappa", tried=[0.0, 0.5, 1.0], chosen=1.0)
     with_sweep(results, "ftp", "radius_lr", tried=[0.01], chosen=0.01)
     assert "But" not in said(results)
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_of_settings_that_tie_the_smallest_rate_is_chosen_however_they_are_listed(upwards):
+    tried = [({"learning_rate": rate, "alpha": alpha}, 0.0) for rate in (1e-5, 1e-4, 1e-3) for alpha in (0.1, 1.0)]
+    listed = [*(tried if upwards else reversed(tried)), ({"learning_rate": 1e-6, "alpha": 0.1}, 0.01)]
+    first = {"learning_rate": 1e-5, "alpha": 0.1 if upwards else 1.0}
+    assert choose(listed, metric_named("wer")) == first
+    assert choose([({"alpha": alpha}, 1.0) for alpha in (0.5, 0.1)], metric_named("accuracy")) == {"alpha": 0.5}
+
+
+def test_ties_with_the_chosen_setting_are_exact_and_the_best():
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    facts = results.method("ftp")
+    assert tied_with_chosen(results, facts) == []
+    facts.chosen = {"learning_rate": 1e-2}
+    assert tied_with_chosen(results, facts) == [], "both are a tenth below the best"
+    results.runs = [run for run in results.runs if run.setting != {"learning_rate": 1e-3}]
+    assert tied_with_chosen(results, facts) == [{"learning_rate": 1e-4}]
 
 
 def test_a_reference_that_has_collapsed_is_no_reference():

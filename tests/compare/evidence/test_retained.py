@@ -6,10 +6,10 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.compare.evidence.differences import differences_to_plain, matched_difference
 from ftp_hf.compare.evidence.measures import pretrained_figure
 from ftp_hf.compare.evidence.statistics import matched_ood
+from ftp_hf.compare.evidence.tuning import choose
 from ftp_hf.compare.evidence.verdict import headline, verdicts
 from ftp_hf.compare.report.tables import means_table, paired_table, retained_table, rules_table
 from ftp_hf.compare.report.write import write_report
-from ftp_hf.compare.run.plan import choose
 from ftp_hf.runs.facts import Evaluation
 from tests.support.comparisons import comparison, with_retained
 
