@@ -105,11 +105,7 @@ class RunSummary:
             "base_model": dataclasses.asdict(self.base_model) if self.base_model else None,
             "optimizer": self.optimizer,
             "data": [dataclasses.asdict(data) for data in self.data],
-            "arguments": {
-                name: value
-                for name, value in {**self.defaults, **self.hyperparameters}.items()
-                if name not in ("seed", "data_seed")
-            },
+            "arguments": {name: value for name, value in self.arguments.items() if name not in ("seed", "data_seed")},
         }
         return hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()[:12]
 
@@ -121,6 +117,21 @@ class RunSummary:
         """
         of_task = [result for result in self.results if result.kind != "retained"] or self.results
         return main_metric(name for result in of_task for name in result.metrics)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All training arguments that are known."""
+        return {**self.defaults, **self.hyperparameters}
+
+    @property
+    def kept_epoch(self) -> float | None:
+        """After how many epochs the weights are kept; `None` where it is not known."""
+        if (logged := next((row.epoch for row in self.log if row.step == self.kept_step), None)) is not None:
+            return logged
+        epochs = self.arguments.get("num_train_epochs")
+        if not epochs or not self.steps or self.kept_step is None or self.arguments.get("max_steps", -1) > 0:
+            return None  # max_steps takes the place of num_train_epochs
+        return float(epochs) * self.kept_step / self.steps
 
     @property
     def pretrained(self) -> OtherModel | None:

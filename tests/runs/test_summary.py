@@ -44,6 +44,22 @@ def test_headline_and_means():
     assert together.commands == ["python train.py --seed 0", "python train.py --seed 1"]
 
 
+@pytest.mark.parametrize(
+    ("facts", "epoch"),
+    [
+        ({"kept_step": 50, "hyperparameters": {"num_train_epochs": 20}}, 1.0),
+        ({"kept_step": 1000, "defaults": {"num_train_epochs": 20, "max_steps": -1}}, 20.0),
+        ({"kept_step": 50, "hyperparameters": {"max_steps": 1000}, "defaults": {"num_train_epochs": 3.0}}, None),
+        ({"kept_step": 50, "hyperparameters": {"max_steps": 1000}, "log": [LogRow(50, 2.0), LogRow(1000, 40.0)]}, 2.0),
+        ({"kept_step": 50}, None),
+        ({"hyperparameters": {"num_train_epochs": 20}}, None),
+    ],
+    ids=["early", "last", "max-steps", "logged", "no-epochs", "no-step"],
+)
+def test_after_which_epoch_weights_are_kept(facts, epoch):
+    assert RunSummary("m", "plain", steps=1000, **facts).kept_epoch == epoch
+
+
 def test_the_hash_is_that_of_the_settings():
     assert make_summary(0).config_hash == make_summary(1).config_hash
     assert make_summary(0).config_hash != make_summary(0, hyperparameters={"learning_rate": 0.2}).config_hash

@@ -66,6 +66,14 @@ def lost(points):
     return [(math.nan, math.nan), *points[1:]]
 
 
+def with_epochs(results, kept, *, epochs=20, best=True):
+    """The same comparison, whose runs took 50 steps an epoch and whose kept weights of seeds 0, 1, … are of these epochs."""
+    for run in results.runs:
+        run.summary.steps, run.summary.kept_step = 50 * epochs, 50 * kept[run.seed]
+        run.summary.hyperparameters = {"num_train_epochs": epochs, "load_best_model_at_end": best}
+    return results
+
+
 def with_inert(results, kind="random_casing"):
     """The same comparison, in which a kind of corruption takes nothing from any model, whatever its severity."""
     for run in results.runs:

@@ -1,12 +1,13 @@
 """Figures as a report prints them: accuracies in percent with one decimal, differences in points, ± sd, [interval]."""
 
 import math
+from collections.abc import Collection
 
 from ftp_hf.common.figures import MINUS, SPACE, is_share, show, signed
 
 from .statistics import PairedDifference
 
-__all__ = ["bound", "difference", "interval", "percent", "points"]
+__all__ = ["bound", "difference", "interval", "percent", "points", "span"]
 
 
 def points(metric: str) -> str:
@@ -31,6 +32,12 @@ def difference(paired: PairedDifference | None, metric: str) -> str:
 def percent(relative: float) -> str:
     """A change in percent: `"+1.5"`, `"−0.3"`."""
     return f"{relative:+.1f}".replace("-", MINUS)
+
+
+def span(values: Collection[float]) -> str:
+    """`"2"`, or where they differ `"1–2"`; nothing of none."""
+    ends = dict.fromkeys(f"{end:.3g}" for end in (min(values), max(values))) if values else ()
+    return "\N{EN DASH}".join(ends)
 
 
 def bound(value: float, metric: str) -> str:

@@ -8,7 +8,7 @@ from ftp_hf.common.figures import main_metric, metric_named
 from ftp_hf.runs.corrupted import corruption_of, inert_among
 from ftp_hf.runs.facts import Evaluation
 
-from .results import ComparedRun, ComparisonResults
+from .results import RATE, ComparedRun, ComparisonResults
 
 __all__ = [
     "CURVE",
@@ -23,6 +23,8 @@ __all__ = [
     "diverged",
     "finished_seeds",
     "inert_corruptions",
+    "keeps_best",
+    "kept_epochs",
     "metric_of",
     "on_data",
     "possible",
@@ -168,6 +170,26 @@ def severity_curve(results: ComparisonResults, method: str, corruption: str | No
     return {severity: found[severity] for severity in sorted(found)}
 
 
+def keeps_best(results: ComparisonResults) -> bool | None:
+    """Whether the weights of each run are those after its best epoch, or after its last; `None` where runs differ or do not say."""
+    said = {run.summary.arguments.get("load_best_model_at_end") for run in _trained(results.runs)}
+    return said.pop() if len(said) == 1 else None
+
+
+def kept_epochs(results: ComparisonResults, runs: Iterable[ComparedRun]) -> list[float]:
+    """
+    After which epochs the weights of runs are kept, as far as it is known: of those that are trained, not computed. None where
+    all runs of the comparison keep their last.
+
+    Args:
+        results ([`ComparisonResults`]): finished or not.
+        runs (iterable of [`ComparedRun`]): of it.
+    """
+    if all(run.summary.kept_step == run.summary.steps for run in _trained(results.runs)):
+        return []
+    return [epoch for run in _trained(runs) if (epoch := run.summary.kept_epoch) is not None]
+
+
 def radii(results: ComparisonResults, method: str) -> dict[str, float]:
     """The learned radius of each parameter, the median over the seeds; empty for a method without projection."""
     found: dict[str, list[float]] = {}
@@ -201,6 +223,10 @@ def check_same_data(results: ComparisonResults) -> None:
 def possible(results: ComparisonResults, kind: str = "id") -> tuple[float, float]:
     """The least and the largest value that the metric of a kind of data can have."""
     return metric_named(metric_of(results, kind)).possible
+
+
+def _trained(runs: Iterable[ComparedRun]) -> list[ComparedRun]:
+    return [run for run in runs if RATE in run.setting]
 
 
 def _without_corruptions(evaluations: Iterable[Evaluation], left_out: Collection[str]) -> list[Evaluation]:

@@ -4,12 +4,19 @@ from collections.abc import Iterator, Mapping
 
 from ftp_hf.common.figures import is_share, metric_title, show
 from ftp_hf.compare.evidence.differences import differences_to_plain
-from ftp_hf.compare.evidence.measures import CURVE, chance, data_sets, finished_seeds, inert_corruptions
+from ftp_hf.compare.evidence.measures import (
+    CURVE,
+    chance,
+    data_sets,
+    finished_seeds,
+    inert_corruptions,
+    keeps_best,
+)
 from ftp_hf.compare.evidence.rates import what_is_safe
-from ftp_hf.compare.evidence.results import RATE, ComparisonResults
+from ftp_hf.compare.evidence.results import RATE, ComparisonResults, MethodFacts
 from ftp_hf.compare.evidence.small_rates import null_hypothesis
 from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
-from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate
+from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate, tied_with_chosen
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
 from .blocks import Block, Picture, Points, Section, Table, Text
@@ -135,6 +142,13 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
             * any(method.name == "tpgm" for method in results.methods)
         ),
     )
+    if (best := keeps_best(results)) is not None:
+        yield (
+            "Weights",
+            "of a run, its model after the epoch with the best ID validation, be that the last or not."
+            if best
+            else "of a run, its model after its last epoch.",
+        )
     if (count := sum(each.is_known for each in differences_to_plain(results).values())) > 1:
         yield (
             "Many methods",
@@ -258,13 +272,25 @@ def _sweep(results: ComparisonResults) -> list[Block]:
         if has_one_learning_rate(results, method)
     ]
     notes = [
-        f"All with seed {results.seeds[0]}; the setting in bold was chosen, on ID validation alone, and run with all seeds."
+        f"ID validation is that of seed {results.seeds[0]}; the setting in bold was chosen by it alone, and run with all seeds."
     ]
+    if ties := [said for method in results.methods if (said := _tied(results, method))]:
+        notes.append(f"Tied with others in ID validation, exactly: {'; '.join(ties)}.")
     if edges:
         notes.append(f"Chosen at the edge of what was tried, so that more might be had beyond it: {', '.join(edges)}.")
     if single:
         notes.append(f"With a single learning rate, so that another may do better: {', '.join(single)}.")
     return _table(sweep_table(results), *notes)
+
+
+def _tied(results: ComparisonResults, method: MethodFacts) -> str:
+    """`FTP with 4 others, the smallest rate of them`; empty if its chosen setting alone is the best."""
+    if not (others := tied_with_chosen(results, method)):
+        return ""
+    rates = [each[RATE] for each in (method.chosen, *others) if RATE in each]
+    is_smallest = len({*rates}) > 1 and method.chosen[RATE] == min(rates)
+    count = f"{len(others)} other{'s' * (len(others) > 1)}"
+    return f"{method.title} with {count}, the {'smallest rate' if is_smallest else 'first'} of them"
 
 
 def _setup(results: ComparisonResults) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ftp_hf.common.figures import change, duration, mean_and_sd, metric_title, setting_text, show, signed, size
 from ftp_hf.compare.evidence.differences import cost, differences_to_plain, matched_differences, relative_to_plain
-from ftp_hf.compare.evidence.formats import percent
+from ftp_hf.compare.evidence.formats import percent, span
 from ftp_hf.compare.evidence.measures import (
     CURVE,
     REFERENCE,
@@ -15,6 +15,7 @@ from ftp_hf.compare.evidence.measures import (
     corruptions,
     data_sets,
     finished_seeds,
+    kept_epochs,
     metric_of,
     on_data,
     pretrained_figure,
@@ -47,6 +48,7 @@ __all__ = [
 
 # What matters most comes first: a phone shows three columns.
 KINDS = {"id": "ID test", "ood": "OOD mean", "corrupted": "corrupted mean", "validation": "ID validation"}
+_KEPT = "kept after epoch"
 _MOST_MOVED = 3
 _FUNCTION = {
     (kind, metric): f"{title} on {'retained' if kind == 'retained' else kind.upper()}"
@@ -175,8 +177,8 @@ def _runs_that_meet(results: Sequence[RuleResult]) -> str:
 
 def rates_table(results: ComparisonResults) -> Table:
     """
-    Each method at each learning rate (and length, where several were tried) that it was evaluated at; how many runs meet all
-    rules is bold where all do.
+    Each method at each learning rate (and length, where several were tried) that it was evaluated at, with the epochs after
+    which its weights are kept, where that is not always the last; how many runs meet all rules is bold where all do.
     """
     kinds = {kind: KINDS.get(kind, kind) for kind in tested(results) if data_sets(results, kind.split("/")[0])}
     at, rows = at_settings(results), []
@@ -189,10 +191,11 @@ def rates_table(results: ComparisonResults) -> Table:
                 met, count = rules_met(there, method) if results.rules else (0, 0)
                 passed = [(Strong if met == count else str)(f"{met} of {count}")] if count else []
                 setting = [f"{value:g}" for value in (length, rate) if value is not None]
-                rows.append([there.method(method).title, *setting, *values, *passed])
+                kept = span(kept_epochs(results, there.chosen_runs(method)))
+                rows.append([there.method(method).title, *setting, kept, *values, *passed])
     epochs = ["epochs"] * any(length is not None for length, _, _ in at)
     rules_head = ["rules met"] if results.rules else []
-    return Table(["method", *epochs, "learning rate", *kinds.values(), *rules_head], rows)
+    return _without_empty(Table(["method", *epochs, "learning rate", _KEPT, *kinds.values(), *rules_head], rows))
 
 
 def matched_table(results: ComparisonResults) -> Table:
@@ -209,16 +212,20 @@ def matched_table(results: ComparisonResults) -> Table:
 
 
 def sweep_table(results: ComparisonResults) -> Table:
-    """Every setting that was tried with the first seed, and what it was chosen by."""
+    """
+    Every setting that was tried with the first seed, what it was chosen by, and over all seeds that it was run with after which
+    epoch the weights are kept, where that is not always the last.
+    """
     rows = []
     for method in results.methods:
         for setting in _settings(results, method):
             runs = [run for run in results.runs if run.method == method.name and run.setting == setting]
             first = next((run for run in runs if run.seed == results.seeds[0]), None)
             value = first.value("validation", results.metric) if first else None
-            row = [method.title, setting_text(setting), "not run yet" if value is None else show(value, results.metric)]
+            figure = "not run yet" if value is None else show(value, results.metric)
+            row = [method.title, setting_text(setting), figure, span(kept_epochs(results, runs))]
             rows.append([Strong(cell) for cell in row] if setting == method.chosen else row)
-    return Table(["method", "setting", "ID validation"], rows, left=2)
+    return _without_empty(Table(["method", "setting", "ID validation", _KEPT], rows, left=2))
 
 
 def costs_table(results: ComparisonResults) -> Table:

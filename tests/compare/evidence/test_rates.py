@@ -9,7 +9,7 @@ from ftp_hf.compare.evidence.measures import by_seed
 from ftp_hf.compare.evidence.rates import at_lengths, at_rates, rules_met, safe_rates, unwarned, what_is_safe
 from ftp_hf.compare.report.rates import draw_rates
 from ftp_hf.compare.report.tables import rates_table
-from tests.support.comparisons import GAIN, PLAIN, comparison, with_retained
+from tests.support.comparisons import GAIN, PLAIN, comparison, with_epochs, with_retained
 
 
 def at_every_rate(**changes):
@@ -51,6 +51,12 @@ def test_the_table_has_a_row_for_each_rate_and_counts_rules():
         ("FTP", "0.01", "91.0 ± 0.9", "63.0 ± 1.1", "12.0 ± 1.0", "3 of 3"),
     ]
     assert rules_met(at_rates(results)[1e-3], "plain") == (1, 3)
+
+
+def test_a_column_says_after_which_epochs_weights_are_kept():
+    table = rates_table(with_epochs(at_every_rate(), [1, 3, 2]))
+    assert [row[table.header.index("kept after epoch")] for row in table.rows] == ["1–3"] * 4
+    assert "kept after epoch" not in rates_table(with_epochs(at_every_rate(), [20, 20, 20])).header
 
 
 def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():

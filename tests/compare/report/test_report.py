@@ -32,7 +32,7 @@ from ftp_hf.compare.report.tables import (
     sweep_table,
 )
 from ftp_hf.compare.report.write import escape_markdown, report_texts, write_report
-from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
+from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison, with_epochs
 
 EVERYTHING = {
     "plain": PLAIN,
@@ -272,6 +272,41 @@ def test_the_sweep_shows_what_was_tried_chosen_and_is_to_come():
         "edge of what was tried, so that more might be had beyond it: Plain fine-tuning (learning_rate 0.01)."
         in markdown
     )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"), [(1e-4, "the smallest rate of them"), (1e-2, "the first of them")], ids=["smallest", "first"]
+)
+def test_settings_that_tie_with_the_chosen_one_are_counted(chosen, why):
+    results = comparison({"plain": PLAIN, "ftp": GAIN})
+    results.runs = [run for run in results.runs if run.method == "plain" or run.setting != {"learning_rate": 1e-3}]
+    results.method("ftp").chosen = {"learning_rate": chosen}
+    _, markdown = texts(results)
+    assert f"Tied with others in ID validation, exactly: FTP with 1 other, {why}.\n" in markdown
+
+
+@pytest.mark.parametrize(
+    ("kept", "best", "said", "column"),
+    [
+        ([1, 3, 2], True, "after the epoch with the best ID validation", ["1", "1–3", "1"] * 2 + [""] * 3),
+        ([20] * 3, True, "after the epoch with the best ID validation", None),
+        ([20] * 3, False, "of a run, its model after its last epoch.", None),
+    ],
+    ids=["best", "best-is-last", "last"],
+)
+def test_it_is_said_which_epochs_weights_are_kept(kept, best, said, column):
+    results = with_epochs(comparison({"plain": PLAIN, "ftp": GAIN, "wise-ft": GAIN}), kept, best=best)
+    _, markdown = texts(results)
+    assert "**Weights**" in markdown
+    assert said in markdown
+    table = sweep_table(results)
+    assert [row[3] for row in table.rows if table.header[3:] == ["kept after epoch"]] == (column or [])
+
+
+def test_what_records_do_not_say_of_kept_weights_is_not_said():
+    _, markdown = texts(comparison({"plain": PLAIN, "ftp": GAIN}))
+    assert "**Weights**" not in markdown
+    assert "kept after" not in markdown
 
 
 @pytest.mark.parametrize(
