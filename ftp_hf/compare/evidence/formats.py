@@ -7,7 +7,7 @@ from ftp_hf.common.figures import MINUS, SPACE, is_share, show, signed
 
 from .statistics import PairedDifference
 
-__all__ = ["bound", "difference", "interval", "percent", "points", "span"]
+__all__ = ["bound", "difference", "interval", "mean", "percent", "points", "span"]
 
 
 def points(metric: str) -> str:
@@ -19,14 +19,18 @@ def interval(paired: PairedDifference, metric: str) -> str:
     """`"[−0.2, +0.8]"`; nothing for the infinite one of too few seeds."""
     if not paired.is_known:
         return ""
-    zero_is_out = paired.low < paired.high and (paired.low > 0 or paired.high < 0)
-    ends = [_edge(end, metric) if zero_is_out else signed(end, metric) for end in (paired.low, paired.high)]
+    ends = [_signed(end, paired, metric) for end in (paired.low, paired.high)]
     return f"[{ends[0]},{SPACE}{ends[1]}]"
+
+
+def mean(paired: PairedDifference, metric: str) -> str:
+    """`"+0.3"`."""
+    return _signed(paired.mean, paired, metric)
 
 
 def difference(paired: PairedDifference | None, metric: str) -> str:
     """`"+0.3 [−0.2, +0.8]"`; nothing where there is none."""
-    return "" if paired is None else f"{signed(paired.mean, metric)} {interval(paired, metric)}".strip()
+    return "" if paired is None else f"{mean(paired, metric)} {interval(paired, metric)}".strip()
 
 
 def percent(relative: float) -> str:
@@ -47,7 +51,10 @@ def bound(value: float, metric: str) -> str:
     return f"{math.ceil(round(1000 * value, 6)) / 10:.1f}"
 
 
-def _edge(value: float, metric: str) -> str:
-    """The end of an interval that leaves zero out, which must not be printed as zero."""
+def _signed(value: float, paired: PairedDifference, metric: str) -> str:
+    """The mean or an end of an interval, which must not be printed as zero where the interval leaves zero out."""
     text = signed(value, metric)
-    return text if float(text.replace(MINUS, "-")) else f"{'+' if value > 0 else MINUS}{100 * abs(value):.1g}"
+    leaves_zero_out = paired.low < paired.high and (paired.low > 0 or paired.high < 0)
+    if not leaves_zero_out or float(text.replace(MINUS, "-")):
+        return text
+    return f"{'+' if value > 0 else MINUS}{100 * abs(value):.1g}"

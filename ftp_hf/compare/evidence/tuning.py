@@ -81,15 +81,24 @@ def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
 
 
 def collapse(results: ComparisonResults) -> str:
-    """A sentence where plain fine-tuning is hardly better than guessing in distribution; else empty."""
-    values, guessed = list(by_seed(results, REFERENCE, "id").values()), chance(results)
-    if not values or guessed is None or (mean := statistics.fmean(values)) > guessed + _LEARNED * (1 - guessed):
+    """A sentence where plain fine-tuning is hardly better than guessing in distribution, or nothing is right; else empty."""
+    values = list(by_seed(results, REFERENCE, "id").values())
+    if not values or not (beside := _no_better_than(results, mean := statistics.fmean(values))):
         return ""
     return (
-        f"{results.method(REFERENCE).title.capitalize()} has not learned the task: ID {show(mean, results.metric)}, where "
-        f"guessing gives {show(guessed, results.metric)}. Nothing can be concluded from differences to it; sweep its "
-        "learning rate."
+        f"{results.method(REFERENCE).title.capitalize()} has not learned the task: ID {show(mean, results.metric)}, {beside}. "
+        "Nothing can be concluded from differences to it; sweep its learning rate."
     )
+
+
+def _no_better_than(results: ComparisonResults, mean: float) -> str:
+    """What a figure of a model that has learned nothing is to be seen beside; empty of any other."""
+    metric, guessed = metric_named(results.metric), chance(results)
+    if guessed is not None and mean <= guessed + _LEARNED * (1 - guessed):
+        return f"where guessing gives {show(guessed, results.metric)}"
+    # A share of 0, such as the F1 of a tagger that finds no entity, is of nothing whatever guessing would give.
+    nothing_right = metric.is_share and not metric.less_is_better and mean == 0
+    return "nothing that it predicts is right" if nothing_right else ""
 
 
 def _best(figures: Sequence[tuple[dict[str, float], float]], metric: Metric) -> list[dict[str, float]]:

@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ftp_hf.common.figures import change, is_share, metric_named, show, signed, together
+from ftp_hf.common.figures import MINUS, change, is_share, metric_named, show, together
 from ftp_hf.runs.facts import PLAIN
 
 from .differences import cost, differences_to_plain
-from .formats import bound, difference, interval, points
+from .formats import bound, difference, interval, mean, points
 from .measures import REFERENCE, diverged, finished_seeds, metric_of, pretrained_figure, robust_kind, tested
 from .results import ComparisonResults, MethodFacts
 from .statistics import LEAST_SEEDS, PairedDifference
@@ -22,7 +22,7 @@ KEPT = 0.01
 
 _LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
 _PLACES = {"ood": "Out of distribution", "corrupted": "On corrupted data"}
-_COUNTS = {1: "One seed", 2: "Two seeds"}
+_COUNTS = {0: "No seed", 1: "One seed", 2: "Two seeds"}
 # As many methods have room for their intervals in one sentence.
 _FEW = 2
 
@@ -41,8 +41,12 @@ class Verdict:
 
     @property
     def seeds(self) -> int:
-        """How many seeds it shares with plain fine-tuning."""
-        return max((len(each.by_seed) for each in self.differences.values()), default=0)
+        """How many seeds it shares with plain fine-tuning, on the kind of data where it shares most."""
+        return self.seeds_on(*self.differences)
+
+    def seeds_on(self, *kinds: str) -> int:
+        """The same on these kinds of data."""
+        return max((len(each.by_seed) for kind, each in self.differences.items() if kind in kinds), default=0)
 
     def is_whole(self, kind: str) -> bool:
         """Whether no figure of a seed on a kind of data is infinite or NaN, its own or one of plain fine-tuning's."""
@@ -95,15 +99,17 @@ def headline(results: ComparisonResults) -> str:
     return collapse(results) or _conclusion(results, judged)
 
 
-def _not_separated(place: str, among: Sequence[Verdict], judged: Sequence[Verdict]) -> str:
+def _not_separated(place: str, kinds: Sequence[str], among: Sequence[Verdict], judged: Sequence[Verdict]) -> str:
     """That the seeds do not separate some of the judged methods from plain fine-tuning; empty if there are none."""
     if not among:
         return ""
+    if (most := max(verdict.seeds_on(*kinds) for verdict in among)) < LEAST_SEEDS:
+        return f"{place}, {_COUNTS[most].lower()}: nothing can be concluded."
     is_all = len(among) == len(judged)
     others, support = f"any of {'the ' * is_all}{len(among)} other methods", "supports none of them over it"
     if len(among) == 1:
         others, support = "the only other method" if is_all else "one other method", "does not support it"
-    return f"{place}, {_seeds(among)} do not separate {others} from {PLAIN}: the evidence {support}."
+    return f"{place}, {_seeds(among, kinds)} do not separate {others} from {PLAIN}: the evidence {support}."
 
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
@@ -123,9 +129,9 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
         said = f"{place}, {_groups(kind, (gains, above), (losses, below), again='it')}"
         rest = sum(verdict.sign(kind) == 0 for verdict in whole)
         others = "one other" if rest == 1 else f"{rest} others"
-        said += f"; {_seeds(judged)} do not separate {others} from it." if rest else "."
+        said += f"; {_seeds(judged, kinds)} do not separate {others} from it." if rest else "."
     else:
-        said = "" if retained and not kind else _not_separated(place, whole, judged)
+        said = "" if retained and not kind else _not_separated(place, kinds, whole, judged)
     doubts = open_sweeps(results, [REFERENCE, *(verdict.method for verdict in told_apart or judged)])
     return _joined(said, retained, lost, doubts)
 
@@ -173,11 +179,11 @@ def _sentence(results: ComparisonResults, verdict: Verdict) -> str:
     differences, title = verdict.differences, verdict.title
     if not differences:
         return f"{title}: no finished run yet that shares a seed with {PLAIN}."
-    if verdict.seeds < LEAST_SEEDS:
-        return f"{_COUNTS[verdict.seeds]}: nothing can be concluded about {title} ({_figures(verdict, differences)})."
+    if (seeds := verdict.seeds) < LEAST_SEEDS:
+        return f"{_COUNTS[seeds]}: nothing can be concluded about {title} ({_figures(verdict, differences)})."
     lost = _diverged(results, [REFERENCE, verdict.method])
     if not any(verdict.sign(kind) for kind in differences):
-        separated = lost or f"{verdict.seeds} seeds do not separate {title} from {PLAIN}"
+        separated = lost or f"{seeds} seeds do not separate {title} from {PLAIN}"
         return f"{separated}: {_figures(verdict, differences)}{_cost(results, verdict.method, '; ')}."
     left = [kind for kind in differences if not _is_claimed(verdict, kind)]
     not_separated = f"; not separated: {_figures(verdict, left)}" if left else ""
@@ -216,9 +222,9 @@ def _change(verdict: Verdict, kind: str) -> str:
     paired, metric = verdict.differences[kind], verdict.metrics[kind]
     if metric_named(metric).less_is_better:
         named = f"on {_label(kind)}, {metric.replace('_', ' ')}"
-        return f"{named} {signed(paired.mean, metric)}{points(metric)} {interval(paired, metric)}"
+        return f"{named} {mean(paired, metric)}{points(metric)} {interval(paired, metric)}"
     where = f"{'' if kind in ('id', 'ood') else 'on '}{_label(kind)}"
-    return f"{show(abs(paired.mean), metric)}{points(metric)} {where} {interval(paired, metric)}"
+    return f"{mean(paired, metric).lstrip(f'+{MINUS}')}{points(metric)} {where} {interval(paired, metric)}"
 
 
 def _label(kind: str) -> str:
@@ -232,7 +238,13 @@ def _is_kept(paired: PairedDifference, metric: str) -> bool:
 
 
 def _figures(verdict: Verdict, kinds: Iterable[str]) -> str:
-    return ", ".join(f"{_label(kind)} {difference(verdict.differences[kind], verdict.metrics[kind])}" for kind in kinds)
+    """`ID +0.1 [−0.2, +0.4], OOD +1.9 (2 seeds)`: how many seeds there are, where others have more."""
+    texts = []
+    for kind in kinds:
+        text = f"{_label(kind)} {difference(verdict.differences[kind], verdict.metrics[kind])}"
+        fewer = (count := verdict.seeds_on(kind)) < verdict.seeds
+        texts.append(f"{text} ({count} seed{'s' * (count > 1)})" if fewer else text)
+    return ", ".join(texts)
 
 
 def _figures_of_group(group: Sequence[Verdict], kind: str) -> list[str]:
@@ -240,11 +252,11 @@ def _figures_of_group(group: Sequence[Verdict], kind: str) -> list[str]:
     texts = []
     for verdict in sorted(group, key=lambda verdict: -abs(verdict.differences[kind].mean)):
         paired, metric = verdict.differences[kind], verdict.metrics[kind]
-        text = f"{signed(paired.mean, metric)}{points(metric)}"
+        text = f"{mean(paired, metric)}{points(metric)}"
         if len(group) <= _FEW:
             text += f" {interval(paired, metric)}"
         if verdict.sign("id") < 0 and kind in ("ood", "corrupted"):
-            text += f", ID {signed(verdict.differences['id'].mean, verdict.metrics['id'])}"
+            text += f", ID {mean(verdict.differences['id'], verdict.metrics['id'])}"
         texts.append(f"{verdict.title} ({text})")
     return texts
 
@@ -257,6 +269,6 @@ def _cost(results: ComparisonResults, method: str, before: str) -> str:
     return f"{before}at {' and '.join(parts)}" if parts else ""
 
 
-def _seeds(judged: Sequence[Verdict]) -> str:
-    counts = sorted({verdict.seeds for verdict in judged})
+def _seeds(judged: Sequence[Verdict], kinds: Sequence[str]) -> str:
+    counts = sorted({count for verdict in judged if (count := verdict.seeds_on(*kinds))})
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"

@@ -13,10 +13,9 @@ from ftp_hf.common.figures import (
     metric_title,
     setting_text,
     show,
-    signed,
     size,
 )
-from ftp_hf.compare.evidence.formats import difference, interval, points
+from ftp_hf.compare.evidence.formats import difference, interval, mean, points
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.stream_results import LEVELS, MEASURES, StreamResults
 
@@ -78,7 +77,7 @@ def stream_headline(results: StreamResults) -> str:
     paired = _against_plain(results, _FINAL).get(best)
     if paired is not None:
         clear = "" if paired.is_clear else ", which these runs do not tell from none"
-        text += f"; {signed(paired.mean, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
+        text += f"; {mean(paired, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
         text += f" against sequential training{clear}"
     joint = [
         f"{results.method(name).title} training: {show(finals[name], results.metric)}"

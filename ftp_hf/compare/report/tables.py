@@ -141,7 +141,7 @@ def paired_table(results: ComparisonResults) -> Table:
     rows, found = [], differences_to_plain(results)
     for method in results.methods:
         differences = {kind: found.get((method.name, kind)) for kind in (*kinds, *retained)}
-        seeds = max((len(each.by_seed) for each in differences.values() if each), default=0)
+        seeds = span({len(each.by_seed) for each in differences.values() if each})
         if method.name == REFERENCE or not seeds:
             continue
         relative = [relative_to_plain(results, method.name, kind) for kind in kinds]
@@ -150,7 +150,7 @@ def paired_table(results: ComparisonResults) -> Table:
                 method.title,
                 *(marked(each, metric_of(results, kind)) for kind, each in differences.items()),
                 *("" if each is None else percent(each) for each in relative),
-                str(seeds),
+                seeds,
             ]
         )
     changes = [f"{title.split()[0]} Δ %" for title in kinds.values()]

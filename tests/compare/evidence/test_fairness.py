@@ -10,6 +10,7 @@ from ftp_hf.compare.evidence.measures import chance
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.tuning import choose, tied_with_chosen
 from ftp_hf.compare.evidence.verdict import headline, verdicts
+from ftp_hf.compare.report.tables import paired_table
 from tests.support.comparisons import GAIN, LOSS, PLAIN, TIE, comparison
 
 
@@ -92,6 +93,38 @@ def test_a_reference_that_has_collapsed_is_no_reference():
     )
     assert chance(results) == pytest.approx(1 / 7)
     assert chance(dataclasses.replace(results, metric="f1")) is None
+
+
+def test_a_reference_that_gets_nothing_right_is_no_reference():
+    nothing, little = ({"plain": [(figure, 0.2)] * 3, "ftp": GAIN} for figure in (0.0, 0.1))
+    assert said(comparison(nothing, corruptions=(), metric="f1")) == (
+        "Plain fine-tuning has not learned the task: ID 0.0, nothing that it predicts is right. Nothing can be concluded from "
+        "differences to it; sweep its learning rate."
+    )
+    assert "above plain fine-tuning" in said(comparison(little, corruptions=(), metric="f1"))
+    assert "not learned" not in said(comparison(nothing, corruptions=(), metric="spearman")), "0 is no end of it"
+    assert "not learned" not in said(comparison(nothing, corruptions=(), metric="wer")), "0 is the best"
+
+
+def test_seeds_are_counted_on_each_kind_of_data():
+    results = comparison({"plain": PLAIN, "ftp": TIE}, corruptions=())
+    (last,) = (run for run in results.chosen_runs("ftp") if run.seed == 2)
+    last.summary.results = [result for result in last.summary.results if result.kind != "ood"]
+    assert said(results) == "Out of distribution, two seeds: nothing can be concluded."
+    (verdict,) = verdicts(results)
+    assert (verdict.seeds, verdict.seeds_on("id"), verdict.seeds_on("ood"), verdict.seeds_on("corrupted")) == (
+        3,
+        3,
+        2,
+        0,
+    )
+    assert verdict.sentence.replace("\N{NO-BREAK SPACE}", " ").startswith(
+        "3 seeds do not separate FTP from plain fine-tuning: ID 0.0 [−7.5, +7.5], OOD +0.5 (2 seeds)"
+    )
+    assert paired_table(results).rows[0][-1] == "2–3"
+    both = comparison({"plain": PLAIN, "ftp": TIE, "tpgm": TIE}, corruptions=())
+    both.runs = [last if (run.method, run.seed) == ("ftp", 2) else run for run in both.runs]
+    assert said(both).startswith("Out of distribution, 2 to 3 seeds do not separate any of the 2 other methods")
 
 
 def test_two_seeds_conclude_nothing():

@@ -87,6 +87,16 @@ def test_loss():
     )
 
 
+def test_a_clear_gain_is_not_printed_as_none():
+    # OOD +0.0003, +0.00031, +0.00029.
+    figures = [(identity, ood + gain) for (identity, ood), gain in zip(PLAIN, (0.0003, 0.00031, 0.00029), strict=True)]
+    assert "gains 0.03 points OOD [+0.03, +0.03]" in sentence({"ftp": figures}, corruptions=())
+    said = headline(comparison({"plain": PLAIN, "ftp": figures}, corruptions=()))
+    assert said.startswith(
+        "Out of distribution, FTP (+0.03\N{NO-BREAK SPACE}points [+0.03,\N{NO-BREAK SPACE}+0.03]) is above"
+    )
+
+
 def test_a_clear_loss_is_not_kept_however_small():
     # −0.005, −0.0051, −0.0049: within a point, and not zero.
     figures = [(one - lost, ood) for (one, ood), lost in zip(PLAIN, (0.005, 0.0051, 0.0049), strict=True)]
@@ -261,5 +271,7 @@ def test_formats():
     assert [plain(size(count)) for count in (2**30 * 1.5, 2**20)] == ["1.50 GiB", "1.0 MiB"]
     clear = PairedDifference(0.005, 0.0004, 0.0096, {})
     assert plain(interval(clear, "accuracy")) == "[+0.04, +1.0]"
+    small = PairedDifference(-0.0003, -0.00034, -0.00026, {})
+    assert plain(difference(small, "accuracy")) == "−0.03 [−0.03, −0.03]"
     assert plain(difference(PairedDifference(0.0, -0.0004, 0.0004, {}), "accuracy")) == "0.0 [0.0, 0.0]"
     assert difference(None, "accuracy") == ""
