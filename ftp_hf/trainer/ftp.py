@@ -35,7 +35,7 @@ from ftp_hf.pretrained.origin import (
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
 from .in_force import OptionsInForce, asked_of_groups, excluded_names, saved_pretrained_rows
-from .notices import check_something_is_left, warn_of_fine_tuned
+from .notices import check_projects, check_something_is_left, warn_of_fine_tuned
 from .outside import parameters_outside
 from .plain import PlainTrainerMixin
 from .radius_log import check_finite, check_weights, summarize
@@ -112,6 +112,12 @@ class FTPTrainerMixin(PlainTrainerMixin):
         compare_weights = self.is_fsdp_enabled and not self.accelerator.state.fsdp_plugin.cpu_ram_efficient_loading
         check_agreement(projected, compare_weights=compare_weights)
         return self.optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As `Trainer.training_step`, where something projects, or else [`check_projects`] raises."""
+        if not self.probing:
+            check_projects(self)
+        return super().training_step(*args, **kwargs)
 
     def _create_optimizer(self, model: Any) -> tuple[Optimizer, dict[str, Any]]:
         """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""

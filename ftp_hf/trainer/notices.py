@@ -2,15 +2,29 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from ftp_hf.optim.base import ProjectedOptimizer
+from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.pretrained.origin import is_fine_tuned
 
-__all__ = ["check_something_is_left", "warn_of_fine_tuned"]
+__all__ = ["check_projects", "check_something_is_left", "warn_of_fine_tuned"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_projects(trainer: Any) -> None:
+    """Raise `ValueError` if a Trainer would take a step with an optimizer that does not project."""
+    if projected_optimizer(trainer.optimizer) is None:
+        plain = type(getattr(trainer.optimizer, "optimizer", trainer.optimizer)).__name__  # which Accelerate wraps
+        raise ValueError(
+            f"nothing projects: {type(trainer).__name__} has an optimizer of its own, {plain}, and training would be plain. Let its "
+            "create_optimizer set self.optimizer and return super().create_optimizer(), or make an FTPAdamW, FTPSGD or FTP "
+            "there; of a Trainer class that knows nothing of FTP, put FTPTrainerMixin in front: class "
+            "FTPMyTrainer(FTPTrainerMixin, MyTrainer)"
+        )
 
 
 def check_something_is_left(projected: ProjectedOptimizer) -> None:

@@ -117,6 +117,31 @@ def test_a_trainer_class_may_create_its_optimizer_as_trainer_lets_it(
     assert (projected_optimizer(trainer.optimizer) is not None) == (mixin is FTPTrainerMixin)
 
 
+class OwnOptimizer(FTPTrainer):
+    def create_optimizer(self):
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        return self.optimizer
+
+
+class OwnProjectedOptimizer(OwnOptimizer):
+    def create_optimizer(self):
+        super().create_optimizer()
+        return FTPTrainer.create_optimizer(self)
+
+
+def test_a_subclass_whose_own_optimizer_does_not_project_is_refused(pretrained, dataset, tmp_path):
+    trainer = OwnOptimizer(load(pretrained), arguments(tmp_path), train_dataset=dataset)
+    before = trainer.model.classifier.weight.detach().clone()
+    with pytest.raises(
+        ValueError, match=r"OwnOptimizer has an optimizer of its own, AdamW.* super\(\).create_optimizer"
+    ):
+        trainer.train()
+    assert torch.equal(trainer.model.classifier.weight, before)
+    trainer = OwnProjectedOptimizer(load(pretrained), arguments(tmp_path, max_steps=1), train_dataset=dataset)
+    trainer.train()
+    assert projected_optimizer(trainer.optimizer).radii()
+
+
 def test_an_optimizer_of_another_model_is_refused(pretrained, dataset, tmp_path):
     optimizers = (FTPAdamW(load(pretrained).parameters(), lr=1e-3), None)
     with pytest.raises(ValueError, match="none of the model's parameters"):
