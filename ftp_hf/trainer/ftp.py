@@ -206,7 +206,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
             anchors=told.get("anchors", of_model["anchors"]),
             low_rank=told.get("low_rank", of_model["low_rank"]),
         )
-        check_something_is_left(projected)
+        check_something_is_left(projected, model)
 
     def _model_options(
         self, optimizer: Optimizer, model: nn.Module, options: FTPArguments
@@ -246,7 +246,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
             stochastic_rounding=options.ftp_stochastic_rounding,
             **of_model | {"exclude": [*of_model["exclude"], *(options.ftp_exclude or [])]},
         )
-        check_something_is_left(projected)
+        check_something_is_left(projected, model)
         return projected
 
     def _prepare_resume(self, checkpoint: Path | None) -> None:

@@ -27,11 +27,14 @@ def check_projects(trainer: Any) -> None:
         )
 
 
-def check_something_is_left(projected: ProjectedOptimizer) -> None:
-    """Raise `ValueError` if an optimizer projects nothing."""
+def check_something_is_left(projected: ProjectedOptimizer, model: nn.Module) -> None:
+    """Raise `ValueError` if an optimizer of a model projects nothing."""
     if not projected.projected_parameters() and not projected.low_rank_updates:
+        requires_grad = [parameter.requires_grad for parameter in model.parameters()]
+        frozen, all_of_them = requires_grad.count(False), len(requires_grad)
+        counted = f"{frozen} of {all_of_them} are frozen (requires_grad=False), and " if frozen else ""
         raise ValueError(
-            "no parameter is left to project: all trained parameters are new, excluded, or of an adapter whose update "
+            f"no parameter is left to project: {counted}all trained parameters are new, excluded, or of an adapter that "
             "is not projected. Check ftp_exclude, set ftp_exclude_new=False (for new parameters) or "
             "ftp_adapters='factors' (for those of an adapter) to project them around their initial values, or use the "
             "plain Trainer"
