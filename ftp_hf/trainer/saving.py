@@ -1,5 +1,6 @@
 """Saving a Trainer's checkpoints so that one cut short is recognised, and resuming from the newest that is whole."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ class CompleteSavingMixin(Host):
                 self._on_writers(lambda: restore_replaced(run))
             checkpoint = self._whole_checkpoint(resume_from_checkpoint)
             self._prepare_resume(Path(checkpoint) if isinstance(checkpoint, str) else None)
-            finds_best = _FindsBestCheckpoint(run)
+            finds_best = _FindsBestCheckpoint(run, checkpoint if isinstance(checkpoint, str) else None)
             self.add_callback(finds_best)
             held.callback(self.remove_callback, finds_best)
             return super().train(checkpoint, trial, *args, **kwargs)
@@ -201,15 +202,25 @@ class _FindsBestCheckpoint(TrainerCallback):
     no folders because it was pushed to the Hub. `Trainer` forgets a checkpoint that is not where the state says.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, run: Path, resumed: str | None) -> None:
+        self._run, self._resumed = run, resumed
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Training starts, or goes on."""
-        best = checkpoint_at(self._run, state.best_global_step)
-        if args.save_strategy != "no" and state.best_model_checkpoint is None and best.is_dir():
+        if args.save_strategy == "no" or state.best_global_step is None or state.best_model_checkpoint is not None:
+            return
+        # Not that of `best_global_step`: a better evaluation may have come since, without a checkpoint.
+        name = None if self._resumed is None else _best_checkpoint(Path(self._resumed))
+        if name is not None and (best := self._run / name).is_dir():
             logger.info("The best checkpoint so far is %s", best)
             state.best_model_checkpoint = str(best)
+
+
+def _best_checkpoint(checkpoint: Path) -> str | None:
+    """The name of the folder that the state in a checkpoint calls the best."""
+    state = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
+    best = state.get("best_model_checkpoint")
+    return None if best is None else Path(best).name
 
 
 def _whole_state(accelerator: Any) -> AbstractContextManager[None]:
