@@ -52,7 +52,7 @@ REPLACED = "_replaced-"
 """In front of the name of a checkpoint that is kept until the one which replaces it is whole."""
 
 OPTIONS = "ftp_options.json"
-"""Of a checkpoint: the options of the projection that its run was asked for."""
+"""Of a checkpoint: the options of the projection that its run was asked for, and its radii."""
 
 MANIFEST = "checksums.json"
 """Of a checkpoint: sizes and checksums of its files, written last."""

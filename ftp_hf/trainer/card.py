@@ -22,6 +22,7 @@ from ftp_hf.runs.summary import RunSummary
 
 from .card_options import CardOptions
 from .guard import RobustnessGuard
+from .in_force import saved_radii
 from .public_arguments import saving_public_arguments
 from .summarize import summarize_run
 from .watch import PeakMemory, StepTimer
@@ -253,9 +254,10 @@ class ModelCardMixin(Host):
         kept = {step: saved[step] for step in saved if best and step == step_of(best)}
         self._saved_radii = {**kept, self.state.global_step: radii}
 
-    def _radii_of(self, checkpoint: str) -> Mapping[str, Radius] | None:
-        saved = self._saved_radii or {}
-        return next((radii for step, radii in saved.items() if step == step_of(checkpoint)), None)
+    def _radii_of(self, checkpoint: str) -> Mapping[str, Radius]:
+        step = step_of(checkpoint)
+        known = None if step is None else (self._saved_radii or {}).get(step)
+        return saved_radii(Path(checkpoint)) if known is None else known
 
     def _radii_to_tell(self) -> Mapping[str, Radius] | None:
         """Of the kept weights; while training, of the checkpoint that is saved at this step."""

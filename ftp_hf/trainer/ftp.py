@@ -280,7 +280,8 @@ class FTPTrainerMixin(PlainTrainerMixin):
         super()._save_optimizer_and_scheduler(output_dir)
         projected = projected_optimizer(self.optimizer)
         if self.args.should_save and projected is not None and self.options_in_force is not None:
-            self.options_in_force.save(projected, Path(output_dir))
+            radii = (self._saved_radii or {}).get(self.state.global_step, {})
+            self.options_in_force.save(projected, Path(output_dir), radii)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         projected = projected_optimizer(self.optimizer)

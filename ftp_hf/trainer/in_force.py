@@ -16,11 +16,19 @@ from ftp_hf.common.privacy import public_value
 from ftp_hf.common.records import build, plain
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.options import ADJUSTABLE, adjustable_options
+from ftp_hf.optim.radii import Radius
 from ftp_hf.runs.facts import EarlierOptions
 
 from .arguments import FTPArguments, named_anchors
 
-__all__ = ["OptionsInForce", "asked_of_groups", "excluded_names", "first_in_force", "saved_pretrained_rows"]
+__all__ = [
+    "OptionsInForce",
+    "asked_of_groups",
+    "excluded_names",
+    "first_in_force",
+    "saved_pretrained_rows",
+    "saved_radii",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +56,8 @@ class OptionsInForce:
     earlier: list[EarlierOptions] = field(default_factory=list)
     pretrained_rows: dict[str, int] = field(default_factory=dict)
     """As the optimizer has them: a model that is loaded from the checkpoint does not tell what it was resized from."""
+    radii: dict[str, list[float]] = field(default_factory=dict)
+    """In a checkpoint: each [`Radius`] of its weights, for the card of a run that is resumed after it and still keeps them."""
 
     @classmethod
     def of(cls, optimizer: ProjectedOptimizer, options: FTPArguments, exclude: Sequence[str] = ()) -> "OptionsInForce":
@@ -121,10 +131,11 @@ class OptionsInForce:
         if _adopt(optimizer, saved.groups, self.groups):
             self.earlier = [*saved.earlier, EarlierOptions(step, **until)]
 
-    def save(self, optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
-        """Write it into the checkpoint, as it may be published."""
+    def save(self, optimizer: ProjectedOptimizer, checkpoint: Path, radii: Mapping[str, Radius]) -> None:
+        """Write it into the checkpoint, as it may be published, with the radii of its weights."""
         self.take_up_added(optimizer)
-        saved = OptionsInForce(self.groups, public_value(self.fixed), self.earlier, optimizer.pretrained_rows)
+        listed = {name: [*radius] for name, radius in radii.items()}
+        saved = OptionsInForce(self.groups, public_value(self.fixed), self.earlier, optimizer.pretrained_rows, listed)
         content = plain(saved)
         (checkpoint / OPTIONS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -148,6 +159,12 @@ def saved_pretrained_rows(checkpoint: Path) -> dict[str, int]:
     """How many of the first rows of parameters had a pre-trained value in the run that saved a checkpoint."""
     saved = _read(checkpoint)
     return {} if saved is None else saved.pretrained_rows
+
+
+def saved_radii(checkpoint: Path) -> dict[str, Radius]:
+    """The radii of the weights in a checkpoint; none of one with the model alone."""
+    saved = _read(checkpoint)
+    return {} if saved is None else {name: Radius(*values) for name, values in saved.radii.items()}
 
 
 def first_in_force(optimizer: ProjectedOptimizer) -> dict[str, Any]:

@@ -179,12 +179,14 @@ def test_what_is_told_is_of_the_weights_that_are_kept(checkpoint, tmp_path):
     assert {check.step: check.action for check in guard.history} == {0: None, 2: None, 4: "alert", 6: None, 8: "alert"}
 
 
-def test_a_run_that_was_moved_and_resumed_ends_with_its_best_weights(checkpoint, tmp_path):
+def test_a_run_that_was_moved_and_resumed_ends_with_its_best_weights_and_tells_their_radii(checkpoint, tmp_path):
     def trainer(folder):
         scores = {2: 0.1, 4: 0.5, 6: 0.9, 8: 0.4, 10: 0.3, 12: 0.2}
         return scored(checkpoint, tmp_path / folder, scores.get, eval_steps=2, save_steps=4, max_steps=12)
 
-    trainer("first").train()
+    first, saved = trainer("first"), RadiiOfCheckpoints()
+    first.add_callback(saved)
+    first.train()
     (tmp_path / "first").rename(tmp_path / "moved")
     resumed = trainer("moved")
     resumed.train(resume_from_checkpoint=str(tmp_path / "moved" / "checkpoint-8"))
@@ -192,6 +194,7 @@ def test_a_run_that_was_moved_and_resumed_ends_with_its_best_weights(checkpoint,
     assert resumed.state.best_model_checkpoint == str(best)
     kept = load_file(best / "model.safetensors")
     assert all(torch.equal(weight, resumed.model.state_dict()[name]) for name, weight in kept.items())
+    assert radii_of(resumed.run_summary()) == saved.by_step[4]
 
 
 @pytest.mark.parametrize("options", [{"load_best_model_at_end": False, "save_strategy": "no"}, {"save_steps": 1}])
