@@ -4,10 +4,12 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ftp_hf.common.names import canonical_name
@@ -37,6 +39,7 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     Raises:
         FileNotFoundError: `path` holds no safetensors weights.
+        ValueError: a file of them is damaged.
     """
 
     def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
@@ -87,13 +90,13 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def _read(self, key: str) -> Tensor:
         file, name = self._place_of[key]
-        with safe_open(file, framework="pt") as checkpoint:
+        with _opened(file) as checkpoint:
             tensor: Tensor = checkpoint.get_tensor(name)
         return tensor
 
     def _outline(self, key: str) -> Tensor:
         file, name = self._place_of[key]
-        with safe_open(file, framework="pt") as checkpoint:
+        with _opened(file) as checkpoint:
             return torch.empty(checkpoint.get_slice(name).get_shape(), device="meta")
 
     def __contains__(self, name: object) -> bool:
@@ -135,8 +138,17 @@ def _locate_tensors(path: Path) -> dict[str, Path]:
             f"anchors={str(path)!r} holds no safetensors weights: expected a safetensors file, or a folder with "
             f"{_WEIGHTS} or {_INDEX}. Save the pre-trained model with save_pretrained() and pass that folder."
         )
-    with safe_open(file, framework="pt") as checkpoint:
+    with _opened(file) as checkpoint:
         return dict.fromkeys(checkpoint.keys(), file)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt") as checkpoint:
+            yield checkpoint
+    except SafetensorError as error:
+        raise ValueError(f"{file} is cut short or damaged ({error}): save or download it again") from error
 
 
 def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Tensor]:

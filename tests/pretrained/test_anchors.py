@@ -258,6 +258,15 @@ def test_a_path_without_safetensors_weights(make, content, tmp_path):
         make([("a", torch.nn.Parameter(torch.zeros(2)))], anchors=path)
 
 
+@pytest.mark.parametrize("content", [b"", b"nonsense", "cut"])
+def test_a_damaged_file_of_weights_is_named(content, tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(2)}, file)
+    file.write_bytes(file.read_bytes()[:-1] if content == "cut" else content)
+    with pytest.raises(ValueError, match=rf"^{file} is cut short or damaged \(.+\): save or download it again"):
+        CheckpointAnchors(tmp_path)
+
+
 @every_class
 def test_anchors_of_another_type(make):
     with pytest.raises(TypeError, match=r"anchors must be a mapping from name to tensor or the path.*got list"):

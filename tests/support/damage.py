@@ -2,7 +2,10 @@
 
 import os
 
-__all__ = ["cut", "flip_byte"]
+__all__ = ["DAMAGED", "cut", "flip_byte"]
+
+DAMAGED = (b"", b"\xff\x00", b"[]", b"null", b'{"method": "pl')
+"""What a file of JSON may hold after a full disk or a power cut, or by another's hand."""
 
 
 def flip_byte(path):

@@ -10,6 +10,7 @@ from ftp_hf.common.processes import from_first_process
 
 from .derived import DerivedRuns, source_of
 from .epochs import kept_epochs
+from .folder import telling_damage
 from .kinds import Averaged
 from .methods import METHODS
 from .plan import Run, settings_of
@@ -46,7 +47,8 @@ class AveragedRuns(DerivedRuns):
         """The model with the weights of a run."""
         set_seed(run.seed)
         model = self.trained.task.load_model()
-        average_checkpoints(model, self._epochs(run)[-_method(run).last(run.setting) :])
+        with telling_damage(self.trained.folder(source_of(run)), "delete it, and the run is trained again"):
+            average_checkpoints(model, self._epochs(run)[-_method(run).last(run.setting) :])
         return model
 
     def _has_epochs(self, run: Run) -> bool:

@@ -5,9 +5,12 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
+from safetensors import SafetensorError
 from torch import nn
 
 from ftp_hf.checkpoints.whole import list_checkpoints
@@ -29,6 +32,7 @@ __all__ = [
     "load_all_weights",
     "read_run",
     "scratch",
+    "telling_damage",
     "write_run",
 ]
 
@@ -36,9 +40,34 @@ TRAINED = "trained.json"
 """Written last of all that a training leaves."""
 
 
+@contextmanager
+def telling_damage(path: Path, remedy: str) -> Iterator[None]:
+    """
+    Have what a file or folder cannot be read for name it.
+
+    Args:
+        path (`Path`): which is read.
+        remedy (`str`): what to do about it, such as `"delete it, and it is written again"`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        yield
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}; {remedy}") from error
+
+
 def read_run(file: Path) -> ComparedRun:
-    """What [`write_run`] wrote."""
-    return build(ComparedRun, json.loads(file.read_text(encoding="utf-8")))
+    """
+    What [`write_run`] wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    again = "trained" if file.name == TRAINED else "evaluated"
+    with telling_damage(file, f"delete it, and the run is {again} again"):
+        return build(ComparedRun, json.loads(file.read_text(encoding="utf-8")))
 
 
 def write_run(file: Path, run: ComparedRun) -> None:
@@ -81,12 +110,14 @@ def load_all_weights(model: nn.Module, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: they are not there.
+        ValueError: they are damaged.
     """
     if not has_whole_weights(folder):
         raise FileNotFoundError(
             f"{folder} has no weights of a whole model: delete the folder, and the run is trained again"
         )
-    load_weights(model, folder)
+    with telling_damage(folder, "delete it, and the run is trained again"):
+        load_weights(model, folder)
 
 
 def forget_weights(folder: Path) -> None:

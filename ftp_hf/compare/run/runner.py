@@ -23,7 +23,7 @@ from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns, source_of
 from .drift import FunctionDistance, measure_drift, measure_sensitivity
-from .folder import forget_weights, has_weights, read_run, scratch, write_run
+from .folder import forget_weights, has_weights, read_run, scratch, telling_damage, write_run
 from .kept import KeptAnswers
 from .kinds import Continued, Derived, Trained
 from .measuring import evaluator, expected_figures, measure
@@ -124,7 +124,8 @@ class Runner:
             with working_alone(file.parent):
                 if not from_first_process(file.is_file()):
                     self._measure_pretrained(run, file)
-        return RunSummary.load(file).results
+        with telling_damage(file, "delete it, and the pre-trained model is evaluated again"):
+            return RunSummary.load(file).results
 
     def keep(self, run: Run) -> Path | None:
         """

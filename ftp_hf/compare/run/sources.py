@@ -14,6 +14,7 @@ from ftp_hf.tasks.files import named_files
 from ftp_hf.tasks.specs import DatasetSpec
 
 from .config import ComparisonConfig
+from .folder import telling_damage
 
 __all__ = ["check_sources"]
 
@@ -31,7 +32,7 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
         folder (`Path`): of the comparison.
 
     Raises:
-        ValueError: one has changed: finished runs would be taken for runs of what it is now.
+        ValueError: one has changed: finished runs would be taken for runs of what it is now. Or the note is damaged.
     """
     configs = list(configs)
     data = {spec.source: spec for each in configs for spec in _data_of(each)}
@@ -42,9 +43,7 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
     files |= _named_in_tables(configs)
     now = {source: _contents(found) for source, found in files.items() if found}
     file = folder / _FILE
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    # Earlier versions noted other things, by file.
-    before = {source: contents for source, contents in before.items() if isinstance(contents, str)}
+    before = _noted(file) if file.is_file() else {}
     if changed := [source for source, contents in now.items() if before.get(source, contents) != contents]:
         raise ValueError(
             f"{', '.join(changed)}: not what it was when the first runs in {folder} were made of it. Name another "
@@ -54,6 +53,14 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             part.write_text(json.dumps({**before, **now}, indent=2), encoding="utf-8")
+
+
+def _noted(file: Path) -> dict[str, str]:
+    with telling_damage(file, "delete it, if no data and no model have changed since, and it is written again"):
+        if not isinstance(noted := json.loads(file.read_text(encoding="utf-8")), dict):
+            raise TypeError(f"{str(noted)[:40]!r} is not an object")
+    # Earlier versions noted other things, by file.
+    return {source: contents for source, contents in noted.items() if isinstance(contents, str)}
 
 
 def _data_of(config: ComparisonConfig) -> Iterator[DatasetSpec]:

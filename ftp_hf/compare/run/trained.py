@@ -33,6 +33,7 @@ from .folder import (
     load_all_weights,
     read_run,
     scratch,
+    telling_damage,
     write_run,
 )
 from .kinds import Trained
@@ -129,7 +130,8 @@ class TrainedRuns:
         if METHODS[run.method].adapter:
             from peft import PeftModel  # noqa: PLC0415 - only these methods need it
 
-            return PeftModel.from_pretrained(model, str(self.folder(run)))
+            with telling_damage(self.folder(run), "delete it, and the run is trained again"):
+                return PeftModel.from_pretrained(model, str(self.folder(run)))
         load_all_weights(model, self.folder(run))
         return model
 

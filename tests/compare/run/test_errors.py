@@ -6,13 +6,19 @@ import sys
 
 import pytest
 from datasets import Dataset, Image
+from peft import LoraConfig, get_peft_model
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.data import RunData
+from ftp_hf.compare.run.folder import TRAINED
+from ftp_hf.compare.run.plan import Run
+from ftp_hf.compare.run.runner import Runner
+from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.tasks import TaskData
 from ftp_hf.tasks.classifier import check_model_folder
 from ftp_hf.tasks.specs import DatasetSpec
+from tests.support.damage import DAMAGED, cut
 from tests.support.tiny_data import image_config, write_config
 
 BAD = {
@@ -72,6 +78,52 @@ def test_a_key_that_is_there_twice_is_no_config(images, tmp_path):
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder: name the YAML file"):
         ComparisonConfig.load(tmp_path)
+
+
+@pytest.fixture
+def runner(images, tmp_path):
+    content = image_config(images, methods=["plain", "lora"], seeds=[0])
+    return Runner(ComparisonConfig.load(write_config(tmp_path, content)), tmp_path / "runs")
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, b"{}"])
+def test_damaged_files_of_a_run_are_named(content, runner):
+    before, plain = Run(PRETRAINED, {}, 0), Run("plain", {"learning_rate": 1e-3}, 0)
+    trained = runner.trained.folder(plain) / TRAINED
+    evaluated, measured = (run.evaluation_file(runner.runs, runner.config) for run in (plain, before))
+    for file, read, again in [
+        (trained, lambda: runner.train(plain), "the run is trained"),
+        (evaluated, lambda: runner.evaluate(plain), "the run is evaluated"),
+        (measured, runner.pretrained, "the pre-trained model is evaluated"),
+    ]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{file} is damaged: .+; delete it, and {again} again$"):
+            read()
+
+
+@pytest.mark.parametrize("method", ["plain", "lora"])
+def test_damaged_weights_of_a_run_are_named(method, runner):
+    run = Run(method, {"learning_rate": 1e-3}, 0)
+    folder, model = runner.trained.folder(run), runner.data.task.load_model()
+    if method == "lora":
+        model = get_peft_model(model, LoraConfig(target_modules="all-linear"))
+    model.save_pretrained(folder)
+    (weights,) = folder.glob("*.safetensors")
+    cut(weights)
+    with pytest.raises(ValueError, match=rf"^{folder} is damaged: .+; delete it, and the run is trained again$"):
+        runner.trained.load(run)
+
+
+def test_damaged_weights_of_an_epoch_are_named(runner):
+    base = Run("plain", {"learning_rate": 1e-3}, 0)
+    folder = runner.trained.folder(base)
+    for epoch in ("1", "2"):
+        runner.data.task.load_model().save_pretrained(folder / "_epochs" / epoch)
+    weights = folder / "_epochs" / "2" / "model.safetensors"
+    cut(weights)
+    with pytest.raises(ValueError, match=rf"^{folder} is damaged: {weights} is cut short .+ the run is trained again$"):
+        runner.averaged.load(Run("average", {"last": 2}, 0, base=base))
 
 
 @pytest.mark.parametrize(("rank", "waited"), [("0", []), ("1", [10.0])])

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.sources import check_sources
 from ftp_hf.tasks import TASKS, task_class
+from tests.support.damage import DAMAGED
 from tests.support.tiny_data import image_config, write_config
 
 
@@ -110,6 +111,17 @@ def test_tasks_say_which_columns_hold_files(task):
     kind = task_class(task)
     options = [option.name for option in dataclasses.fields(kind.options_class)]
     assert {*kind.file_columns} == {"image_column", "mask_column", "audio_column"}.intersection(options)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_notes_are_named(content, config, tmp_path):
+    check_sources([config], tmp_path / "out")
+    notes = tmp_path / "out" / "sources.json"
+    notes.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{notes} is damaged: .+; delete it, if no data"):
+        check_sources([config], tmp_path / "out")
+    notes.unlink()
+    check_sources([config], tmp_path / "out")
 
 
 def test_notes_of_another_form_are_made_anew(config, tmp_path):
