@@ -20,7 +20,7 @@ from ftp_hf.commands import (
     run_trial,
 )
 from ftp_hf.common.launched import let_the_first_speak
-from ftp_hf.parsing import Parser, ShowVersion, loading
+from ftp_hf.parsing import Parser, ShowVersion, loading, positive
 
 __all__ = ["main", "make_parser"]
 
@@ -110,7 +110,10 @@ def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
         help="train beside others that do the same in DIR, on any machine, and leave the report to one without",
     )
     elsewhere.add_argument(
-        "--sbatch", type=int, metavar="N", help="print a script that submits this as N such jobs of SLURM, and stop"
+        "--sbatch",
+        type=positive,
+        metavar="N",
+        help="print a script that submits this as N such jobs of SLURM, and stop",
     )
     parser.set_defaults(run=run_compare)
 
@@ -129,7 +132,7 @@ def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
 
 
 def _add_jobs(parser: Parser) -> None:
-    parser.add_argument("--jobs", type=int, metavar="N", help="train so many runs at once, on a GPU each")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="train so many runs at once, on a GPU each")
 
 
 def _add_config(parser: Parser, command: str) -> None:

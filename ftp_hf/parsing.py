@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ftp_hf.common.launched import let_the_first_speak
 
-__all__ = ["Parser", "ShowVersion", "loading"]
+__all__ = ["Parser", "ShowVersion", "loading", "positive"]
 
 Loaded = TypeVar("Loaded")
 
@@ -51,6 +51,17 @@ class ShowVersion(Action):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as the type of an argument."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+    return number
 
 
 def loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:

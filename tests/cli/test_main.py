@@ -42,6 +42,23 @@ def test_a_first_config_is_written_whole_or_not_at_all(task, said, tmp_path, cap
     assert file.read_text() == "mine" if said == "exists" else not file.exists()
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", ""])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compare a.yaml --dry-run --jobs",
+        "compare a.yaml --sbatch",
+        "compare a.yaml --share --jobs",
+        "stream a.yaml --jobs",
+    ],
+)
+def test_jobs_are_counted_from_one(words, number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*words.split(), number])
+    option = words.split()[-1]
+    assert f"argument {option}: must be a whole number from 1 on, got {number!r}" in capsys.readouterr().err
+
+
 def test_an_import_that_is_a_fault_shows_where_it_is(monkeypatch):
     monkeypatch.setitem(sys.modules, "ftp_hf.tasks", None)
     with pytest.raises(ModuleNotFoundError, match=r"ftp_hf\.tasks"):

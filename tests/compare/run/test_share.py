@@ -11,6 +11,7 @@ from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import Elsewhere, working_alone
+from ftp_hf.compare.run.slurm import sbatch_script
 from ftp_hf.compare.run.workers import Workers
 from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
@@ -101,17 +102,9 @@ def test_the_jobs_of_the_script_share_the_runs_and_come_to_the_same(images, tmp_
     assert (tmp_path / "log.said").read_text().count("report.html") == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--sbatch", "0"], "sbatch must be at least 1, got 0"),
-        (["--share", "--jobs", "0"], "jobs must be at least 1, got 0"),
-    ],
-)
-def test_what_cannot_be_shared(images, tmp_path, capsys, words, message):
-    file = write_config(tmp_path, image_config(images))
-    assert main(["compare", str(file), *words]) == 1
-    assert message in capsys.readouterr().err
+def test_a_comparison_is_at_least_one_job():
+    with pytest.raises(ValueError, match="sbatch must be at least 1, got 0"):
+        sbatch_script(["ftp-hf", "compare"], "trial", 0)
 
 
 def test_ray_is_named_where_it_is_missing(images, tmp_path, capsys, monkeypatch):

@@ -8,8 +8,8 @@ from contextlib import closing
 import pytest
 import torch
 
-from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.comparison import take_part
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.pool import Pool
 from ftp_hf.compare.run.workers import Workers
@@ -127,7 +127,8 @@ def test_a_runner_that_cannot_be_made_is_no_process_that_died():
         pool.do("look_up", "anything")
 
 
-def test_there_is_at_least_one(images, tmp_path, capsys):
-    file = write_config(tmp_path, image_config(images))
-    assert main(["compare", str(file), "--jobs", "0"]) == 1
-    assert "jobs must be at least 1, got 0" in capsys.readouterr().err
+def test_there_is_at_least_one(images, tmp_path):
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images)))
+    for run in (compare, take_part):
+        with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+            run(config, tmp_path / "out", jobs=0)

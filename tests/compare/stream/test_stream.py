@@ -157,7 +157,7 @@ def test_streams_at_once_come_to_the_same_and_one_that_fails_keeps_no_other(text
     assert left[0] == left[1], "the weights that nothing needs are gone"
 
 
-def test_jobs_are_at_least_one(texts, tmp_path, capsys):
-    file = write_config(tmp_path, stream_config(texts))
-    assert main(["stream", str(file), "--jobs", "0"]) == 1
-    assert "jobs must be at least 1, got 0" in capsys.readouterr().err
+def test_jobs_are_at_least_one(texts, tmp_path):
+    config = StreamConfig.load(write_config(tmp_path, stream_config(texts)))
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+        stream(config, tmp_path / "out", jobs=0)
