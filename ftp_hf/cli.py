@@ -3,7 +3,6 @@
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Sequence
-from pathlib import Path
 
 from ftp_hf.commands import (
     is_of_python,
@@ -20,7 +19,7 @@ from ftp_hf.commands import (
     run_trial,
 )
 from ftp_hf.common.launched import let_the_first_speak
-from ftp_hf.parsing import Parser, ShowVersion, loading, positive
+from ftp_hf.parsing import Parser, ShowVersion, loading, path, positive
 
 __all__ = ["main", "make_parser"]
 
@@ -137,10 +136,10 @@ def _add_jobs(parser: Parser) -> None:
 
 def _add_config(parser: Parser, command: str) -> None:
     parser.add_argument(
-        "config", type=Path, metavar="CONFIG", help=f"YAML file; see examples/{command}{'s' * (command == 'stream')}/"
+        "config", type=path, metavar="CONFIG", help=f"YAML file; see examples/{command}{'s' * (command == 'stream')}/"
     )
     parser.add_argument(
-        "--output_dir", type=Path, metavar="DIR", help=f"by default runs/{command}/ and the config's name"
+        "--output_dir", type=path, metavar="DIR", help=f"by default runs/{command}/ and the config's name"
     )
     parser.add_argument("--model", metavar="MODEL", help="takes the place of the config's model")
     parser.add_argument("--methods", metavar="A,B", help=f"{command} these, with the config's settings for them")
@@ -163,7 +162,7 @@ def _add_report(commands: "_SubParsersAction[Parser]") -> None:
         help="write the report of a comparison or a stream again",
         description="Write report.html, report.md and the charts of a comparison, or of a stream, from its results.json alone.",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="its output_dir")
+    parser.add_argument("folder", type=path, metavar="DIR", help="its output_dir")
     parser.set_defaults(run=run_report)
 
 
@@ -175,7 +174,7 @@ def _add_trial(commands: "_SubParsersAction[Parser]") -> None:
         "what to collect, and a page for the decision; `report` fills the page in from the comparison in DIR/comparison.",
     )
     parser.add_argument("action", choices=["init", "report"], help="begin, or fill in")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of the trial")
+    parser.add_argument("folder", type=path, metavar="DIR", help="of the trial")
     parser.add_argument("--task", metavar="TASK", help="of init: what the model does; see ftp-hf tasks")
     parser.add_argument("--language", choices=["en", "ja"], default="en", help="of init: of the pages (en)")
     parser.set_defaults(run=run_trial)
@@ -200,7 +199,7 @@ def _add_push(commands: "_SubParsersAction[Parser]") -> None:
         help="push a finished run to the Hub, as its next version",
         description="Push a finished run to the Hub: one commit that names its figures, tagged v1, v2, …",
     )
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="the run's output_dir")
+    parser.add_argument("run_dir", type=path, metavar="RUN_DIR", help="the run's output_dir")
     _add_repository(parser)
     parser.add_argument(
         "--private",

@@ -45,7 +45,7 @@ def run_compare(options: Namespace) -> None:
         from ftp_hf.compare.run.config import ComparisonConfig
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
-    if options.init:
+    if options.init is not None:
         text = first_config(options.init)
         try:
             with options.config.open("x", encoding="utf-8") as file:
@@ -173,14 +173,14 @@ def run_trial(options: Namespace) -> None:
     print(*start_trial(options.folder, options.task, options.language), sep="\n")
 
 
-def load_run(path: str) -> "RunSummary":
+def load_run(path: Path) -> "RunSummary":
     """The `results.json` of a run."""
     from ftp_hf.runs.summary import RunSummary
 
     return RunSummary.load(path)
 
 
-def load_rules(path: str) -> "list[Rule]":
+def load_rules(path: Path) -> "list[Rule]":
     """The rules of a file."""
     from ftp_hf.runs.rules import load_rules
 

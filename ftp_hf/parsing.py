@@ -4,11 +4,12 @@ import importlib.metadata
 from argparse import Action, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ftp_hf.common.launched import let_the_first_speak
 
-__all__ = ["Parser", "ShowVersion", "loading", "positive"]
+__all__ = ["Parser", "ShowVersion", "loading", "path", "positive"]
 
 Loaded = TypeVar("Loaded")
 
@@ -64,7 +65,14 @@ def positive(text: str) -> int:
     return number
 
 
-def loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
+def path(text: str) -> Path:
+    """A file or folder, as the type of an argument. `Path("")`, of a variable of a shell that is not set, is the working directory."""
+    if not text:
+        raise ArgumentTypeError("names no file or folder: write . for the working directory")
+    return Path(text)
+
+
+def loading(load: Callable[[Path], Loaded]) -> Callable[[str], Loaded]:
     """
     What reads a file that is an argument, so that argparse reports what is wrong with it as it reports any other argument.
 
@@ -72,9 +80,10 @@ def loading(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
         load (callable): raises `OSError` or `ValueError`.
     """
 
-    def checked(path: str) -> Loaded:
+    def checked(text: str) -> Loaded:
+        file = path(text)
         try:
-            return load(path)
+            return load(file)
         except (OSError, ValueError) as error:
             raise ArgumentTypeError(" ".join(str(error).split())) from error
 

@@ -7,6 +7,7 @@ import pytest
 
 from ftp_hf import __version__
 from ftp_hf.cli import main
+from ftp_hf.runs.summary import RunSummary
 
 
 def test_the_module_is_the_command(monkeypatch, capsys):
@@ -30,7 +31,8 @@ def test_a_task_without_its_package_is_one_line(command, tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize(
-    ("task", "said"), [("text-clasification", "text-classification"), ("image-classification", "exists")]
+    ("task", "said"),
+    [("text-clasification", "text-classification"), ("", "text-classification"), ("image-classification", "exists")],
 )
 def test_a_first_config_is_written_whole_or_not_at_all(task, said, tmp_path, capsys):
     file = tmp_path / "config.yaml"
@@ -57,6 +59,27 @@ def test_jobs_are_counted_from_one(words, number, capsys):
         main([*words.split(), number])
     option = words.split()[-1]
     assert f"argument {option}: must be a whole number from 1 on, got {number!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", ""],
+        ["stream", "a.yaml", "--output_dir", ""],
+        ["report", ""],
+        ["trial", "init", "", "--task", "text-classification"],
+        ["check", "", "--rules", "rules.yaml"],
+        ["check", ".", "--rules", ""],
+        ["push", "", "me/model"],
+    ],
+)
+def test_nothing_is_no_path(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunSummary("a", "a").save(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "names no file or folder: write . for the working directory" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_an_import_that_is_a_fault_shows_where_it_is(monkeypatch):
