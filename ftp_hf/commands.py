@@ -47,6 +47,8 @@ def run_compare(options: Namespace) -> None:
         raise _needs_more(error) from error
     if options.init is not None:
         text = first_config(options.init)
+        check_folder("the folder of CONFIG", options.config.parent)
+        options.config.parent.mkdir(parents=True, exist_ok=True)
         try:
             with options.config.open("x", encoding="utf-8") as file:
                 file.write(text)

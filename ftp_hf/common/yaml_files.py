@@ -21,6 +21,8 @@ def read_yaml(file: str | Path) -> Any:
         OSError: it cannot be read.
         ValueError: it is not UTF-8, not YAML, or has a key twice; names the file.
     """
+    if Path(file).is_dir():
+        raise IsADirectoryError(f"{file} is a folder: name the YAML file")
     try:
         return yaml.load(Path(file).read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - it is a SafeLoader
     except UnicodeDecodeError as error:

@@ -44,6 +44,21 @@ def test_a_first_config_is_written_whole_or_not_at_all(task, said, tmp_path, cap
     assert file.read_text() == "mine" if said == "exists" else not file.exists()
 
 
+def test_the_folder_of_a_first_config_is_made(tmp_path, capsys):
+    file = tmp_path / "new" / "folder" / "config.yaml"
+    assert main(["compare", "--init", "text-classification", str(file)]) == 0
+    assert file.is_file()
+    assert main(["compare", "--init", "text-classification", str(file / "config.yaml")]) == 1
+    assert f"the folder of CONFIG {file} is no folder, as {file} is a file" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_of_results(tmp_path, capsys):
+    file = tmp_path / "file.txt"
+    file.touch()
+    assert main(["report", str(file)]) == 1
+    assert "does not exist: name the output_dir of a comparison that has finished" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", ""])
 @pytest.mark.parametrize(
     "words",

@@ -79,6 +79,7 @@ def test_gate_of_a_pipeline(python, run, tmp_path):
         (["check", "RUN", "--rules", "bad.yaml"], "bad.yaml: the rule 'id/test = 1' is not understood"),
         (["push", "RUN", "me/model", "--rules", "bad.yaml"], "bad.yaml: the rule 'id/test = 1' is not understood"),
         (["check", "RUN", "--rules", "absent.yaml"], "No such file"),
+        (["check", "RUN", "--rules", "."], ". is a folder: name the YAML file"),
         (["check", "absent", "--rules", "good.yaml"], "results.json does not exist"),
     ],
 )

@@ -207,7 +207,7 @@ def is_stream(folder: Path) -> bool:
     """Whether the `results.json` in a folder is that of a stream."""
     try:
         return "orders" in json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # whoever loads it says so
+    except (OSError, ValueError):  # whoever loads it says so
         return False
 
 

@@ -35,6 +35,7 @@ class RayTasks(Workers[Run, ComparedRun]):
     Raises:
         ImportError: Ray is missing.
         OSError: there is no such cluster, or one of its machines does not see the folder.
+        ValueError: `address` is none.
     """
 
     def __init__(self, config: ComparisonConfig, runs: Path, address: str, count: int | None = None) -> None:
@@ -42,7 +43,10 @@ class RayTasks(Workers[Run, ComparedRun]):
             import ray  # noqa: PLC0415 - only these comparisons need it
         except ModuleNotFoundError as error:
             raise ImportError(f'{error}, which --ray needs: pip install "ftp-hf[ray]"') from error
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
+        except ValueError as error:
+            raise ValueError(f"--ray must be local, auto or HOST:PORT, got {address!r}: {error}") from error
         self._ray, self._mark = ray, runs.absolute() / f"_shared-{uuid.uuid4().hex}"
         try:
             machines = _machines(ray)

@@ -49,6 +49,13 @@ def kill_first(runs, killed):
         time.sleep(0.01)
 
 
+def test_what_is_no_address_is_named(images, tmp_path):
+    pytest.importorskip("ray", reason='ray is not installed: pip install "ftp-hf[ray]"')
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images)))
+    with pytest.raises(ValueError, match=r"^--ray must be local, auto or HOST:PORT, got '': "):
+        RayTasks(config, tmp_path / "runs", "")
+
+
 @pytest.mark.slow
 def test_a_worker_is_killed_in_mid_run_and_it_comes_to_the_same(cluster, images, tmp_path):
     content = image_config(images, methods={"plain": {}, "ftp": {}, "wise-ft": {"alpha": [0.5]}}, learning_rate=[1e-3])
