@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace, _SubParsersAction
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from ftp_hf.commands import (
     is_of_python,
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rules, end the process with 2. Of the processes of a launcher the first of each machine says so.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a minus or ± must not end what took hours
     options = make_parser(words).parse_args(words)
     try:
         status: int | None = options.run(options)

@@ -135,17 +135,23 @@ def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
 
     from ftp_hf.tasks import TASKS, task_class
 
-    table = Table(Column("task", overflow="fold"), "metrics (of ↓ less is better)", "corruptions", "options", box=None)
+    console = Console()
+    less, head = (
+        ("↓", "metrics (of ↓ less is better)")
+        if console.encoding.startswith("utf")
+        else ("(less is better)", "metrics")
+    )
+    table = Table(Column("task", overflow="fold"), head, "corruptions", "options", box=None)
     for name in TASKS:
         try:
             kind = task_class(name)
         except ImportError as error:
             table.add_row(name, str(error))
             continue
-        metrics = ", ".join(f"{metric.name}{' ↓' * metric.less_is_better}" for metric in kind.metrics)
+        metrics = ", ".join(f"{metric.name}{f' {less}' * metric.less_is_better}" for metric in kind.metrics)
         keys = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
         table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
-    Console().print(table)
+    console.print(table)
 
 
 def run_report(options: Namespace) -> None:

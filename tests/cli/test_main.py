@@ -1,5 +1,6 @@
 """`python -m ftp_hf`, and what the command makes of errors."""
 
+import io
 import runpy
 import sys
 
@@ -57,6 +58,19 @@ def test_a_file_is_no_folder_of_results(tmp_path, capsys):
     file.touch()
     assert main(["report", str(file)]) == 1
     assert "does not exist: name the output_dir of a comparison that has finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8", "wer ↓"), ("ascii", "wer (less is better)")])
+def test_tasks_are_listed_in_any_encoding(encoding, said, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["tasks"]) == 0
+    sys.stdout.flush()
+    assert said in written.getvalue().decode(encoding)
+    assert "less is better" in written.getvalue().decode(encoding)
+    with pytest.raises(SystemExit, match="0"):
+        main(["push", "--help"])  # which has an ellipsis
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", ""])
