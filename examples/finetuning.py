@@ -26,6 +26,7 @@ from ftp_hf.hub.retries import silence_retries
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.tasks import DataOptions, Task, TaskData
+from ftp_hf.tasks.classifier import pretrained_labels
 from ftp_hf.tasks.data import naming
 from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
@@ -152,7 +153,7 @@ def finetune(script: ScriptArguments, training: FTPTrainingArguments, task_class
     own_level = training.log_level != "passive"
     with nullcontext() if own_level else quiet():
         try:
-            data = TaskData.load(script, has_labels=task_class.has_labels)
+            data = TaskData.load(script, has_labels=task_class.has_labels, head=pretrained_labels(script.model))
             set_seed(training.seed)
             task = task_class(script.model, script, labels=data.labels, label_column=script.label_column)
             for key, name, dataset, numbers in data.named():

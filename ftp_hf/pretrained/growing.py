@@ -1,4 +1,4 @@
-"""Heads that grow by new classes: the old rows stay what they are, and are told from the new ones."""
+"""Heads that grow by new classes, whose old rows stay what they are and are told from the new ones; and heads that begin anew."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-__all__ = ["forget_growth", "grow_classifier", "grown_rows"]
+from .loading import is_loaded, mark_new
+
+__all__ = ["forget_growth", "grow_classifier", "grown_rows", "renew_classifier"]
 
 _MARK = "_rows_before_growing"
 
@@ -35,7 +37,7 @@ def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
     before = [config.id2label[index] for index in range(config.num_labels)]
     if list(labels[: len(before)]) != before:
         raise ValueError(f"labels must begin with the present ones, {before}, in their order, got {list(labels)}")
-    heads = [module for module in _outside_base(model) if module.out_features == len(before)]
+    heads = [module for module in _outside_base(model, nn.Linear) if module.out_features == len(before)]
     if not heads:
         raise ValueError(
             f"{type(model).__name__} has no linear layer with {len(before)} rows outside its base model that could grow"
@@ -50,6 +52,40 @@ def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
         setattr(model, "num_labels", len(labels))  # noqa: B010 - it is no parameter, whatever torch's types say
 
 
+@torch.no_grad()
+def renew_classifier(model: PreTrainedModel) -> bool:
+    """
+    Initialise the last layer of a classifier, in place, as `from_pretrained` does one that the checkpoint does not hold: its
+    parameters are among the [`new_parameters`].
+
+    Args:
+        model (`PreTrainedModel`): with a linear or convolutional layer for its classes.
+
+    Returns:
+        `bool`: whether it was pre-trained.
+
+    Raises:
+        ValueError: no such layer outside the base model has a row for each class.
+    """
+    config: Any = model.config
+    rows: int = config.num_labels
+    heads = [module for module in _outside_base(model, nn.Linear, nn.Conv2d) if len(module.weight) == rows]
+    if not heads:
+        raise ValueError(
+            f"{type(model).__name__} has no layer with {rows} rows outside its base model that could begin anew"
+        )
+    if model.base_model is model:  # in which another layer may be as wide
+        heads = heads[-1:]
+    parameters = [parameter for head in heads for parameter in head.parameters()]
+    if not any(map(is_loaded, parameters)):
+        return False
+    for parameter in parameters:
+        mark_new(parameter)
+    for head in heads:
+        model._init_weights(head)  # type: ignore[no-untyped-call]
+    return True
+
+
 def grown_rows(model: nn.Module) -> dict[str, int]:
     """How many rows the parameters had that [`grow_classifier`] made longer, by name."""
     return {name: getattr(p, _MARK) for name, p in model.named_parameters() if hasattr(p, _MARK)}
@@ -62,9 +98,9 @@ def forget_growth(model: nn.Module) -> None:
             delattr(parameter, _MARK)
 
 
-def _outside_base(model: PreTrainedModel) -> list[nn.Linear]:
+def _outside_base(model: PreTrainedModel, *kinds: type[nn.Module]) -> list[Any]:
     base = {*model.base_model.modules()} if model.base_model is not model else set()
-    return [module for module in model.modules() if isinstance(module, nn.Linear) and module not in base]
+    return [module for module in model.modules() if isinstance(module, kinds) and module not in base]
 
 
 def _grow(parameter: nn.Parameter, rows: int, deviation: float) -> None:

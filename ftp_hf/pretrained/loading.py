@@ -7,7 +7,7 @@ from torch import nn
 
 from .anchors import CheckpointAnchors, has_whole_weights
 
-__all__ = ["is_loaded", "load_weights", "mark_loaded"]
+__all__ = ["is_loaded", "load_weights", "mark_loaded", "mark_new"]
 
 _LOADED = "_is_hf_initialized"
 """
@@ -60,3 +60,8 @@ def mark_loaded(model: nn.Module) -> None:
     """Have all parameters of a model count as loaded: none of them is new."""
     for parameter in model.parameters():
         setattr(parameter, _LOADED, True)
+
+
+def mark_new(parameter: nn.Parameter) -> None:
+    """Have a parameter count as one that the checkpoint does not hold, for transformers too, which then initialises it."""
+    setattr(parameter, _LOADED, False)

@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
-from .classifier import ClassificationTask, check_model_folder, classifier_options
+from .classifier import ClassificationTask, check_model_folder, classifier_options, load_classifier
 from .sounds import Corruption, SoundOptions, Sounds
 from .windows import WindowsTask, WindowsTrainer, freeze_positions
 
@@ -50,9 +50,7 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained encoder with a head for the labels; `options` go to `from_pretrained`."""
-        model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
-        )
+        model = load_classifier(AutoModelForAudioClassification, self.model, classifier_options(self.labels), **options)
         freeze_positions(model)
         return model
 

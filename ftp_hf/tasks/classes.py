@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from .cells import check_filled
 from .specs import is_listed, label_feature
 
-__all__ = ["class_feature", "with_class_indices", "with_training_indices"]
+__all__ = ["class_feature", "class_key", "in_order_of", "with_class_indices", "with_order", "with_training_indices"]
 
 
 def class_feature(train: Dataset, column: str) -> ClassLabel | List | None:
@@ -94,11 +94,56 @@ def with_training_indices(dataset: Dataset, column: str, labels: Sequence[str], 
     names = [aliases.get(name, name) for name in given.names]
     if not {*names} < {*labels}:
         return dataset
-    indices = {index: labels.index(name) for index, name in enumerate(names)}
+    return _with_indices(dataset, column, [labels.index(name) for name in names], ClassLabel(names=[*labels]))
+
+
+def in_order_of(head: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """
+    Labels in the order of a pre-trained head, if it has the same classes, compared without case; as they are otherwise.
+
+    Args:
+        head (sequence of `str`): the names of its classes, by index.
+        labels (sequence of `str`): of the data.
+    """
+    known = {class_key(label): label for label in labels}
+    order = [*map(class_key, head)]
+    return [known[key] for key in order] if sorted(order) == sorted(map(class_key, labels)) else [*labels]
+
+
+def class_key(label: str) -> str:
+    """What is the same of two names of one class."""
+    return label.strip().casefold()
+
+
+def with_order(
+    dataset: Dataset, column: str, labels: Sequence[str], order: Sequence[str], aliases: Mapping[str, str]
+) -> Dataset:
+    """
+    A data set with the indices that its classes have in another order. One of other classes is left as it is.
+
+    Args:
+        dataset (`Dataset`): with class indices, or lists of them; it may lack the column.
+        column (`str`): of them.
+        labels (sequence of `str`): the names of the classes, by index.
+        order (sequence of `str`): the same names in the other order.
+        aliases (mapping from `str` to `str`): other names for them.
+    """
+    given = label_feature(dataset, column) if column in dataset.column_names else None
+    if given is None or [*labels] == [*order]:
+        return dataset
+    if isinstance(given, ClassLabel) and [aliases.get(name, name) for name in given.names] != [*labels]:
+        return dataset
+    feature = ClassLabel(names=[*order]) if isinstance(given, ClassLabel) else given
+    return _with_indices(dataset, column, [order.index(label) for label in labels], feature)
+
+
+def _with_indices(dataset: Dataset, column: str, indices: Sequence[int], feature: Any) -> Dataset:
+    """With `indices[value]` for each value that is an index of `indices`, of the type `feature`."""
 
     def indexed(value: Any) -> Any:
-        return [*map(indexed, value)] if isinstance(value, list) else indices.get(value, value)
+        if isinstance(value, list):
+            return [*map(indexed, value)]
+        return indices[value] if type(value) is int and 0 <= value < len(indices) else value
 
-    feature = ClassLabel(names=[*labels])
     whole = List(feature) if is_listed(dataset, column) else feature
     return dataset.remove_columns(column).add_column(column, indexed(dataset[column][:]), feature=whole)

@@ -1,5 +1,8 @@
 """What classifiers of text and of images have in common."""
 
+import functools
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,18 +11,35 @@ from typing import Any, ClassVar
 import numpy as np
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EvalPrediction
+from transformers import EvalPrediction, PreTrainedModel
 
 from ftp_hf.common.figures import Metric, metric_named
 from ftp_hf.common.privacy import is_local_path
+from ftp_hf.pretrained.growing import renew_classifier
+from ftp_hf.pretrained.origin import has_adapters
 
+from .classes import class_key as _key
+from .places import config_of
 from .specs import check_column, is_listed
 from .task import Options, Task, logits_alone
 
-__all__ = ["ClassificationTask", "OtherHeadTask", "check_model_folder", "classifier_options", "compute_scores"]
+__all__ = [
+    "ClassificationTask",
+    "OtherHeadTask",
+    "check_model_folder",
+    "classifier_options",
+    "compute_scores",
+    "load_classifier",
+    "pretrained_labels",
+]
+
+logger = logging.getLogger(__name__)
 
 _SLASHES = 1
 """At most, in a name on the Hub."""
+
+_UNNAMED = re.compile(r"(LABEL_)?\d+")
+_SHOWN = 10
 
 
 class ClassificationTask(Task[Options]):
@@ -126,6 +146,54 @@ def classifier_options(labels: Sequence[str]) -> dict[str, Any]:
         "label2id": {label: index for index, label in enumerate(labels)},
         "ignore_mismatched_sizes": True,
     }
+
+
+def load_classifier(kind: Any, name: str, head: Mapping[str, Any], **options: Any) -> PreTrainedModel:
+    """
+    A pre-trained model with a head for the labels. Its own one is kept if it is of these classes in this order, or either have no
+    names; one of as many other classes begins anew, and a line in the log says so.
+
+    Args:
+        kind (`type`): such as `AutoModelForSequenceClassification`.
+        name (`str`): Hub name or local folder of the model.
+        head (mapping): as [`classifier_options`] returns it, and what else `from_pretrained` has to know for the head.
+        **options: likewise, for the model.
+
+    Raises:
+        ValueError: the head cannot begin anew.
+    """
+    model: PreTrainedModel = kind.from_pretrained(name, **head, **options)
+    own, labels = pretrained_labels(name), [*head["id2label"].values()]
+    is_other = len(own) == len(labels) > 1 and _named(labels) and [*map(_key, own)] != [*map(_key, labels)]
+    if is_other and not has_adapters(model) and renew_classifier(model):
+        _log_other_classes(name, ", ".join(own[:_SHOWN]), ", ".join(labels[:_SHOWN]))
+    return model
+
+
+def pretrained_labels(model: str) -> list[str]:
+    """
+    The classes that a checkpoint names, by index; none where it has numbers alone, or `LABEL_0` and so on.
+
+    Args:
+        model (`str`): Hub name or local folder.
+    """
+    names = getattr(config_of(model), "id2label", None) or {}
+    return _named([str(names[index]) for index in sorted(names)])
+
+
+def _named(labels: list[str]) -> list[str]:
+    return [] if all(_UNNAMED.fullmatch(label) for label in labels) else labels
+
+
+@functools.cache
+def _log_other_classes(model: str, own: str, labels: str) -> None:
+    logger.warning(
+        "The head of %s is of other classes (%s, …) than the data (%s, …), and begins anew. If they mean the same, write them as the "
+        "model does, or as their indices in it.",
+        model,
+        own,
+        labels,
+    )
 
 
 def check_model_folder(name: str) -> None:

@@ -15,7 +15,7 @@ from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
 from .cells import RowError
-from .classes import class_feature, with_class_indices, with_training_indices
+from .classes import class_feature, in_order_of, with_class_indices, with_order, with_training_indices
 from .specs import DatasetSpec, UnreachableError, check_labels, check_rows, is_listed, label_names
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]
@@ -86,7 +86,7 @@ class TaskData:
     numbers: dict[tuple[str, str], list[int]]
 
     @classmethod
-    def load(cls, options: DataOptions, *, has_labels: bool = True) -> "TaskData":
+    def load(cls, options: DataOptions, *, has_labels: bool = True, head: Sequence[str] = ()) -> "TaskData":
         """
         Load the data sets, from local files or from the Hub.
 
@@ -94,6 +94,8 @@ class TaskData:
             options ([`DataOptions`]): which.
             has_labels (`bool`, *optional*, defaults to `True`): whether each row has a class index in `label_column`, or a
                 list of them, as [`Task`] says. Without, and with lists, parts of the training data are drawn as they come.
+            head (sequence of `str`, *optional*): the classes of a pre-trained head, by index, whose order the labels get if they
+                are the same classes.
 
         Raises:
             ValueError: a data set cannot be read, is empty, lacks a column, or is not labelled as the training data is; two
@@ -117,10 +119,15 @@ class TaskData:
                 labels = label_names(loaded[_TRAIN].dataset, column)
                 _check_aliases(aliases, labels)
                 check_labels("train", loaded[_TRAIN].dataset, column, labels, aliases)
+            order = in_order_of(head, labels)
             loaded = {
-                key: _Rows(with_training_indices(rows, column, labels, aliases), numbers)
+                key: _Rows(
+                    with_order(with_training_indices(rows, column, labels, aliases), column, labels, order, aliases),
+                    numbers,
+                )
                 for key, (rows, numbers) in loaded.items()
             }
+            labels = order
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
                 loaded[_TRAIN], loaded[_VALIDATION] = _split(

@@ -20,7 +20,7 @@ from transformers import (
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
-from .classifier import ClassificationTask, check_model_folder
+from .classifier import ClassificationTask, check_model_folder, load_classifier
 from .files import as_files, read_images
 from .specs import check_column
 
@@ -92,10 +92,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
         dropout = self.options.classifier_dropout
         if dropout is not None:
             options["classifier_dropout_prob"] = dropout
-        model: PreTrainedModel = AutoModelForImageClassification.from_pretrained(
-            self.model, **self.head_options(), **options
-        )
-        return model
+        return load_classifier(AutoModelForImageClassification, self.model, self.head_options(), **options)
 
     def check(self, name: str, dataset: Dataset) -> None:
         """

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils.peft_utils import find_adapter_config_file
 
-__all__ = ["places_in", "places_of", "within_places"]
+__all__ = ["config_of", "places_in", "places_of", "within_places"]
 
 Options = TypeVar("Options")
 
@@ -43,16 +43,30 @@ def places_of(model: str) -> int | None:
     Args:
         model (`str`): Hub name or local folder, of an adapter too. Where that is no model of transformers, nothing is known.
     """
-    adapter = find_adapter_config_file(model)
-    base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter else None
+    config = config_of(model)
+    if config is None or _positions(config) is None:
+        return None
     try:
-        config = AutoConfig.from_pretrained(base or model)
-        if _positions(config) is None:
-            return None
         with torch.device("meta"):
             return places_in(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
     except (OSError, ValueError):
         return None
+
+
+def config_of(model: str) -> PreTrainedConfig | None:
+    """
+    The config of a model that is not loaded; of an adapter, that of its base model.
+
+    Args:
+        model (`str`): Hub name or local folder. Where that is no model of transformers, there is none.
+    """
+    try:
+        adapter = find_adapter_config_file(model)
+        base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path") if adapter else None
+        config: PreTrainedConfig = AutoConfig.from_pretrained(base or model)
+    except (OSError, ValueError):
+        return None
+    return config
 
 
 def places_in(model: nn.Module) -> int | None:

@@ -25,7 +25,7 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
 from .cells import RowError
-from .classifier import check_model_folder, classifier_options
+from .classifier import check_model_folder, classifier_options, load_classifier
 from .files import as_files, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
 from .specs import check_column
@@ -115,8 +115,8 @@ class SegmentationTask(Task[SegmentationOptions]):
         dropout, stride = self.options.classifier_dropout, self.options.output_stride
         own = {"classifier_dropout_prob": dropout, "output_stride": stride}
         options |= {name: value for name, value in own.items() if value is not None}
-        model: PreTrainedModel = AutoModelForSemanticSegmentation.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
+        model = load_classifier(
+            AutoModelForSemanticSegmentation, self.model, classifier_options(self.labels), **options
         )
         if hasattr(model.config, "semantic_loss_ignore_index"):
             model.config.semantic_loss_ignore_index = IGNORED

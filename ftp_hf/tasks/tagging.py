@@ -21,7 +21,7 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
 from .cells import RowError, check_filled
-from .classifier import check_model_folder, classifier_options
+from .classifier import check_model_folder, classifier_options, load_classifier
 from .entities import entity_scores, type_scores
 from .places import places_of, within_places
 from .specs import check_column, is_listed
@@ -91,10 +91,7 @@ class TaggingTask(Task[TaggingOptions]):
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the tags; `options` go to `from_pretrained`."""
-        model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
-            self.model, **classifier_options(self.labels), **options
-        )
-        return model
+        return load_classifier(AutoModelForTokenClassification, self.model, classifier_options(self.labels), **options)
 
     def check(self, name: str, dataset: Dataset) -> None:
         """

@@ -11,7 +11,7 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_texts
-from .classifier import ClassificationTask, check_model_folder
+from .classifier import ClassificationTask, check_model_folder, load_classifier
 from .places import places_of, within_places
 
 __all__ = ["TextOptions", "TextTask"]
@@ -62,9 +62,7 @@ class TextTask(ClassificationTask[TextOptions]):
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            self.model, **self.head_options(), **options
-        )
+        model = load_classifier(AutoModelForSequenceClassification, self.model, self.head_options(), **options)
         config: Any = model.config.get_text_config()
         # By which decoders find the last token of a text.
         if config.pad_token_id is None:

@@ -36,6 +36,36 @@ def test_names_are_indices_of_the_training_data():
     assert data.test["text"][0] == "please stop"
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (Value("string"), Value("string")),
+        (ClassLabel(names=["close", "open", "stop"]), Value("int64")),
+        (ClassLabel(names=["close", "open", "stop"]), ClassLabel(names=["shut", "open", "stop"])),
+        (List(Value("string")), List(Value("string"))),
+    ],
+)
+def test_the_order_is_that_of_a_pretrained_head(tmp_path, train, test):
+    of_row = ["close", "open", "stop", "open"]
+
+    def save(name, feature):
+        named = getattr(feature, "dtype", None) == "string" or isinstance(feature, List)
+        values = of_row if named else [{"close": 0, "open": 1, "stop": 2}[label] for label in of_row]
+        rows = [[value] for value in values] if isinstance(feature, List) else values
+        data = Dataset.from_dict({"text": of_row, "label": rows}, Features({"text": Value("string"), "label": feature}))
+        data.to_parquet(tmp_path / f"{name}.parquet")
+        return str(tmp_path / f"{name}.parquet")
+
+    options = DataOptions(save("train", train), save("test", test), label_aliases=["shut=close"])
+    data = TaskData.load(options, head=["Stop", "Close", "Open"])
+    assert data.labels == ["stop", "close", "open"]
+    for rows in (data.train, data.test):
+        indices = [value[0] if isinstance(value, list) else value for value in rows["label"]]
+        assert [data.labels[index] for index in indices] == of_row
+    for head in ([], ["stop", "close"], ["stop", "close", "ajar"]):
+        assert TaskData.load(options, head=head).labels == ["close", "open", "stop"]
+
+
 @pytest.mark.usefixtures("folder")
 def test_what_is_no_class_of_the_training_data_is_refused():
     with pytest.raises(

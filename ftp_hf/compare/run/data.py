@@ -16,7 +16,7 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import Task, TaskData
-from ftp_hf.tasks.classifier import check_model_folder
+from ftp_hf.tasks.classifier import check_model_folder, pretrained_labels
 from ftp_hf.tasks.data import naming, sample
 from ftp_hf.tasks.specs import is_listed
 
@@ -56,7 +56,7 @@ class RunData:
     def __init__(self, config: ComparisonConfig) -> None:
         kind, problems = config.task_class, Problems()
         with problems.gathered():
-            raw = TaskData.load(config, has_labels=kind.has_labels)
+            raw = TaskData.load(config, has_labels=kind.has_labels, head=pretrained_labels(config.model))
             check_rows_apart(vars(config))
         with problems.gathered(), _reading_model(config.model):
             check_model_folder(config.model)

@@ -9,10 +9,11 @@ import time
 
 import pytest
 import torch
+from datasets import Dataset
 from filelock import FileLock
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForImageClassification
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from ftp_hf.checkpoints.lock import run_lock
 from ftp_hf.cli import main
@@ -24,6 +25,7 @@ from ftp_hf.compare.run.plan import Run, settings_of
 from ftp_hf.compare.run.processes import Elsewhere
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import check_files, list_run_files
+from ftp_hf.pretrained import new_parameters
 from ftp_hf.runs.summary import RunSummary
 from tests.support.tiny_data import image_config, write_config
 
@@ -344,6 +346,19 @@ def test_killed_at_any_moment_it_comes_to_the_same(images, tmp_path):
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert killed == 2
     assert figures(ComparisonResults.load(tmp_path / "killed")) == figures(expected)
+
+
+def test_a_pretrained_head_is_read_by_the_names_of_its_classes(texts, tmp_path):
+    shutil.copytree(texts / "model", tmp_path / "model")
+    own = {"id2label": {0: "Positive", 1: "Negative"}, "label2id": {"Positive": 0, "Negative": 1}}
+    AutoModelForSequenceClassification.from_pretrained(texts / "model", **own).save_pretrained(tmp_path / "model")
+    content = image_config(texts, task="text-classification", model=str(tmp_path / "model"), ood=[])
+    data = RunData(ComparisonConfig.load(write_config(tmp_path, content)))
+    assert data.task.labels == ["positive", "negative"]
+    assert not new_parameters(data.task.load_model())
+    raw = Dataset.from_parquet(str(texts / "train.parquet"))
+    assert data.train["label"][:] == [1 - label for label in raw["label"]]
+    assert data.describe()[0] == "train: 32 rows of 2 classes: negative 16, positive 16"
 
 
 @pytest.mark.slow
