@@ -4,6 +4,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -204,7 +205,7 @@ class TrainedRuns:
             "log_level_replica": "error",
             "dataloader_pin_memory": torch.cuda.is_available(),
             **self.task.arguments(),
-            **self.config.training,
+            **deepcopy(self.config.training),  # transformers writes into `gradient_accumulation_kwargs`
             "report_to": "none",
         }
 

@@ -281,6 +281,14 @@ def test_weights_of_the_best_epoch_are_kept_or_of_the_last(images, tmp_path, bes
     assert (summary.steps, summary.kept_step) == (8, kept), "of epochs that are as good the first is the best"
 
 
+def test_what_a_trainer_makes_of_its_arguments_is_not_in_the_next_one(images, tmp_path):
+    content = image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-3])
+    content["training"] |= {"accelerator_config": {"gradient_accumulation_kwargs": {"num_steps": 2}}}
+    runs = Runner(load(tmp_path, content), tmp_path / "out").trained
+    trainers = [runs.make_trainer(Run("plain", {"learning_rate": 1e-3}, 0), tmp_path / name) for name in ("a", "b")]
+    assert [trainer.args.gradient_accumulation_steps for trainer in trainers] == [2, 2]
+
+
 @pytest.mark.slow
 def test_the_time_of_an_interrupted_run_is_not_that_of_its_end(images, tmp_path):
     config = load(tmp_path, image_config(images, methods=["plain"], seeds=[0], learning_rate=[1e-3]))
