@@ -30,9 +30,6 @@ def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
     """
     The comparison at each learning rate, in their order: of the methods that were evaluated there, with their other settings
     as chosen. Empty unless a method was evaluated at several.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     return _at_each(results, RATE)
 
@@ -41,20 +38,12 @@ def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonRe
     """
     The comparison at each length of the training in epochs, in the same way; itself alone, as `None`, unless a method was
     evaluated at several.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     return _at_each(results, _LENGTH) or {None: results}
 
 
 def at_lengths_and_rates(results: ComparisonResults) -> Mapping[float | None, Mapping[float, ComparisonResults]]:
-    """
-    The comparison at each length and each learning rate at it, likewise; empty unless a method was evaluated at several.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-    """
+    """The comparison at each length and each learning rate at it, likewise; empty unless a method was evaluated at several."""
     found = {length: _evaluated(at_length, RATE) for length, at_length in at_lengths(results).items()}
     found = {length: rates for length, rates in found.items() if rates}
     return found if _repeats(there for rates in found.values() for there in rates.values()) else {}
@@ -103,9 +92,6 @@ def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
     """
     The title of each method that was evaluated at several settings, and the length where there are several → the learning rates
     at which all of its runs meet all rules.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     lengths = at_lengths_and_rates(results)
     counted = Counter(method.name for rates in lengths.values() for there in rates.values() for method in there.methods)
@@ -132,9 +118,6 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
     """
     How many runs break a rule though ID validation does not tell them from the best of their method and seed, and of how many
     such runs: what ID validation does not warn of.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
     once = {method.name for method in methods_once(results)}

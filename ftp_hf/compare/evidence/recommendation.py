@@ -18,9 +18,6 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
     the largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
     the best ID validation: test, OOD and retained data do not choose between seeds.
 
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-
     Returns:
         [`ComparedRun`] or `None`: `None` if there is no such method, or the weights of its runs are gone.
     """

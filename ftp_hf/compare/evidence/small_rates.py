@@ -74,12 +74,7 @@ def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) 
 
 
 def methods_once(results: ComparisonResults) -> list[MethodFacts]:
-    """
-    All methods, without `plain` if `small-lr` is compared: that includes plain's runs.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-    """
+    """All methods, without `plain` if `small-lr` is compared: that includes plain's runs."""
     repeats = any(method.name == SMALL_RATE for method in results.methods)
     return [method for method in results.methods if not (repeats and method.name == REFERENCE)]
 
@@ -88,9 +83,6 @@ def null_hypothesis(results: ComparisonResults) -> str:
     """
     In a sentence, which learning rates the null hypothesis was tested with, or that it was not tested; empty without a
     finished run of plain fine-tuning.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     if not finished_seeds(results, REFERENCE):
         return ""

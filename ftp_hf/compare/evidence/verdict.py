@@ -85,9 +85,6 @@ def headline(results: ComparisonResults) -> str:
     """
     The most important in a sentence: which methods are told apart from plain fine-tuning in robustness; and in another one
     what makes that doubtful, if the sweeps do.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     if all(method.name != REFERENCE for method in results.methods):
         return f"{PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."

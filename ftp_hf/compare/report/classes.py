@@ -29,9 +29,6 @@ def classes(results: ComparisonResults) -> list[Block]:
     """
     A table for the ID test set and each OOD set, those classes first that methods tell most differently; nothing where no
     class was measured.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     measure = class_measure(results)
     if measure is None:

@@ -11,12 +11,7 @@ __all__ = ["distances"]
 
 
 def distances(results: ComparisonResults) -> list[Block]:
-    """
-    The table of distances and sensitivities, and what its columns are; nothing where nothing was measured.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-    """
+    """The table of distances and sensitivities, and what its columns are; nothing where nothing was measured."""
     note = (
         "Relative distance is ‖W − W0‖ / ‖W0‖ of all parameters together; a row norm is the L1 norm of a row of W − W0, in "
         "the units of the radii. The bound says how far a layer can move its output, per unit of input and on any input, "

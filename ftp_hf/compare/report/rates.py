@@ -42,9 +42,6 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     A panel for each kind of data, and for each length where several were tried: the mean of each method at each learning
     rate, with a band of its standard deviation, and a line where the pre-trained model was.
 
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-
     Returns:
         `Figure`: `None` unless a method was evaluated at several rates or lengths.
     """

@@ -32,9 +32,6 @@ def draw_retained(results: ComparisonResults) -> Figure | None:
     A panel for each retained set: the mean of each method with its standard deviation, its seeds, and a line where the
     pre-trained model was. Better is to the right in all of them.
 
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-
     Returns:
         `Figure`: `None` where nothing was evaluated on retained data.
     """

@@ -32,9 +32,6 @@ def draw_scatter(results: ComparisonResults) -> Figure | None:
     Mean and standard deviation of each method over its seeds, each seed, WiSE-FT's curve, and the Pareto front of the
     means ringed.
 
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-
     Returns:
         `Figure`: `None` where no run was evaluated both in and out of distribution, or all have diverged.
     """
