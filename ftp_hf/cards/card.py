@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData
 
 from ftp_hf.common.figures import is_share, main_metric
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.common.folder import CARD, PICTURE
 from ftp_hf.common.privacy import is_local_path
 from ftp_hf.runs.facts import DataFacts
@@ -144,12 +144,10 @@ def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str |
     card = model_card(summary, model_id=model_id, picture=PICTURE if (folder / PICTURE).is_file() else None)
     if file.is_file():
         card = update_card(file.read_text(encoding="utf-8-sig"), card)
-    with replacing(file) as part:
-        part.write_text(card.content, encoding="utf-8")
+    write_text(file, card.content)
     if results := eval_results_file(summary):
         (folder / _EVAL_RESULTS).parent.mkdir(exist_ok=True)
-        with replacing(folder / _EVAL_RESULTS) as part:
-            part.write_text(results, encoding="utf-8")
+        write_text(folder / _EVAL_RESULTS, results)
     else:
         (folder / _EVAL_RESULTS).unlink(missing_ok=True)
     return file

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ftp_hf.common.files import checksum, flush, flush_folder, replacing
+from ftp_hf.common.files import checksum, flush, flush_folder, write_text
 from ftp_hf.common.folder import CHECKPOINT, INCOMPLETE, MANIFEST, REPLACED, TRAINER_STATE
 
 __all__ = [
@@ -119,8 +119,7 @@ def finish_checkpoint(checkpoint: Path) -> None:
         entries = {path.relative_to(checkpoint).as_posix(): entry for path, entry in sealed}
     for folder in [*(path for path in inside if path.is_dir()), checkpoint]:
         flush_folder(folder)
-    with replacing(checkpoint / MANIFEST) as part:
-        part.write_text(json.dumps({"files": entries}, indent=2) + "\n")
+    write_text(checkpoint / MANIFEST, json.dumps({"files": entries}, indent=2) + "\n")
     (checkpoint / INCOMPLETE).unlink(missing_ok=True)
     _remove(_aside(checkpoint))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_folder", "checksum", "flush", "flush_folder", "move_files", "replacing"]
+__all__ = ["check_folder", "checksum", "flush", "flush_folder", "move_files", "replacing", "write_text"]
 
 _WEIGHTS = re.compile(r"(?P<stem>.+?)(-\d{5}-of-\d{5})?\.safetensors(?P<index>\.index\.json)?")
 _CHUNK = 1 << 22
@@ -36,6 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, as [`replacing`] does: whole, or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def check_folder(option: str, folder: Path) -> None:

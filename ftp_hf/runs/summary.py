@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import main_metric, show
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
 
@@ -233,8 +233,7 @@ class RunSummary:
         """
         file = _file(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(self.to_json(), encoding="utf-8")
+        write_text(file, self.to_json())
         return file
 
     @classmethod

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ftp_hf.checkpoints.whole import checkpoint_at, find_damage
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.randomness import unchanged_randomness
@@ -269,8 +269,7 @@ class RobustnessGuard(TrainerCallback):
         if state.is_world_process_zero:
             file = Path(self._trainer.args.output_dir) / HISTORY
             file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as part:
-                part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_text(file, "".join(f"{line}\n" for line in lines))
 
     def _check_training(self, args: TrainingArguments, state: TrainerState) -> None:
         callbacks = self._trainer.callback_handler.callbacks

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import duration, mean_and_sd, metric_named, setting_text, show, size
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.compare.evidence.differences import cost
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.measures import (
@@ -73,8 +73,7 @@ def write_decision(folder: Path) -> Path:
     language = language_of(page)
     results = ComparisonResults.load(folder / COMPARISON)
     text = with_figures(page, render(language, _FIGURES, **facts_of(results), folder=folder))
-    with replacing(file) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(file, text)
     return file
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ftp_hf.common.figures import Metric
-from ftp_hf.common.files import check_folder, replacing
+from ftp_hf.common.files import check_folder, write_text
 from ftp_hf.compare.run.begin import first_config
 from ftp_hf.tasks import task_class
 
@@ -44,8 +44,7 @@ def start_trial(folder: Path, task: str, language: str = "en") -> list[Path]:
         raise FileExistsError(f"{folder / taken[0]} exists: name another folder, a trial replaces nothing")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        with replacing(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

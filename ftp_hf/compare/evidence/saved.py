@@ -7,7 +7,7 @@ from typing import ClassVar
 from typing_extensions import Self
 
 from ftp_hf.common.figures import Metric, declare_metrics
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
 
@@ -24,8 +24,7 @@ class SavedResults:
 
     def save(self, folder: Path) -> Path:
         """Write `results.json` in a folder."""
-        with replacing(folder / RESULTS) as part:
-            part.write_text(json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(folder / RESULTS, json.dumps(plain(self), indent=1, ensure_ascii=False) + "\n")
         return folder / RESULTS
 
     @classmethod

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,8 +23,7 @@ from ftp_hf.compare.evidence.measures import (
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.statistics import relative_change
 
-from .blocks import Picture
-from .pictures import save_charts
+from .pictures import Drawn
 from .radii import draw_radius_map
 from .rates import draw_rates
 from .retained import draw_retained
@@ -48,28 +46,20 @@ from .style import (
     without_formulas,
 )
 
-__all__ = ["draw_charts"]
+__all__ = ["drawn"]
 
 # Between the marks of neighbouring methods, in steps of severity.
 _BESIDE = 0.05
 
 
-def draw_charts(results: ComparisonResults, folder: Path) -> dict[str, Picture]:
+def drawn(results: ComparisonResults) -> Iterator[Drawn]:
     """
-    Draw what there are figures for, in place of all earlier charts.
+    The charts that there are figures for: `"scatter"`, `"retained"`, `"rates"`, `"relative"`, `"severity"`, `"corruptions"`,
+    `"time"`, `"memory"`, `"radii-METHOD"`.
 
     Args:
         results ([`ComparisonResults`]): finished or not.
-        folder (`Path`): of the report; the pictures go to `charts/` in it.
-
-    Returns:
-        `dict[str, Picture]`: by name: `"scatter"`, `"retained"`, `"rates"`, `"relative"`, `"severity"`, `"corruptions"`, `"time"`,
-        `"memory"`, `"radii-METHOD"`.
     """
-    return save_charts(_drawn(results), folder)
-
-
-def _drawn(results: ComparisonResults) -> Iterator[tuple[str, str, str, Figure]]:
     metric = results.metric.replace("_", " ")
     charts: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [
         (

@@ -47,7 +47,7 @@ def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> lis
 
     Args:
         results ([`ComparisonResults`]): finished or not.
-        pictures (mapping from `str` to [`Picture`]): as `draw_charts` made them.
+        pictures (mapping from `str` to [`Picture`]): as `save_charts` made them.
     """
     radii = [picture for name, picture in pictures.items() if name.startswith("radii-")]
     possible = [

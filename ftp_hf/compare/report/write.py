@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ftp_hf.common.figures import table
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.compare.evidence.measures import check_same_data
 from ftp_hf.compare.evidence.results import ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
@@ -21,7 +22,6 @@ __all__ = ["HTML", "MARKDOWN", "check_charts_can_be_drawn", "pages", "report_tex
 
 HTML, MARKDOWN = "report.html", "report.md"
 
-_TEMPLATES = Path(__file__).parent
 # Places where Markdown would see a mark: anywhere, at the edges of words, at the start of a line, and of a link.
 _MARKS = re.compile(
     r"(?=[\\`*<~$])|(?=&[#\w]+;)|(?<!\w)(?=_)|(?=_(?!\w))|^(?=>|#+(?:\s|$)|[+-](?:[\s-]|$))|(?<=\])(?=[(\[:])"
@@ -52,10 +52,11 @@ def write_report(results: ComparisonResults, folder: str | Path) -> list[Path]:
     """
     check_charts_can_be_drawn()
     check_same_data(results)
-    from .charts import draw_charts  # noqa: PLC0415 (matplotlib is optional)
+    from .charts import drawn  # noqa: PLC0415 (matplotlib is optional)
+    from .pictures import save_charts  # noqa: PLC0415
 
     folder = Path(folder)
-    pictures = draw_charts(results, folder)
+    pictures = save_charts(drawn(results), folder)
     return write_pages(report_texts(results, pictures), pictures, folder)
 
 
@@ -104,8 +105,7 @@ def write_pages(texts: Mapping[str, str], pictures: Mapping[str, Picture], folde
         `list[Path]`: all of its files.
     """
     for name, text in texts.items():
-        with replacing(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [folder / HTML, folder / MARKDOWN, *(picture.file for picture in pictures.values())]
 
 
@@ -131,14 +131,13 @@ def escape_markdown(text: str) -> str:
     return _Markdown(_NUMBERED.sub(r"\1\\", _MARKS.sub(r"\\", line)))
 
 
+def _environment(**own: Any) -> Environment:
+    shared = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=FileSystemLoader(Path(__file__).parent), **shared, **own)  # noqa: S701 (as is asked for)
+
+
 def _html() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _environment(autoescape=True)
     environment.filters["inline"] = _inline
     environment.tests["strong"] = lambda cell: isinstance(cell, Strong)
     return environment
@@ -146,13 +145,8 @@ def _html() -> Environment:
 
 def _markdown() -> Environment:
     """Escapes all that is not markup, as the environment for HTML does."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if isinstance(value, _Markdown) else escape_markdown(str(value)),
-        autoescape=False,  # noqa: S701 (of HTML, which this is not)
+    environment = _environment(
+        finalize=lambda value: value if isinstance(value, _Markdown) else escape_markdown(str(value))
     )
     environment.filters |= {"table": _markdown_table, "fenced": _fenced, "path": _path}
     return environment

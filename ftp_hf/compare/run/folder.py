@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ftp_hf.checkpoints.whole import list_checkpoints
-from ftp_hf.common.files import replacing
+from ftp_hf.common.files import write_text
 from ftp_hf.common.records import build, plain
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.anchors import has_whole_weights
@@ -73,8 +73,7 @@ def read_run(file: Path) -> ComparedRun:
 def write_run(file: Path, run: ComparedRun) -> None:
     """Write a run whole or not at all, on the first process; the others wait."""
     if PartialState().is_main_process:
-        with replacing(file) as part:
-            part.write_text(json.dumps(plain(run), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(plain(run), indent=1, ensure_ascii=False) + "\n")
     PartialState().wait_for_everyone()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from ftp_hf.common.files import checksum, replacing
+from ftp_hf.common.files import checksum, write_text
 from ftp_hf.hub.files import is_model_file
 from ftp_hf.tasks.files import named_files
 from ftp_hf.tasks.specs import DatasetSpec
@@ -51,8 +51,7 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
         )
     if PartialState().is_main_process and now.keys() - before.keys():
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(json.dumps({**before, **now}, indent=2), encoding="utf-8")
+        write_text(file, json.dumps({**before, **now}, indent=2))
 
 
 def _noted(file: Path) -> dict[str, str]:

@@ -2,15 +2,14 @@
 
 import pytest
 
-from ftp_hf.compare.report.charts import draw_charts
+from ftp_hf.compare.report import charts
 from tests.support.comparisons import GAIN, PLAIN, comparison
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
+def drawn():
     """Name → (title, note, figure)."""
-    monkeypatch.setattr("ftp_hf.compare.report.charts.save_charts", lambda drawn, _: drawn)
-    return lambda results: {name: rest for name, *rest in draw_charts(results, tmp_path)}
+    return lambda results: {name: rest for name, *rest in charts.drawn(results)}
 
 
 @pytest.mark.parametrize(
