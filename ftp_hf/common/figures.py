@@ -11,6 +11,7 @@ __all__ = [
     "SPACE",
     "Metric",
     "change",
+    "check_possible",
     "declare_metrics",
     "duration",
     "is_share",
@@ -78,6 +79,8 @@ _KNOWN = {
         *(Metric(name, least=-1.0, most=1.0) for name in ("spearman", "pearson", "matthews_correlation")),
     )
 }
+_ROUNDING = 1e-6
+"""By so much a figure may be beyond what is possible, as a correlation of 1 + 2e-16."""
 _SHARES = ("accuracy", "f1", "precision", "recall")
 BESIDE = ("loss", "kl", "hidden_change")
 """What is measured beside something more telling."""
@@ -107,6 +110,29 @@ def metric_named(name: str) -> Metric:
     if name in _declared:
         return _declared[name]
     return _KNOWN.get(name) or Metric(name, is_share=any(word in name for word in _SHARES))
+
+
+def check_possible(figures: Mapping[str, float], where: str) -> None:
+    """
+    Refuse figures that their metrics cannot have, such as accuracies in percent: intervals end where a metric does.
+
+    Args:
+        figures (mapping from `str` to `float`): by metric. What is not finite is of a model that diverged, and passes.
+        where (`str`): the run and the data, for the error.
+
+    Raises:
+        ValueError: names the metric, its value, what is possible, and the remedy.
+    """
+    for name, value in figures.items():
+        metric = metric_named(name)
+        least, most = metric.possible
+        if not math.isfinite(value) or least - _ROUNDING <= value <= most + _ROUNDING:
+            continue
+        ends = [f"{word} {end:g}" for word, end in (("at least", least), ("at most", most)) if math.isfinite(end)]
+        remedy = "correct what computes it, or declare what it is as a Metric with another name"
+        if metric.is_share and value > most:
+            remedy = f"a share is not in percent, so return {value / 100:g}"
+        raise ValueError(f"{where}: {name} is {value:g}, but has to be {together(ends)}: {remedy}")
 
 
 def main_metric(names: Iterable[str]) -> str | None:

@@ -1,6 +1,7 @@
 """What a task is: all that a comparison, an example or a card has to know of what a model is trained to do."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -8,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
-from ftp_hf.common.figures import Metric
+from ftp_hf.common.figures import Metric, check_possible
 from ftp_hf.common.labels import IGNORED_LABEL
 
 __all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "says_of_itself"]
@@ -182,6 +183,17 @@ class Task(Generic[Options]):
             mapping from `str`: as of `Trainer.evaluate`, with the prefix `eval_`.
         """
         return trainer.evaluate(longest_first(self.prepare(dataset, corrupt=corrupt)))
+
+    def check_measured(self, measured: Mapping[str, Any], where: str) -> None:
+        """
+        Raise `ValueError` for figures that its `metrics` cannot have, as [`check_possible`] says.
+
+        Args:
+            measured (mapping from `str`): as [`measure`] returns them.
+            where (`str`): the run and the data, for the error.
+        """
+        found = {metric.name: measured.get(f"eval_{metric.name}") for metric in self.metrics}
+        check_possible({name: float(value) for name, value in found.items() if isinstance(value, Real)}, where)
 
     def measured_on(self, dataset: Dataset) -> Sequence[str]:
         """

@@ -1,8 +1,9 @@
 import math
+import re
 
 import pytest
 
-from ftp_hf.common.figures import Metric, declare_metrics, main_metric, metric_named, show
+from ftp_hf.common.figures import Metric, check_possible, declare_metrics, main_metric, metric_named, show
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,30 @@ from ftp_hf.common.figures import Metric, declare_metrics, main_metric, metric_n
 def test_what_is_known_of_metrics(name, sign, is_share, possible):
     metric = metric_named(name)
     assert (metric.sign, metric.is_share, metric.possible) == (sign, is_share, possible)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "accuracy",
+            87.0,
+            "accuracy is 87, but has to be at least 0 and at most 1: a share is not in percent, so return 0.87",
+        ),
+        ("accuracy", -0.5, "accuracy is -0.5, but has to be at least 0 and at most 1: correct what computes it"),
+        ("loss", -0.5, "loss is -0.5, but has to be at least 0: correct what computes it, or declare what it is"),
+        ("spearman", 1 + 1e-9, None),
+        ("wer", 12.4, None),
+        ("accuracy", float("nan"), None),
+        ("loss", float("inf"), None),
+    ],
+)
+def test_figures_that_cannot_be_are_refused(name, value, said):
+    if said is None:
+        check_possible({name: value}, "FTP, seed 0")
+        return
+    with pytest.raises(ValueError, match=re.escape(f"FTP, seed 0: {said}")):
+        check_possible({name: value}, "FTP, seed 0")
 
 
 def test_metrics_of_a_task_are_declared_once():

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftp_hf.common.figures import Metric
+from ftp_hf.common.figures import Metric, check_possible
 from ftp_hf.runs.corrupted import corruption_of
 from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary
@@ -93,10 +93,16 @@ class ComparedRun:
         Args:
             kind (`str`): of the data.
             metric (`str`): such as `"accuracy"`.
+
+        Raises:
+            ValueError: a figure is none that the metric can have, as [`check_possible`] says.
         """
         seed = str(self.seed)
         measured = {each.data: each.figures(metric) for each in self.summary.of_kind(kind)}
-        return {data: figures[seed] for data, figures in measured.items() if seed in figures}
+        values = {data: figures[seed] for data, figures in measured.items() if seed in figures}
+        for data, value in values.items():
+            check_possible({metric: value}, f"{self.summary.name}, {kind} data {data!r}")
+        return values
 
     def value(self, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
         """

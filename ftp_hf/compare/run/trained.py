@@ -230,6 +230,9 @@ class TrainedRuns:
             trainer = self.make_trainer(run, folder, besides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
+        trainer.add_callback(
+            _CheckFigures(partial(self.task.check_measured, where=f"{run.describe()}, validation data"))
+        )
         if epochs := averaged_epochs(self.config, run.method):
             trainer.add_callback(KeepEpochs(folder, epochs))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -302,6 +305,17 @@ class _Report(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Tell how far the training is."""
         self._progress(state.global_step / state.max_steps)
+
+
+class _CheckFigures(TrainerCallback):
+    """At the first evaluation, so that no run is finished, or resumed, whose figures are in percent."""
+
+    def __init__(self, check: Callable[[Mapping[str, Any]], None]) -> None:
+        self._check = check
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: Any, **about: Any) -> None:  # noqa: ARG002
+        """Refuse what cannot be."""
+        self._check(about["metrics"])
 
 
 def check_processes(run: ComparedRun) -> None:

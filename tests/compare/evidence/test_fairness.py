@@ -133,6 +133,13 @@ def test_two_seeds_conclude_nothing():
     assert verdicts(results)[0].sentence == "Two seeds: nothing can be concluded about FTP (ID +0.1, OOD +1.9)."
 
 
+def test_shares_in_percent_are_refused_not_compared():
+    percent = [(100 * identity, 100 * ood) for identity, ood in PLAIN]
+    results = comparison({"plain": percent, "ftp": percent}, ood=("sketch",), corruptions=())
+    with pytest.raises(ValueError, match=r"plain-seed0, id data 'test': accuracy is 90, .* in percent, so return 0\.9"):
+        headline(results)
+
+
 def test_intervals_end_where_figures_do():
     # Mean +0.02 ± 0.0497 to references of 0.96 on average: no method can be more than 0.04 better.
     values, reference = {0: 0.96, 1: 0.98, 2: 1.0}, {0: 0.96, 1: 0.96, 2: 0.96}

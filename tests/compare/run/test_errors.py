@@ -9,7 +9,7 @@ from datasets import Dataset, Image
 from peft import LoraConfig, get_peft_model
 
 from ftp_hf.cli import main
-from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.data import RunData
 from ftp_hf.compare.run.folder import TRAINED
 from ftp_hf.compare.run.plan import Run
@@ -139,6 +139,27 @@ def test_other_processes_wait_for_the_first_to_speak_and_end_them(tmp_path, caps
         main(["compare", str(tmp_path), "--outptu_dir", "out"])
     assert "usage" in capsys.readouterr().err
     assert waits == [(seconds, "") for seconds in waited] * 2
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new-head", "pre-trained-can-do-it"])
+def test_a_task_that_returns_percent_is_refused_before_a_run_has_finished(images, tmp_path, monkeypatch, is_new):
+    config = image_config(images, methods=["plain"], learning_rate=[1e-2], seeds=[0])
+    config["training"]["max_steps"] = 2
+    config = ComparisonConfig.load(write_config(tmp_path, config))
+    monkeypatch.setattr(config.task_class, "compute_metrics", lambda *_: {"accuracy": 87.0})
+    if not is_new:
+        monkeypatch.setattr("ftp_hf.compare.run.runner.new_parameters", lambda _: set())
+    where = (
+        "Plain fine-tuning, learning rate 0.01, seed 0, validation data"
+        if is_new
+        else "pre-trained, seed 0, validation data"
+    )
+    with pytest.raises(
+        ValueError, match=f"(?i){where}.*: accuracy is 87, .*: a share is not in percent, so return 0.87"
+    ):
+        compare(config, tmp_path / "out")
+    assert not [*(tmp_path / "out").rglob(TRAINED), *(tmp_path / "out").rglob("checkpoint-*")]
+    assert not [*(tmp_path / "out").rglob("evaluated-*.json")] or is_new
 
 
 def empty_table(file):
