@@ -35,6 +35,7 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
     name = "audio-classification"
     options_class = SoundOptions
     file_columns = ("audio_column",)
+    input_columns = ("audio_column",)
     corruptions = AUDIO_CORRUPTIONS
     trainer_class = WindowsTrainer
 

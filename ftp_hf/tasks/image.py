@@ -67,6 +67,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
     name = "image-classification"
     options_class = ImageOptions
     file_columns = ("image_column",)
+    input_columns = ("image_column",)
     corruptions = IMAGE_CORRUPTIONS
     collator = staticmethod(default_data_collator)
 

@@ -64,6 +64,7 @@ class LanguageTask(Task[LanguageOptions]):
     name = "text-generation"
     metrics = (metric_named("loss"),)
     options_class = LanguageOptions
+    input_columns = ("prompt_column",)
     corruptions = TEXT_CORRUPTIONS
     trainer_class: ClassVar[type[Trainer]] = LikelihoodTrainer
     arguments_class = LikelihoodArguments

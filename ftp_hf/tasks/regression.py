@@ -108,6 +108,7 @@ class TextRegressionTask(RegressionTask[TextRegressionOptions], TextTask):
     """A number for each text, or pair of texts; metrics as of [`RegressionTask`]."""
 
     options_class = TextRegressionOptions
+    input_columns = ("text_columns", "second_text_column")
 
     def columns(self, dataset: Dataset, name: str) -> list[str]:
         """As of [`TextTask`], and the second one of a pair."""

@@ -84,6 +84,7 @@ class SegmentationTask(Task[SegmentationOptions]):
     metrics = (metric_named("mean_iou"), metric_named("pixel_accuracy"))
     options_class = SegmentationOptions
     file_columns = ("image_column", "mask_column")
+    input_columns = ("image_column",)
     corruptions = DENSE_IMAGE_CORRUPTIONS
     trainer_class = SegmentationTrainer
     collator = staticmethod(default_data_collator)

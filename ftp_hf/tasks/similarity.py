@@ -97,6 +97,7 @@ class SimilarityTask(Task[SimilarityOptions]):
     name = "sentence-similarity"
     metrics = (metric_named("spearman"), metric_named("pearson"))
     options_class = SimilarityOptions
+    input_columns = ("sentence_columns",)
     has_logits = False
     corruptions = TEXT_CORRUPTIONS
     trainer_class: ClassVar[type[Trainer]] = SimilarityTrainer

@@ -69,6 +69,7 @@ class SpeechTask(WindowsTask[SpeechOptions]):
     metrics = tuple(metric_named(name) for name in ("wer", "exact_match", "cer"))
     options_class = SpeechOptions
     file_columns = ("audio_column",)
+    input_columns = ("audio_column",)
     corruptions = AUDIO_CORRUPTIONS
     trainer_class = SpeechTrainer
     arguments_class = Seq2SeqTrainingArguments

@@ -77,6 +77,7 @@ class TaggingTask(Task[TaggingOptions]):
     name = "token-classification"
     metrics = tuple(map(metric_named, ("f1", "precision", "recall", "token_accuracy")))
     options_class = TaggingOptions
+    input_columns = ("word_column",)
     has_labels = True
     corruptions = _CORRUPTIONS
 

@@ -39,6 +39,8 @@ class Task(Generic[Options]):
         metrics (tuple of [`Metric`]): what [`compute_metrics`] and [`measure`] return; the first is the one that settings
             are chosen by unless a config names another.
         options_class (`type`): a dataclass whose fields are keys of a config and flags of an example.
+        input_columns (tuple of `str`): those of its options that name the columns which models read, by which rows of the training
+            data are found again in other sets. Without them, none are looked for.
         has_labels (`bool`): whether each row has a class index, or a list of them, and all data sets one label space.
         has_logits (`bool`): whether models answer with logits, in which the function distance is measured; if not, it is
             measured in what [`hidden`] returns.
@@ -52,6 +54,7 @@ class Task(Generic[Options]):
     name: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
     options_class: ClassVar[type[Any]] = NoOptions
+    input_columns: ClassVar[tuple[str, ...]] = ()
     has_labels: ClassVar[bool] = False
     has_logits: ClassVar[bool] = True
     file_columns: ClassVar[tuple[str, ...]] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
@@ -49,6 +49,7 @@ class TextTask(ClassificationTask[TextOptions]):
 
     name = "text-classification"
     options_class = TextOptions
+    input_columns: ClassVar[tuple[str, ...]] = ("text_columns",)
     corruptions = TEXT_CORRUPTIONS
 
     def __init__(self, model: str, options: TextOptions | None = None, **about: Any) -> None:

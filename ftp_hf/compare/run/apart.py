@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Audio, Dataset, Image
+
+from ftp_hf.tasks import Task
 from ftp_hf.tasks.specs import DatasetSpec
 
-__all__ = ["check_names_apart", "check_rows_apart"]
+__all__ = ["check_names_apart", "check_rows_apart", "known_inputs"]
 
 _LEARNT_FROM = {"train", "validation"}
 
@@ -49,6 +52,45 @@ def check_rows_apart(content: Mapping[str, Any]) -> None:
         return one.column != other.column and not rows(one).isdisjoint(rows(other))
 
     _check(content, is_same, overlap)
+
+
+def known_inputs(task: Task[Any], train: Dataset, others: Sequence[Dataset]) -> list[int]:
+    """
+    How many rows of data sets have the input of a training row, whatever their labels. Sounds and images are the same if their
+    files are.
+
+    Args:
+        task ([`Task`]): whose `input_columns` say what an input is.
+        train (`Dataset`): as it was loaded.
+        others (sequence of `Dataset`): likewise.
+
+    Returns:
+        list of `int`: of each of the others.
+    """
+    learnt = {*_inputs(task, train)}
+    return [sum(each in learnt for each in _inputs(task, other)) for other in others]
+
+
+def _inputs(task: Task[Any], dataset: Dataset) -> Iterator[int]:
+    """A hash of each row's input; none where the columns are not there."""
+    named = [getattr(task.options, option, None) for option in task.input_columns]
+    every = itertools.chain.from_iterable([each] if isinstance(each, str) else each or () for each in named)
+    columns = [column for column in every if column in dataset.column_names]
+    for column in columns:
+        if isinstance(kind := dataset.features[column], Audio | Image):
+            dataset = dataset.cast_column(column, type(kind)(decode=False))
+    for values in zip(*(dataset[column] for column in columns), strict=True):
+        yield hash(tuple(map(_hashable, values)))
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if not isinstance(value, dict):
+        return value
+    if value.get("bytes") is None and Path(path := value.get("path") or "").is_file():
+        return Path(path).read_bytes()
+    return value.get("bytes") or value.get("path")
 
 
 _Test = Callable[[DatasetSpec, DatasetSpec], bool]

@@ -1,6 +1,7 @@
 """The data of a comparison as its model reads them: to train on, to choose by, and all that runs are evaluated on."""
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,12 +21,14 @@ from ftp_hf.tasks.classifier import check_model_folder, pretrained_labels
 from ftp_hf.tasks.data import naming, sample
 from ftp_hf.tasks.specs import is_listed
 
-from .apart import check_rows_apart
+from .apart import check_rows_apart, known_inputs
 from .config import ComparisonConfig
 from .drift import DISTANT
 from .kept import Room, preparing_once
 
 __all__ = ["Evaluated", "RunData"]
+
+logger = logging.getLogger(__name__)
 
 _DISTANCE_ROWS = 64
 _SENSITIVITY_ROWS = 16
@@ -73,16 +76,21 @@ class RunData:
                 if kind.has_labels:
                     _check_classes(name, dataset, config.label_column)
         problems.raise_all()
+        self._known = self._count_known()
         self.train_facts = next(facts for facts in self._raw.facts.values() if facts.kind == "train")
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
 
     def describe(self) -> list[str]:
-        """How many rows each data set has, and how many of them each class, in a line a set."""
-        return [
-            f"{key if key == name else f'{key}/{name}'}: {len(rows)} row{'s' * (len(rows) > 1)}{self._classes_of(rows)}"
-            for key, name, rows, _ in self._raw.named()
-        ]
+        """How many rows each data set has, how many of them each class, and how many are in train too, in a line a set."""
+        lines = []
+        for key, name, rows, _ in self._raw.named():
+            known = self._known.get((key, name))
+            lines.append(
+                f"{_called(key, name)}: {len(rows)} row{'s' * (len(rows) > 1)}{self._classes_of(rows)}"
+                f"{f'; {known} with the input of a row of train' if known else ''}"
+            )
+        return lines
 
     @cached_property
     def evaluations(self) -> list["Evaluated"]:
@@ -109,6 +117,21 @@ class RunData:
         for batch in self.task.batches(sample(self._raw.train, rows), 1):
             tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
             answer(model, {name: value.to(PartialState().device) for name, value in tensors.items()})
+
+    def _count_known(self) -> dict[tuple[str, str], int]:
+        """Of each set that is measured, the rows whose input is in the training data; a line in the log says so."""
+        others = [(key, name, rows) for key, name, rows, _ in self._raw.named() if key != "train"]
+        counts = known_inputs(self.task, self._raw.train, [rows for *_, rows in others])
+        for (key, name, rows), count in zip(others, counts, strict=True):
+            if count:
+                logger.warning(
+                    "%d of %d rows of %s have the input of a row of train, so that learning by heart is rewarded there: leave them out of "
+                    "one of the two, unless new data repeat old ones as well",
+                    count,
+                    len(rows),
+                    _called(key, name),
+                )
+        return {(key, name): count for (key, name, _), count in zip(others, counts, strict=True)}
 
     def _classes_of(self, rows: Dataset) -> str:
         column = self._config.label_column
@@ -144,6 +167,10 @@ class Evaluated(NamedTuple):
     """Those on which it is measured how differently two models answer."""
     corrupt: Callable[[Any], Any] | None = None
     """What changes each of them first."""
+
+
+def _called(key: str, name: str) -> str:
+    return key if key == name else f"{key}/{name}"
 
 
 @contextmanager

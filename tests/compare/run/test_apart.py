@@ -1,11 +1,21 @@
 """Rows that a model learnt from are in no test, by whatever name."""
 
 import shutil
+from io import BytesIO
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Image
+from PIL import Image as Pictures
 
-from ftp_hf.compare.run.apart import check_rows_apart
+from ftp_hf.compare import ComparisonConfig
+from ftp_hf.compare.run.apart import check_rows_apart, known_inputs
+from ftp_hf.compare.run.data import RunData
+from ftp_hf.tasks import Task
+from ftp_hf.tasks.image import ImageTask
+from ftp_hf.tasks.regression import TextRegressionTask
+from ftp_hf.tasks.tagging import TaggingTask
+from ftp_hf.tasks.text import TextTask
+from tests.support.tiny_data import image_config, write_config
 
 
 @pytest.fixture
@@ -63,3 +73,64 @@ def test_so_is_a_folder_and_what_is_in_it(tmp_path):
     (other / "rows.csv").write_text("text,label\ngood,0\nbad,0\n")  # as long as it was
     check_rows_apart({"train": str(one), "test": str(other)})
     check_rows_apart({"train": "someone/data", "test": "someone/other"})
+
+
+def read_by(kind, **options):
+    """A task that reads rows, without its model."""
+    task = kind.__new__(kind)
+    task.options = kind.options_class(**options)
+    return task
+
+
+def encoded(*shades):
+    """The bytes of pictures."""
+    files = [BytesIO() for _ in shades]
+    for file, shade in zip(files, shades, strict=True):
+        Pictures.new("L", (2, 2), shade).save(file, "png")
+    return [file.getvalue() for file in files]
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "test", "known"),
+    [
+        (read_by(TextTask), {"text": [*"abb"], "label": [0, 1, 1]}, {"text": [*"bcb"], "label": [0, 0, 1]}, 2),
+        (read_by(TextTask, text_columns=["text", "line"]), {"text": [*"ab"]}, {"line": [*"bc"]}, 1),
+        (
+            read_by(TextRegressionTask, second_text_column="other"),
+            {"text": [*"ab"], "other": [*"xy"]},
+            {"text": [*"ab"], "other": [*"xx"]},
+            1,
+        ),
+        (read_by(TaggingTask), {"tokens": [["a", "b"]]}, {"tokens": [["a", "b"], ["a"]]}, 1),
+        (read_by(ImageTask), {"image": encoded(0, 9)}, {"image": encoded(9, 200, 201)}, 1),
+        (read_by(Task), {"text": ["a"]}, {"text": ["a"]}, 0),
+    ],
+)
+def test_inputs_that_are_in_train_too_are_counted(task, train, test, known):
+    given, other = Dataset.from_dict(train), Dataset.from_dict(test)
+    assert known_inputs(task, given, [other, given.select([])]) == [known, 0]
+
+
+def test_a_file_is_the_same_input_wherever_it_lies(tmp_path):
+    [bytes_of_one] = encoded(9)
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.png").write_bytes(bytes_of_one)
+    one, other = (
+        Dataset.from_dict({"image": [str(tmp_path / f"{name}.png")]}, Features({"image": Image()}))
+        for name in ("one", "other")
+    )
+    packed = Dataset.from_dict({"image": [bytes_of_one]}, Features({"image": Image()}))
+    assert known_inputs(read_by(ImageTask), one, [other, packed]) == [1, 1]
+
+
+def test_a_comparison_says_which_rows_of_a_test_are_in_train(texts, tmp_path, caplog):
+    content = image_config(texts, task="text-classification", ood=[str(texts / "songs.parquet")])
+    data = RunData(ComparisonConfig.load(write_config(tmp_path, content)))
+    lines = data.describe()
+    assert lines[2] == "test: 24 rows of 2 classes: negative 12, positive 12; 24 with the input of a row of train"
+    assert lines[3] == "ood/songs: 24 rows of 2 classes: negative 12, positive 12"
+    said = [record.getMessage() for record in caplog.records if record.name == "ftp_hf.compare.run.data"]
+    assert [line.split(",")[0] for line in said] == [
+        f"{count} of {count} rows of {name} have the input of a row of train"
+        for name, count in (("validation", 16), ("test", 24))
+    ]
