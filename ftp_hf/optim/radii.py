@@ -82,7 +82,8 @@ def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distanc
     projected, distances = (
         values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)
     )
-    deviations = torch.where(states.at_floor > 0, 0, distances - RADIUS_FLOOR)
+    # At the floor they are distances from directions, and no more than finite where the weights are.
+    deviations = torch.where((states.at_floor > 0) & distances.isfinite(), 0, distances - RADIUS_FLOOR)
     rows = states.radius.new_tensor([tensor.whole_rows for tensor in tensors])
     # A row that is spread over processes is projected by each of them.
     on_boundary = (projected.squeeze(1) / rows).clamp(max=1)

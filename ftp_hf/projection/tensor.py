@@ -48,7 +48,7 @@ class ProjectedTensor:
     - *At the floor* (`γ = 1e-8`, after the first step and whenever the radius returns there), the weight would be within
       1e-8 of its anchor, where float32 cannot tell the displacement from rounding. So the weight is exactly the anchor,
       and the buffer holds the direction `c / ‖c‖₁`, from which the radius learns at the next step. That step starts by
-      copying the anchor back.
+      copying the anchor back. A row that is not finite then is NaN throughout, and its anchor stays in the buffer.
 
     In float64, which is for comparing figures and not for large models, anchor and direction are both kept, and the
     weights are those of the published method to the last digits.
@@ -236,7 +236,7 @@ class ProjectedTensor:
     def anchor(self) -> Tensor:
         """`W0`, in the dtype of the weight and on its device."""
         weight = self.weight.detach()
-        return torch.where(self.radius_state.at_floor > 0, weight, self.held.to(weight))
+        return torch.where((self.radius_state.at_floor > 0) & ~weight.isnan(), weight, self.held.to(weight))
 
     def projected(self, part: Tensor) -> Tensor:
         """Of a tensor that has the shape of the part of the parameter that is here, the rows that are projected: a view."""

@@ -159,6 +159,12 @@ Sums sums_of_chunk(float *__restrict weight, const Held *__restrict held, const 
     return {norm, product};
 }
 
+// What the buffer is to hold of an element at the floor: of a row that was not finite, it holds the anchor already.
+template <class Held>
+inline Held anchor_at_floor(float weight, Held held) {
+    return weight == weight ? Held::of(weight) : held;
+}
+
 // The same at the floor, where the buffer holds the direction, and takes the anchor back.
 template <bool kMoves, class Held>
 float product_of_chunk_at_floor(float *__restrict weight, Held *__restrict held, const float *__restrict gradient,
@@ -167,7 +173,7 @@ float product_of_chunk_at_floor(float *__restrict weight, Held *__restrict held,
 #pragma omp simd reduction(+ : product)
     for (int64_t i = 0; i < count; i++) {
         product += gradient[i] * held[i];
-        held[i] = Held::of(weight[i]);
+        held[i] = anchor_at_floor(weight[i], held[i]);
         if constexpr (kMoves) weight[i] = adamw(weight[i], gradient[i], exp_avg[i], exp_avg_sq[i], step);
     }
     return product;
@@ -213,6 +219,11 @@ void rest_row_at_anchor(float *__restrict weight, Held *__restrict held, int64_t
         held[i] = Held::of((weight[i] - anchor) / norm);
         weight[i] = anchor;
     }
+}
+
+// All of a row that is not finite says so at the floor, so that each element tells that the buffer keeps its anchor.
+void lose_row(float *weight, int64_t columns) {
+    for (int64_t i = 0; i < columns; i++) weight[i] = NAN;
 }
 
 void adamw_step(const Tensor &tensor, int64_t start, const float *__restrict gradient, int64_t count) {
@@ -301,7 +312,7 @@ struct Panel {
             const float *__restrict gradient = gradients.elements(first, first + width, room);
             return [=](int64_t i) {
                 float along = gradient[i] * helds[first + i];
-                helds[first + i] = Held::of(weights[first + i]);
+                helds[first + i] = anchor_at_floor(weights[first + i], helds[first + i]);
                 return along;
             };
         });
@@ -339,16 +350,24 @@ struct Panel {
         }
     }
 
+    // Rows whose norm is not finite, at the floor: as `lose_row`.
+    void lose(const float *norms) const {
+        for (int64_t i = 0; i < width; i++)
+            if (!std::isfinite(norms[i / inner]))
+                for (int64_t place = 0; place < outer; place++) weight[place * step + i] = NAN;
+    }
+
     void project(const float *norms, float radius) const {
         float *__restrict weights = weight;
         Held *__restrict helds = held;
-        if (radius <= kFloor)
+        if (radius <= kFloor) {
             move(norms, 0, [=](int64_t i, float norm) {
                 float anchor = helds[i];
                 helds[i] = Held::of((weights[i] - anchor) / norm);
                 weights[i] = anchor;
             });
-        else
+            lose(norms);
+        } else
             move(norms, radius, [=](int64_t i, float norm) {
                 float anchor = helds[i];
                 weights[i] = anchor + (weights[i] - anchor) * (radius / norm);
@@ -418,6 +437,8 @@ void project(const Tensor &tensor, const Block &block, float radius, float row_n
         bool is_finite = counts(norm, radius, largest, projected);
         if (is_finite && radius <= kFloor)
             rest_row_at_anchor(weight, held, tensor.inner, norm);
+        else if (radius <= kFloor)
+            lose_row(weight, tensor.inner);
         else if (is_finite && norm > radius)
             project_row(weight, held, tensor.inner, radius / norm);
         if (tensor.rounded) round_elements(tensor, start, tensor.inner);

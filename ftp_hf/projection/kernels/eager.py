@@ -83,7 +83,8 @@ def _radius_gradient_of_block(
         return equations.radius_gradient(gradient, weight - near, radius, tensor.row_dim)
 
     result = _select(at_floor, (gradient * near).sum, off_floor)
-    held.copy_(_select(at_floor, lambda: weight, lambda: held))
+    # Of a row that was not finite, the buffer holds the anchor already.
+    held.copy_(_select(at_floor, lambda: torch.where(weight.isnan(), near, weight), lambda: held))
     return result
 
 
@@ -114,9 +115,10 @@ def _project_block(
     weight: Tensor, held: Tensor, anchor: Tensor, displacement: Tensor, radius: Tensor, norms: Tensor
 ) -> None:
     at_floor, finite = equations.rests_at_anchor(radius).to(held.device), norms.isfinite()
+    # All of a row that is not finite says so at the floor, so that each element tells that the buffer keeps its anchor.
     new_weight = _select(
         at_floor,
-        lambda: torch.where(finite, anchor, weight),
+        lambda: torch.where(finite, anchor, torch.nan),
         lambda: equations.project(weight, anchor, displacement, radius, norms),
     )
     held.copy_(_select(at_floor, lambda: torch.where(finite, displacement / norms, anchor), lambda: held))

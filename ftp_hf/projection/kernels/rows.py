@@ -159,7 +159,8 @@ def radius_gradient_of_rows(
             product += tl.sum(g * displacement, axis=1)
             norm += tl.sum(tl.abs(displacement), axis=1)
             if at_floor:
-                _store_held(held, held_type, held_offsets, w, mask, READING)
+                # Of a row that was not finite, the buffer holds the anchor already.
+                _store_held(held, held_type, held_offsets, w, mask & (tl.abs(w) >= 0), READING)
             if MOVES:
                 moves = (row < end_moving) & (column < columns)
                 m = tl.load(exp_avg + weight_offsets, moves, other=0.0)
@@ -234,9 +235,11 @@ def project_rows(
             norm += tl.sum(tl.abs(w - h), axis=1)
         norm = tl.where(is_fragment, row_norm, norm + FLOOR)
         finite = norm < float("inf")
-        outside = finite & (norm > radius) & (start_row + tl.arange(0, TILE_ROWS) < end_row)
-        moves = tl.where(at_floor, finite, outside)
-        scale = tl.where(at_floor, 0.0, radius / norm)
+        in_block = start_row + tl.arange(0, TILE_ROWS) < end_row
+        outside = finite & (norm > radius) & in_block
+        # All of a row that is not finite says so at the floor, so that each element tells that the buffer keeps its anchor.
+        moves = tl.where(at_floor, in_block, outside)
+        scale = tl.where(at_floor, tl.where(finite, 0.0, float("nan")), radius / norm)
         for start_column in range(0, columns if PROJECT else 0, TILE_COLUMNS):
             column = (start_column + tl.arange(0, TILE_COLUMNS))[None, :]
             mask = (row < end_row) & (column < columns) & moves[:, None]
@@ -247,7 +250,8 @@ def project_rows(
             displacement = w - h
             tl.store(weight + weight_offsets, h + displacement * scale[:, None], mask)
             if at_floor:
-                _store_held(held, held_type, held_offsets, displacement / norm[:, None], mask, READING)
+                rests = mask & finite[:, None]
+                _store_held(held, held_type, held_offsets, displacement / norm[:, None], rests, READING)
         block_largest = tl.maximum(block_largest, tl.where(finite, norm, float("inf")))
         block_projected += outside.to(tl.float32)
     return tl.max(block_largest), tl.sum(block_projected)

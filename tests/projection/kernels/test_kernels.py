@@ -1,5 +1,6 @@
 """Every implementation of the projection against the slow reference, and what each of them promises besides."""
 
+import math
 import os
 import subprocess
 import sys
@@ -244,6 +245,35 @@ def test_a_diverged_row_stays_and_the_others_are_projected(name, served):
     assert torch.nonzero(~weight.isfinite()).tolist() == [[4, 7]]
     distance = (weight - optimizer.anchors()["w"]).abs().sum(dim=1)
     assert (distance[[row for row in range(20) if row != 4]] <= radius + 30 * 1.2e-7).all()
+
+
+@pytest.mark.parametrize("layout", ["matrix", "conv1d"])
+@pytest.mark.parametrize("options", [{}, {"fused": True}], ids=str)
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("name", ["eager", "cpu", TRITON])
+def test_a_row_that_diverges_at_the_floor_keeps_its_anchor(name, steps, options, layout, served):
+    took = served(KERNELS[name])
+    weight = torch.nn.Parameter(torch.randn(LAYOUTS[layout].shape, generator=torch.Generator().manual_seed(0)))
+    parameters, before = {"w": weight}, weight.detach().clone()
+    rows = {"w": ROWS.get(layout, (0,))}
+    optimizer = FTPAdamW(parameters.items(), lr=1e-2, radius_lr=1e-3, rows=rows, **options)
+    gradients = make_gradients(parameters, 8)
+    train(optimizer, parameters, gradients[:steps])
+    gradients[steps]["w"][2, 3] = torch.nan
+    train(optimizer, parameters, gradients[steps : steps + 1])
+    assert optimizer.state[weight]["radius"][4] == 1
+    lost = weight.detach().isnan()
+    row = lost[:, 3] if layout == "conv1d" else lost[2]
+    assert row.all()
+    assert lost.sum() == row.numel()
+    assert torch.equal(optimizer.anchors()["w"], before)
+    assert not math.isfinite(optimizer.radii()["w"].deviation)
+
+    train(optimizer, parameters, gradients[steps + 1 : steps + 2])
+    assert torch.equal(optimizer.anchors()["w"], before)
+    optimizer.release_weights()
+    assert torch.equal(optimizer.state[weight]["anchor_or_direction"], before)
+    assert took == {"w"}
 
 
 @pytest.mark.parametrize("options", [{}, {"fused": True}], ids=str)
