@@ -14,7 +14,7 @@ from ftp_hf.projection.exchange import PendingProjection, gather_shards
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import like
-from ftp_hf.projection.tensor import ProjectedTensor
+from ftp_hf.projection.tensor import DIRECTION, ProjectedTensor
 
 from .anchoring import otherwise_anchored, own_anchors, states_before
 from .checks import (
@@ -324,6 +324,7 @@ class ProjectedOptimizer(Optimizer):
             if isinstance(tensor, ProjectedTensor):
                 tensor.held.copy_(tensor.anchor())
                 tensor.radius_state.at_floor.zero_()
+                tensor.state.pop(DIRECTION, None)
         for state in self.state.values():
             state.pop(MASTER, None)
         self._findings, self._weights_are_elsewhere, self._begun = None, True, {}

@@ -230,6 +230,20 @@ def test_a_state_that_is_loaded_with_its_weights_after_their_release_resumes_bit
     assert all(torch.equal(parameter, uninterrupted[name]) for name, parameter in parameters.items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_radius_learns_from_the_weights_that_were_loaded_after_their_release(dtype):
+    anchor = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    weight, gradient = torch.nn.Parameter(anchor.clone()), torch.ones_like(anchor)
+    optimizer = FTPSGD([("w", weight)], lr=1e-2, radius_betas=(0.0, 0.999))
+    train(optimizer, {"w": weight}, [{"w": gradient}] * 5)
+    optimizer.release_weights()
+    with torch.no_grad():
+        weight.copy_(anchor + 0.05)  # on the other side of the anchors
+    train(optimizer, {"w": weight}, [{"w": gradient}])
+    gradient_of_radius = optimizer.state[weight]["radius"][1].item()
+    assert gradient_of_radius == pytest.approx(3.0, rel=1e-5)  # 1 of each row
+
+
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("make", PROJECTED.values(), ids=PROJECTED)
 def test_radii_outlive_weights_that_are_not_finite(make, restart, problem):
