@@ -9,7 +9,7 @@ from torch import Tensor
 from ftp_hf.common.names import canonical_name, matches
 from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
-from ftp_hf.projection.sharding import check_rows_are_whole
+from ftp_hf.projection.sharding import check_rows_are_whole, local
 
 from .options import DEFAULTS, first_rows_of, row_dim_of
 
@@ -137,13 +137,25 @@ def check_parameters(
             f"{option}={value!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
             "as the first argument; the Trainer's optimizer_cls_and_kwargs= gives none, so use optimizers= or FTPTrainer there"
         )
-    if group["project"]:
-        for index, parameter in enumerate(group["params"]):
-            name = names[index] if names else f"parameter {index} of the group"
-            if parameter.requires_grad and not matches(name, group["exclude"]):
-                row_dim = row_dim_of(name, group, rows)
-                check_parameter(name, parameter, row_dim)
-                _check_first_rows(name, parameter, row_dim, first_rows_of(name, pretrained_rows))
+    for index, parameter in enumerate(group["params"]):
+        name = names[index] if names else f"parameter {index} of the group"
+        if group.get("fused"):
+            _check_dense(name, parameter)
+        if group["project"] and parameter.requires_grad and not matches(name, group["exclude"]):
+            row_dim = row_dim_of(name, group, rows)
+            check_parameter(name, parameter, row_dim)
+            _check_first_rows(name, parameter, row_dim, first_rows_of(name, pretrained_rows))
+
+
+def _check_dense(name: str, parameter: Tensor) -> None:
+    # torch's fused steps on the CPU take the elements one after the other in memory, gaps included (torch 2.8 to 2.13).
+    part = local(parameter)
+    if part.is_cpu and torch.empty_like(part, device="meta").stride() != part.stride():
+        raise ValueError(
+            f"{name}, of shape {tuple(part.shape)} and strides {part.stride()}, has gaps between its elements in memory, and "
+            "torch's fused step on the CPU would train a part of it alone: make the parameter of tensor.contiguous(), or set "
+            "fused=False (optim='adamw_torch' of a Trainer)"
+        )
 
 
 def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:

@@ -112,6 +112,27 @@ def test_complex_and_float16_parameters_are_refused_by_name_unless_they_are_not_
     make([{"params": [named[0]]}, {"params": [named[1]], "project": False}])
 
 
+@pytest.mark.parametrize("options", [{}, {"exclude": ["wide"]}])
+def test_fused_steps_of_weights_with_gaps_are_refused_on_the_cpu(options):
+    wide = torch.randn(4, 8)
+    for spaced in (wide[:, :4], wide[::2], wide[:, :1]):
+        named = [("body", torch.nn.Parameter(torch.ones(2))), ("wide", torch.nn.Parameter(spaced))]
+        with pytest.raises(ValueError, match=r"wide, of shape .* has gaps.*contiguous\(\).*fused=False"):
+            FTPAdamW(named, fused=True, **options)
+        with pytest.raises(ValueError, match=r"wide, of shape .* has gaps"):
+            FTP(torch.optim.AdamW([parameter for _, parameter in named], fused=True), named, **options)
+        FTPAdamW(named, fused=False, **options)
+    dense = [
+        wide,
+        wide.T,
+        wide[:2],
+        wide.as_strided((1, 4), (100, 1)),
+        torch.ones(2, 3, 4, 4).permute(0, 2, 3, 1),
+        wide[0, 0],
+    ]
+    FTPAdamW([torch.nn.Parameter(tensor) for tensor in dense], fused=True)
+
+
 @every_class
 def test_a_frozen_float16_parameter_is_refused_once_it_has_a_gradient(make):
     frozen = torch.nn.Parameter(torch.ones(2, dtype=torch.float16), requires_grad=False)
