@@ -67,6 +67,11 @@ class TrainedRuns:
         """Make a run's Trainer, its optimizer and its scheduler, which raise what they refuse."""
         quick = partial(self.data.calibrate, rows=1)
         trainer = self.make_trainer(run, scratch(self.runs), quick)
+        if trainer.args.eval_delay > (epochs := _epochs(trainer)):
+            raise ValueError(
+                f"training: eval_delay of {trainer.args.eval_delay:g} leaves no evaluation, as the training has "
+                f"{epochs:g} epochs: lower it, or train longer"
+            )
         trainer.create_optimizer()
         try:
             trainer.create_scheduler(1)
@@ -116,13 +121,7 @@ class TrainedRuns:
 
     def count_epochs(self, run: Run) -> int:
         """How many epochs a run is trained for, the last of them perhaps in part."""
-        trainer = self.make_trainer(run, scratch(self.runs))
-        args: TrainingArguments = trainer.args
-        if args.max_steps <= 0:
-            return math.ceil(args.num_train_epochs)
-        return math.ceil(
-            args.max_steps / math.ceil(len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps)
-        )
+        return math.ceil(_epochs(self.make_trainer(run, scratch(self.runs))))
 
     def load(self, run: Run) -> nn.Module:
         """The model that a run came to."""
@@ -331,6 +330,13 @@ def check_processes(run: ComparedRun) -> None:
             f"{run.summary.name} was trained on {trained} process{'es' * (trained > 1)}, but this comparison runs on {now}: "
             "the batches of its runs would differ. Start it as before, or give it another output_dir"
         )
+
+
+def _epochs(trainer: Trainer) -> float:
+    args: TrainingArguments = trainer.args
+    if args.max_steps <= 0:
+        return args.num_train_epochs
+    return args.max_steps / math.ceil(len(trainer.get_train_dataloader()) / args.gradient_accumulation_steps)
 
 
 def _optimizer_bytes(trainer: Trainer) -> int | None:

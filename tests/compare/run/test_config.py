@@ -89,6 +89,17 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"corruptions": {"seed": "x"}}, "corruptions: seed must be a whole number, got 'x'"),
         ({"training": {"seed": 1}}, "training: seed cannot be set there"),
         ({"training": {"disable_tqdm": True}}, "training: disable_tqdm cannot be set there"),
+        (
+            {
+                "training": {
+                    "prediction_loss_only": True,
+                    "label_names": ["labels"],
+                    "eval_do_concat_batches": False,
+                    "predict_with_generate": False,
+                }
+            },
+            "training: eval_do_concat_batches, label_names, predict_with_generate, prediction_loss_only cannot be set there",
+        ),
         ({"training": {"num_train_epochs": "three"}}, "training: num_train_epochs must be a number, got 'three'"),
         ({"training": {"num_train_epochs": 0}}, "training: num_train_epochs must be positive, got 0"),
         ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
@@ -185,6 +196,14 @@ def empty(images, file):
             None,
             {"training": {"use_cpu": True, "lr_scheduler_kwargs": {"foo": 1}}},
             "methods: plain, ftp cannot be trained: training: lr_scheduler_kwargs: get_linear_schedule_with_warmup() got",
+        ),
+        *(
+            (
+                None,
+                {"training": {"use_cpu": True, "eval_delay": 2.5, **length}},
+                f"plain, ftp cannot be trained: training: eval_delay of 2.5 leaves no evaluation, as the training has {epochs} epochs",
+            )
+            for length, epochs in (({"num_train_epochs": 2}, "2"), ({"max_steps": 3}, "0.75"))
         ),
     ],
 )
