@@ -1,6 +1,7 @@
-"""What was logged while a run trained, without the timings."""
+"""What was logged while a run trained, without the timings and the memory that it took."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,15 @@ from .facts import LogRow
 __all__ = ["log_rows", "measured", "split_numbers"]
 
 _TIMINGS = ("_runtime", "_per_second", "_time")
+# As transformers calls it (5.4 to 5.23), whatever the prefix of the other metrics.
+_MEMORY = re.compile(r"before_init_mem_(cpu|gpu)|(init|train|eval|test)_mem_(cpu|gpu)_(alloc|peaked)_delta")
 _OF_STEP = ("epoch", "loss", "ftp_radius_median", "ftp_radius_max")
 
 
 def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """
-    Of what `Trainer.evaluate` returns, what it measured: neither timings nor the epoch.
+    Of what `Trainer.evaluate` returns, what it measured: neither timings, nor memory (`skip_memory_metrics=False`), nor the
+    epoch.
 
     Args:
         metrics (mapping from `str` to `float`): as it returns them.
@@ -25,7 +29,7 @@ def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {
         name.removeprefix(prefix): value
         for name, value in metrics.items()
-        if name != "epoch" and not name.endswith(_TIMINGS)
+        if name != "epoch" and not name.endswith(_TIMINGS) and not _MEMORY.fullmatch(name)
     }
 
 

@@ -14,6 +14,7 @@ from transformers import BertForSequenceClassification, Trainer
 
 from ftp_hf import FTPTrainer, FTPTrainerMixin, RobustnessGuard, RunSummary, projected_optimizer
 from ftp_hf.runs.facts import DataFacts
+from ftp_hf.runs.logs import measured
 from ftp_hf.trainer.model_task import task_of
 from tests.support.trainers import arguments, load
 
@@ -61,6 +62,17 @@ def test_the_arguments_of_the_wrapped_class_are_taken(checkpoint, tmp_path, monk
     trainer.save_run_summary()
     again = RunSummary.load(tmp_path)
     assert (again.data, again.license, again.tags) == (summary.data, "mit", ["sft"]), "what was told once stands"
+
+
+def test_memory_is_no_metric_of_the_model(checkpoint, tmp_path):
+    args = arguments(tmp_path, max_steps=1, skip_memory_metrics=False)
+    trainer = FTPTrainer(load(checkpoint), args, train_dataset=DATA, eval_dataset=DATA)
+    prediction = trainer.predict(DATA)
+    trainer.train()
+    metrics = [prediction.metrics, trainer.evaluate(metric_key_prefix="eval_near"), trainer.predict(DATA).metrics]
+    for each, prefix in zip(metrics, ("test_", "eval_near_", "test_"), strict=True):
+        assert any("mem_cpu" in name for name in each)
+        assert measured(each, prefix).keys() == {"loss", "model_preparation_time"} & measured(each, prefix).keys()
 
 
 def test_a_model_that_is_trained_again_is_not_told_to_be_what_it_was(checkpoint, tmp_path):
