@@ -38,6 +38,9 @@ _NOT_HYPERPARAMETERS = re.compile(
     r"|remove_unused_columns|label_names|eval_on_start|eval_steps|eval_strategy|eval_delay|per_device_eval_batch_size)"
 )
 
+# What is `None` until the arguments are made, and then `False`.
+_OFF_WHEN_MADE = ("activation_checkpointing", "gradient_checkpointing", "ddp_broadcast_buffers")
+
 
 def summarize_run(
     trainer: Any,
@@ -152,10 +155,17 @@ def _hyperparameters(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if option.name == "accelerator_config":
             # Filled in when the arguments are made.
             usual = AcceleratorConfig().to_dict()  # type: ignore[no-untyped-call]
-            value = {name: setting for name, setting in value.items() if setting and setting != usual.get(name)}
-        same = value == default or (not value and not default)
-        (rest if same else changed)[option.name] = value
+            value = {name: setting for name, setting in value.items() if setting not in (None, usual.get(name))}
+        (rest if _is_default(option.name, value, default) else changed)[option.name] = value
     return changed, rest
+
+
+def _is_default(option: str, value: Any, default: Any) -> bool:
+    empty: tuple[Any, ...] = (None, "", [], {})
+    if value == default or (value in empty and default in empty):
+        return True
+    # Of other options `None` may stand for `True`: a text model of TRL trains in bfloat16 unless it is told not to.
+    return value is False and default is None and option in _OFF_WHEN_MADE
 
 
 def _hardware(trainer: Any, log_history: Sequence[Mapping[str, Any]], step_seconds: Sequence[float]) -> Hardware:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,7 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BertForSequenceClassification, Trainer
 
-from ftp_hf import FTPTrainer, FTPTrainerMixin, RobustnessGuard, RunSummary, projected_optimizer
+from ftp_hf import (
+    FTPTrainer,
+    FTPTrainerMixin,
+    FTPTrainingArguments,
+    RobustnessGuard,
+    RunSummary,
+    projected_optimizer,
+)
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.runs.logs import measured
 from ftp_hf.trainer.model_task import task_of
@@ -73,6 +81,33 @@ def test_memory_is_no_metric_of_the_model(checkpoint, tmp_path):
     for each, prefix in zip(metrics, ("test_", "eval_near_", "test_"), strict=True):
         assert any("mem_cpu" in name for name in each)
         assert measured(each, prefix).keys() == {"loss", "model_preparation_time"} & measured(each, prefix).keys()
+
+
+@dataclass
+class OwnArguments(FTPTrainingArguments):
+    packing: bool | None = None
+    """As options of TRL, which are on unless they are switched off."""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {}),
+        ({"packing": False, "gradient_checkpointing": False}, {"packing": False}),
+        (
+            {"accelerator_config": {"even_batches": False, "split_batches": False}},
+            {"accelerator_config": {"even_batches": False}},
+        ),
+    ],
+)
+def test_what_was_switched_off_is_told(given, told, checkpoint, tmp_path):
+    args = arguments(tmp_path, OwnArguments, max_steps=1, **given)
+    trainer = FTPTrainer(load(checkpoint), args, train_dataset=DATA)
+    trainer.train()
+    found = trainer.run_summary()
+    usual = {"learning_rate", "per_device_train_batch_size", "max_steps"}
+    assert {name: value for name, value in found.hyperparameters.items() if name not in usual} == told
+    assert not told.keys() & found.defaults.keys()
 
 
 def test_a_model_that_is_trained_again_is_not_told_to_be_what_it_was(checkpoint, tmp_path):
