@@ -87,4 +87,9 @@ def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None
     for key, (is_allowed, allowed) in _ALLOWED.items():
         if key not in wrong and (given := value.get(key)) is not None and not is_allowed(given):
             problems.append(f"training: {key} must be {allowed}, got {given!r}")
+    for option in dataclasses.fields(kind):
+        # Which transformers does not hold them to: of an unknown `train_sampling_strategy` it samples at random.
+        choices, given = option.metadata.get("choices"), value.get(option.name)
+        if option.name not in wrong and choices and given is not None and given not in choices:
+            problems.append(f"training: {option.name} must be one of {', '.join(choices)}, got {given!r}")
     problems.raise_all()

@@ -100,6 +100,11 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
             },
             "training: eval_do_concat_batches, label_names, predict_with_generate, prediction_loss_only cannot be set there",
         ),
+        (
+            {"training": {"train_sampling_strategy": "by_length"}},
+            "training: train_sampling_strategy must be one of random, sequential, group_by_length",
+        ),
+        ({"training": {"log_level": "loud"}}, "training: log_level must be one of "),
         ({"training": {"num_train_epochs": "three"}}, "training: num_train_epochs must be a number, got 'three'"),
         ({"training": {"num_train_epochs": 0}}, "training: num_train_epochs must be positive, got 0"),
         ({"training": {"num_epochs": 1}}, "unknown key of training: 'num_epochs'"),
