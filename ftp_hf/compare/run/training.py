@@ -27,6 +27,7 @@ DECIDED = {
     "logging_dir",
     "metric_for_best_model",
     "output_dir",
+    "parallelism_config",
     "predict_with_generate",
     "prediction_loss_only",
     "push_to_hub",

@@ -88,6 +88,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"rules": ["kl/ood:accuracy <= 0.1"]}, "compares twice: kl is a distance to the pre-trained model already"),
         ({"corruptions": {"seed": "x"}}, "corruptions: seed must be a whole number, got 'x'"),
         ({"training": {"seed": 1}}, "training: seed cannot be set there"),
+        ({"training": {"parallelism_config": {"tp_size": 2}}}, "training: parallelism_config cannot be set there"),
         ({"training": {"disable_tqdm": True}}, "training: disable_tqdm cannot be set there"),
         (
             {
