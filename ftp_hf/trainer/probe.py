@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import DefaultFlowCallback, enable_full_determinism, set_seed
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType, has_length
 
 from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.replaced import replaced
@@ -31,7 +31,8 @@ class ProbeFirstMixin(Host):
     of their own, and then everything as usual, from the same seed. It comes to what two Trainers come to, a
     [`~ftp_hf.baselines.LinearProbeTrainerMixin`] and this one.
 
-    The probe has the optimizer and the schedule that `args` name, without warm-up; no callback hears of it, and it is
+    The probe has the optimizer and the schedule that `args` name, without warm-up, but a linear one in the place of a schedule
+    whose phases are counted in steps (`num_decay_steps`), which are those of the training; no callback hears of it, and it is
     neither logged, evaluated nor saved. A run that is resumed, and a second `train()` on the same model, probe no more.
 
     Args:
@@ -139,6 +140,7 @@ def _arguments(args: Any, epochs: float, learning_rate: float | None) -> Any:
         max_steps=-1,
         learning_rate=args.learning_rate if learning_rate is None else learning_rate,
         warmup_steps=0,
+        **_schedule(args),
         eval_strategy=IntervalStrategy.NO,
         eval_on_start=False,
         logging_strategy=IntervalStrategy.NO,
@@ -147,6 +149,11 @@ def _arguments(args: Any, epochs: float, learning_rate: float | None) -> Any:
         push_to_hub=False,
     )
     return probing
+
+
+def _schedule(args: Any) -> dict[str, Any]:
+    counts_steps = any(name.endswith("_steps") for name in args.lr_scheduler_kwargs or {})
+    return {"lr_scheduler_type": SchedulerType.LINEAR, "lr_scheduler_kwargs": None} if counts_steps else {}
 
 
 def _check_options(epochs: float, learning_rate: float | None) -> None:

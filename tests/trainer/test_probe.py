@@ -56,6 +56,19 @@ def test_it_is_two_trainers_one_after_the_other(checkpoint, small, tmp_path, kin
     assert (summary.hyperparameters["probe_epochs"], summary.hyperparameters["probe_learning_rate"]) == (0.5, 0.1)
 
 
+def test_phases_that_are_counted_in_steps_are_those_of_the_training(checkpoint, small, tmp_path):
+    rates = []
+
+    class Recording(PlainTrainer):
+        def training_step(self, *args, **kwargs):
+            rates.append((self.probing, round(self.optimizer.param_groups[0]["lr"], 8)))
+            return super().training_step(*args, **kwargs)
+
+    schedule = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 3}}
+    make(Recording, load(checkpoint), small, tmp_path, **schedule).train()
+    assert rates == [(True, 0.1), (True, 0.05), (False, 0.01), (False, 0.0075), (False, 0.0025)]
+
+
 def test_anchors_are_pretrained_and_the_head_is_not_projected(checkpoint, small, tmp_path):
     start = weights(load(checkpoint))
     trainer = make(FTPTrainer, load(checkpoint), small, tmp_path)
