@@ -35,7 +35,7 @@ from ftp_hf.pretrained.origin import (
 
 from .arguments import PREVIOUS, FTPArguments, named_anchors
 from .in_force import OptionsInForce, asked_of_groups, excluded_names, saved_pretrained_rows
-from .notices import check_projects, check_something_is_left, warn_of_fine_tuned
+from .notices import check_not_halved, check_projects, check_something_is_left, warn_of_fine_tuned
 from .outside import parameters_outside
 from .plain import PlainTrainerMixin
 from .radius_log import check_finite, check_weights, summarize
@@ -139,6 +139,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
 
     def _go_on_with(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
         """The optimizer is that of an earlier `create_optimizer`: it keeps its anchors and radii."""
+        check_not_halved(projected, self.model)
         if self.options_in_force is not None and self._options is not None:
             self.options_in_force.change(projected, self._options, options)
         if self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():

@@ -4,15 +4,29 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from ftp_hf.common.names import canonical_name
 from ftp_hf.optim.base import ProjectedOptimizer
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.pretrained.origin import is_fine_tuned
 
-__all__ = ["check_projects", "check_something_is_left", "warn_of_fine_tuned"]
+__all__ = ["check_not_halved", "check_projects", "check_something_is_left", "warn_of_fine_tuned"]
 
 logger = logging.getLogger(__name__)
+
+
+def check_not_halved(projected: ProjectedOptimizer, model: nn.Module) -> None:
+    """Raise `ValueError` if an evaluation has left projected weights in float16, between two trainings."""
+    factors = {name for update in projected.low_rank_updates for name in update.factors}
+    names = projected.projected_parameters().keys() | factors
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float16 and canonical_name(name) in names:
+            raise ValueError(
+                f"{name} is {parameter.dtype}, which is not projected: an evaluation with fp16_full_eval=True leaves the weights "
+                "so. Train a new trainer with the model as it was saved before, and leave fp16_full_eval out"
+            )
 
 
 def check_projects(trainer: Any) -> None:

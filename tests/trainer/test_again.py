@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from ftp_hf import FTPTrainer, projected_optimizer
 from ftp_hf.common.folder import MANIFEST, OPTIONS
@@ -34,6 +35,19 @@ def test_an_optimizer_that_was_created_before_the_training(pretrained, dataset, 
     optimizer = trainer.create_optimizer()
     trainer.train()
     assert projected_optimizer(trainer.optimizer) is optimizer
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_weights_that_an_evaluation_has_halved_are_not_trained_again(pretrained, dataset, tmp_path, adapter):
+    model = load(pretrained)
+    if adapter:
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
+    args = arguments(tmp_path, max_steps=1, fp16_full_eval=True)
+    trainer = FTPTrainer(model, args, train_dataset=dataset)
+    trainer.train()
+    trainer.evaluate(dataset)
+    with pytest.raises(ValueError, match=r"is torch\.float16, .* fp16_full_eval=True leaves the weights so"):
+        trainer.train()
 
 
 def unfreeze(trainer, optimizer):
