@@ -132,7 +132,7 @@ def escape_markdown(text: str) -> str:
 
 
 def _environment(**own: Any) -> Environment:
-    shared = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    shared: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(loader=FileSystemLoader(Path(__file__).parent), **shared, **own)  # noqa: S701 (as is asked for)
 
 
