@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
-from .classifier import ClassificationTask, check_model_folder, classifier_options, load_classifier
+from .classifier import ClassificationTask, classifier_options, load_classifier
 from .sounds import Corruption, SoundOptions, Sounds
 from .windows import WindowsTask, WindowsTrainer, freeze_positions
 
@@ -28,7 +28,6 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: `max_seconds` is given for a model without windows.
     """
 
@@ -41,7 +40,6 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     def __init__(self, model: str, options: SoundOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         self.processor = AutoFeatureExtractor.from_pretrained(model)  # type: ignore[no-untyped-call]
         self.sounds = Sounds(self.processor, self.options)
 

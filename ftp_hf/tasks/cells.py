@@ -1,4 +1,4 @@
-"""Checks of the cells of a data set before anything is trained, with errors that name the row."""
+"""Checks of the columns, rows and cells of a data set before anything is trained, with errors that name them."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-__all__ = ["RowError", "check_filled", "check_numbers", "check_texts"]
+__all__ = ["RowError", "check_column", "check_filled", "check_numbers", "check_rows", "check_texts"]
 
 _BATCH = 1000
 
@@ -27,6 +27,28 @@ class RowError(ValueError):
 
     def __str__(self) -> str:
         return f"row {self.row} of {self.what}"
+
+
+def check_column(name: str, dataset: Dataset, column: str, key: str | None = None) -> None:
+    """
+    Args:
+        name (`str`): of the data set.
+        dataset (`Dataset`): as it was loaded.
+        column (`str`): that it has to have.
+        key (`str`, *optional*): of the config, which names the column.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if column not in dataset.column_names:
+        remedy = f": name it in {key}" if key else ""
+        raise ValueError(f"no column {column!r} in {name} with the columns {dataset.column_names}{remedy}")
+
+
+def check_rows(name: str, dataset: Dataset) -> None:
+    """Raise `ValueError` for a data set without rows."""
+    if len(dataset) == 0:
+        raise ValueError(f"data set {name!r} is empty")
 
 
 def check_texts(name: str, dataset: Dataset, column: str) -> None:

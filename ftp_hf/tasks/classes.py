@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, List, Value
 
 from .cells import check_filled
-from .specs import is_listed, label_feature
+from .label_space import is_listed, label_feature
 
 __all__ = ["class_feature", "class_key", "in_order_of", "with_class_indices", "with_order", "with_training_indices"]
 

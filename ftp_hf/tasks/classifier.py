@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,19 +13,18 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel
 
 from ftp_hf.common.figures import Metric, metric_named
-from ftp_hf.common.privacy import is_local_path
 from ftp_hf.pretrained.growing import renew_classifier
 from ftp_hf.pretrained.origin import has_adapters
 
-from .classes import class_key as _key
+from .cells import check_column
+from .classes import class_key
+from .label_space import is_listed
 from .places import config_of
-from .specs import check_column, is_listed
 from .task import Options, Task, logits_alone
 
 __all__ = [
     "ClassificationTask",
     "OtherHeadTask",
-    "check_model_folder",
     "classifier_options",
     "compute_scores",
     "load_classifier",
@@ -34,9 +32,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-_SLASHES = 1
-"""At most, in a name on the Hub."""
 
 _UNNAMED = re.compile(r"(LABEL_)?\d+")
 _SHOWN = 10
@@ -164,7 +159,7 @@ def load_classifier(kind: Any, name: str, head: Mapping[str, Any], **options: An
     """
     model: PreTrainedModel = kind.from_pretrained(name, **head, **options)
     own, labels = pretrained_labels(name), [*head["id2label"].values()]
-    is_other = len(own) == len(labels) > 1 and _named(labels) and [*map(_key, own)] != [*map(_key, labels)]
+    is_other = len(own) == len(labels) > 1 and _named(labels) and [*map(class_key, own)] != [*map(class_key, labels)]
     if is_other and not has_adapters(model) and renew_classifier(model):
         _log_other_classes(name, ", ".join(own[:_SHOWN]), ", ".join(labels[:_SHOWN]))
     return model
@@ -194,26 +189,6 @@ def _log_other_classes(model: str, own: str, labels: str) -> None:
         own,
         labels,
     )
-
-
-def check_model_folder(name: str) -> None:
-    """
-    Raise for the path of a model that is not one: the libraries would take it for a name on the Hub.
-
-    Args:
-        name (`str`): Hub name or local folder; a Hub name passes.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or it holds neither a model's config nor an adapter's.
-    """
-    folder = Path(name)
-    if folder.is_file():
-        raise FileNotFoundError(f"{name} is a file, not the folder of a model")
-    if folder.is_dir():
-        if not any((folder / config).is_file() for config in ("config.json", "adapter_config.json", "modules.json")):
-            raise FileNotFoundError(f"the folder {name} holds no model: it has no config.json")
-    elif is_local_path(name) or name.count("/") > _SLASHES:
-        raise FileNotFoundError(f"the folder {name} does not exist")
 
 
 def _floating(collator: Callable[[Any], dict[str, Tensor]], rows: Any) -> dict[str, Tensor]:

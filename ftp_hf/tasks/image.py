@@ -20,9 +20,9 @@ from transformers import (
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
-from .classifier import ClassificationTask, check_model_folder, load_classifier
+from .cells import check_column
+from .classifier import ClassificationTask, load_classifier
 from .files import as_files, read_images
-from .specs import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
 
@@ -59,9 +59,6 @@ class ImageTask(ClassificationTask[ImageOptions]):
         options ([`ImageOptions`], *optional*): how images are read.
         labels (sequence of `str`): the names of the classes, by index.
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
-
-    Raises:
-        FileNotFoundError: `model` is a path without a model.
     """
 
     name = "image-classification"
@@ -73,7 +70,6 @@ class ImageTask(ClassificationTask[ImageOptions]):
 
     def __init__(self, model: str, options: ImageOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.
         side = self.options.image_size
         size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}

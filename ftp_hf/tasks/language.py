@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, EvalPrediction, Pr
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .classifier import check_model_folder
 from .generation import exact_match
 from .likelihood import (
     DataCollatorForLanguageModeling,
@@ -56,7 +55,6 @@ class LanguageTask(Task[LanguageOptions]):
         options ([`LanguageOptions`], *optional*): how rows are read.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: the template does not end with `{answer}`, or has no `{prompt}`; `max_tokens` is more than the model has
             places for.
     """
@@ -71,7 +69,6 @@ class LanguageTask(Task[LanguageOptions]):
 
     def __init__(self, model: str, options: LanguageOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         template = self.options.template
         if not template.endswith("{answer}") or "{prompt}" not in template:
             raise ValueError(f"template must have {{prompt}} and end with {{answer}}, got {template!r}")

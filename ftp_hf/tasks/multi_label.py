@@ -16,7 +16,7 @@ from ftp_hf.common.figures import metric_named
 from .cells import RowError, check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
-from .specs import label_feature
+from .label_space import label_feature
 from .task import Options
 from .text import TextOptions, TextTask
 

@@ -24,11 +24,10 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
-from .cells import RowError
-from .classifier import check_model_folder, classifier_options, load_classifier
+from .cells import RowError, check_column
+from .classifier import classifier_options, load_classifier
 from .files import as_files, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
-from .specs import check_column
 from .task import Task
 
 __all__ = ["SegmentationOptions", "SegmentationTask"]
@@ -75,9 +74,6 @@ class SegmentationTask(Task[SegmentationOptions]):
     Args:
         model (`str`): Hub name or local folder of the pre-trained model.
         options ([`SegmentationOptions`], *optional*): how images and masks are read.
-
-    Raises:
-        FileNotFoundError: `model` is a path without a model.
     """
 
     name = "image-segmentation"
@@ -91,7 +87,6 @@ class SegmentationTask(Task[SegmentationOptions]):
 
     def __init__(self, model: str, options: SegmentationOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         self.labels = self.labels or list(self.options.classes)
         sides = [side for side in (self.options.image_width, self.options.image_height) if side is not None]
         if not sides:

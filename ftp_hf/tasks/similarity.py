@@ -17,7 +17,6 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_numbers, check_texts
-from .classifier import check_model_folder
 from .places import places_in, within_places
 from .task import Task
 
@@ -90,7 +89,6 @@ class SimilarityTask(Task[SimilarityOptions]):
         options ([`SimilarityOptions`], *optional*): how pairs are read.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: `max_length` is more than the model has places for.
     """
 
@@ -105,7 +103,6 @@ class SimilarityTask(Task[SimilarityOptions]):
 
     def __init__(self, model: str, options: SimilarityOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         self._encoder = self.load_model().cpu()
         encoder = self._encoder.transformers_model  # none where words have vectors of their own alone
         self.options = within_places(self.options, "max_length", model, encoder and places_in(encoder))

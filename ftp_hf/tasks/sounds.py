@@ -13,10 +13,9 @@ from torch import Tensor
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import Sound, read_sound
 
-from .cells import RowError
+from .cells import RowError, check_column
 from .files import as_files
 from .short_audio import POSITIONS_PER_SECOND
-from .specs import check_column
 
 __all__ = ["Corruption", "SoundOptions", "Sounds", "at_rate"]
 

@@ -24,10 +24,8 @@ from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
-from .cells import RowError
-from .classifier import check_model_folder
+from .cells import RowError, check_column
 from .sounds import Corruption, SoundOptions, Sounds
-from .specs import check_column
 from .windows import SpeechTrainer, WindowsTask, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
@@ -61,7 +59,6 @@ class SpeechTask(WindowsTask[SpeechOptions]):
         options ([`SpeechOptions`], *optional*): how sounds and texts are read.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: `max_seconds` is given for a model without windows.
     """
 
@@ -76,7 +73,6 @@ class SpeechTask(WindowsTask[SpeechOptions]):
 
     def __init__(self, model: str, options: SpeechOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         language = self.options.language
         self._spoken = {} if language is None else {"language": language, "task": "transcribe"}
         self.processor = AutoProcessor.from_pretrained(model, **self._spoken)  # type: ignore[no-untyped-call]

@@ -20,11 +20,11 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import RowError, check_filled
-from .classifier import check_model_folder, classifier_options, load_classifier
+from .cells import RowError, check_column, check_filled
+from .classifier import classifier_options, load_classifier
 from .entities import entity_scores, type_scores
+from .label_space import is_listed
 from .places import places_of, within_places
-from .specs import check_column, is_listed
 from .task import Task, logits_alone
 
 __all__ = ["TaggingOptions", "TaggingTask"]
@@ -70,7 +70,6 @@ class TaggingTask(Task[TaggingOptions]):
             of [`~datasets.ClassLabel`], which has the names.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: its tokenizer cannot tell which word a token is of; `max_length` is more than it has places for.
     """
 
@@ -83,7 +82,6 @@ class TaggingTask(Task[TaggingOptions]):
 
     def __init__(self, model: str, options: TaggingOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
         if not self.processor.is_fast:
             raise ValueError(f"the tokenizer of {model} is none of the fast ones, which alone know the words of tokens")

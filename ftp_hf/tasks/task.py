@@ -12,6 +12,8 @@ from transformers import Trainer, TrainingArguments
 from ftp_hf.common.figures import Metric, check_possible
 from ftp_hf.common.labels import IGNORED_LABEL
 
+from .model_folder import check_model_folder
+
 __all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "says_of_itself"]
 
 Options = TypeVar("Options")
@@ -49,6 +51,9 @@ class Task(Generic[Options]):
         corruptions (tuple of `str`): the kinds of [`ftp_hf.corruptions`] that its data can be corrupted by.
         trainer_class, arguments_class (`type`): what trains it, and takes its arguments. The methods are mixed into it.
         processor, collator: of the model, which is saved with the processor.
+
+    Raises:
+        FileNotFoundError: `model` is a path without a model.
     """
 
     name: ClassVar[str]
@@ -73,6 +78,7 @@ class Task(Generic[Options]):
         labels: Sequence[str] = (),
         label_column: str = "label",
     ) -> None:
+        check_model_folder(model)
         self.model, self.labels, self.label_column = model, list(labels), label_column
         self.options: Options = self.options_class() if options is None else options
 

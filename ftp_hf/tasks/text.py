@@ -11,7 +11,7 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
 from .cells import check_texts
-from .classifier import ClassificationTask, check_model_folder, load_classifier
+from .classifier import ClassificationTask, load_classifier
 from .places import places_of, within_places
 
 __all__ = ["TextOptions", "TextTask"]
@@ -43,7 +43,6 @@ class TextTask(ClassificationTask[TextOptions]):
         label_column (`str`, *optional*, defaults to `"label"`): the column of class indices.
 
     Raises:
-        FileNotFoundError: `model` is a path without a model.
         ValueError: `max_length` is more than the model has places for.
     """
 
@@ -54,7 +53,6 @@ class TextTask(ClassificationTask[TextOptions]):
 
     def __init__(self, model: str, options: TextOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        check_model_folder(model)
         self.processor = AutoTokenizer.from_pretrained(model)
         self.options = within_places(self.options, "max_length", model, places_of(model))
         if self.processor.pad_token is None:

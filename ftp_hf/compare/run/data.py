@@ -17,9 +17,10 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.corruptions import corruption
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.tasks import Task, TaskData
-from ftp_hf.tasks.classifier import check_model_folder, pretrained_labels
+from ftp_hf.tasks.classifier import pretrained_labels
 from ftp_hf.tasks.data import naming, sample
-from ftp_hf.tasks.specs import is_listed
+from ftp_hf.tasks.label_space import is_listed
+from ftp_hf.tasks.model_folder import check_model_folder
 
 from .apart import check_rows_apart, known_inputs
 from .config import ComparisonConfig

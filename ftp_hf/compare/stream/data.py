@@ -9,7 +9,7 @@ from functools import cached_property
 from datasets import Dataset, concatenate_datasets
 
 from ftp_hf.compare.run.data import Evaluated, RunData
-from ftp_hf.tasks.specs import class_indices, is_listed
+from ftp_hf.tasks.label_space import class_indices, is_listed
 
 from .config import StageConfig
 

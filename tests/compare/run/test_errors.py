@@ -16,7 +16,7 @@ from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.tasks import TaskData
-from ftp_hf.tasks.classifier import check_model_folder
+from ftp_hf.tasks.model_folder import check_model_folder
 from ftp_hf.tasks.specs import DatasetSpec
 from tests.support.damage import DAMAGED, cut
 from tests.support.tiny_data import image_config, write_config
