@@ -1,5 +1,6 @@
 """Weights of a checkpoint into a model, whatever names and tensors it saved them as."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -56,9 +57,9 @@ def is_loaded(parameter: nn.Parameter) -> bool:
     return getattr(parameter, _LOADED, False)
 
 
-def mark_loaded(model: nn.Module) -> None:
-    """Have all parameters of a model count as loaded: none of them is new."""
-    for parameter in model.parameters():
+def mark_loaded(parameters: Iterable[nn.Parameter]) -> None:
+    """Have parameters count as loaded: none of them is new."""
+    for parameter in parameters:
         setattr(parameter, _LOADED, True)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,10 +16,11 @@ from transformers.utils.hub import cached_file
 
 from ftp_hf.common.folder import MODULES, TRAINER_STATE
 from ftp_hf.common.names import base_name, canonical_name
+from ftp_hf.projection.sharding import is_dtensor
 
 from .anchors import CheckpointAnchors
 from .growing import grown_rows
-from .loading import is_loaded
+from .loading import is_loaded, mark_loaded
 from .modules import ROUTER, module_folders
 from .parts import outermost_models
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
@@ -44,8 +46,9 @@ class UnknownOriginError(ValueError):
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
     """
     The parameters without a pre-trained value: those that `from_pretrained` did not find in the checkpoint, or found in
-    another shape, and so initialised (a new classification head). Of resized embeddings the first rows have a value: they
-    are not listed, [`pretrained_rows`] tells how many.
+    another shape, and so initialised (a new classification head), and those that were put in the place of others since,
+    unless they have the values of a checkpoint that is here, such as the copies that PEFT leaves of `modules_to_save` where
+    it merges. Of resized embeddings the first rows have a value: they are not listed, [`pretrained_rows`] tells how many.
 
     Args:
         model (`nn.Module`): a model of transformers.
@@ -68,8 +71,10 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         origin = getattr(model, "name_or_path", "")
         held = _origin_of(model, origin) if origin else name_of.values()
         new = {name for name in name_of if name_of[name] not in held}
-    elif anchors is None:
-        new -= _held_by_other_modules(model, new - _in_transformers(model))
+    else:
+        new -= _copied(model, new)
+        if anchors is None:
+            new -= _held_by_other_modules(model, new - _in_transformers(model))
     body = getattr(model, "base_model_prefix", "")
     if anchors is not None and body:
         new |= {name for name in name_of if not name_of[name].startswith(f"{body}.") and name_of[name] not in anchors}
@@ -156,6 +161,60 @@ def _origin_of(model: nn.Module, origin: str) -> CheckpointAnchors:
             "model with from_pretrained and do not copy it, name its checkpoint in ftp_anchors, or set "
             "ftp_exclude_new=False and name what is new in ftp_exclude"
         ) from reason
+
+
+def _copied(model: nn.Module, names: set[str]) -> set[str]:
+    """Of parameters without a mark, those with the values of the checkpoint, which have the mark from now on."""
+    copied: dict[str, nn.Parameter] = {}
+    of_adapters = adapter_parameters(model)
+    for prefix, part in outermost_models(model, lambda part: bool(part.name_or_path)):
+        unmarked = {
+            name: parameter
+            for name, parameter in part.named_parameters()
+            if f"{prefix}{name}" in names and parameter not in of_adapters
+        }
+        if not unmarked or (checkpoint := _at_hand(part)) is None:
+            continue
+        name_of = _names_in_checkpoint(part)
+        held = {
+            name: parameter
+            for name, parameter in unmarked.items()
+            if name_of[name] in checkpoint and checkpoint.shape(name_of[name]) == parameter.shape
+        }
+        others = {name for name, p in held.items() if not _has_values(p, checkpoint[name_of[name]])}
+        # Zero biases of a head that was initialised anew are no sign of anything.
+        initialised = {name.rpartition(".")[0] for name in (unmarked.keys() - held.keys()) | others}
+        found = {f"{prefix}{name}": p for name, p in held.items() if name.rpartition(".")[0] not in initialised}
+        if others:
+            _log_others(", ".join(f"{prefix}{name}" for name in held if f"{prefix}{name}" not in found))
+        copied |= found
+    mark_loaded(copied.values())
+    return {*copied}
+
+
+def _at_hand(model: PreTrainedModel) -> CheckpointAnchors | None:
+    """The checkpoint of a model, if it is on this machine."""
+    try:
+        origin = str(model.name_or_path)
+        folder = origin if Path(origin).exists() else snapshot_download(origin, local_files_only=True)
+        return CheckpointAnchors(folder, model)
+    except (OSError, ValueError):  # it is not here, holds no safetensors weights, or the name is none of the Hub's
+        return None
+
+
+def _has_values(parameter: nn.Parameter, values: Tensor) -> bool:
+    if parameter.is_meta or is_dtensor(parameter):
+        return False
+    return torch.equal(parameter.detach(), values.to(parameter))
+
+
+@functools.cache
+def _log_others(names: str) -> None:
+    logger.warning(
+        "Not loaded from the checkpoint, which holds other values of the same shape, so that they count as new: %s. If they "
+        "are pre-trained all the same, set ftp_exclude_new=False and name what is new in ftp_exclude.",
+        names,
+    )
 
 
 def _held_by_other_modules(model: nn.Module, names: set[str]) -> set[str]:

@@ -148,6 +148,32 @@ def test_a_folder_without_a_config_says_nothing_of_the_vocabulary(saved, tmp_pat
     assert not caplog.text
 
 
+def test_copies_that_a_merge_leaves_in_a_model_are_pretrained(saved, caplog):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    whole = nn.ModuleDict({"lm": peft.get_peft_model(llama(saved, "untied"), config).merge_and_unload()})
+    assert new_parameters(whole) == set()
+    with torch.no_grad():
+        whole["lm"].lm_head.weight.zero_()  # trained, in the same process
+    assert new_parameters(whole) == set()
+
+    merged = peft.get_peft_model(llama(saved, "untied"), config).merge_and_unload()
+    with torch.no_grad():
+        merged.lm_head.weight.zero_()
+    with caplog.at_level(logging.WARNING, "ftp_hf"):
+        assert new_parameters(merged) == {HEAD}
+    assert f"count as new: {HEAD}. If they are pre-trained all the same" in caplog.text
+
+
+def test_a_head_that_was_initialised_anew_is_new_though_the_checkpoint_has_one_like_it(tmp_path):
+    BertForSequenceClassification(tiny_bert_config(num_labels=2)).save_pretrained(tmp_path)
+    model = BertForSequenceClassification.from_pretrained(tmp_path)
+    assert new_parameters(model) == set()
+    model.classifier = nn.Linear(*reversed(model.classifier.weight.shape))
+    nn.init.zeros_(model.classifier.bias)  # as in the checkpoint
+    assert new_parameters(model) == {"classifier.weight", "classifier.bias"}
+
+
 def test_adapters(saved):
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])

@@ -91,7 +91,7 @@ def load(checkpoint, **options):
 def load_whole(checkpoint, **options):
     """As if the checkpoint held the head as well."""
     model = load(checkpoint, **options)
-    mark_loaded(model.classifier)
+    mark_loaded(model.classifier.parameters())
     return model
 
 

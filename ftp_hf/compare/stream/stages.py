@@ -53,7 +53,7 @@ class StageRuns(TrainedRuns):
         is_new = isinstance(METHODS[run.method], Projected) and self.data.brings_classes
         if run.base is None or self.config.anchors is not None or is_new:
             return model, new
-        mark_loaded(model)
+        mark_loaded(model.parameters())
         return model, set()
 
     def tracked_name(self, run: Run) -> str:
