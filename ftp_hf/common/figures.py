@@ -131,7 +131,7 @@ def check_possible(figures: Mapping[str, float], where: str) -> None:
         ends = [f"{word} {end:g}" for word, end in (("at least", least), ("at most", most)) if math.isfinite(end)]
         remedy = "correct what computes it, or declare what it is as a Metric with another name"
         if metric.is_share and value > most:
-            remedy = f"a share is not in percent, so return {value / 100:g}"
+            remedy = f"it is a share of 1, so return {value / 100:g} if this is in percent"
         raise ValueError(f"{where}: {name} is {value:g}, but has to be {together(ends)}: {remedy}")
 
 

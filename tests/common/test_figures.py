@@ -30,7 +30,7 @@ def test_what_is_known_of_metrics(name, sign, is_share, possible):
         (
             "accuracy",
             87.0,
-            "accuracy is 87, but has to be at least 0 and at most 1: a share is not in percent, so return 0.87",
+            "accuracy is 87, but has to be at least 0 and at most 1: it is a share of 1, so return 0.87 if this is in percent",
         ),
         ("accuracy", -0.5, "accuracy is -0.5, but has to be at least 0 and at most 1: correct what computes it"),
         ("loss", -0.5, "loss is -0.5, but has to be at least 0: correct what computes it, or declare what it is"),

@@ -136,7 +136,9 @@ def test_two_seeds_conclude_nothing():
 def test_shares_in_percent_are_refused_not_compared():
     percent = [(100 * identity, 100 * ood) for identity, ood in PLAIN]
     results = comparison({"plain": percent, "ftp": percent}, ood=("sketch",), corruptions=())
-    with pytest.raises(ValueError, match=r"plain-seed0, id data 'test': accuracy is 90, .* in percent, so return 0\.9"):
+    with pytest.raises(
+        ValueError, match=r"plain-seed0, id data 'test': accuracy is 90, .* so return 0\.9 if this is in percent"
+    ):
         headline(results)
 
 

@@ -154,9 +154,7 @@ def test_a_task_that_returns_percent_is_refused_before_a_run_has_finished(images
         if is_new
         else "pre-trained, seed 0, validation data"
     )
-    with pytest.raises(
-        ValueError, match=f"(?i){where}.*: accuracy is 87, .*: a share is not in percent, so return 0.87"
-    ):
+    with pytest.raises(ValueError, match=f"(?i){where}.*: accuracy is 87, .*: it is a share of 1, so return 0.87 if"):
         compare(config, tmp_path / "out")
     assert not [*(tmp_path / "out").rglob(TRAINED), *(tmp_path / "out").rglob("checkpoint-*")]
     assert not [*(tmp_path / "out").rglob("evaluated-*.json")] or is_new
