@@ -1,6 +1,7 @@
 """Options that are explained once, in the docstring of their dataclass."""
 
 import dataclasses
+import inspect
 import re
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ __all__ = ["with_help"]
 
 Kind = TypeVar("Kind", bound=type[Any])
 
-_ARGUMENT = re.compile(r"^ {8}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {12,}\S.*)*)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^ {4}(\w+(?:, \w+)*)(?: \(.*?\))?: (.+(?:\n {8,}\S.*)*)", re.MULTILINE)
 _REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class
 
 
@@ -23,7 +24,7 @@ def with_help(kind: Kind) -> Kind:
     said = {
         name: _REFERENCE.sub(r"\1", " ".join(text.split()))
         for parent in reversed(kind.__mro__)
-        for names, text in _ARGUMENT.findall((parent.__doc__ or "").partition("Args:\n")[2])
+        for names, text in _ARGUMENT.findall(inspect.cleandoc(parent.__doc__ or "").partition("Args:\n")[2])
         for name in names.split(", ")
     }
     for option in dataclasses.fields(kind):

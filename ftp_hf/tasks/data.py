@@ -120,15 +120,10 @@ class TaskData:
                 labels = label_names(loaded[_TRAIN].dataset, column)
                 _check_aliases(aliases, labels)
                 check_labels("train", loaded[_TRAIN].dataset, column, labels, aliases)
-            order = in_order_of(head, labels)
             loaded = {
-                key: _Rows(
-                    with_order(with_training_indices(rows, column, labels, aliases), column, labels, order, aliases),
-                    numbers,
-                )
+                key: _Rows(with_training_indices(rows, column, labels, aliases), numbers)
                 for key, (rows, numbers) in loaded.items()
             }
-            labels = order
         if options.validation_fraction is not None:
             with naming("validation_fraction"):
                 loaded[_TRAIN], loaded[_VALIDATION] = _split(
@@ -140,6 +135,11 @@ class TaskData:
         if options.max_train_samples is not None:
             loaded[_TRAIN] = loaded[_TRAIN].select(range(min(options.max_train_samples, len(loaded[_TRAIN].numbers))))
         sets = {key: some.dataset for key, some in loaded.items()}
+        if column is not None:
+            # Not before: which rows are drawn goes by the order of the data, and is the same for all models.
+            order = in_order_of(head, labels)
+            sets = {key: with_order(rows, column, labels, order, aliases) for key, rows in sets.items()}
+            labels = order
         train, validation, test = sets[_TRAIN], sets.get(_VALIDATION), sets[_TEST]
         held_out = options.validation_fraction is not None
         facts = [_facts(train, "train", "train", options.train)]

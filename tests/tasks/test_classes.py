@@ -66,6 +66,18 @@ def test_the_order_is_that_of_a_pretrained_head(tmp_path, train, test):
         assert TaskData.load(options, head=head).labels == ["close", "open", "stop"]
 
 
+@pytest.mark.parametrize("part", [{"validation_fraction": 0.3}, {"train_fraction": 0.3}])
+def test_which_rows_are_drawn_does_not_depend_on_the_head(tmp_path, part):
+    rows = {"text": [f"text {row}" for row in range(60)], "label": ["close", "open", "stop"] * 20}
+    Dataset.from_dict(rows).to_csv(tmp_path / "all.csv")
+    options = DataOptions(str(tmp_path / "all.csv"), str(tmp_path / "all.csv"), **part)
+    found = [TaskData.load(options, head=head) for head in ([], ["stop", "close", "open"])]
+    assert [data.labels[0] for data in found] == ["close", "stop"]
+    for name in ("train", *(["validation"] if "validation_fraction" in part else [])):
+        one, other = (getattr(data, name)["text"][:] for data in found)
+        assert one == other
+
+
 @pytest.mark.usefixtures("folder")
 def test_what_is_no_class_of_the_training_data_is_refused():
     with pytest.raises(
