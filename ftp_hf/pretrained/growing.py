@@ -37,7 +37,7 @@ def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
     before = [config.id2label[index] for index in range(config.num_labels)]
     if list(labels[: len(before)]) != before:
         raise ValueError(f"labels must begin with the present ones, {before}, in their order, got {list(labels)}")
-    heads = [module for module in _outside_base(model, nn.Linear) if module.out_features == len(before)]
+    heads = [module for module in _outside_base(model, nn.Linear).values() if module.out_features == len(before)]
     if not heads:
         raise ValueError(
             f"{type(model).__name__} has no linear layer with {len(before)} rows outside its base model that could grow"
@@ -56,7 +56,7 @@ def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
 def renew_classifier(model: PreTrainedModel) -> bool:
     """
     Initialise the last layer of a classifier, in place, as `from_pretrained` does one that the checkpoint does not hold: its
-    parameters are among the [`new_parameters`].
+    parameters are among the [`new_parameters`]. Of a model with several heads, such as an auxiliary one, that of each.
 
     Args:
         model (`PreTrainedModel`): with a linear or convolutional layer for its classes.
@@ -69,19 +69,23 @@ def renew_classifier(model: PreTrainedModel) -> bool:
     """
     config: Any = model.config
     rows: int = config.num_labels
-    heads = [module for module in _outside_base(model, nn.Linear, nn.Conv2d) if len(module.weight) == rows]
+    heads = {
+        path: module
+        for path, module in _outside_base(model, nn.Linear, nn.Conv2d).items()
+        if len(module.weight) == rows
+    }
     if not heads:
         raise ValueError(
             f"{type(model).__name__} has no layer with {rows} rows outside its base model that could begin anew"
         )
     if model.base_model is model:  # in which another layer may be as wide
-        heads = heads[-1:]
-    parameters = [parameter for head in heads for parameter in head.parameters()]
+        heads = _named_as_the_last(heads)
+    parameters = [parameter for head in heads.values() for parameter in head.parameters()]
     if not any(map(is_loaded, parameters)):
         return False
     for parameter in parameters:
         mark_new(parameter)
-    for head in heads:
+    for head in heads.values():
         model._init_weights(head)  # type: ignore[no-untyped-call]
     return True
 
@@ -98,9 +102,14 @@ def forget_growth(model: nn.Module) -> None:
             delattr(parameter, _MARK)
 
 
-def _outside_base(model: PreTrainedModel, *kinds: type[nn.Module]) -> list[Any]:
+def _outside_base(model: PreTrainedModel, *kinds: type[nn.Module]) -> dict[str, Any]:
     base = {*model.base_model.modules()} if model.base_model is not model else set()
-    return [module for module in model.modules() if isinstance(module, kinds) and module not in base]
+    return {path: module for path, module in model.named_modules() if isinstance(module, kinds) and module not in base}
+
+
+def _named_as_the_last(modules: dict[str, Any]) -> dict[str, Any]:
+    names = {path: path.rpartition(".")[2] for path in modules}
+    return {path: module for path, module in modules.items() if names[path] == names[[*names][-1]]}
 
 
 def _grow(parameter: nn.Parameter, rows: int, deviation: float) -> None:

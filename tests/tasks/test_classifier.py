@@ -12,8 +12,11 @@ from transformers import (
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    ConvNextConfig,
     EvalPrediction,
     MobileNetV2ForSemanticSegmentation,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
     ViTForImageClassification,
 )
 
@@ -47,12 +50,22 @@ def save_base(folder, kind):
         from tests.support.speech import save_whisper  # noqa: PLC0415 - which needs it
 
         save_whisper(folder)
+    elif kind is UperNetForSemanticSegmentation:
+        save_upernet(folder)
     elif kind is AutoModelForSemanticSegmentation:
         save_mobilenet(folder, model_class=MobileNetV2ForSemanticSegmentation)
     elif kind is AutoModelForImageClassification:
         ViTForImageClassification(tiny_vit_config()).save_pretrained(folder)
     else:
         save_bert(folder)
+
+
+def save_upernet(folder):
+    """With two heads and no base model."""
+    widths = [3, 8, 8, 8]  # one as the classes are many
+    backbone = ConvNextConfig(hidden_sizes=widths, depths=[1] * 4, out_features=[f"stage{i}" for i in (1, 2, 3, 4)])
+    sizes = {"hidden_size": 8, "auxiliary_in_channels": 8, "auxiliary_channels": 8, "pool_scales": [1, 2]}
+    UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, **sizes)).save_pretrained(folder)
 
 
 def test_recall_is_of_the_classes_that_have_rows():
@@ -87,6 +100,7 @@ def test_other_heads_have_no_classes_unless_they_say_so():
         AutoModelForSemanticSegmentation,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
+        UperNetForSemanticSegmentation,
     ],
 )
 def test_a_head_of_other_classes_begins_anew(tmp_path, kind):
@@ -100,7 +114,7 @@ def test_a_head_of_other_classes_begins_anew(tmp_path, kind):
     for labels in (["anger", "fear", "joy"], CLASSES[::-1]):
         model = load_classifier(kind, str(tmp_path), classifier_options(labels))
         new = new_parameters(model)
-        assert new
+        assert new == {name for name, _ in model.named_parameters() if "classifier" in name}
         assert {len(model.get_parameter(name)) for name in new} == {3}
         for name, parameter in model.named_parameters():
             if name not in new:
