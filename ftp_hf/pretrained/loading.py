@@ -8,7 +8,7 @@ from torch import nn
 
 from .anchors import CheckpointAnchors, has_whole_weights
 
-__all__ = ["is_loaded", "load_weights", "mark_loaded", "mark_new"]
+__all__ = ["is_loaded", "is_renewed", "load_weights", "mark_loaded", "mark_new"]
 
 _LOADED = "_is_hf_initialized"
 """
@@ -16,6 +16,8 @@ With this mark on the parameter itself `from_pretrained` says that it loaded it;
 5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`). Resizing the input embeddings leaves the parameter and its mark, that
 of the output embeddings makes a new parameter.
 """
+
+_RENEWED = "_is_renewed"
 
 
 @torch.no_grad()
@@ -66,3 +68,9 @@ def mark_loaded(parameters: Iterable[nn.Parameter]) -> None:
 def mark_new(parameter: nn.Parameter) -> None:
     """Have a parameter count as one that the checkpoint does not hold, for transformers too, which then initialises it."""
     setattr(parameter, _LOADED, False)
+    setattr(parameter, _RENEWED, True)
+
+
+def is_renewed(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is new on purpose, by [`mark_new`], whatever the checkpoint holds."""
+    return getattr(parameter, _RENEWED, False)

@@ -20,7 +20,7 @@ from ftp_hf.projection.sharding import is_dtensor
 
 from .anchors import CheckpointAnchors
 from .growing import grown_rows
-from .loading import is_loaded, mark_loaded
+from .loading import is_loaded, is_renewed, mark_loaded
 from .modules import ROUTER, module_folders
 from .parts import outermost_models
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
@@ -171,7 +171,7 @@ def _copied(model: nn.Module, names: set[str]) -> set[str]:
         unmarked = {
             name: parameter
             for name, parameter in part.named_parameters()
-            if f"{prefix}{name}" in names and parameter not in of_adapters
+            if f"{prefix}{name}" in names and parameter not in of_adapters and not is_renewed(parameter)
         }
         if not unmarked or (checkpoint := _at_hand(part)) is None:
             continue

@@ -103,7 +103,7 @@ def test_other_heads_have_no_classes_unless_they_say_so():
         UperNetForSemanticSegmentation,
     ],
 )
-def test_a_head_of_other_classes_begins_anew(tmp_path, kind):
+def test_a_head_of_other_classes_begins_anew(tmp_path, caplog, kind):
     save_base(tmp_path, kind)
     save_classifier(tmp_path, kind, CLASSES)
     assert pretrained_labels(str(tmp_path)) == CLASSES
@@ -122,6 +122,7 @@ def test_a_head_of_other_classes_begins_anew(tmp_path, kind):
             else:
                 assert (parameter == 0).all() if name.endswith("bias") else 0 < parameter.std() < 1
                 assert not torch.equal(parameter, kept.get_parameter(name))
+    assert {record.name for record in caplog.records if record.name.startswith("ftp_hf")} == {"ftp_hf.tasks.classifier"}
 
 
 @pytest.mark.parametrize("own", [["LABEL_0", "LABEL_1", "LABEL_2"], ["2", "0", "1"]])
