@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Audio, Dataset, Image
 
 from ftp_hf.tasks import Task
+from ftp_hf.tasks.files import as_files
 from ftp_hf.tasks.specs import DatasetSpec
 
 __all__ = ["check_names_apart", "check_rows_apart", "known_inputs"]
@@ -73,12 +74,15 @@ def known_inputs(task: Task[Any], train: Dataset, others: Sequence[Dataset]) -> 
 
 def _inputs(task: Task[Any], dataset: Dataset) -> Iterator[int]:
     """A hash of each row's input; none where the columns are not there."""
+    if not len(dataset):  # whose bytes `datasets` cannot cast
+        return
     named = [getattr(task.options, option, None) for option in task.input_columns]
     every = itertools.chain.from_iterable([each] if isinstance(each, str) else each or () for each in named)
     columns = [column for column in every if column in dataset.column_names]
+    of_files = {getattr(task.options, option) for option in task.file_columns}
     for column in columns:
-        if isinstance(kind := dataset.features[column], Audio | Image):
-            dataset = dataset.cast_column(column, type(kind)(decode=False))
+        if column in of_files or isinstance(dataset.features[column], Audio | Image):
+            dataset = as_files(dataset, column, Image(decode=False))  # which has the files of sounds just as well
     for values in zip(*(dataset[column] for column in columns), strict=True):
         yield hash(tuple(map(_hashable, values)))
 

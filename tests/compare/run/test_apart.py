@@ -4,7 +4,7 @@ import shutil
 from io import BytesIO
 
 import pytest
-from datasets import Dataset, Features, Image
+from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pictures
 
 from ftp_hf.compare import ComparisonConfig
@@ -111,12 +111,13 @@ def test_inputs_that_are_in_train_too_are_counted(task, train, test, known):
     assert known_inputs(task, given, [other, given.select([])]) == [known, 0]
 
 
-def test_a_file_is_the_same_input_wherever_it_lies(tmp_path):
+@pytest.mark.parametrize("kind", [Image(), Value("string"), Value("large_string")], ids=["image", "jsonl", "csv"])
+def test_a_file_is_the_same_input_wherever_it_lies(tmp_path, kind):
     [bytes_of_one] = encoded(9)
     for name in ("one", "other"):
         (tmp_path / f"{name}.png").write_bytes(bytes_of_one)
     one, other = (
-        Dataset.from_dict({"image": [str(tmp_path / f"{name}.png")]}, Features({"image": Image()}))
+        Dataset.from_dict({"image": [str(tmp_path / f"{name}.png")]}, Features({"image": kind}))
         for name in ("one", "other")
     )
     packed = Dataset.from_dict({"image": [bytes_of_one]}, Features({"image": Image()}))
