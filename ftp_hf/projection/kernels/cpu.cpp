@@ -159,21 +159,15 @@ Sums sums_of_chunk(float *__restrict weight, const Held *__restrict held, const 
     return {norm, product};
 }
 
-// What the buffer is to hold of an element at the floor: of a row that was not finite, it holds the anchor already.
-template <class Held>
-inline Held anchor_at_floor(float weight, Held held) {
-    return weight == weight ? Held::of(weight) : held;
-}
-
-// The same at the floor, where the buffer holds the direction, and takes the anchor back.
-template <bool kMoves, class Held>
+// The same at the floor, where the buffer holds the direction, and takes the anchor back. Of a lost row it holds the anchor.
+template <bool kMoves, bool kIsLost, class Held>
 float product_of_chunk_at_floor(float *__restrict weight, Held *__restrict held, const float *__restrict gradient,
                                 float *__restrict exp_avg, float *__restrict exp_avg_sq, int64_t count, AdamW step) {
     float product = 0;
 #pragma omp simd reduction(+ : product)
     for (int64_t i = 0; i < count; i++) {
         product += gradient[i] * held[i];
-        held[i] = anchor_at_floor(weight[i], held[i]);
+        if constexpr (!kIsLost) held[i] = Held::of(weight[i]);
         if constexpr (kMoves) weight[i] = adamw(weight[i], gradient[i], exp_avg[i], exp_avg_sq[i], step);
     }
     return product;
@@ -191,7 +185,9 @@ double radius_gradient_of_row(const Tensor &tensor, int64_t first, float radius,
         float *exp_avg = kMoves ? tensor.exp_avg + from : nullptr, *exp_avg_sq = kMoves ? tensor.exp_avg_sq + from : nullptr;
         float *weight = tensor.weight + from;
         if (at_floor) {
-            product += product_of_chunk_at_floor<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw);
+            product += std::isnan(*weight)
+                ? product_of_chunk_at_floor<kMoves, true>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw)
+                : product_of_chunk_at_floor<kMoves, false>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw);
         } else {
             Sums sums = sums_of_chunk<kMoves>(weight, held, gradient, exp_avg, exp_avg_sq, count, tensor.adamw);
             norm += sums.norm;
@@ -221,7 +217,7 @@ void rest_row_at_anchor(float *__restrict weight, Held *__restrict held, int64_t
     }
 }
 
-// All of a row that is not finite says so at the floor, so that each element tells that the buffer keeps its anchor.
+// At the floor all of a row that is not finite says so, its first element too: the buffer keeps the anchor of such a row.
 void lose_row(float *weight, int64_t columns) {
     for (int64_t i = 0; i < columns; i++) weight[i] = NAN;
 }
@@ -303,6 +299,13 @@ struct Panel {
         return total;
     }
 
+    bool has_lost_row() const {
+        for (int64_t i = 0; i < width; i += inner)
+            if (std::isnan(weight[i])) return true;
+        return false;
+    }
+
+    template <bool kHasLostRow>
     double radius_gradient_at_floor() const {
         const float *__restrict weights = weight;
         Held *__restrict helds = held;
@@ -312,7 +315,7 @@ struct Panel {
             const float *__restrict gradient = gradients.elements(first, first + width, room);
             return [=](int64_t i) {
                 float along = gradient[i] * helds[first + i];
-                helds[first + i] = anchor_at_floor(weights[first + i], helds[first + i]);
+                if (!kHasLostRow || !std::isnan(weights[first + i])) helds[first + i] = Held::of(weights[first + i]);
                 return along;
             };
         });
@@ -391,7 +394,11 @@ double radius_gradient(const Tensor &tensor, const Block &block, float radius, b
     double sum = 0;
     if (tensor.outer > 1) {
         for_each_panel<Held>(tensor, block, [&](const Panel<Held> &panel, int64_t) {
-            sum += at_floor ? panel.radius_gradient_at_floor() : panel.radius_gradient(radius, tensor.is_fragment);
+            if (!at_floor)
+                sum += panel.radius_gradient(radius, tensor.is_fragment);
+            else
+                sum += panel.has_lost_row() ? panel.template radius_gradient_at_floor<true>()
+                                            : panel.template radius_gradient_at_floor<false>();
             if (tensor.exp_avg) panel.take_adamw_step(tensor);
         });
         return sum;
