@@ -20,7 +20,7 @@ _BY_UNITS = {
     "speakers_whisper_large_rate": ("final average", "read_speech"),
 }
 _AGAINST_SMALL = ("final average", "worst stage", "learning accuracy", "forgetting")
-_HEAD = "[stage after stage](docs/streams.md#what-came-out), rates not tuned (photos: FTP 1e-3, plain 3e-4), final %; intervals too narrow: 3 orders"
+_HEAD = "[stage after stage](docs/streams.md#what-came-out), final %; rates not tuned (photos: FTP 1e-3, plain 3e-4); only 3 orders: intervals too narrow"
 _IN_SHORT = {
     "ten domains of intents, MiniLM": ("clinc150_minilm", "clinc150_minilm_small_rate"),
     "four art styles, MobileNetV2": ("pacs_mobilenet", "pacs_mobilenet_small_rate"),
