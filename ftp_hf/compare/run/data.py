@@ -77,7 +77,6 @@ class RunData:
                 if kind.has_labels:
                     _check_classes(name, dataset, config.label_column)
         problems.raise_all()
-        self._known = self._count_known()
         self.train_facts = next(facts for facts in self._raw.facts.values() if facts.kind == "train")
         self.train = self.task.prepare(self._raw.train, augment=True)
         self.validation = self.task.prepare(self._raw.validation)
@@ -92,6 +91,24 @@ class RunData:
                 f"{f'; {known} with the input of a row of train' if known else ''}"
             )
         return lines
+
+    def warn_of_known(self) -> None:
+        """
+        Say in the log which sets have rows with the input of a training row. The first process alone does: all rows are read for it,
+        and files of images and sounds.
+        """
+        if not PartialState().is_main_process:
+            return
+        sizes = {(key, name): len(rows) for key, name, rows, _ in self._raw.named()}
+        for (key, name), count in self._known.items():
+            if count:
+                logger.warning(
+                    "%d of %d rows of %s have the input of a row of train, so that learning by heart is rewarded there: leave them out of "
+                    "one of the two, unless new data repeat old ones as well",
+                    count,
+                    sizes[key, name],
+                    _called(key, name),
+                )
 
     @cached_property
     def evaluations(self) -> list["Evaluated"]:
@@ -119,20 +136,12 @@ class RunData:
             tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
             answer(model, {name: value.to(PartialState().device) for name, value in tensors.items()})
 
-    def _count_known(self) -> dict[tuple[str, str], int]:
-        """Of each set that is measured, the rows whose input is in the training data; a line in the log says so."""
-        others = [(key, name, rows) for key, name, rows, _ in self._raw.named() if key != "train"]
-        counts = known_inputs(self.task, self._raw.train, [rows for *_, rows in others])
-        for (key, name, rows), count in zip(others, counts, strict=True):
-            if count:
-                logger.warning(
-                    "%d of %d rows of %s have the input of a row of train, so that learning by heart is rewarded there: leave them out of "
-                    "one of the two, unless new data repeat old ones as well",
-                    count,
-                    len(rows),
-                    _called(key, name),
-                )
-        return {(key, name): count for (key, name, _), count in zip(others, counts, strict=True)}
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], int]:
+        """Of each set that is measured, how many rows have the input of a training row."""
+        others = {(key, name): rows for key, name, rows, _ in self._raw.named() if key != "train"}
+        counts = known_inputs(self.task, self._raw.train, [*others.values()])
+        return dict(zip(others, counts, strict=True))
 
     def _classes_of(self, rows: Dataset) -> str:
         column = self._config.label_column

@@ -61,7 +61,7 @@ class Runner:
     def check(self) -> None:
         """
         Make the Trainers of each method, with each value that is to be tried, so that what they refuse is known before
-        anything is trained.
+        anything is trained; and warn of rows of the training data that are measured on.
 
         Raises:
             ValueError: as [`refused`] says; what else is wrong are notes of the error.
@@ -69,6 +69,7 @@ class Runner:
         problems = self._unchecked_rules() if self.config.rules else Problems()
         problems += refused(self._tried(), lambda run: self._kind(run).check(run), self.runs)
         problems.raise_all()
+        self.data.warn_of_known()
 
     def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
         """

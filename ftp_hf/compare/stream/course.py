@@ -80,12 +80,17 @@ class StreamCourse:
         return len(set(self._folders.values()))
 
     def check(self) -> None:
-        """Make the Trainers of the first two stages of each method, which raise what they refuse; and refuse unfit rules."""
+        """
+        Make the Trainers of the first two stages of each method, which raise what they refuse; refuse unfit rules; and warn of rows of
+        the training data that are measured on.
+        """
         rules, stage = self.config.rules, self.config.first.stage
         problems = rules_without_figures(rules, self.data[stage].task.load_model)
         problems += rules_without_metrics(rules, stage, expected_figures(self.data[stage]))
         problems += refused(self._tried(), lambda run: self._runs_of(run).check(run), self.runs)
         problems.raise_all()
+        for data in self.data.values():
+            data.warn_of_known()
 
     def run(self, workers: Workers[Chain, StreamRun] | None = None) -> StreamResults:
         """

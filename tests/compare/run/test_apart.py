@@ -9,7 +9,7 @@ from PIL import Image as Pictures
 
 from ftp_hf.compare import ComparisonConfig
 from ftp_hf.compare.run.apart import check_rows_apart, known_inputs
-from ftp_hf.compare.run.data import RunData
+from ftp_hf.compare.run.runner import Runner
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.image import ImageTask
 from ftp_hf.tasks.regression import TextRegressionTask
@@ -126,8 +126,10 @@ def test_a_file_is_the_same_input_wherever_it_lies(tmp_path, kind):
 
 def test_a_comparison_says_which_rows_of_a_test_are_in_train(texts, tmp_path, caplog):
     content = image_config(texts, task="text-classification", ood=[str(texts / "songs.parquet")])
-    data = RunData(ComparisonConfig.load(write_config(tmp_path, content)))
-    lines = data.describe()
+    runner = Runner(ComparisonConfig.load(write_config(tmp_path, content)), tmp_path / "runs")
+    assert "the input of a row of train" not in caplog.text, "each worker has a runner"
+    runner.check()
+    lines = runner.data.describe()
     assert lines[2] == "test: 24 rows of 2 classes: negative 12, positive 12; 24 with the input of a row of train"
     assert lines[3] == "ood/songs: 24 rows of 2 classes: negative 12, positive 12"
     said = [record.getMessage() for record in caplog.records if record.name == "ftp_hf.compare.run.data"]

@@ -137,16 +137,20 @@ def test_methods_that_know_something_of_the_earlier_stages(texts, tmp_path):
     assert not list((tmp_path / "out" / merged.folders[-1]).glob("adapter*"))
 
 
-def test_streams_at_once_come_to_the_same_and_one_that_fails_keeps_no_other(texts, tmp_path):
+def test_streams_at_once_come_to_the_same_and_one_that_fails_keeps_no_other(texts, tmp_path, caplog, capfd):
     training = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "use_cpu": True, "weight_decay": 0.0}
     rules = ["earlier/films >= learnt - 0.3"]
     config = load(texts, tmp_path, methods={"plain": {}, "replay": {"rows": 2}}, rules=rules, training=training)
     one_by_one = stream(config, tmp_path / "one")
+    known = "rows of test have the input of a row of train"
+    assert caplog.text.count(known) == len(STAGES)
     in_the_way = chain(config, "plain", STAGES, 0)[1].folder(tmp_path / "two" / "runs", config.first)
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("a file where the run has its folder")
     with pytest.raises(ValueError, match=r"sequential, films → songs → meals, seed 0: .*Error"):
         stream(config, tmp_path / "two", jobs=2)
+    assert caplog.text.count(known) == 2 * len(STAGES)
+    assert known not in capfd.readouterr().err, "the workers leave it to the process that began them"
     in_the_way.unlink()
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "two").rglob("trained.json")}
     folders = [run.folder(tmp_path / "two" / "runs", config.first) for run in chain(config, "replay", STAGES, 0)]
