@@ -137,8 +137,8 @@ def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
 def _log_unknown(model: str) -> None:
     logger.warning(
         "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all count as "
-        "pre-trained, with their present values. Name the new ones in exclude, or in ftp_exclude of FTPTrainer "
-        "(ftp_exclude_new=False if there are none).",
+        "pre-trained, with their present values. Name the new ones in exclude, in ftp_exclude of FTPTrainer "
+        "(ftp_exclude_new=False if there are none), or in new= of the trainers of other methods.",
         model,
     )
 

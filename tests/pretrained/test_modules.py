@@ -116,6 +116,7 @@ def test_a_model_that_cannot_tell_what_is_new_is_said_once(caplog):
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "Nothing tells which parameters of this Dense are new"
     ]
+    assert all(option in caplog.text for option in ("exclude,", "ftp_exclude ", " new="))
 
 
 def test_modules_outside_transformers_that_the_checkpoint_holds_are_not_new(tmp_path):
