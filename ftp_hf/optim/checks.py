@@ -1,10 +1,11 @@
 """Checks of optimizers and their param groups: before anything is trained, an error that names the option, its value and the remedy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ftp_hf.common.names import canonical_name, matches
 from ftp_hf.projection.equations import RowDim, row_dims
@@ -14,6 +15,7 @@ from ftp_hf.projection.sharding import check_rows_are_whole, local
 from .options import DEFAULTS, first_rows_of, row_dim_of
 
 __all__ = [
+    "check_fused",
     "check_low_rank",
     "check_options",
     "check_parameter",
@@ -137,25 +139,36 @@ def check_parameters(
             f"{option}={value!r} needs parameter names: pass model.named_parameters() (or groups of such pairs) "
             "as the first argument; the Trainer's optimizer_cls_and_kwargs= gives none, so use optimizers= or FTPTrainer there"
         )
-    for index, parameter in enumerate(group["params"]):
-        name = names[index] if names else f"parameter {index} of the group"
-        if group.get("fused"):
-            _check_dense(name, parameter)
+    check_fused(group)
+    for name, parameter in _named(group):
         if group["project"] and parameter.requires_grad and not matches(name, group["exclude"]):
             row_dim = row_dim_of(name, group, rows)
             check_parameter(name, parameter, row_dim)
             _check_first_rows(name, parameter, row_dim, first_rows_of(name, pretrained_rows))
 
 
-def _check_dense(name: str, parameter: Tensor) -> None:
+def check_fused(group: dict[str, Any]) -> None:
+    """Raise if a fused step would not train each element of each parameter of a param group once."""
+    for name, parameter in _named(group) if group.get("fused") else ():
+        if not _is_dense(part := local(parameter)):
+            raise ValueError(
+                f"{name}, of shape {tuple(part.shape)} and strides {part.stride()}, has gaps or shared elements in memory, and "
+                "torch's fused step on the CPU would train a part of it alone: make the parameter of tensor.contiguous(), or "
+                "set fused=False (optim='adamw_torch' of a Trainer)"
+            )
+
+
+def _is_dense(part: Tensor) -> bool:
     # torch's fused steps on the CPU take the elements one after the other in memory, gaps included (torch 2.8 to 2.13).
-    part = local(parameter)
-    if part.is_cpu and torch.empty_like(part, device="meta").stride() != part.stride():
-        raise ValueError(
-            f"{name}, of shape {tuple(part.shape)} and strides {part.stride()}, has gaps between its elements in memory, and "
-            "torch's fused step on the CPU would train a part of it alone: make the parameter of tensor.contiguous(), or set "
-            "fused=False (optim='adamw_torch' of a Trainer)"
-        )
+    if not part.is_cpu or is_lazy(part):  # which has no elements yet
+        return True
+    return torch.empty_like(part, device="meta").stride() == part.stride()
+
+
+def _named(group: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    names = group.get("param_names")
+    for index, parameter in enumerate(group["params"]):
+        yield (names[index] if names else f"parameter {index} of the group"), parameter
 
 
 def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:

@@ -11,7 +11,7 @@ from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.sharding import is_dtensor
 from ftp_hf.projection.tensor import DIRECTION, HELD, placed
 
-from .checks import check_options
+from .checks import check_fused, check_options
 from .nested import map_tensors, same
 from .options import GROUP_OPTIONS, ROUNDED_STEPS
 from .rounding import MASTER, is_rounded, needs_master, per_element
@@ -54,6 +54,7 @@ def restore_options(
             group.update({option: old[option]} if option in old else {})
         # Distributed checkpoints make lists of tuples.
         check_options(group)
+        check_fused(group)
 
 
 def restore_dtypes(

@@ -115,13 +115,20 @@ def test_complex_and_float16_parameters_are_refused_by_name_unless_they_are_not_
 @pytest.mark.parametrize("options", [{}, {"exclude": ["wide"]}])
 def test_fused_steps_of_weights_with_gaps_are_refused_on_the_cpu(options):
     wide = torch.randn(4, 8)
-    for spaced in (wide[:, :4], wide[::2], wide[:, :1]):
+    for spaced in (wide[:, :4], wide[::2], wide[:, :1], wide[:1].expand(4, 8)):
         named = [("body", torch.nn.Parameter(torch.ones(2))), ("wide", torch.nn.Parameter(spaced))]
-        with pytest.raises(ValueError, match=r"wide, of shape .* has gaps.*contiguous\(\).*fused=False"):
+        with pytest.raises(
+            ValueError, match=r"wide, of shape .* has gaps or shared elements.*contiguous\(\).*fused=False"
+        ):
             FTPAdamW(named, fused=True, **options)
         with pytest.raises(ValueError, match=r"wide, of shape .* has gaps"):
             FTP(torch.optim.AdamW([parameter for _, parameter in named], fused=True), named, **options)
-        FTPAdamW(named, fused=False, **options)
+        optimizer = FTPAdamW(named, fused=False, **options)
+        state = optimizer.state_dict()
+        state["param_groups"][0]["fused"] = True
+        with pytest.raises(ValueError, match=r"wide, of shape .* has gaps"):
+            optimizer.load_state_dict(state)
+        assert optimizer.param_groups[0]["fused"] is False
     dense = [
         wide,
         wide.T,
@@ -131,6 +138,7 @@ def test_fused_steps_of_weights_with_gaps_are_refused_on_the_cpu(options):
         wide[0, 0],
     ]
     FTPAdamW([torch.nn.Parameter(tensor) for tensor in dense], fused=True)
+    FTPAdamW(torch.nn.LazyLinear(3).parameters(), fused=True)
 
 
 @every_class
