@@ -154,7 +154,7 @@ def check_fused(group: dict[str, Any]) -> None:
             raise ValueError(
                 f"{name}, of shape {tuple(part.shape)} and strides {part.stride()}, has gaps or shared elements in memory, and "
                 "torch's fused step on the CPU would train a part of it alone: make the parameter of tensor.contiguous(), or "
-                "set fused=False (optim='adamw_torch' of a Trainer)"
+                "set fused=False (optim='adamw_torch' of a Trainer), also in the param groups of a state dict to load"
             )
 
 
