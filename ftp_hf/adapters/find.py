@@ -6,7 +6,7 @@ PEFT is looked at only if it was imported already: without it there are no adapt
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 
 from .products import Unprojectable, configs_by_module, has_products, layer_products, weight_name
 
-__all__ = ["ADAPTER_MODES", "Adapters", "find_adapters"]
+__all__ = ["ADAPTER_MODES", "Adapters", "find_adapters", "trains_adapters_alone"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
         return Adapters((), (), {}, {}, {})
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     copies = {copy.name: copy for copy in _copies(model) if copy.name in trained}
-    own = {name: method for name in trained if name not in copies and (method := _method(model, name))}
+    own = _own(model, [name for name in trained if name not in copies])
     twin_of = dict.fromkeys(own, "") | {name: copy.twin for name, copy in copies.items()}
     base_values = {name: copy.value for name, copy in copies.items()}
     tokens = {name: copy.tokens for name, copy in copies.items() if copy.tokens is not None}
@@ -144,6 +144,18 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
     if plain:
         _log_plain(plain)
     return Adapters(tuple(updates), tuple(plain), base_values | biases, twin_of, tokens)
+
+
+def trains_adapters_alone(model: nn.Module) -> bool:
+    """
+    Whether PEFT tells of every trained parameter what it is: one that an adapter adds, no copy of weights, such as a head.
+
+    Args:
+        model (`nn.Module`): as for [`find_adapters`].
+    """
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    beside = trained & {copy.name for copy in _copies(model)}
+    return has_adapters(model) and not beside and _own(model, trained).keys() == trained
 
 
 class _Copy(NamedTuple):
@@ -186,6 +198,11 @@ def _leading(name: str, tokens: Sequence[int], old: int) -> int:
             name,
         )
     return leading
+
+
+def _own(model: nn.Module, names: Collection[str]) -> dict[str, str]:
+    """The method of PEFT of each of these parameters that belongs to one."""
+    return {name: method for name in names if (method := _method(model, name))}
 
 
 def _method(model: nn.Module, name: str) -> str:

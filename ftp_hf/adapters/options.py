@@ -11,7 +11,7 @@ from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.origin import local_checkpoint, new_parameters, pretrained_rows
 from ftp_hf.pretrained.rows import parameter_rows
 
-from .find import find_adapters
+from .find import find_adapters, trains_adapters_alone
 
 __all__ = ["adapter_options", "model_options"]
 
@@ -47,8 +47,8 @@ def adapter_options(
     """
     checkpoint = None if anchors is None else CheckpointAnchors(local_checkpoint(str(anchors)), model)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    new, resized = new_parameters(model, checkpoint), pretrained_rows(model, checkpoint)
-    return model_options(model, trained, new, resized, adapters, checkpoint)
+    new = set() if trains_adapters_alone(model) else new_parameters(model, checkpoint)
+    return model_options(model, trained, new, pretrained_rows(model, checkpoint), adapters, checkpoint)
 
 
 def model_options(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import Trainer
 
+from ftp_hf.adapters.find import trains_adapters_alone
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
 from ftp_hf.common.host import optimizer_of
@@ -218,8 +219,8 @@ class FTPTrainerMixin(PlainTrainerMixin):
         checkpoint = None if source is None else CheckpointAnchors(source, model)
         if checkpoint is None and options.ftp_anchors is None:
             warn_of_fine_tuned(model)
-        # Who names what is new in a model that cannot tell needs no warning.
-        is_told = bool(options.ftp_exclude or _excluded(optimizer))
+        # Where the user or PEFT says what is new in a model that cannot tell, no warning is needed.
+        is_told = bool(options.ftp_exclude or _excluded(optimizer)) or trains_adapters_alone(model)
         asks = options.ftp_exclude_new and (checkpoint is not None or has_origin(model) or not is_told)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}

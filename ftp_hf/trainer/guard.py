@@ -16,7 +16,7 @@ from ftp_hf.common.folder import HISTORY
 from ftp_hf.common.processes import from_all_processes, from_first_process
 from ftp_hf.common.randomness import unchanged_randomness
 from ftp_hf.common.records import build, plain
-from ftp_hf.pretrained.origin import new_parameters
+from ftp_hf.pretrained.origin import has_origin, new_parameters
 from ftp_hf.runs.facts import GuardCheck, RuleResult
 from ftp_hf.runs.figures import Figures, learnt_figures
 from ftp_hf.runs.logs import measured, split_numbers
@@ -325,7 +325,7 @@ def _new_at_first(model: Any) -> set[str]:
     The new parameters that the model has before its first step. Those of adapters are new too, but change nothing at first:
     of a model with adapters, whose new head PEFT trains as a copy, only the frozen original of that head counts.
     """
-    new = new_parameters(model)
+    new = new_parameters(model) if has_origin(model) else set()
     if not hasattr(model, "peft_config"):
         return new
     return {name for name, parameter in model.named_parameters() if name in new and not parameter.requires_grad}

@@ -92,12 +92,24 @@ def test_new_head_is_excluded_and_logged_by_name(checkpoint, dataset, tmp_path, 
     assert ", ".join(HEAD) in caplog.text
 
 
+def with_adapters(model):
+    peft = pytest.importorskip("peft")
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["query"]), model)
+    return model
+
+
 @pytest.mark.parametrize(
-    ("options", "messages"), [({}, 1), ({"ftp_exclude": ["classifier.*"]}, 0), ({"ftp_exclude_new": False}, 0)]
+    ("options", "place", "messages"),
+    [
+        ({}, torch.nn.Identity(), 1),
+        ({"ftp_exclude": ["classifier.*"]}, torch.nn.Identity(), 0),
+        ({"ftp_exclude_new": False}, torch.nn.Identity(), 0),
+        ({}, with_adapters, 0),
+    ],
 )
-def test_a_model_that_cannot_tell_what_is_new_is_said_once(dataset, tmp_path, caplog, options, messages):
+def test_a_model_that_cannot_tell_what_is_new_is_said_once(dataset, tmp_path, caplog, options, place, messages):
     origin._log_unknown.cache_clear()
-    model = BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1))
+    model = place(BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1)))
     trainer = FTPTrainer(model, arguments(tmp_path, max_steps=1, **options), train_dataset=dataset)
     trainer.train()
     assert caplog.text.count("Nothing tells which parameters of this BertForSequenceClassification are new") == messages
