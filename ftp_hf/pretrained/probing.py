@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from .origin import has_origin
+
 __all__ = ["only_trained", "parameters_to_freeze", "set_probing_mode"]
 
 
@@ -41,6 +43,11 @@ def parameters_to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Pa
     """
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable.keys() & set(names):
+        if not names and not has_origin(model):
+            raise ValueError(
+                "no parameter is left to train: nothing tells which are new, because from_pretrained did not make the model. "
+                'Name the head, for example new=("classifier.*",)'
+            )
         raise ValueError(
             "no parameter is left to train: the checkpoint that the model was loaded from holds all of them. Give the model "
             'a new head (num_labels=, ignore_mismatched_sizes=True), or name the head, for example new=("classifier.*",)'

@@ -13,7 +13,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, Scheduler
 
 from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.replaced import replaced
-from ftp_hf.pretrained.origin import has_adapters, new_parameters
+from ftp_hf.pretrained.origin import has_adapters, has_origin, new_parameters
 from ftp_hf.pretrained.probing import only_trained, set_probing_mode
 from ftp_hf.pretrained.statistics import new_statistics
 
@@ -188,6 +188,11 @@ def check_can_probe(trainer: Any) -> None:
         raise ValueError(
             "probe_epochs: the model has adapters, which are new as well: probe it before they are added, with "
             "ftp_hf.baselines.LinearProbeTrainerMixin"
+        )
+    if not has_origin(trainer.model):
+        raise ValueError(
+            "probe_epochs: nothing tells which parameters of the model are new, because from_pretrained did not make it: probe "
+            "it before with ftp_hf.baselines.LinearProbeTrainerMixin, whose new= names them, or leave the option out"
         )
     if not new_parameters(trainer.model):
         raise ValueError(

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
+from transformers import BertForSequenceClassification, ResNetConfig, ResNetForImageClassification, ResNetModel
 
 from ftp_hf.baselines import only_trained
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, LinearProbeTrainer, load, make, train, weights
+from tests.support.baselines import HEAD, SIZES, LinearProbeTrainer, load, make, train, weights
+from tests.support.models import tiny_bert_config
 
 
 def changed(model, start):
@@ -116,8 +117,10 @@ def test_an_old_head_can_be_named(checkpoint, dataset, tmp_path):
     load(checkpoint).save_pretrained(tmp_path / "classifier")
     model = load(tmp_path / "classifier")
     start = weights(model)
-    with pytest.raises(ValueError, match="no parameter is left to train"):
+    with pytest.raises(ValueError, match="no parameter is left to train: the checkpoint"):
         make(LinearProbeTrainer, model, dataset, tmp_path)
+    with pytest.raises(ValueError, match=r"no parameter is left to train: nothing tells which are new.*new="):
+        make(LinearProbeTrainer, BertForSequenceClassification(tiny_bert_config(**SIZES)), dataset, tmp_path)
     train(LinearProbeTrainer, model, dataset, tmp_path, {"new": ["classifier.*"]})
     assert changed(model, start) == HEAD
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import BertForSequenceClassification, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.trainer.plain import PlainTrainer
 from ftp_hf.trainer.probe import check_can_probe
 from tests.support.baselines import HEAD, SIZES, L2SPTrainer, LinearProbeTrainer, assert_same, load, sentences, weights
-from tests.support.models import save_bert
+from tests.support.models import save_bert, tiny_bert_config
 from tests.support.trainers import arguments
 
 TRAINING = {"max_steps": 3, "learning_rate": 1e-2, "weight_decay": 0.0}
@@ -147,6 +147,8 @@ def test_what_is_refused(checkpoint, small, tmp_path):
     refused("there is no probe: set probe_epochs too", probe_learning_rate=0.1)
     load(checkpoint).save_pretrained(tmp_path / "whole")
     refused("the model has no new parameter to fit first", load(tmp_path / "whole"), probe_epochs=1)
+    unknown = BertForSequenceClassification(tiny_bert_config(**SIZES))
+    refused("nothing tells which parameters of the model are new.*new=", unknown, probe_epochs=1)
     endless = small.to_iterable_dataset()
     with pytest.raises(ValueError, match="training data without a length"):
         PlainTrainer(model=load(checkpoint), args=arguments(tmp_path), train_dataset=endless, probe_epochs=1)
