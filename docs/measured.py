@@ -44,6 +44,7 @@ STUDIES = {
     "spoken_digits_rates": ("the same at five rates", "ftp"),
     "spoken_digits_methods": ("the same at five rates with five methods", "ftp"),
     "spoken_digits_lengths": ("the same at three rates, up to ten times as long", "ftp"),
+    "spoken_digits_last": ("the same at two rates, six epochs, with the weights of the last", "ftp"),
     "requests_minilm": ("MiniLM-L6 on a bank's requests", "ftp"),
     "smollm2_gsm8k_lengths": ("SmolLM2-135M on 512 grade-school problems, up to three times as long", "ftp"),
     "smollm2_gsm8k_seeds": ("the same on 64", "ftp"),
