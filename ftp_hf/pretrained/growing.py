@@ -108,8 +108,8 @@ def _outside_base(model: PreTrainedModel, *kinds: type[nn.Module]) -> dict[str, 
 
 
 def _named_as_the_last(modules: dict[str, Any]) -> dict[str, Any]:
-    names = {path: path.rpartition(".")[2] for path in modules}
-    return {path: module for path, module in modules.items() if names[path] == names[[*names][-1]]}
+    *_, last = modules
+    return {path: module for path, module in modules.items() if path.rpartition(".")[2] == last.rpartition(".")[2]}
 
 
 def _grow(parameter: nn.Parameter, rows: int, deviation: float) -> None:

@@ -1,4 +1,4 @@
-"""Memory that is kept for the next tensor, and objects that nobody looks through for what could be freed."""
+"""Memory that is freed, or kept for the next tensor, and objects that nobody looks through for what could be freed."""
 
 import ctypes
 import gc
@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["keep_freed_memory", "leaving_out_what_stays"]
+import torch
+
+__all__ = ["free_memory", "keep_freed_memory", "leaving_out_what_stays"]
 
 # Of malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -44,3 +46,10 @@ def leaving_out_what_stays() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def free_memory() -> None:
+    """Free the memory of Trainers that nothing refers to: they are parts of cycles, which a collection alone finds."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -15,6 +15,7 @@ from ftp_hf.common.figures import duration, size
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED, Hardware
 
+from .allocation import free_memory
 from .config import ComparisonConfig
 from .drift import DISTANT, FunctionDistance, measure_drift, measure_sensitivity
 from .kept import KeptRows, Room
@@ -23,7 +24,6 @@ from .measuring import evaluator
 from .methods import METHODS
 from .plan import Run, count_runs, settings_of
 from .runner import Runner
-from .trained import free_memory
 
 __all__ = ["Estimate", "estimate"]
 

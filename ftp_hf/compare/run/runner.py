@@ -18,6 +18,7 @@ from ftp_hf.runs.rules import parse_rules
 from ftp_hf.runs.summary import RunSummary
 from ftp_hf.tasks import Task
 
+from .allocation import free_memory
 from .averaged import AveragedRuns
 from .config import ComparisonConfig
 from .data import RunData
@@ -31,7 +32,7 @@ from .methods import METHODS
 from .plan import Run
 from .processes import working_alone
 from .rules import rules_without_figures, unchecked_rules
-from .trained import Progress, TrainedRuns, free_memory
+from .trained import Progress, TrainedRuns
 
 __all__ = ["Runner", "refused"]
 

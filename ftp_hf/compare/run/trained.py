@@ -1,6 +1,5 @@
 """Runs that are trained: each once, from its last checkpoint on, with the weights of the best epoch, or of the last."""
 
-import gc
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -22,6 +21,7 @@ from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.pretrained.origin import new_parameters
 
+from .allocation import free_memory
 from .config import ComparisonConfig
 from .data import RunData
 from .epochs import KeepEpochs
@@ -43,7 +43,7 @@ from .plan import Run, averaged_epochs
 from .processes import working_alone
 from .trackers import tracked, tracker_arguments
 
-__all__ = ["Progress", "TrainedRuns", "check_processes", "free_memory"]
+__all__ = ["Progress", "TrainedRuns", "check_processes"]
 
 Progress = Callable[[float], None]
 
@@ -343,10 +343,3 @@ def _optimizer_bytes(trainer: Trainer) -> int | None:
     state = getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "state", {})
     tensors = [value for held in state.values() for value in held.values() if isinstance(value, Tensor)]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) or None
-
-
-def free_memory() -> None:
-    """Free the memory of Trainers that nothing refers to: they are parts of cycles, which a collection alone finds."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -17,6 +17,7 @@ from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
+from ftp_hf.compare.run.allocation import free_memory
 from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
 from ftp_hf.compare.run.measuring import evaluator, expected_figures, measure
 from ftp_hf.compare.run.methods import METHODS
@@ -24,7 +25,7 @@ from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.processes import working_alone
 from ftp_hf.compare.run.rules import rules_without_figures
 from ftp_hf.compare.run.runner import refused
-from ftp_hf.compare.run.trained import check_processes, free_memory
+from ftp_hf.compare.run.trained import check_processes
 from ftp_hf.compare.run.workers import Workers
 from ftp_hf.runs.facts import PRETRAINED
 from ftp_hf.runs.rules import describe
