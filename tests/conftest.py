@@ -6,6 +6,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, w
 import pytest
 import torch
 
+from ftp_hf.common import logs
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton, which reads it once
 
@@ -23,6 +25,12 @@ def pytest_sessionfinish():
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process():
+    """What was said once may be said to another test too."""
+    logs.warn_once.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,5 @@
 """What a transformers model tells of the checkpoint that it came from."""
 
-import functools
 import logging
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 from transformers.utils.hub import cached_file
 
 from ftp_hf.common.folder import MODULES, TRAINER_STATE
+from ftp_hf.common.logs import warn_once
 from ftp_hf.common.names import base_name, canonical_name
 from ftp_hf.projection.sharding import is_dtensor
 
@@ -37,6 +37,20 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_UNKNOWN = (
+    "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all count as "
+    "pre-trained, with their present values. Name the new ones in exclude, in ftp_exclude of FTPTrainer "
+    "(ftp_exclude_new=False if there are none), or in new= of the trainers of other methods."
+)
+_UNREAD = (
+    "The vocabulary was resized, and which rows of the embeddings are pre-trained is told by the checkpoint, which "
+    "cannot be read: %s Name how many in pretrained_rows, or the checkpoint in ftp_anchors."
+)
+_OTHERS = (
+    "Not loaded from the checkpoint, which holds other values of the same shape, so that they count as new: %s. If they "
+    "are pre-trained all the same, set ftp_exclude_new=False and name what is new in ftp_exclude."
+)
 
 
 class UnknownOriginError(ValueError):
@@ -63,7 +77,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
         UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
     """
     if anchors is None and not has_origin(model):
-        _log_unknown(type(model).__name__)
+        warn_once(logger, _UNKNOWN, type(model).__name__)
     name_of = _names_in_checkpoint(model)
     new = {name for name, p in model.named_parameters() if not is_loaded(p)}
     if len(new) == len(name_of):
@@ -129,27 +143,8 @@ def _held(model: PreTrainedModel) -> Mapping[str, Tensor]:
     try:
         return CheckpointAnchors(local_checkpoint(str(model.name_or_path)), model)
     except FileNotFoundError as reason:
-        _log_unread(str(reason))
+        warn_once(logger, _UNREAD, str(reason))
         return {}
-
-
-@functools.cache
-def _log_unknown(model: str) -> None:
-    logger.warning(
-        "Nothing tells which parameters of this %s are new, because from_pretrained did not make it: all count as "
-        "pre-trained, with their present values. Name the new ones in exclude, in ftp_exclude of FTPTrainer "
-        "(ftp_exclude_new=False if there are none), or in new= of the trainers of other methods.",
-        model,
-    )
-
-
-@functools.cache
-def _log_unread(reason: str) -> None:
-    logger.warning(
-        "The vocabulary was resized, and which rows of the embeddings are pre-trained is told by the checkpoint, which "
-        "cannot be read: %s Name how many in pretrained_rows, or the checkpoint in ftp_anchors.",
-        reason,
-    )
 
 
 def _origin_of(model: nn.Module, origin: str) -> CheckpointAnchors:
@@ -186,7 +181,8 @@ def _copied(model: nn.Module, names: set[str]) -> set[str]:
         initialised = {name.rpartition(".")[0] for name in (unmarked.keys() - held.keys()) | others}
         found = {f"{prefix}{name}": p for name, p in held.items() if name.rpartition(".")[0] not in initialised}
         if others:
-            _log_others(", ".join(f"{prefix}{name}" for name in held if f"{prefix}{name}" not in found))
+            new = ", ".join(f"{prefix}{name}" for name in held if f"{prefix}{name}" not in found)
+            warn_once(logger, _OTHERS, new)
         copied |= found
     mark_loaded(copied.values())
     return {*copied}
@@ -206,15 +202,6 @@ def _has_values(parameter: nn.Parameter, values: Tensor) -> bool:
     if parameter.is_meta or is_dtensor(parameter):
         return False
     return torch.equal(parameter.detach(), values.to(parameter))
-
-
-@functools.cache
-def _log_others(names: str) -> None:
-    logger.warning(
-        "Not loaded from the checkpoint, which holds other values of the same shape, so that they count as new: %s. If they "
-        "are pre-trained all the same, set ftp_exclude_new=False and name what is new in ftp_exclude.",
-        names,
-    )
 
 
 def _held_by_other_modules(model: nn.Module, names: set[str]) -> set[str]:

@@ -1,6 +1,5 @@
 """What classifiers of text and of images have in common."""
 
-import functools
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel
 
 from ftp_hf.common.figures import Metric, metric_named
+from ftp_hf.common.logs import warn_once
 from ftp_hf.pretrained.growing import renew_classifier
 from ftp_hf.pretrained.origin import has_adapters
 
@@ -32,6 +32,11 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_OTHER_CLASSES = (
+    "The head of %s is of other classes (%s, …) than the data (%s, …), and begins anew. If they mean the same, write them as "
+    "the model does, or as their indices in it."
+)
 
 _UNNAMED = re.compile(r"(LABEL_)?\d+")
 _SHOWN = 10
@@ -161,7 +166,7 @@ def load_classifier(kind: Any, name: str, head: Mapping[str, Any], **options: An
     own, labels = pretrained_labels(name), [*head["id2label"].values()]
     is_other = len(own) == len(labels) > 1 and _named(labels) and [*map(class_key, own)] != [*map(class_key, labels)]
     if is_other and not has_adapters(model) and renew_classifier(model):
-        _log_other_classes(name, ", ".join(own[:_SHOWN]), ", ".join(labels[:_SHOWN]))
+        warn_once(logger, _OTHER_CLASSES, name, ", ".join(own[:_SHOWN]), ", ".join(labels[:_SHOWN]))
     return model
 
 
@@ -178,17 +183,6 @@ def pretrained_labels(model: str) -> list[str]:
 
 def _named(labels: list[str]) -> list[str]:
     return [] if all(_UNNAMED.fullmatch(label) for label in labels) else labels
-
-
-@functools.cache
-def _log_other_classes(model: str, own: str, labels: str) -> None:
-    logger.warning(
-        "The head of %s is of other classes (%s, …) than the data (%s, …), and begins anew. If they mean the same, write them as the "
-        "model does, or as their indices in it.",
-        model,
-        own,
-        labels,
-    )
 
 
 def _floating(collator: Callable[[Any], dict[str, Tensor]], rows: Any) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from transformers import (
 )
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, adapter_options, restore_base_weights
-from ftp_hf.pretrained import origin
 from tests.support.adapters import merged
 from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_llama_config
 
@@ -242,7 +241,6 @@ OTHERS = {
 @pytest.mark.parametrize("adapters", ["product", "none"])
 @pytest.mark.parametrize("method", OTHERS)
 def test_what_cannot_be_projected_is_torchs_and_says_so_once(caplog, method, adapters):
-    origin._log_unknown.cache_clear()
     config, message = OTHERS[method]
     model = peft.get_peft_model(bert(), copy.deepcopy(config)).double()
     for name, parameter in model.named_parameters():
@@ -263,7 +261,6 @@ def test_what_cannot_be_projected_is_torchs_and_says_so_once(caplog, method, ada
 
 @pytest.mark.parametrize("method", [*OTHERS, "linear"])
 def test_factors_are_projected_around_their_first_values_when_asked_for(caplog, method):
-    origin._log_unknown.cache_clear()
     config = CASES["linear"][2] if method == "linear" else OTHERS[method][0]
     model = peft.get_peft_model(bert(), copy.deepcopy(config)).double()
     start = {name: parameter.detach().clone() for name, parameter in trained(model)}

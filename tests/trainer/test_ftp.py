@@ -16,7 +16,6 @@ from transformers import (
 )
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
-from ftp_hf.pretrained import origin
 from ftp_hf.pretrained.loading import load_weights
 from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.trainers import arguments, load
@@ -108,7 +107,6 @@ def with_adapters(model):
     ],
 )
 def test_a_model_that_cannot_tell_what_is_new_is_said_once(dataset, tmp_path, caplog, options, place, messages):
-    origin._log_unknown.cache_clear()
     model = place(BertForSequenceClassification(tiny_bert_config(num_hidden_layers=1)))
     trainer = FTPTrainer(model, arguments(tmp_path, max_steps=1, **options), train_dataset=dataset)
     trainer.train()

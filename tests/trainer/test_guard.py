@@ -17,7 +17,6 @@ from ftp_hf import FTPAdamW, FTPTrainer, RobustnessGuard, projected_optimizer
 from ftp_hf.cards.guard import guard_note
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
-from ftp_hf.pretrained import origin
 from ftp_hf.runs.rules import check_rules
 from tests.support import launch
 from tests.support.guarded import CONFIG, HALF, SETS, assert_same, falling, guarded, make_trainer, weights, written
@@ -279,7 +278,6 @@ def test_a_collator_with_random_numbers_of_its_own_draws_the_same(tmp_path):
 
 
 def test_the_rules_that_the_model_starts_with_count_from_the_first_evaluation(tmp_path, caplog):
-    origin._log_unknown.cache_clear()
     rules = ["ood_mean >= pretrained - 0.1"]
     trainer, guard = guarded(FTPTrainer, tmp_path, rules=rules, action="stop", ftp_exclude=["classifier.*"])
     trainer.compute_metrics = lambda _: {"accuracy": 0.9 if trainer.state.global_step == 0 else 0.5}

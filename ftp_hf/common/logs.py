@@ -1,0 +1,19 @@
+"""Lines of the log that a process writes once, however often it meets their reason."""
+
+import functools
+import logging
+
+__all__ = ["warn_once"]
+
+
+@functools.cache
+def warn_once(logger: logging.Logger, message: str, *args: str) -> None:
+    """
+    `logger.warning`, the first time that this process says these words.
+
+    Args:
+        logger (`logging.Logger`): of the module whose line it is.
+        message (`str`): with a `%s` for each of `args`.
+        args (`str`): what to put there.
+    """
+    logger.warning(message, *args)
