@@ -149,7 +149,7 @@ def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
             table.add_row(name, str(error))
             continue
         metrics = ", ".join(f"{metric.name}{f' {less}' * metric.less_is_better}" for metric in kind.metrics)
-        keys = ", ".join(getattr(kind.options_class, "__dataclass_fields__", {}))
+        keys = ", ".join(kind.options_class.__dataclass_fields__)
         table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
     console.print(table)
 

@@ -28,14 +28,8 @@ def results_table(summary: RunSummary, metric: str) -> str:
     rows = []
     for kind in ("validation", "id", "earlier", "ood"):
         names = [result.data for result in summary.of_kind(kind) if metric in result.metrics]
-        for name in names:
-            shown = f"{_LABELS.get(kind, 'ID')} {name}"
-            rows.append(
-                [
-                    shown,
-                    *(mean_and_sd(_values(results, name, kind, metric, seed), metric) for _, results, seed in columns),
-                ]
-            )
+        title = _LABELS.get(kind, "ID")
+        rows += [_mean_row(f"{title} {name}", columns, [name], kind, metric) for name in names]
         if kind == "ood" and len(names) > 1:
             rows.append(_mean_row("**OOD mean**", columns, names, kind, metric))
     inert = inert_among(results for _, results, _ in columns)
@@ -61,8 +55,7 @@ def _retained(summary: RunSummary, columns: Sequence[Column]) -> list[list[str]]
     for result in summary.of_kind("retained"):
         if metric := main_metric(result.metrics):
             named = f"retained {result.data} ({metric_title(metric)})"
-            values = [_values(results, result.data, "retained", metric, seed) for _, results, seed in columns]
-            rows.append([named, *(mean_and_sd(of_column, metric) for of_column in values)])
+            rows.append(_mean_row(named, columns, [result.data], "retained", metric))
     return rows
 
 
@@ -87,11 +80,6 @@ def _counted(name: str, seeds: Sequence[str]) -> str:
 def seeds_of(results: Sequence[Evaluation], metric: str) -> list[str]:
     """The seeds that any of the results has."""
     return list(dict.fromkeys(seed for result in results for seed in result.metrics.get(metric, {})))
-
-
-def _values(results: Sequence[Evaluation], data: str, kind: str, metric: str, seed: str | None) -> list[float]:
-    result = next((result for result in results if (result.data, result.kind) == (data, kind)), None)
-    return [] if result is None else _of_seed(result.figures(metric), seed)
 
 
 def _mean_values(

@@ -8,16 +8,14 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 
-from ftp_hf.corruptions import AUDIO_CORRUPTIONS
-
 from .classifier import ClassificationTask, classifier_options, load_classifier
-from .sounds import Corruption, SoundOptions, Sounds
-from .windows import WindowsTask, WindowsTrainer, freeze_positions
+from .sounds import Others, SoundOptions, Sounds, SoundTask
+from .windows import WindowsTrainer, freeze_positions
 
 __all__ = ["AudioTask"]
 
 
-class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
+class AudioTask(SoundTask[SoundOptions], ClassificationTask[SoundOptions]):
     """
     Classes of sounds.
 
@@ -33,9 +31,6 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
 
     name = "audio-classification"
     options_class = SoundOptions
-    file_columns = ("audio_column",)
-    input_columns = ("audio_column",)
-    corruptions = AUDIO_CORRUPTIONS
     trainer_class = WindowsTrainer
 
     def __init__(self, model: str, options: SoundOptions | None = None, **about: Any) -> None:
@@ -43,20 +38,11 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
         self.processor = AutoFeatureExtractor.from_pretrained(model)  # type: ignore[no-untyped-call]
         self.sounds = Sounds(self.processor, self.options)
 
-    def arguments(self) -> dict[str, Any]:
-        """Features are made of a column that no model takes, when a row is read."""
-        return {**super().arguments(), "remove_unused_columns": False}
-
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained encoder with a head for the labels; `options` go to `from_pretrained`."""
         model = load_classifier(AutoModelForAudioClassification, self.model, classifier_options(self.labels), **options)
         freeze_positions(model)
         return model
-
-    @property
-    def augments(self) -> bool:
-        """`False`: where sounds are changed in training, the model does it, if its config says so."""
-        return False
 
     def check(self, name: str, dataset: Dataset) -> None:
         """
@@ -67,17 +53,9 @@ class AudioTask(WindowsTask[SoundOptions], ClassificationTask[SoundOptions]):
         self.sounds.check(name, dataset)
         super().check(name, dataset)
 
-    def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
-        """
-        The data set as the model reads it, features and labels, made when a row is read.
-
-        Args:
-            dataset (`Dataset`): with a column of sounds.
-            augment (`bool`, *optional*, defaults to `False`): the config of the model says how it is augmented.
-            corrupt (callable from [`Sound`] to [`Sound`], *optional*): changes each sound first, at the rate of the model.
-        """
-        del augment
-        return self.sounds.prepared(dataset, lambda batch: {"label": batch[self.label_column]}, corrupt)
+    def readable(self, dataset: Dataset) -> tuple[Dataset, Others]:
+        """The classes as they are."""
+        return dataset, lambda batch: {"label": batch[self.label_column]}
 
     def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A batch of prepared rows."""

@@ -80,10 +80,6 @@ class ImageTask(ClassificationTask[ImageOptions]):
         """As `random_flip` says."""
         return self.options.random_flip
 
-    def arguments(self) -> dict[str, Any]:
-        """Pixels are made of a column that no model takes, when a row is read."""
-        return {**super().arguments(), "remove_unused_columns": False}
-
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the labels; `options` go to `from_pretrained`."""
         dropout = self.options.classifier_dropout

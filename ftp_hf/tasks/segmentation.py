@@ -102,10 +102,6 @@ class SegmentationTask(Task[SegmentationOptions]):
         """As `random_flip` says."""
         return self.options.random_flip
 
-    def arguments(self) -> dict[str, Any]:
-        """Pixels are made of columns that no model takes, when a row is read."""
-        return {**super().arguments(), "remove_unused_columns": False}
-
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained model with a head for the classes; `options` go to `from_pretrained`."""
         dropout, stride = self.options.classifier_dropout, self.options.output_stride

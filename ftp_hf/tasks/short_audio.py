@@ -1,6 +1,7 @@
 """Whisper on audio of a few seconds, at a few seconds' cost."""
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.whisper.modeling_whisper import (
     WhisperDecoder,
@@ -9,12 +10,17 @@ from transformers.models.whisper.modeling_whisper import (
     sinusoids,
 )
 
-__all__ = ["POSITIONS_PER_SECOND", "set_audio_seconds"]
+__all__ = ["POSITIONS_PER_SECOND", "set_audio_seconds", "whisper_encoder"]
 
 _LONGEST = "longest_table"
 
 POSITIONS_PER_SECOND = 50
 """Of Whisper's encoder: a position for two frames of the spectrogram, of which there are 100 a second."""
+
+
+def whisper_encoder(model: nn.Module) -> WhisperEncoder | None:
+    """Whisper's encoder, if there is one in a model."""
+    return next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
 
 
 def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
@@ -48,7 +54,7 @@ def set_audio_seconds(model: PreTrainedModel, seconds: float) -> None:
         TypeError: the model has no Whisper encoder.
         ValueError: `seconds` is no such multiple.
     """
-    encoder = next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
+    encoder = whisper_encoder(model)
     if encoder is None:
         raise TypeError(f"{type(model).__name__} has no Whisper encoder, whose windows are of a fixed length")
     positions = round(seconds * POSITIONS_PER_SECOND)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from datasets import Audio, Dataset
@@ -11,15 +11,17 @@ from scipy.signal import resample_poly
 from torch import Tensor
 
 from ftp_hf.common.documented import with_help
-from ftp_hf.corruptions import Sound, read_sound
+from ftp_hf.corruptions import AUDIO_CORRUPTIONS, Sound, read_sound
 
 from .cells import RowError, check_column
 from .files import as_files
 from .short_audio import POSITIONS_PER_SECOND
+from .windows import WindowsTask
 
-__all__ = ["Corruption", "SoundOptions", "Sounds", "at_rate"]
+__all__ = ["Corruption", "Others", "SoundOptions", "SoundTask", "Sounds", "at_rate"]
 
 Corruption = Callable[[Sound], Sound]
+Others = Callable[[dict[str, Any]], dict[str, Any]]
 
 _LONGEST = 30
 """Seconds that Whisper hears at a time."""
@@ -112,7 +114,7 @@ class Sounds:
     def prepared(
         self,
         dataset: Dataset,
-        others: Callable[[dict[str, Any]], dict[str, Any]],
+        others: Others,
         corrupt: Corruption | None = None,
     ) -> Dataset:
         """
@@ -153,6 +155,32 @@ class Sounds:
         if longest > seconds:
             seconds = min(math.ceil(longest), self._longest)
         return {"max_length": round(self._rate * seconds)}
+
+
+Heard = TypeVar("Heard", bound=SoundOptions)
+
+
+class SoundTask(WindowsTask[Heard]):
+    """A task on a column of sounds. A subclass sets `sounds` and says in [`readable`] what else of a row the model reads."""
+
+    file_columns = ("audio_column",)
+    input_columns = ("audio_column",)
+    corruptions = AUDIO_CORRUPTIONS
+    sounds: Sounds
+
+    @property
+    def augments(self) -> bool:
+        """`False`: where sounds are changed in training, the model does it, if its config says so."""
+        return False
+
+    def readable(self, dataset: Dataset) -> tuple[Dataset, Others]:
+        """A data set, and what the model reads of a batch of its rows beside the sounds."""
+        raise NotImplementedError
+
+    def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
+        """As of [`Task`], made when a row is read; sounds are corrupted at the rate of the model."""
+        del augment
+        return self.sounds.prepared(*self.readable(dataset), corrupt)
 
 
 def at_rate(sound: Sound, rate: int) -> Sound:

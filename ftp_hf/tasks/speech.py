@@ -22,11 +22,10 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
-from ftp_hf.corruptions import AUDIO_CORRUPTIONS
 
 from .cells import RowError, check_column
-from .sounds import Corruption, SoundOptions, Sounds
-from .windows import SpeechTrainer, WindowsTask, freeze_positions
+from .sounds import Others, SoundOptions, Sounds, SoundTask
+from .windows import SpeechTrainer, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
 
@@ -46,7 +45,7 @@ class SpeechOptions(SoundOptions):
     language: str | None = None
 
 
-class SpeechTask(WindowsTask[SpeechOptions]):
+class SpeechTask(SoundTask[SpeechOptions]):
     """
     The words that are said. All data sets, the retained ones too, have a column of sounds and one of texts, and each is
     heard in windows of its own length.
@@ -65,9 +64,6 @@ class SpeechTask(WindowsTask[SpeechOptions]):
     name = "automatic-speech-recognition"
     metrics = tuple(metric_named(name) for name in ("wer", "exact_match", "cer"))
     options_class = SpeechOptions
-    file_columns = ("audio_column",)
-    input_columns = ("audio_column",)
-    corruptions = AUDIO_CORRUPTIONS
     trainer_class = SpeechTrainer
     arguments_class = Seq2SeqTrainingArguments
 
@@ -81,9 +77,8 @@ class SpeechTask(WindowsTask[SpeechOptions]):
         self._start, self._longest = config.decoder_start_token_id, getattr(config, "max_target_positions", None)
 
     def arguments(self) -> dict[str, Any]:
-        """What is measured is generated; features are made of columns that no model takes, when a row is read."""
-        own = {"predict_with_generate": True, "generation_num_beams": 1, "remove_unused_columns": False}
-        return {**super().arguments(), **own}
+        """What is measured is generated."""
+        return {**super().arguments(), "predict_with_generate": True, "generation_num_beams": 1}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained recogniser; `options` go to `from_pretrained`."""
@@ -92,11 +87,6 @@ class SpeechTask(WindowsTask[SpeechOptions]):
         for name, value in self._spoken.items():
             setattr(model.generation_config, name, value)
         return model
-
-    @property
-    def augments(self) -> bool:
-        """`False`: where sounds are changed in training, the model does it, if its config says so."""
-        return False
 
     def check(self, name: str, dataset: Dataset) -> None:
         """
@@ -115,21 +105,10 @@ class SpeechTask(WindowsTask[SpeechOptions]):
                     row, f"{name} has {length} tokens in {column!r}, but the model writes {self._longest} at most"
                 )
 
-    def prepare(self, dataset: Dataset, *, augment: bool = False, corrupt: Corruption | None = None) -> Dataset:
-        """
-        The data set as the model reads it, features and tokens, made when a row is read.
-
-        Args:
-            dataset (`Dataset`): with a column of sounds and one of texts.
-            augment (`bool`, *optional*, defaults to `False`): the config of the model says how it is augmented.
-            corrupt (callable from [`Sound`] to [`Sound`], *optional*): changes each sound first, at the rate of the model.
-        """
-        del augment
-        options = self.options
-        # Tokens are made here: a data set is known by what makes its rows, which takes seconds of a tokenizer.
-        tokens = self._tokens(list(dataset[options.text_column]))
-        sounds = dataset.select_columns([options.audio_column]).add_column("labels", tokens)
-        return self.sounds.prepared(sounds, _labels_of, corrupt)
+    def readable(self, dataset: Dataset) -> tuple[Dataset, Others]:
+        """The texts as tokens. They are made here: a data set is known by what makes its rows, which takes seconds of a tokenizer."""
+        tokens = self._tokens(list(dataset[self.options.text_column]))
+        return dataset.select_columns([self.options.audio_column]).add_column("labels", tokens), _labels_of
 
     def collator(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A batch of prepared rows; labels are padded with what no loss counts."""

@@ -1,6 +1,7 @@
 """What a task is: all that a comparison, an example or a card has to know of what a model is trained to do."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -19,6 +20,7 @@ __all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "says_of_itself
 Options = TypeVar("Options")
 
 
+@dataclass
 class NoOptions:
     """Of a task that has none."""
 
@@ -161,7 +163,8 @@ class Task(Generic[Options]):
         the rows of each process: `average_tokens_across_devices` multiplies them, and their gradients, by the number of
         processes unless the model divides by the tokens of all of them, as language models do (transformers up to 5.23).
         """
-        return {"average_tokens_across_devices": False}
+        own = {"remove_unused_columns": False} if self.file_columns else {}  # made of columns that no model takes
+        return {"average_tokens_across_devices": False, **own}
 
     def trainer_options(self, model: nn.Module) -> dict[str, Any]:  # noqa: ARG002
         """

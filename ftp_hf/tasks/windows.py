@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Seq2SeqTrainer, Trainer
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ftp_hf.common.host import Host
 from ftp_hf.common.replaced import replaced
 
-from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds
+from .short_audio import POSITIONS_PER_SECOND, set_audio_seconds, whisper_encoder
 from .task import Options, Task
 
 __all__ = ["SpeechTrainer", "WindowsTask", "WindowsTrainer", "WindowsTrainerMixin", "freeze_positions", "hearing"]
@@ -25,7 +24,7 @@ _TOKENS, _TOKENS_PER_SECOND = 8, 7.5
 
 def freeze_positions(model: nn.Module) -> None:
     """Leave Whisper's table of positions untrained, which its constructor freezes and loading thaws."""
-    if (encoder := _encoder(model)) is not None:
+    if (encoder := whisper_encoder(model)) is not None:
         encoder.embed_positions.requires_grad_(False)
 
 
@@ -39,7 +38,7 @@ def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
         model (`nn.Module`): of another architecture, it is left as it is.
         batch (mapping from `str` to `Tensor`): with `input_features` (rows, channels, frames).
     """
-    encoder = _encoder(model)
+    encoder = whisper_encoder(model)
     if encoder is None or "input_features" not in batch:
         yield
         return
@@ -54,14 +53,10 @@ def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
         set_audio_seconds(model, usual / POSITIONS_PER_SECOND)
 
 
-def _encoder(model: nn.Module) -> WhisperEncoder | None:
-    return next((module for module in model.modules() if isinstance(module, WhisperEncoder)), None)
-
-
 @contextmanager
 def _encoding_once(model: nn.Module) -> Iterator[None]:
     """Have Whisper encode the same sounds once, where it writes what it hears and is asked for the loss besides."""
-    encoder = _encoder(model)
+    encoder = whisper_encoder(model)
     if encoder is None or isinstance(model, nn.DataParallel):  # whose replicas would share what is known
         yield
         return
@@ -122,7 +117,7 @@ class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """With answers of this length."""
         asked = {**getattr(self, "_gen_kwargs", {}), **kwargs}
-        if _encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
+        if whisper_encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
             seconds = inputs["input_features"].shape[-1] / _FRAMES_PER_POSITION / POSITIONS_PER_SECOND
             asked["max_length"] = math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds)
         with _encoding_once(model):

@@ -85,3 +85,13 @@ def test_it_is_compared(folder):
     report = (folder / "out" / "report.html").read_text()
     assert "What the model could do before" in report
     assert "plain (surprise in %, less is better)" in report
+
+
+def test_it_may_have_no_options(folder):
+    (folder / "bare_tasks.py").write_text(
+        "from ftp_hf.tasks import Task\nfrom my_tasks import Cloze\n"
+        "class Bare(Cloze):\n    options_class = Task.options_class\n"
+    )
+    text = (folder / "cloze.yaml").read_text()
+    (folder / "bare.yaml").write_text(text.replace("my_tasks:Cloze", "bare_tasks:Bare"))
+    assert ComparisonConfig.load(folder / "bare.yaml").task_class.__name__ == "Bare"

@@ -30,7 +30,9 @@ __all__ = [
     "possible",
     "pretrained_figure",
     "radii",
+    "retained",
     "robust_kind",
+    "set_name",
     "severity_curve",
     "sign",
     "tested",
@@ -56,7 +58,7 @@ def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str =
         prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
     """
     if kind.startswith(_RETAINED):
-        return on_data(results, method, "retained", kind.removeprefix(_RETAINED))
+        return on_data(results, method, "retained", set_name(kind))
     left_out = inert_corruptions(results) if kind == "corrupted" and not prefix else []
     means = {run.seed: run.value(kind, results.metric, prefix, left_out) for run in results.chosen_runs(method)}
     return {seed: mean for seed, mean in means.items() if mean is not None}
@@ -84,7 +86,17 @@ def chosen_evaluations(results: ComparisonResults) -> list[Evaluation]:
 
 def tested(results: ComparisonResults) -> list[str]:
     """The kinds of data that conclusions are drawn from: `"id"`, `"ood"`, `"corrupted"`, and each `"retained/NAME"`."""
-    return [*TESTED, *(f"{_RETAINED}{name}" for name in data_sets(results, "retained"))]
+    return [*TESTED, *retained(results)]
+
+
+def retained(results: ComparisonResults) -> list[str]:
+    """The retained sets as kinds of data: each `"retained/NAME"`."""
+    return [f"{_RETAINED}{name}" for name in data_sets(results, "retained")]
+
+
+def set_name(kind: str) -> str:
+    """The name of a retained set, of its kind of data."""
+    return kind.removeprefix(_RETAINED)
 
 
 def metric_of(results: ComparisonResults, kind: str) -> str:

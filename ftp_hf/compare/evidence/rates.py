@@ -16,7 +16,6 @@ __all__ = [
     "at_rates",
     "at_settings",
     "epochs",
-    "rules_met",
     "safe_among",
     "safe_rates",
     "unwarned",
@@ -80,12 +79,6 @@ def _at(results: ComparisonResults, setting: str, value: float) -> ComparisonRes
     ]
     found = dataclasses.replace(results, methods=moved)
     return dataclasses.replace(found, methods=[each for each in moved if finished_seeds(found, each.name)])
-
-
-def rules_met(results: ComparisonResults, method: str) -> tuple[int, int]:
-    """How many runs of a method meet all rules of its comparison, and of how many."""
-    runs = results.chosen_runs(method)
-    return sum(meets_rules(results, run) for run in runs), len(runs)
 
 
 def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:

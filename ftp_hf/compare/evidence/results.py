@@ -1,6 +1,5 @@
 """What a comparison measured, as plain data: `results.json`, from which the report is made."""
 
-import statistics
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from ftp_hf.runs.facts import Evaluation
 from ftp_hf.runs.summary import RunSummary
 
 from .saved import SavedResults
+from .statistics import known_mean
 
 __all__ = ["RATE", "ComparedRun", "ComparisonResults", "Drift", "MethodFacts", "ParameterDrift"]
 
@@ -114,12 +114,11 @@ class ComparedRun:
             prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
             left_out (collection of `str`, *optional*): kinds of corruption that do not count.
         """
-        values = [
+        return known_mean(
             value
             for data, value in self.values(kind, metric).items()
             if data.startswith(prefix) and corruption_of(data) not in left_out
-        ]
-        return statistics.fmean(values) if values else None
+        )
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ __all__ = [
     "LEVEL",
     "PairedDifference",
     "holm",
+    "known_mean",
     "matched_ood",
     "paired_difference",
     "pareto_front",
@@ -90,6 +91,12 @@ def paired_difference(
     p_value = 2 * float(stdtr(count - 1, -abs(mean) / error)) if error else 1.0
     least, largest = (round(end - statistics.fmean(reference[seed] for seed in by_seed), 12) for end in possible)
     return PairedDifference(mean, max(mean - half, least), min(mean + half, largest), by_seed, p_value)
+
+
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known; `None` if none is."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def holm(differences: Mapping[Key, PairedDifference]) -> dict[Key, PairedDifference]:

@@ -14,6 +14,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from .statistics import known_mean
+
 __all__ = [
     "Matrix",
     "average_after_stages",
@@ -42,13 +44,15 @@ def learning_accuracy(matrix: Matrix) -> float:
 def backward_transfer(matrix: Matrix, sign: int = 1) -> float | None:
     """`BWT = 1/(T−1) Σ_{j<T−1} R[T−1, j] − R[j, j]`: what the later stages did to the earlier ones; `None` of one stage."""
     earlier = range(len(matrix) - 1)
-    return _mean([sign * (matrix[-1][stage] - matrix[stage][stage]) for stage in earlier])
+    return known_mean([sign * (matrix[-1][stage] - matrix[stage][stage]) for stage in earlier])
 
 
 def average_forgetting(matrix: Matrix, sign: int = 1) -> float | None:
     """`F = 1/(T−1) Σ_{j<T−1} max_{l<T−1} R[l, j] − R[T−1, j]`: the best that a stage ever was, less what is left of it."""
     earlier = range(len(matrix) - 1)
-    return _mean([_largest([sign * row[stage] for row in matrix[:-1]]) - sign * matrix[-1][stage] for stage in earlier])
+    return known_mean(
+        [_largest([sign * row[stage] for row in matrix[:-1]]) - sign * matrix[-1][stage] for stage in earlier]
+    )
 
 
 def forward_transfer(matrix: Matrix, before: Sequence[float], sign: int = 1) -> float | None:
@@ -60,7 +64,7 @@ def forward_transfer(matrix: Matrix, before: Sequence[float], sign: int = 1) -> 
         before (sequence of `float`): b (T,), the figures of the model before any stage.
         sign (`int`, *optional*, defaults to 1): of the metric.
     """
-    return _mean([sign * (matrix[stage - 1][stage] - before[stage]) for stage in range(1, len(matrix))])
+    return known_mean([sign * (matrix[stage - 1][stage] - before[stage]) for stage in range(1, len(matrix))])
 
 
 def worst_stage(matrix: Matrix, sign: int = 1) -> float:
@@ -81,7 +85,3 @@ def average_after_stages(matrix: Matrix) -> list[float]:
 def _largest(values: Sequence[float]) -> float:
     """NaN where one is not finite: what is larger than NaN depends on which of the two comes first."""
     return max(values) if all(map(math.isfinite, values)) else math.nan
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None

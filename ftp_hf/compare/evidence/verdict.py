@@ -10,7 +10,17 @@ from ftp_hf.runs.facts import PLAIN
 
 from .differences import cost, differences_to_plain
 from .formats import bound, difference, interval, mean, points
-from .measures import REFERENCE, diverged, finished_seeds, metric_of, pretrained_figure, robust_kind, tested
+from .measures import (
+    REFERENCE,
+    diverged,
+    finished_seeds,
+    metric_of,
+    pretrained_figure,
+    retained,
+    robust_kind,
+    set_name,
+    tested,
+)
 from .results import ComparisonResults, MethodFacts
 from .statistics import LEAST_SEEDS, PairedDifference
 from .tuning import collapse, open_sweeps
@@ -111,8 +121,8 @@ def _not_separated(place: str, kinds: Sequence[str], among: Sequence[Verdict], j
 
 def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     kind = robust_kind(results)
-    kinds = [kind] if kind else [each for each in tested(results) if each.startswith("retained/")]
-    retained, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
+    kinds = [kind] if kind else retained(results)
+    kept, lost = _retained(results, judged), _diverged(results, [REFERENCE, *(each.method for each in judged)])
     lost = lost and f"{lost}: figures that are not finite have no mean."
     if not kinds:
         said = "No OOD sets were evaluated: nothing can be said about robustness, only about ID accuracy."
@@ -128,9 +138,9 @@ def _conclusion(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
         others = "one other" if rest == 1 else f"{rest} others"
         said += f"; {_seeds(judged, kinds)} do not separate {others} from it." if rest else "."
     else:
-        said = "" if retained and not kind else _not_separated(place, kinds, whole, judged)
+        said = "" if kept and not kind else _not_separated(place, kinds, whole, judged)
     doubts = open_sweeps(results, [REFERENCE, *(verdict.method for verdict in told_apart or judged)])
-    return _joined(said, retained, lost, doubts)
+    return _joined(said, kept, lost, doubts)
 
 
 def _joined(*sentences: str) -> str:
@@ -153,9 +163,9 @@ def _words(metric: str) -> tuple[str, str]:
 def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     """What was kept of what the pre-trained model could do: a sentence for each set that tells methods apart."""
     sentences = []
-    for kind in tested(results):
+    for kind in retained(results):
         gains, losses = ([each for each in judged if each.sign(kind) == sign] for sign in (1, -1))
-        if not kind.startswith("retained/") or not (gains or losses):
+        if not (gains or losses):
             continue
         metric, before = metric_of(results, kind), pretrained_figure(results, kind)
         above, below = _words(metric)
@@ -225,7 +235,7 @@ def _change(verdict: Verdict, kind: str) -> str:
 
 
 def _label(kind: str) -> str:
-    return _LABELS.get(kind) or kind.removeprefix("retained/")
+    return _LABELS.get(kind) or set_name(kind)
 
 
 def _is_kept(paired: PairedDifference, metric: str) -> bool:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ftp_hf.common.figures import metric_named, show
-from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, pretrained_figure, tested
+from ftp_hf.compare.evidence.measures import by_seed, data_sets, metric_of, pretrained_figure, set_name, tested
 from ftp_hf.compare.evidence.rates import at_lengths_and_rates, epochs
 from ftp_hf.compare.evidence.results import ComparisonResults
 
@@ -99,7 +99,7 @@ def _draw_kind(
 
 def _shown(results: ComparisonResults, kind: str) -> str:
     """`"OOD mean: accuracy (%)"`."""
-    title = without_formulas(_TITLES.get(kind, kind.removeprefix("retained/")))
+    title = without_formulas(_TITLES.get(kind, set_name(kind)))
     return f"{title}: {axis_title(metric_of(results, kind))}"
 
 

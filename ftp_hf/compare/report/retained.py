@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ftp_hf.common.figures import metric_named
-from ftp_hf.compare.evidence.measures import by_seed, metric_of, possible, pretrained_figure, tested
+from ftp_hf.compare.evidence.measures import by_seed, metric_of, possible, pretrained_figure, retained, set_name
 from ftp_hf.compare.evidence.results import ComparisonResults
 
 from .style import (
@@ -35,7 +35,7 @@ def draw_retained(results: ComparisonResults) -> Figure | None:
     Returns:
         `Figure`: `None` where nothing was evaluated on retained data.
     """
-    kinds = [kind for kind in tested(results) if kind.startswith("retained/")]
+    kinds = retained(results)
     values = {kind: {method.name: by_seed(results, method.name, kind) for method in results.methods} for kind in kinds}
     if not any(any(of_kind.values()) for of_kind in values.values()):
         return None
@@ -60,7 +60,7 @@ def _draw_set(axes: Axes, results: ComparisonResults, kind: str, values: dict[st
     axes.set_yticks(range(len(drawn)), [short[method] for method in drawn], fontsize=MEDIUM)
     axes.set_ylim(len(drawn) - 0.5, -0.5)
     axes.set_title(
-        without_formulas(f"{kind.removeprefix('retained/')}: {axis_title(metric)}"),
+        without_formulas(f"{set_name(kind)}: {axis_title(metric)}"),
         fontsize=MEDIUM,
         loc="left",
         pad=4,

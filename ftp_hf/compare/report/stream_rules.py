@@ -52,7 +52,7 @@ def broken_rules(results: StreamResults) -> list[Block]:
             _place(results, run, number),
             check.stage,
             *_told(broken),
-            _done(check.rolled_back),
+            "rolled back" if check.rolled_back else "stays",
         ]
         for run in results.runs
         for number, check in enumerate(run.checks, 1)
@@ -73,7 +73,3 @@ def _told(broken: RuleResult) -> list[str]:
     if broken.value is None or broken.threshold is None:
         return [broken.rule, broken.why or "", ""]
     return [broken.rule, f"{broken.value:.4g}{of}", f"{broken.threshold:.4g}"]
-
-
-def _done(rolled_back: bool) -> str:
-    return "rolled back" if rolled_back else "stays"

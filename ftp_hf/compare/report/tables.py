@@ -19,11 +19,14 @@ from ftp_hf.compare.evidence.measures import (
     metric_of,
     on_data,
     pretrained_figure,
+    retained,
+    set_name,
     tested,
 )
-from ftp_hf.compare.evidence.rates import at_settings, rules_met
-from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults, Drift, MethodFacts
-from ftp_hf.compare.evidence.rules import by_rule, unchecked
+from ftp_hf.compare.evidence.rates import at_settings
+from ftp_hf.compare.evidence.results import ComparisonResults, MethodFacts
+from ftp_hf.compare.evidence.rules import by_rule, meets_rules, unchecked
+from ftp_hf.compare.evidence.statistics import known_mean
 from ftp_hf.runs.facts import PRETRAINED, RuleResult
 from ftp_hf.runs.rules import parse_rules
 
@@ -86,14 +89,14 @@ def means_table(results: ComparisonResults) -> Table:
 
 def retained_table(results: ComparisonResults) -> Table:
     """What each method came to on each retained set, and what it lost there; the pre-trained model above them."""
-    kinds = [kind for kind in tested(results) if kind.startswith("retained/")]
+    kinds = retained(results)
     before = {kind: pretrained_figure(results, kind) for kind in kinds}
     rows = [
         [method.title, *(_retained(by_seed(results, method.name, kind), before[kind], results, kind) for kind in kinds)]
         for method in results.methods
     ]
     known = ("" if value is None else show(value, metric_of(results, kind)) for kind, value in before.items())
-    titles = [f"{kind.removeprefix('retained/')} ({metric_title(metric_of(results, kind))})" for kind in kinds]
+    titles = [f"{set_name(kind)} ({metric_title(metric_of(results, kind))})" for kind in kinds]
     return Table(["method", *titles], [[PRETRAINED, *known], *rows] if kinds else [])
 
 
@@ -137,10 +140,10 @@ def sets_table(results: ComparisonResults) -> Table:
 def paired_table(results: ComparisonResults) -> Table:
     """Each method minus plain fine-tuning over the same seeds; clear differences are bold."""
     kinds = {kind: KINDS[kind] for kind in TESTED if data_sets(results, kind)}
-    retained = [kind for kind in tested(results) if kind not in TESTED]
+    kept = retained(results)
     rows, found = [], differences_to_plain(results)
     for method in results.methods:
-        differences = {kind: found.get((method.name, kind)) for kind in (*kinds, *retained)}
+        differences = {kind: found.get((method.name, kind)) for kind in (*kinds, *kept)}
         seeds = span({len(each.by_seed) for each in differences.values() if each})
         if method.name == REFERENCE or not seeds:
             continue
@@ -154,7 +157,7 @@ def paired_table(results: ComparisonResults) -> Table:
             ]
         )
     changes = [f"{title.split()[0]} Δ %" for title in kinds.values()]
-    named = [kind.removeprefix("retained/") for kind in retained]
+    named = [set_name(kind) for kind in kept]
     return Table(["method", *kinds.values(), *named, *changes, "seeds"], rows)
 
 
@@ -188,11 +191,10 @@ def rates_table(results: ComparisonResults) -> Table:
                 values = [
                     mean_and_sd(by_seed(there, method, kind).values(), metric_of(results, kind)) for kind in kinds
                 ]
-                met, count = rules_met(there, method) if results.rules else (0, 0)
-                passed = [(Strong if met == count else str)(f"{met} of {count}")] if count else []
+                met = [share_met([meets_rules(there, run) for run in there.chosen_runs(method)])] * bool(results.rules)
                 setting = [f"{value:g}" for value in (length, rate) if value is not None]
                 kept = span(kept_epochs(results, there.chosen_runs(method)))
-                rows.append([there.method(method).title, *setting, kept, *values, *passed])
+                rows.append([there.method(method).title, *setting, kept, *values, *met])
     epochs = ["epochs"] * any(length is not None for length, _, _ in at)
     rules_head = ["rules met"] if results.rules else []
     return _without_empty(Table(["method", *epochs, "learning rate", _KEPT, *kinds.values(), *rules_head], rows))
@@ -279,8 +281,8 @@ def drift_table(results: ComparisonResults) -> Table:
         runs = results.chosen_runs(method.name)
         drifts = [run.drift for run in runs if run.drift is not None]
         if drifts:
-            moved = [_distance(runs, kind, metric) for kind, metric in _FUNCTION]
-            values = [*moved, *(_mean(drifts, name) for name in _DRIFT)]
+            moved = [known_mean(run.value(kind, metric) for run in runs) for kind, metric in _FUNCTION]
+            values = [*moved, *(known_mean(getattr(drift, name) for drift in drifts) for name in _DRIFT)]
             rows.append([method.title, *("" if value is None else f"{value:.3g}" for value in values)])
     return _without_empty(Table(["method", *_FUNCTION.values(), *_DRIFT.values()], rows))
 
@@ -316,16 +318,6 @@ def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[fl
         return ""
     ratio = "" if taken.ratio is None or method == REFERENCE else f" ({change(taken.ratio)})"
     return f"{text(taken.mean)}{ratio}"
-
-
-def _mean(drifts: Sequence[Drift], name: str) -> float | None:
-    values = [value for drift in drifts if (value := getattr(drift, name)) is not None]
-    return statistics.fmean(values) if values else None
-
-
-def _distance(runs: Sequence[ComparedRun], kind: str, metric: str) -> float | None:
-    values = [value for run in runs if (value := run.value(kind, metric)) is not None]
-    return statistics.fmean(values) if values else None
 
 
 def _without_empty(table: Table) -> Table:

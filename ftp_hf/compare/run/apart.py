@@ -46,7 +46,7 @@ def check_rows_apart(content: Mapping[str, Any]) -> None:
     files, rows = functools.cache(_files), functools.cache(DatasetSpec.rows)
 
     def is_same(one: DatasetSpec, other: DatasetSpec) -> bool:
-        return _is_named_alike(one, other) or (_part(one) == _part(other) and _are_copies(files(one), files(other)))
+        return _is_named_alike(one, other) or (one[2:4] == other[2:4] and _are_copies(files(one), files(other)))
 
     def overlap(one: DatasetSpec, other: DatasetSpec) -> bool:
         # A row has one value in a column.
@@ -103,7 +103,7 @@ _Test = Callable[[DatasetSpec, DatasetSpec], bool]
 def _check(content: Mapping[str, Any], is_same: _Test, overlap: _Test) -> None:
     """Raise if two data sets are the same, or parts of the same that overlap and one of them is learnt from."""
     for keys, one, other in _pairs(content):
-        if is_same(one, other) and (_filter(one) == _filter(other) or (_is_learnt_from(keys) and overlap(one, other))):
+        if is_same(one, other) and (one[4:] == other[4:] or (_LEARNT_FROM & {*keys} and overlap(one, other))):
             raise _same(keys, other)
 
 
@@ -116,25 +116,14 @@ def _pairs(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Datase
         yield (key, other_key), one, other
 
 
-def _is_learnt_from(keys: tuple[str, str]) -> bool:
-    return not _LEARNT_FROM.isdisjoint(keys)
-
-
 def _is_named_alike(one: DatasetSpec, other: DatasetSpec) -> bool:
     return _place(one) == _place(other)
 
 
-def _place(spec: DatasetSpec) -> tuple[str | Path, str | None, str]:
+def _place(spec: DatasetSpec) -> DatasetSpec:
+    """All but its name and which rows are kept, in one spelling."""
     path = Path(spec.source)
-    return path.resolve() if path.exists() else spec.source, *_part(spec)
-
-
-def _part(spec: DatasetSpec) -> tuple[str | None, str]:
-    return spec.config, spec.split
-
-
-def _filter(spec: DatasetSpec) -> tuple[str | None, str | None]:
-    return spec.column, spec.value
+    return spec._replace(name="", source=str(path.resolve() if path.exists() else path), column=None, value=None)
 
 
 def _files(spec: DatasetSpec) -> list[Path]:

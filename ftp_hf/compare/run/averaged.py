@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from torch import nn
-from transformers import set_seed
 
 from ftp_hf.baselines.average import average_checkpoints
 from ftp_hf.common.processes import from_first_process
@@ -13,7 +12,7 @@ from .epochs import kept_epochs
 from .folder import telling_damage
 from .kinds import Averaged
 from .methods import METHODS
-from .plan import Run, settings_of
+from .plan import Run, method_of, settings_of
 
 __all__ = ["AveragedRuns"]
 
@@ -23,7 +22,7 @@ class AveragedRuns(DerivedRuns):
 
     def check(self, run: Run) -> None:
         """Refuse to average more epochs than there are."""
-        method, config = _method(run), self.trained.config
+        method, config = method_of(run, Averaged), self.trained.config
         last = method.last(run.setting)
         bases = [Run(str(method.base), setting, run.seed) for setting in settings_of(config, str(method.base))]
         shortest = min(bases, key=lambda base: base.setting.get("num_train_epochs", 0))
@@ -45,21 +44,13 @@ class AveragedRuns(DerivedRuns):
 
     def load(self, run: Run) -> nn.Module:
         """The model with the weights of a run."""
-        set_seed(run.seed)
-        model = self.trained.task.load_model()
+        model = self.trained.pretrained(run)
         with telling_damage(self.trained.folder(source_of(run)), "delete it, and the run is trained again"):
-            average_checkpoints(model, self._epochs(run)[-_method(run).last(run.setting) :])
+            average_checkpoints(model, self._epochs(run)[-method_of(run, Averaged).last(run.setting) :])
         return model
 
     def _has_epochs(self, run: Run) -> bool:
-        return len(self._epochs(run)) >= _method(run).last(run.setting)
+        return len(self._epochs(run)) >= method_of(run, Averaged).last(run.setting)
 
     def _epochs(self, run: Run) -> list[Path]:
         return kept_epochs(self.trained.folder(source_of(run)))
-
-
-def _method(run: Run) -> Averaged:
-    method = METHODS[run.method]
-    if not isinstance(method, Averaged):
-        raise TypeError(f"{run.describe()} is no mean of epochs: train or evaluate it")
-    return method

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import set_seed
 
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
@@ -13,7 +12,7 @@ from ftp_hf.pretrained.statistics import new_tensors
 from .folder import has_weights, load_all_weights
 from .kinds import Derived
 from .methods import METHODS
-from .plan import Run
+from .plan import Run, method_of
 from .trained import TrainedRuns
 
 __all__ = ["DerivedRuns", "source_of"]
@@ -32,7 +31,7 @@ class DerivedRuns:
 
     def check(self, run: Run) -> None:
         """Compute the weights of nothing, which raises what the method refuses."""
-        _method(run).weights({}, {}, **run.setting)
+        method_of(run, Derived).weights({}, {}, **run.setting)
 
     def keep_weights(self, run: Run) -> None:
         """See to the weights that a run is computed from."""
@@ -44,11 +43,10 @@ class DerivedRuns:
 
     def load(self, run: Run) -> nn.Module:
         """The model with the weights of a run."""
-        set_seed(run.seed)
-        model = self.trained.task.load_model()
+        model = self.trained.pretrained(run)
         start, new = _copied_state(model), new_tensors(model)
         load_all_weights(model, self.trained.folder(source_of(run)))
-        model.load_state_dict(_method(run).weights(start, _copied_state(model), **run.setting, new=new))
+        model.load_state_dict(method_of(run, Derived).weights(start, _copied_state(model), **run.setting, new=new))
         return model
 
     def record(self, run: Run) -> ComparedRun:
@@ -60,13 +58,6 @@ class DerivedRuns:
     def sensitivity_rows(self, run: Run) -> list[dict[str, Any]]:  # noqa: ARG002
         """None: there are many runs between two that are measured."""
         return []
-
-
-def _method(run: Run) -> Derived:
-    method = METHODS[run.method]
-    if not isinstance(method, Derived):
-        raise TypeError(f"{run.describe()} is not computed from another run: train it")
-    return method
 
 
 def source_of(run: Run) -> Run:

@@ -59,8 +59,6 @@ def keys_of(kind: type[Any]) -> list[Key]:
     Args:
         kind (`type`): such as [`DataOptions`], or the `options_class` of a task.
     """
-    if not dataclasses.is_dataclass(kind):
-        return []
     hints = get_type_hints(kind)
     return [
         Key(option.name, hints[option.name], _default(option), option.metadata.get("help", ""))

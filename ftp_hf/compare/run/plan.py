@@ -5,16 +5,18 @@ import itertools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .kinds import OF_TRAINING, Averaged, Continued, Setting, Trained
+from .kinds import OF_TRAINING, Averaged, Continued, Method, Setting, Trained
 from .methods import METHODS, PROBE
 from .trackers import WATCHING
 
-__all__ = ["Run", "averaged_epochs", "base_of", "count_runs", "describe_plan", "settings_of"]
+__all__ = ["Run", "averaged_epochs", "base_of", "count_runs", "describe_plan", "method_of", "settings_of"]
+
+Kind = TypeVar("Kind", bound=Method)
 
 # How runs are evaluated is not part of how they are trained, nor is which other ones there are.
 _OF_EVALUATION = {"test", "ood", "retained", "max_eval_samples", "corruptions", "every_setting", "rules"}
@@ -86,6 +88,14 @@ class Run:
         settings = [f"{name.rstrip('_').replace('_', ' ')} {value:g}" for name, value in self.setting.items()]
         title = PRETRAINED if self.method == PRETRAINED else METHODS[self.method].title
         return ", ".join([title, *settings, f"seed {self.seed}"])
+
+
+def method_of(run: Run, kind: type[Kind]) -> Kind:
+    """The method of a run, which has to be of a kind."""
+    method = METHODS[run.method]
+    if not isinstance(method, kind):
+        raise TypeError(f"{run.describe()} is {type(method).__name__}, not {kind.__name__}")
+    return method
 
 
 def base_of(config: ComparisonConfig, method: str) -> str | None:

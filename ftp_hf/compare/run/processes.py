@@ -1,17 +1,19 @@
 """The processes of a launcher, and those that would train the same runs at once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 
-from .allocation import keep_freed_memory
+from ftp_hf.common.processes import from_first_process
+
+from .allocation import free_memory, keep_freed_memory
 from .config import ComparisonConfig
 
-__all__ = ["Elsewhere", "begin", "join_processes", "working_alone"]
+__all__ = ["Elsewhere", "begin", "join_processes", "make_once", "working_alone"]
 
 _LOCK = "_turn.lock"
 
@@ -91,3 +93,21 @@ def working_alone(run: Path, *, wait: bool = True) -> Iterator[None]:
         raise Elsewhere(run.name) from None
     with held:
         yield
+
+
+def make_once(file: Path, make: Callable[[], None], *, wait: bool = True) -> None:
+    """
+    Make a file in the folder of a run, unless it is there: alone, together with the processes of a launcher.
+
+    Args:
+        file (`Path`): that tells that it is done.
+        make (callable): writes it.
+        wait (`bool`, *optional*, defaults to `True`): as for [`working_alone`].
+    """
+    if from_first_process(file.is_file()):
+        return
+    with working_alone(file.parent, wait=wait):
+        if not from_first_process(file.is_file()):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            make()
+            free_memory()

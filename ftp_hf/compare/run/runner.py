@@ -30,7 +30,7 @@ from .kinds import Continued, Derived, Trained
 from .measuring import evaluator, expected_figures, measure
 from .methods import METHODS
 from .plan import Run
-from .processes import working_alone
+from .processes import make_once, working_alone
 from .rules import rules_without_figures, unchecked_rules
 from .trained import Progress, TrainedRuns
 
@@ -95,12 +95,7 @@ class Runner:
             run ([`Run`]): which, or whose base, was trained.
         """
         file = run.evaluation_file(self.runs, self.config)
-        if not file.is_file():
-            with working_alone(file.parent, wait=self.wait):
-                if not file.is_file():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_run(file, self._evaluated(run))
-                    free_memory()
+        make_once(file, lambda: write_run(file, self._evaluated(run)), wait=self.wait)
         return read_run(file)
 
     def finish(self, run: Run) -> ComparedRun:
@@ -121,11 +116,7 @@ class Runner:
         """
         run = Run(PRETRAINED, {}, self.config.sweep_seed)
         file = run.evaluation_file(self.runs, self.config)
-        # Asked so, as nothing else has the processes wait for each other where there is nothing to measure.
-        if not from_first_process(file.is_file()):
-            with working_alone(file.parent):
-                if not from_first_process(file.is_file()):
-                    self._measure_pretrained(run, file)
+        make_once(file, lambda: self._measure_pretrained(run, file))
         with telling_damage(file, "delete it, and the pre-trained model is evaluated again"):
             return RunSummary.load(file).results
 
@@ -178,7 +169,6 @@ class Runner:
         if PartialState().is_main_process:
             RunSummary(PRETRAINED, PRETRAINED, seed=run.seed, results=results).save(file)
         PartialState().wait_for_everyone()
-        free_memory()
 
     def _kind(self, run: Run) -> TrainedRuns | DerivedRuns:
         method = METHODS[run.method]

@@ -39,7 +39,7 @@ from .folder import (
 )
 from .kinds import Trained
 from .methods import METHODS
-from .plan import Run, averaged_epochs
+from .plan import Run, averaged_epochs, method_of
 from .processes import working_alone
 from .trackers import tracked, tracker_arguments
 
@@ -123,11 +123,20 @@ class TrainedRuns:
         """How many epochs a run is trained for, the last of them perhaps in part."""
         return math.ceil(_epochs(self.make_trainer(run, scratch(self.runs))))
 
+    def pretrained(self, run: Run) -> nn.Module:
+        """The pre-trained model, with new parameters drawn with the seed of a run."""
+        set_seed(run.seed)
+        model: nn.Module = self.task.load_model()
+        return model
+
+    def has_adapter(self, run: Run) -> bool:
+        """Whether an adapter lies in the folder of a run, and no whole model."""
+        return METHODS[run.method].adapter
+
     def load(self, run: Run) -> nn.Module:
         """The model that a run came to."""
-        set_seed(run.seed)
-        model = self.task.load_model()
-        if METHODS[run.method].adapter:
+        model = self.pretrained(run)
+        if self.has_adapter(run):
             from peft import PeftModel  # noqa: PLC0415 - only these methods need it
 
             with telling_damage(self.folder(run), "delete it, and the run is trained again"):
@@ -155,12 +164,11 @@ class TrainedRuns:
             run ([`Run`]): of a method that trains.
             calibrate (callable): runs a model on a sample of the training inputs.
         """
-        set_seed(run.seed)
-        model, method = self.task.load_model(), METHODS[run.method]
+        model, method = self.pretrained(run), method_of(run, Trained)
         new = new_parameters(model)
         if run.base is not None:
             load_weights(model, self.folder(run.base))  # none, where only the Trainer is checked
-        if isinstance(method, Trained) and method.adapter:
+        if method.adapter:
             model = method.with_adapter(model, run.setting, self._adapter_options(new), calibrate)
         return model, new
 
@@ -184,9 +192,8 @@ class TrainedRuns:
             run ([`Run`]): trained.
             model (`nn.Module`): that it came to.
         """
-        method = METHODS[run.method]
-        if isinstance(method, Trained) and method.save is not None:
-            method.save(model, self.folder(run))
+        if (save := method_of(run, Trained).save) is not None:
+            save(model, self.folder(run))
 
     def common_arguments(self, run: Run, folder: Path) -> dict[str, Any]:
         """The arguments of a training or an evaluation that all methods have in common."""
@@ -267,9 +274,7 @@ class TrainedRuns:
             calibrate (callable, *optional*): as of [`start`]; by default on as many rows as a training takes.
             besides (mapping, *optional*): arguments of the training that take the place of others.
         """
-        method = METHODS[run.method]
-        if not isinstance(method, Trained):
-            raise TypeError(f"{run.describe()} is not trained: evaluate it")
+        method = method_of(run, Trained)
         model, new = self.start(run, calibrate or self.data.calibrate)
         arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **besides}
         trainer: Any = method.make_trainer(

@@ -17,12 +17,11 @@ from ftp_hf.common.processes import from_first_process
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.evidence.stream_measures import final_average
 from ftp_hf.compare.evidence.stream_results import StageCheck, StreamMethodFacts, StreamResults, StreamRun
-from ftp_hf.compare.run.allocation import free_memory
 from ftp_hf.compare.run.folder import TRAINED, forget_weights, has_weights, read_run, write_run
 from ftp_hf.compare.run.measuring import evaluator, expected_figures, measure
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
-from ftp_hf.compare.run.processes import working_alone
+from ftp_hf.compare.run.processes import make_once, working_alone
 from ftp_hf.compare.run.rules import rules_without_figures
 from ftp_hf.compare.run.runner import refused
 from ftp_hf.compare.run.trained import check_processes
@@ -231,7 +230,7 @@ class StreamCourse:
 
     def _train(self, run: Run) -> None:
         """A run, and before it all that it starts from, where that is needed and is not there any more."""
-        if self._finished(run):  # its data need not be prepared
+        if from_first_process((self._folder(run) / TRAINED).is_file()):  # its data need not be prepared
             check_processes(read_run(self._folder(run) / TRAINED))
         else:
             if run.base is not None and not from_first_process(has_weights(self._folder(run.base))):
@@ -249,10 +248,7 @@ class StreamCourse:
 
     def _evaluate(self, run: Run) -> ComparedRun:
         file = self._evaluation_file(run)
-        if not from_first_process(file.is_file()):
-            with working_alone(file.parent):
-                if not from_first_process(file.is_file()):
-                    self._measure(run, file)
+        make_once(file, lambda: self._measure(run, file))
         return read_run(file)
 
     def _measure(self, run: Run, file: Path) -> None:
@@ -266,9 +262,7 @@ class StreamCourse:
         if record is None:
             record = ComparedRun(PRETRAINED, _UNTRAINED, run.seed, summary)
         told = dataclasses.replace(record.summary, name=summary.name, results=summary.results, data=summary.data)
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_run(file, dataclasses.replace(record, summary=told))
-        free_memory()
 
     def _forget(self, run: Run, chain: Chain) -> None:
         """Delete the weights of a run of a chain that no other has which is not finished."""
@@ -289,9 +283,6 @@ class StreamCourse:
 
     def _evaluation_file(self, run: Run) -> Path:
         return run.evaluation_file(self.runs, self.config.first)
-
-    def _finished(self, run: Run) -> bool:
-        return from_first_process((self._folder(run) / TRAINED).is_file())
 
     def _show(self, share: float) -> None:
         self.progress.update(self.bar, completed=(self.done + share) * _STEPS)

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import set_seed
 
-from ftp_hf.compare.run.folder import load_all_weights
 from ftp_hf.compare.run.kinds import Projected
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
@@ -80,14 +78,9 @@ class StageRuns(TrainedRuns):
         for file in self.folder(run).glob("adapter_*"):
             file.unlink()
 
-    def load(self, run: Run) -> nn.Module:
-        """As of [`TrainedRuns`]; the whole model, where an adapter was merged."""
-        if not self.config.merged:
-            return super().load(run)
-        set_seed(run.seed)
-        model = self.task.load_model()
-        load_all_weights(model, self.folder(run))
-        return model
+    def has_adapter(self, run: Run) -> bool:
+        """As of [`TrainedRuns`]; not where it was merged."""
+        return super().has_adapter(run) and not self.config.merged
 
     def _start_adapted(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
         """With the adapter of the stage before, or a new one on what that was merged into."""
@@ -95,7 +88,6 @@ class StageRuns(TrainedRuns):
             return super().start(run, calibrate)
         from peft import PeftModel  # noqa: PLC0415 - only these methods need it
 
-        set_seed(run.seed)
-        model = self.task.load_model()
+        model = self.pretrained(run)
         new = new_parameters(model)
         return PeftModel.from_pretrained(model, str(self.folder(run.base)), is_trainable=True), new

@@ -57,7 +57,8 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
             course.check()
             check_sources(config.stages.values(), folder)
             console.print(describe_stream(config, course.count), soft_wrap=True, highlight=False)
-            with closing(_pool(config, runs, jobs)) if jobs and at_once else nullcontext() as pool:
+            make = partial(_beside_others, config, runs)
+            with closing(Pool[Chain, StreamRun](make, jobs)) if jobs and at_once else nullcontext() as pool:
                 results = course.run(pool)
         if main:
             results.save(folder)
@@ -84,10 +85,6 @@ def rehearse_stream(config: StreamConfig) -> None:
         course.check()
     if main:
         print(describe_stream(config, course.count), file=sys.stderr)
-
-
-def _pool(config: StreamConfig, runs: Path, jobs: int) -> Pool[Chain, StreamRun]:
-    return Pool(partial(_beside_others, config, runs), jobs)
 
 
 def _beside_others(config: StreamConfig, runs: Path) -> StreamCourse:

@@ -98,7 +98,7 @@ def test_kinds_of_runs_are_not_mixed_up(images, tmp_path):
     alone = Run("wise-ft", {"alpha": 0.5}, 0)
     with pytest.raises(ValueError, match="is computed from a run of 'plain': name it as base"):
         runner.evaluate(alone)
-    with pytest.raises(TypeError, match="is not trained: evaluate it"):
+    with pytest.raises(TypeError, match="is Derived, not Trained"):
         runner.train(alone)
 
 
