@@ -48,7 +48,8 @@ _BLOCK_ELEMENTS = 2**18
 
 def row_norms(left: Tensor, right: Tensor) -> Tensor:
     """
-    L1 norm of each row of `L R`, plus 1e-8, without more than a few rows of the product in memory.
+    L1 norm of each row of `L R`, plus 1e-8, without more than a few rows of the product in memory. In the dtype of the factors,
+    also inside `torch.autocast`.
 
     Args:
         left (`Tensor`): `L`, (blocks, rows, rank).
@@ -60,11 +61,13 @@ def row_norms(left: Tensor, right: Tensor) -> Tensor:
     blocks, rows, _ = left.shape
     norms = left.new_empty(blocks, rows)
     count = max(1, _BLOCK_ELEMENTS // max(1, right.shape[-1]))
-    for block in range(blocks):
-        for first in range(0, rows, count):
-            part = left[block, first : first + count] @ right[block]
-            # Four times as fast as torch.linalg.vector_norm (torch 2.13, CPU).
-            torch.sum(part.abs_(), dim=1, out=norms[block, first : first + count])
+    # A step may be taken inside autocast, which would form the product in 16 bits.
+    with torch.autocast(left.device.type, enabled=False):
+        for block in range(blocks):
+            for first in range(0, rows, count):
+                part = left[block, first : first + count] @ right[block]
+                # Four times as fast as torch.linalg.vector_norm (torch 2.13, CPU).
+                torch.sum(part.abs_(), dim=1, out=norms[block, first : first + count])
     return norms + equations.RADIUS_FLOOR
 
 

@@ -1,6 +1,7 @@
 """Mixed precision, loss scaling, clipping, accumulation: the radius reads the gradient that torch's optimizer steps with."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import ViTForImageClassification
 
-from ftp_hf import FTPTrainer
+from ftp_hf import FTPTrainer, LowRankProduct, LowRankUpdate
 from tests.support import trainers
 from tests.support.models import tiny_vit_config
 from tests.support.problems import PROJECTED
@@ -22,6 +23,7 @@ every_dtype = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, N
 
 STEPS = 10
 SCALE = 2.0**8  # a power of two: scaling and unscaling round nothing
+PRODUCT = (LowRankUpdate("product", (LowRankProduct(rows="2.weight", columns="0.weight"),)),)
 TOO_LARGE = 2.0**127  # with a mean over 16 rows taken 16 times, gradients overflow even in float32
 
 
@@ -202,16 +204,20 @@ def test_the_radius_reads_unscaled_and_clipped_gradients(make, dtype, clipping, 
 
 @every_optimizer
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_a_step_inside_autocast_is_the_step_outside(make, dtype, model, batches):
+@pytest.mark.parametrize("low_rank", [(), PRODUCT], ids=["dense", "low rank"])
+def test_a_step_inside_autocast_is_the_step_outside(make, dtype, low_rank, model, batches):
+    make = functools.partial(make, low_rank=low_rank)
     inside = copy.deepcopy(model)
     optimizer = optimize(make, inside)
     for batch in batches:
         backward(inside, batch, dtype)
         with torch.autocast("cpu", dtype):
             optimizer.step()
+            radii = optimizer.radii()
     outside = run(make, model, batches, dtype)
     assert moved(optimizer)
     assert_equal(snapshot(inside, optimizer), snapshot(*outside))
+    assert radii == optimizer.radii()
     in_float32 = run(make, model, batches)
     assert optimizer.radii() != in_float32[1].radii()
 
