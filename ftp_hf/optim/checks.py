@@ -173,11 +173,16 @@ def _named(group: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
     """Raise if this parameter cannot be projected, does not have its row dimensions, or has its rows cut through."""
-    if parameter.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+    if parameter.dtype == torch.float16:
         raise ValueError(
             f"{name} is {parameter.dtype}, which is not projected: small gradients are zero in float16. Load the model "
             "with dtype=torch.bfloat16 or torch.float32 (and train in mixed precision with fp16=True or bf16=True), or "
             "put the parameter in a param group with project=False"
+        )
+    if parameter.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise ValueError(
+            f"{name} is {parameter.dtype}: only float32, float64 and bfloat16 are projected. Name it in exclude "
+            "(ftp_exclude of FTPTrainer), or put it in a param group with project=False"
         )
     dims = row_dims(row_dim, parameter.ndim)
     if dims and max(dims) >= parameter.ndim:
