@@ -80,6 +80,9 @@ class CompleteSavingMixin(Host):
         """
         As `Trainer.save_model`; an earlier model in the folder stays until the new one is written completely. With FSDP2
         the model is saved whole, also where checkpoints are sharded.
+
+        Raises:
+            OSError: it cannot be written; names the checkpoint that the training goes on from.
         """
         if self._saves_checkpoint or not self._only_writers_write():
             super().save_model(output_dir, _internal_call)
@@ -90,11 +93,12 @@ class CompleteSavingMixin(Host):
         target = Path(output_dir or self.args.output_dir)
         staging = target / STAGING
         try:
-            self._prepare_staging(staging)
-            with _whole_state(self.accelerator):
-                super().save_model(str(staging), _internal_call=True)
-            if self.args.should_save and staging.is_dir():
-                move_files(staging, target)
+            with _naming_what_is_left(target, Path(self.args.output_dir)):
+                self._prepare_staging(staging)
+                with _whole_state(self.accelerator):
+                    super().save_model(str(staging), _internal_call=True)
+                if self.args.should_save and staging.is_dir():
+                    move_files(staging, target)
         finally:
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -120,11 +124,11 @@ class CompleteSavingMixin(Host):
         with replaced(self, _saves_checkpoint=True), replaced(self.args, save_total_limit=limit):
             # A process that fails does not wait for the others, which may be waiting for it elsewhere: it ends, and the
             # launcher ends them.
-            with _naming_what_is_left(checkpoint):
+            with _naming_what_is_left(checkpoint, run):
                 self._on_writers(lambda: begin_checkpoint(checkpoint))
                 super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
-            with _naming_what_is_left(checkpoint):
+            with _naming_what_is_left(checkpoint, run):
                 self._on_writers(lambda: self._finish_checkpoint(checkpoint))
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(checkpoint))
@@ -230,17 +234,23 @@ def _whole_state(accelerator: Any) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _naming_what_is_left(checkpoint: Path) -> Iterator[None]:
+def _naming_what_is_left(saved: Path, run: Path) -> Iterator[None]:
+    """When a checkpoint of a run or its model, in whatever folder, cannot be saved."""
     try:
         yield
     # torch and safetensors do not report a full disk as an OSError.
     except (OSError, RuntimeError, SafetensorError) as error:
-        whole = newest_whole([path for path in list_checkpoints(checkpoint.parent) if path != checkpoint])
+        listed = list_checkpoints(run)
+        whole = newest_whole([path for path in listed if path != saved])
         resumed = "started again, a comparison or stream, like train(resume_from_checkpoint=True), goes on from"
-        left = f"{resumed} {whole}" if whole else "no whole one is beside it"
+        left = (
+            f"{resumed} {whole}"
+            if whole
+            else f"{run} has no whole checkpoint; a comparison or stream that is started again repeats what is not finished"
+        )
+        less = f"; {saved.name} can be deleted, and a training of your own takes less of it with save_total_limit and save_only_model"
         raise OSError(
-            f"{checkpoint} could not be saved: {error}. If the disk is full, make room ({checkpoint.name} can be deleted; a "
-            f"training of your own takes less of it with save_total_limit and save_only_model): {left}"
+            f"{saved} could not be saved: {error}. If the disk is full, make room{less * (saved in listed)}: {left}"
         ) from error
 
 

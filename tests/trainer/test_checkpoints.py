@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, Trainer
 
 from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer
@@ -126,18 +127,19 @@ def test_a_save_that_was_cut_short_does_not_lose_the_checkpoint_that_it_replaces
     assert "the earlier one is back" in caplog.text
 
 
-def test_a_model_is_replaced_only_by_a_whole_one(pretrained, tmp_path):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_model_is_replaced_only_by_a_whole_one(pretrained, tmp_path, kind):
     class FullDisk(FTPTrainer):
         def _save(self, output_dir=None, state_dict=None):
             super()._save(output_dir, state_dict)
             cut(Path(output_dir) / "model.safetensors")
-            raise OSError("No space left on device")
+            raise kind("No space left on device")
 
     trainer = make_trainer(pretrained, tmp_path, save_strategy="no")
     trainer.save_model()
     saved = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert set(saved) == {"config.json", "model.safetensors", "training_args.bin"}
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"^{tmp_path} could not be saved: No space left .*make room: .* no whole check"):
         make_trainer(pretrained, tmp_path, FullDisk).save_model()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == saved
 
@@ -147,6 +149,15 @@ def test_a_model_is_replaced_only_by_a_whole_one(pretrained, tmp_path):
     assert (tmp_path / "earlier").read_bytes() == saved["model.safetensors"], "written over, not replaced"
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded.classifier.bias, trainer.model.classifier.bias)
+
+
+def test_a_model_that_cannot_be_saved_names_the_checkpoint_to_go_on_from(pretrained, run):
+    class FullDisk(FTPTrainer):
+        def _save(self, *_, **__):
+            raise SafetensorError("No space left on device")
+
+    with pytest.raises(OSError, match=f"make room: started again, .*, goes on from {run / 'checkpoint-6'}$"):
+        make_trainer(pretrained, run, FullDisk).save_model()
 
 
 def test_the_model_card_in_the_folder_is_found_by_who_adds_to_it(pretrained, tmp_path):
