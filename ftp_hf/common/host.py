@@ -6,7 +6,8 @@ What a mixin for any `Trainer` class is written against.
             super().log(logs, *args, **kwargs)
 
 To a type checker [`Host`] is `Trainer`: it knows the attributes that the mixin finds in `self` and the methods that it
-overrides. When the program runs it is `object`, so that the mixin goes in front of any class, and nothing is imported.
+overrides. When the program runs it imports nothing and has no methods, so that the mixin goes in front of any class. Behind
+`Trainer`, which does not call what follows, the mixin would do nothing: such a class is refused.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
         optimizer: Optimizer
 
 else:
-    Host = object
+
+    class Host:
+        """Refuses, with a `TypeError`, a class whose mixins stand behind `Trainer`."""
+
+        def __init_subclass__(cls, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            before = [f"{kind.__module__}.{kind.__name__}" for kind in cls.__mro__[: cls.__mro__.index(Host)]]
+            if "transformers.trainer.Trainer" in before:
+                mixins_first = sorted(cls.__bases__, key=lambda base: not issubclass(base, Host))
+                bases = ", ".join(base.__name__ for base in mixins_first)
+                raise TypeError(f"a mixin behind Trainer is never called: write class {cls.__name__}({bases})")
 
 
 def optimizer_of(trainer: Any, create: Callable[..., Any], model: Any) -> "Optimizer":

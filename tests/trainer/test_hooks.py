@@ -6,7 +6,7 @@ import pkgutil
 import re
 
 import pytest
-from transformers import Trainer
+from transformers import Seq2SeqTrainer, Trainer
 
 import ftp_hf.baselines
 import ftp_hf.trainer
@@ -21,10 +21,27 @@ from ftp_hf.baselines import (
     SPDTrainerMixin,
     TPGMTrainerMixin,
 )
+from ftp_hf.common.host import Host
 from ftp_hf.trainer import FTPTrainerMixin, ModelCardMixin, PlainTrainer
 
 ROW = re.compile(r"^\| `(\w+)` \| (\w+/\w+\.py) \| \S.* \|$", re.MULTILINE)
 TABLE = ROW.findall(ftp_hf.trainer.__doc__)
+
+every_mixin = pytest.mark.parametrize(
+    "mixin",
+    [
+        EWCTrainerMixin,
+        FLOWTrainerMixin,
+        KLTrainerMixin,
+        L2SPTrainerMixin,
+        LDIFSTrainerMixin,
+        LinearProbeTrainerMixin,
+        MoFOTrainerMixin,
+        FTPTrainerMixin,
+        SPDTrainerMixin,
+        TPGMTrainerMixin,
+    ],
+)
 
 
 def file_of(cls):
@@ -40,9 +57,8 @@ def overrides():
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             module = importlib.import_module(found.name)
             for cls in vars(module).values():
-                # When the program runs, a mixin's base is `object`: it is told by its name.
                 is_ours = inspect.isclass(cls) and cls.__module__ == module.__name__
-                if is_ours and (issubclass(cls, Trainer) or cls.__name__.endswith("Mixin")):
+                if is_ours and issubclass(cls, (Trainer, Host)):
                     yield from ((hook, file_of(cls)) for hook in hooks_of(cls))
 
 
@@ -51,24 +67,18 @@ def test_the_table_is_complete_and_true():
     assert sorted(TABLE) == sorted(overrides())
 
 
-@pytest.mark.parametrize(
-    "mixin",
-    [
-        EWCTrainerMixin,
-        FLOWTrainerMixin,
-        KLTrainerMixin,
-        L2SPTrainerMixin,
-        LDIFSTrainerMixin,
-        LinearProbeTrainerMixin,
-        MoFOTrainerMixin,
-        FTPTrainerMixin,
-        SPDTrainerMixin,
-        TPGMTrainerMixin,
-    ],
-)
+@every_mixin
 def test_the_upper_row_calls_the_lower_one(mixin):
     base = Trainer if issubclass(mixin, ModelCardMixin) else PlainTrainer
     trainer = type(mixin.__name__.removesuffix("Mixin"), (mixin, base), {})
     for hook in {hook for hook, _ in TABLE}:
         called = [file_of(cls) for cls in trainer.__mro__ if cls.__module__.startswith("ftp_hf") and hook in vars(cls)]
         assert called == [file for name, file in TABLE if name == hook and file in called]
+
+
+@every_mixin
+def test_no_mixin_stands_behind_trainer(mixin):
+    with pytest.raises(TypeError, match=rf"write class Behind\({mixin.__name__}, Seq2SeqTrainer\)"):
+        type("Behind", (Seq2SeqTrainer, mixin), {})
+    behind_ours = type("Behind", (PlainTrainer, mixin), {}).__mro__
+    assert behind_ours.index(mixin) < behind_ours.index(Trainer)
