@@ -1,7 +1,8 @@
 """Command-line flags and YAML keys of [`FTPTrainer`]."""
 
 from dataclasses import dataclass, fields, make_dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
@@ -57,6 +58,9 @@ class FTPArguments:
         ftp_probe_learning_rate (`float`, *optional*): of these epochs; by default that of the training.
         ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
             summary over all of them.
+
+    Raises:
+        TypeError: a number is a text, or `ftp_exclude` a single name.
     """
 
     ftp_kappa: float = DEFAULTS["kappa"]
@@ -75,6 +79,21 @@ class FTPArguments:
     ftp_probe_epochs: float = 0.0
     ftp_probe_learning_rate: float | None = None
     ftp_log_parameters: bool = False
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(FTPArguments).items():
+            value = getattr(self, name)
+            if kind in (float, float | None) and not isinstance(value, Real | kind):
+                raise TypeError(
+                    f"{name} must be a number, got {value!r}; in YAML 1e-1 is a text, and 1.0e-1 or 0.1 is a number"
+                )
+        if isinstance(self.ftp_exclude, str):
+            raise TypeError(
+                "ftp_exclude must be a list of parameter names or glob patterns, got "
+                f"{self.ftp_exclude!r}; for a single one write [{self.ftp_exclude!r}]"
+            )
+        # Of the class of arguments that this one stands before.
+        getattr(super(), "__post_init__", lambda: None)()
 
     @classmethod
     def of(cls, args: Any) -> "FTPArguments":

@@ -44,3 +44,22 @@ def test_every_field_has_the_help_text_of_the_docstring(kind):
 def test_options_of_other_training_arguments_are_the_defaults(tmp_path):
     assert FTPArguments.of(TrainingArguments(str(tmp_path))) == FTPArguments()
     assert FTPArguments.of(FTPTrainingArguments(str(tmp_path), **OPTIONS)) == FTPArguments(**OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ftp_radius_lr: 1e-1", r"ftp_radius_lr must be a number, got '1e-1'; .* 1\.0e-1 or 0\.1 "),
+        ("ftp_probe_learning_rate: 1e-1", "ftp_probe_learning_rate must be a number, got '1e-1'"),
+        ("ftp_kappa:", "ftp_kappa must be a number, got None"),
+        (
+            "ftp_exclude: classifier.*",
+            r"ftp_exclude must be a list .*, got 'classifier\.\*'; .* write \['classifier\.\*'\]",
+        ),
+    ],
+)
+def test_a_text_is_neither_a_number_nor_a_list(tmp_path, line, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"output_dir: {tmp_path}\n{line}\n")
+    with pytest.raises(TypeError, match=message):
+        HfArgumentParser(FTPTrainingArguments).parse_yaml_file(file)
