@@ -5,6 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
 from ftp_hf.checkpoints.whole import step_of
 from ftp_hf.common.host import Host
 from ftp_hf.optim.unwrap import projected_optimizer
@@ -60,12 +63,20 @@ def load_best_model(trainer: Any, load: Callable[[], None]) -> None:
 
 def _load_whole(trainer: Any, model: Any, checkpoint: str, load: Callable[[], None]) -> None:
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        _reshard(model)
         load()
     elif getattr(model, "_hf_peft_config_loaded", False):
         _load_injected_adapter(model, checkpoint)
     else:
         load()
         load_weights(model, Path(checkpoint))
+
+
+def _reshard(model: nn.Module) -> None:
+    """After an evaluation FSDP2 leaves the root's parameters gathered, into which no sharded tensor can be loaded."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _load_injected_adapter(model: Any, checkpoint: str) -> None:

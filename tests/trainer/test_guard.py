@@ -474,27 +474,34 @@ def test_stricter_rules_on_resuming_judge_the_earlier_checkpoint_anew(tmp_path):
     assert not check_rules(guard.rules, guard.history[-1].figures, {})[0].passed
 
 
+# Run on two processes → the step of the weights that it ends with.
+ENDS = {
+    "FTPTrainer-roll_back": 4,
+    "Trainer-roll_back": 4,
+    "FTPTrainer-roll_back-fsdp": 4,
+    "FTPTrainer-stop-fsdp": 2,
+    "Trainer-roll_back-fsdp": 4,
+}
+
+
 @pytest.fixture(scope="module")
 def on_two_processes(tmp_path_factory):
-    """The folder of the runs by either Trainer."""
+    """The folder of the runs."""
     folder = tmp_path_factory.mktemp("guarded")
-    launch.fork("guarded.py", folder, "FTPTrainer", "Trainer", processes=2)
+    launch.fork("guarded.py", folder, *ENDS, processes=2)
     return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["FTPTrainer", "Trainer"])
-def test_two_processes_roll_back_together(kind, on_two_processes):
-    run = on_two_processes / kind
-    saved = load_file(run / "checkpoint-4" / "model.safetensors")
+@pytest.mark.parametrize("name", ENDS)
+def test_two_processes_end_with_the_same_checkpoint(name, on_two_processes):
+    run, action = on_two_processes / name, name.split("-")[1]
+    saved = load_file(run / f"checkpoint-{ENDS[name]}" / "model.safetensors")
+    checks = {check["step"]: check for check in written(run)}
+    assert {step: check.get("action") for step, check in checks.items()} == {0: None, 2: None, 4: None, 6: action}
     for rank in range(2):
         outcome = torch.load(run / f"outcome-{rank}.pt")
-        assert outcome["restored_step"] == 4
+        assert outcome["restored_step"] == (4 if action == "roll_back" else None)
         assert outcome["called"] == (rank == 0)
         assert_same(saved, outcome["weights"])
-    assert [(check["step"], check.get("action")) for check in written(run)] == [
-        (0, None),
-        (2, None),
-        (4, None),
-        (6, "roll_back"),
-    ]
+        assert outcome["loss"] == checks[ENDS[name]]["figures"]["ood/same"]["loss"]
