@@ -1,6 +1,11 @@
-"""What the chosen runs of a comparison leave: results and a card beside the weights of each, and a link to the best."""
+"""
+What the chosen runs of a comparison leave: results and a card beside the weights of each, and a link to the best; and what is
+not to be overwritten.
+"""
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,6 +13,7 @@ import yaml
 
 from ftp_hf.cards.files import write_run_files
 from ftp_hf.common.files import replacing
+from ftp_hf.common.folder import RESULTS
 from ftp_hf.compare.evidence.measures import REFERENCE
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
@@ -16,10 +22,32 @@ from ftp_hf.runs.facts import PLAIN, DataFacts
 from ftp_hf.runs.seeds import combine
 from ftp_hf.runs.summary import RunSummary
 
-__all__ = ["hand_over", "what_next"]
+__all__ = ["check_vacant", "hand_over", "what_next"]
 
 _OURS = "# Of the config of the comparison in this folder.\n"
-"""What the file of rules begins with: one that a person put there is not deleted."""
+"""What the file of rules begins with: one that a person put there is not deleted or overwritten."""
+
+
+def check_vacant(folder: Path, what: str, rules: Sequence[str] = ()) -> None:
+    """
+    Whether the results and the rules in a folder, if there are any, are what such a comparison or stream left there before:
+    called before anything is trained, as they are overwritten afterwards.
+
+    Args:
+        folder (`Path`): of the comparison or stream.
+        what (`str`): which of them, `"comparison"` or `"stream"`.
+        rules (sequence of `str`, *optional*): that a comparison will leave there.
+
+    Raises:
+        FileExistsError: they are of something else; names the file.
+    """
+    results, its_rules = folder / RESULTS, folder / RULES
+    if (found := _whose(results)) not in (None, what):
+        raise FileExistsError(f"{results} is of a {found}, and this {what} would overwrite it: name another output_dir")
+    if rules and its_rules.is_file() and not _is_ours(its_rules):
+        raise FileExistsError(
+            f"{its_rules} was not written by a {what}, and this one would overwrite it: move it, or name another output_dir"
+        )
 
 
 def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> None:
@@ -43,7 +71,7 @@ def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> Non
         with replacing(folder / RULES) as part:
             text = yaml.safe_dump(rules, sort_keys=False, allow_unicode=True)
             part.write_text(f"{_OURS}{text}", encoding="utf-8")
-    elif (folder / RULES).is_file() and (folder / RULES).read_text(encoding="utf-8").startswith(_OURS):
+    elif (folder / RULES).is_file() and _is_ours(folder / RULES):
         (folder / RULES).unlink()
     best, link = recommended(results), folder / BEST
     if link.is_symlink():
@@ -91,6 +119,21 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
     summary = combine(alike, {PLAIN: plain_alike} if plain_alike else None)
     shown = [each.seed for each in alike]
     return dataclasses.replace(summary, other_seeds=[each.seed for each in ours if each.seed not in shown])
+
+
+def _whose(results: Path) -> str | None:
+    """What left a file of results; `None` where nobody could read it."""
+    try:
+        content = json.loads(results.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kinds = {"orders": "stream", "methods": "comparison"}
+    keys = content if isinstance(content, dict) else {}
+    return next((kind for key, kind in kinds.items() if key in keys), "run or something else")
+
+
+def _is_ours(rules: Path) -> bool:
+    return rules.read_bytes().startswith(_OURS.encode())
 
 
 def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:

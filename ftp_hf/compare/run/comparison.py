@@ -17,7 +17,7 @@ from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
 from .allocation import leaving_out_what_stays
-from .chosen import hand_over, what_next
+from .chosen import check_vacant, hand_over, what_next
 from .config import ComparisonConfig
 from .course import Course
 from .estimate import estimate
@@ -61,8 +61,8 @@ def compare(
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a run has failed,
             which is named.
-        OSError: another comparison is running in the folder; there is no such cluster, or one of its machines does not see
-            the folder.
+        OSError: another comparison is running in the folder, or its `results.json` or `rules.yaml` is of something else; there
+            is no such cluster, or one of its machines does not see the folder.
         ImportError: matplotlib, which draws the charts, is missing, or Ray.
     """
     runs = folder / "runs"
@@ -72,6 +72,7 @@ def compare(
     elif jobs is not None and jobs != 1:
         make_workers = partial(Pool, partial(make_runner, config, runs), jobs)
     check_charts_can_be_drawn()
+    check_vacant(folder, ComparisonResults.what, config.rules)
     main = begin(config, jobs, launched_too=make_workers is None)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         with _course(config, runs, make_workers) as course:
@@ -97,9 +98,10 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1) -> None:
         jobs (`int`, *optional*, defaults to 1): how many runs at the same time, on this machine.
 
     Raises:
-        ValueError: as [`compare`].
+        ValueError, OSError: as [`compare`].
     """
     check_charts_can_be_drawn()
+    check_vacant(folder, ComparisonResults.what, config.rules)
     begin(config, jobs, launched_too=False)
     runs = folder / "runs"
     make_workers = partial(Pool, partial(make_runner, config, runs, wait=False), jobs)

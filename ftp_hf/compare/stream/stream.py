@@ -14,6 +14,7 @@ from ftp_hf.compare.evidence.stream_results import StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
 from ftp_hf.compare.run.allocation import leaving_out_what_stays
+from ftp_hf.compare.run.chosen import check_vacant
 from ftp_hf.compare.run.pool import Pool
 from ftp_hf.compare.run.processes import begin, join_processes
 from ftp_hf.compare.run.progress import make_progress, quiet
@@ -44,11 +45,12 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
     Raises:
         ValueError: the data or a method does not fit; nothing has been trained then. Or, of several jobs, a stream has failed,
             which is named.
-        OSError: another stream is running in the folder.
+        OSError: another stream is running in the folder, or its `results.json` is of something else.
         ImportError: matplotlib, which draws the charts, is missing.
     """
     runs, at_once = folder / "runs", jobs is not None and jobs > 1
     check_charts_can_be_drawn()
+    check_vacant(folder, StreamResults.what)
     main = begin(config.first, jobs, launched_too=not at_once)
     with run_lock(folder) if main else nullcontext(), leaving_out_what_stays():
         console = Console(file=sys.stderr, quiet=not main)

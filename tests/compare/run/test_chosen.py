@@ -2,13 +2,14 @@
 
 import math
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from ftp_hf.cli import main
 from ftp_hf.compare.evidence.recommendation import recommended
-from ftp_hf.compare.run.chosen import hand_over, what_next
+from ftp_hf.compare.run.chosen import check_vacant, hand_over, what_next
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.runs.rules import load_rules
 from ftp_hf.runs.summary import RunSummary
@@ -134,6 +135,40 @@ def test_rules_that_left_the_config_leave_the_folder_and_no_others_do(tmp_path):
     file.write_text("rules: [id/test >= 0.9]\n")
     hand_over(results, tmp_path, TRAIN)
     assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('{"methods": [], "runs": []}', "comparison"),
+        ('{"methods": [], "orders": []}', "stream"),
+        ('{"task": "image-classification"}', "run or something else"),
+        ("[1]", "run or something else"),
+        ('{"methods": [', None),  # whoever is told so starts the comparison again
+        (None, None),
+    ],
+)
+def test_results_of_another_kind_are_not_overwritten(tmp_path, content, found):
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    for what in ("comparison", "stream"):
+        refused = pytest.raises(
+            FileExistsError, match=f"^{tmp_path}/results.json is of a {found}, and this {what} would"
+        )
+        with nullcontext() if found in (what, None) else refused:
+            check_vacant(tmp_path, what)
+
+
+def test_rules_of_another_kind_are_not_overwritten(tmp_path):
+    results = kept(tmp_path, rules=["id/test >= 0.5"])
+    hand_over(results, tmp_path, TRAIN)
+    check_vacant(tmp_path, "comparison", results.rules)
+    (tmp_path / "rules.yaml").write_text("rules: [id/test >= 0.9]\n")
+    check_vacant(tmp_path, "comparison")
+    with pytest.raises(
+        FileExistsError, match=r"rules.yaml was not written by a comparison, .* name another output_dir"
+    ):
+        check_vacant(tmp_path, "comparison", results.rules)
 
 
 def test_a_folder_of_that_name_is_let_alone_and_the_run_is_named(tmp_path):

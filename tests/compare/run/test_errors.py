@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from ftp_hf.cli import main
 from ftp_hf.compare import ComparisonConfig, compare
+from ftp_hf.compare.run.comparison import take_part
 from ftp_hf.compare.run.data import RunData
 from ftp_hf.compare.run.folder import TRAINED
 from ftp_hf.compare.run.plan import Run
@@ -158,6 +159,18 @@ def test_a_task_that_returns_percent_is_refused_before_a_run_has_finished(images
         compare(config, tmp_path / "out")
     assert not [*(tmp_path / "out").rglob(TRAINED), *(tmp_path / "out").rglob("checkpoint-*")]
     assert not [*(tmp_path / "out").rglob("evaluated-*.json")] or is_new
+
+
+@pytest.mark.parametrize("name", ["results.json", "rules.yaml"])
+@pytest.mark.parametrize("run", [compare, take_part])
+def test_what_is_of_something_else_is_refused_before_anything_is_trained(images, tmp_path, name, run):
+    config = ComparisonConfig.load(write_config(tmp_path, image_config(images, rules=["id/test >= 0.5"])))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / name).write_text("{}")
+    with pytest.raises(FileExistsError, match=f"{folder / name} .*name another output_dir"):
+        run(config, folder)
+    assert [*folder.iterdir()] == [folder / name]
 
 
 def empty_table(file):

@@ -45,6 +45,12 @@ def test_a_dry_run_says_once_what_no_method_can_be_trained_with(texts, tmp_path)
     assert raised.value.__notes__ == []
 
 
+def test_results_of_a_comparison_are_not_overwritten(texts, tmp_path):
+    (tmp_path / "results.json").write_text('{"methods": []}')
+    with pytest.raises(FileExistsError, match="is of a comparison, and this stream would overwrite it"):
+        stream(load(texts, tmp_path), tmp_path)
+
+
 class Killed(BaseException):
     """As a process that ends: nothing cleans up after it."""
 
