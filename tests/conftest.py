@@ -66,3 +66,13 @@ def dataset():
     tokens = torch.randint(5, 50, (40, 8), generator=torch.Generator().manual_seed(0))
     labels = (tokens[:, 1] > tokens[:, 2]).long()
     return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
+
+
+@pytest.fixture
+def mesh():
+    """A mesh of this process alone, on gloo."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()

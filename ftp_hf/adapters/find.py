@@ -16,6 +16,7 @@ from ftp_hf.common.names import base_name, canonical_name
 from ftp_hf.pretrained.anchors import CheckpointAnchors, check_one_name_each
 from ftp_hf.pretrained.origin import has_adapters
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+from ftp_hf.projection.sharding import local
 
 from .products import Unprojectable, configs_by_module, has_products, layer_products, weight_name
 
@@ -262,8 +263,9 @@ def _check_memory(updates: list[LowRankUpdate], name_of: dict[Tensor, str]) -> N
     factors = {name for update in updates for name in update.factors}
     owner_of: dict[int, str] = {}
     for parameter, name in name_of.items():
-        if name in factors and not parameter.is_meta:
-            owner = owner_of.setdefault(parameter.untyped_storage().data_ptr(), name)
+        part = local(parameter)
+        if name in factors and not part.is_meta and part.numel():  # empty parts have no address
+            owner = owner_of.setdefault(part.untyped_storage().data_ptr(), name)
             if owner != name:
                 raise ValueError(
                     f"{owner} and {name} share memory, so that projecting one adapter would change the other: do not tie "

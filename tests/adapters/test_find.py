@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from transformers import (
     BertForSequenceClassification,
     BitsAndBytesConfig,
@@ -380,6 +381,18 @@ def test_adapters_that_share_memory_are_refused():
     model = peft.get_peft_model(model, config)
     with pytest.raises(ValueError, match="share memory"):
         adapter_options(model)
+
+
+def test_adapters_are_found_in_a_sharded_model(mesh):
+    radii = []
+    for shard in (False, True):
+        model, loss, _ = adapted("linear")
+        if shard:
+            fully_shard(model, mesh=mesh)
+        optimizer = FTPAdamW(trained(model), lr=5e-3, **adapter_options(model))
+        all(steps(model, optimizer, loss, 3))
+        radii.append({name: radius.radius for name, radius in optimizer.radii().items()})
+    assert radii[1] == pytest.approx(radii[0], rel=1e-12)
 
 
 def test_active_adapters_are_projected_together_and_the_others_stay():

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
@@ -288,13 +287,6 @@ def test_factors_of_an_update_are_stepped_together(monkeypatch):
     assert trained[0].radius > 1e-3
     assert trained[1].radius == pytest.approx(trained[0].radius, rel=0.2)
     assert trained[1].deviation == pytest.approx(trained[1].radius, rel=0.1)
-
-
-@pytest.fixture
-def mesh():
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("tiny_pieces")
