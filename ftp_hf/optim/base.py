@@ -29,7 +29,7 @@ from .findings import Findings, findings
 from .hooks import load_between_hooks, step_without_hooks
 from .masters import Masters, adopt_masters, masters_of, pieces_of_a_step, step_in_pieces
 from .naming import add_patterns, by_name, name_unnamed_groups, rows_by_name
-from .options import Anchors, ProjectionOptions, group_options
+from .options import Anchors, ProjectionOptions, group_options, unchanged_if_refused
 from .participants import Participants
 from .radii import Radius, radii_of, raise_radii
 from .rounding import MASTER, count_step
@@ -137,34 +137,34 @@ class ProjectedOptimizer(Optimizer):
         **options: Unpack[ProjectionOptions],
     ) -> None:
         """
-        Tell an optimizer what it was not told: names where its groups have none, what is to be excluded besides, which rows it
-        was not told, and anchors and low-rank updates where it has none.
+        Fill in what the constructor was not given: names, more exclusions, row dimensions, anchors, low-rank updates.
 
         Args:
             named_parameters (mapping from `str` to `Tensor`): those of the model.
             unprojected (iterable of `Tensor`, *optional*): parameters to exclude, such as new ones.
-            row_dims (mapping from `Tensor` to sequence of `int`, *optional*): the dimensions that count the rows of
-                parameters, where it is not dimension 0.
+            row_dims (mapping from `Tensor` to sequence of `int`, *optional*): what counts rows, where not dimension 0.
             first_rows (mapping from `Tensor` to `int`, *optional*): how many of the first rows of parameters have a
                 pre-trained value, where not all do.
             exclude, transposed, rows, pretrained_rows, anchors, low_rank: as for [`FTPAdamW`].
 
         Raises:
-            ValueError: none of the optimizer's parameters is the model's; otherwise as [`FTPAdamW`].
+            ValueError: none of the optimizer's parameters is the model's; otherwise as [`FTPAdamW`]. Nothing is filled in.
             TypeError: as [`FTPAdamW`].
         """
-        name_unnamed_groups(self.param_groups, named_parameters)
-        rows = {**self._rows, **options.get("rows", {})}
-        self._rows = check_rows(rows | rows_by_name(self.param_groups, row_dims or {}, tuple(rows)))
-        told = {**self._pretrained_rows, **options.get("pretrained_rows", {})}
-        self._pretrained_rows = check_pretrained_rows(told | by_name(self.param_groups, first_rows or {}, tuple(told)))
-        for group in self.param_groups:
-            if group["project"]:
-                add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
-                add_patterns(group, "transposed", options.get("transposed", ()))
-                check_parameters(group, self._rows, self._pretrained_rows)
-        self._low_rank = self._low_rank or tuple(options.get("low_rank", ()))
-        self._set_anchors(options.get("anchors") if self._anchors is None else self._anchors)
+        with unchanged_if_refused(self):
+            name_unnamed_groups(self.param_groups, named_parameters)
+            rows = {**self._rows, **options.get("rows", {})}
+            self._rows = check_rows(rows | rows_by_name(self.param_groups, row_dims or {}, tuple(rows)))
+            told = {**self._pretrained_rows, **options.get("pretrained_rows", {})}
+            told |= by_name(self.param_groups, first_rows or {}, tuple(told))
+            self._pretrained_rows = check_pretrained_rows(told)
+            for group in self.param_groups:
+                if group["project"]:
+                    add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
+                    add_patterns(group, "transposed", options.get("transposed", ()))
+                    check_parameters(group, self._rows, self._pretrained_rows)
+            self._low_rank = self._low_rank or tuple(options.get("low_rank", ()))
+            self._set_anchors(options.get("anchors") if self._anchors is None else self._anchors)
 
     def _load_unconstrained_state(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

@@ -1,10 +1,12 @@
 """The options of the projection, which all optimizers share: their names, types and defaults."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ftp_hf.common.names import first_match, matches
 from ftp_hf.projection.equations import RowDim
@@ -23,6 +25,7 @@ __all__ = [
     "first_rows_of",
     "group_options",
     "row_dim_of",
+    "unchanged_if_refused",
 ]
 
 Anchors = Mapping[str, Tensor] | str | Path
@@ -119,3 +122,18 @@ def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
     # By identity: a share of 0, which is equal to `False`, holds the radii where they are.
     unset = {option for option in _ONLY_WHERE_SET if filled[option] is by_default[option]}
     return {option: value for option, value in filled.items() if option not in unset}
+
+
+@contextmanager
+def unchanged_if_refused(optimizer: Optimizer) -> Iterator[None]:
+    """Leave an optimizer as it was if the block raises: refused options that stayed would win over those of a second attempt."""
+    attributes = vars(optimizer).copy()
+    groups = [(group, group.copy()) for group in optimizer.param_groups]
+    try:
+        yield
+    except Exception:
+        vars(optimizer).update(attributes)
+        for group, options in groups:
+            group.clear()
+            group.update(options)
+        raise

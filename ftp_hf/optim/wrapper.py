@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from .base import ProjectedOptimizer
 from .hooks import has_step_hooks
 from .naming import name_parameters
-from .options import GROUP_OPTIONS, SET_ASIDE, ProjectionOptions
+from .options import GROUP_OPTIONS, SET_ASIDE, ProjectionOptions, unchanged_if_refused
 
 __all__ = ["FTP"]
 
@@ -67,8 +67,7 @@ class FTP(ProjectedOptimizer):
         if isinstance(optimizer, ProjectedOptimizer):
             raise TypeError(f"optimizer already projects: {type(optimizer).__name__} needs no FTP around it")
         self._set_options(options)
-        groups = [dict(group) for group in optimizer.param_groups]
-        try:
+        with unchanged_if_refused(optimizer):
             for group in optimizer.param_groups:
                 _set_aside(group, optimizer.defaults)
             if named_parameters is not None:
@@ -78,10 +77,6 @@ class FTP(ProjectedOptimizer):
             for group in self.param_groups:
                 self._complete(group)
             self._set_anchors(options.get("anchors"))
-        except Exception:
-            # Left in the groups, the refused options would win over those of a second attempt.
-            optimizer.param_groups[:] = groups
-            raise
 
     @property
     def state(self) -> Any:

@@ -363,6 +363,27 @@ def test_a_refused_ftp_leaves_the_optimizer_for_a_second_attempt():
     assert (optimizer.param_groups[0]["exclude"], optimizer.param_groups[0]["kappa"]) == (("head.*",), 0.5)
 
 
+@every_class
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"exclude": ["heads.*"]},
+        {"exclude": ["head.*"], "anchors": {"proj.weight": torch.zeros(1)}},
+        {"transposed": ["proj.weight"], "rows": {"conv.weight": (4,)}},
+        {"pretrained_rows": {"proj.weight": 1000}},
+    ],
+)
+def test_what_is_refused_is_not_filled_in(make, refused):
+    parameters = make_parameters()
+    optimizer = make([*parameters.values()])
+    before = {**vars(optimizer)}, [{**group} for group in optimizer.param_groups]
+    with pytest.raises(ValueError, match=r"no parameter|do not fit|dimensions|rows"):
+        optimizer.fill_in(parameters, **refused)
+    assert (vars(optimizer), optimizer.param_groups) == before
+    optimizer.fill_in(parameters, anchors=clone(parameters))
+    assert optimizer.projected_parameters().keys() == parameters.keys()
+
+
 def test_an_optimizer_that_needs_the_closure_is_not_silently_wrong():
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = FTP(torch.optim.LBFGS([parameter]))
