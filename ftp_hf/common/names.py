@@ -33,7 +33,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return first_match(name, patterns) is not None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2**16)
 def first_match(name: str, patterns: tuple[str, ...]) -> str | None:
     """The first of the names or glob patterns that a parameter goes by, with or without wrapper prefixes."""
     candidates = (name, canonical_name(name))

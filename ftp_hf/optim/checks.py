@@ -212,18 +212,22 @@ def check_patterns_match(groups: Sequence[dict[str, Any]], **by_name: Mapping[st
     """Raise if a pattern matches no parameter of the groups that carry it: it is probably misspelt."""
     for option in _PATTERNS:
         for pattern in dict.fromkeys(pattern for group in groups for pattern in group[option]):
-            names = [name for group in groups if pattern in group[option] for name in group["param_names"]]
-            _check_matches(option, pattern, names)
+            _check_matches(option, pattern, [group for group in groups if pattern in group[option]])
     for option, patterns in by_name.items():
         for pattern in patterns:
-            _check_matches(option, pattern, [name for group in groups for name in group["param_names"]])
+            _check_matches(option, pattern, groups)
 
 
-def _check_matches(option: str, pattern: str, names: Sequence[str]) -> None:
+def _check_matches(option: str, pattern: str, groups: Sequence[dict[str, Any]]) -> None:
+    # First by equality: thousands of parameters may be excluded by name, each of which would be compared with all.
+    if any(pattern in group["param_names"] for group in groups):
+        return
+    names = [name for group in groups for name in group["param_names"]]
     if not any(matches(name, (pattern,)) for name in names):
+        example = names[0] if names else "classifier.weight"
         raise ValueError(
-            f"{option}: {pattern!r} matches no parameter. Name a parameter ({names[0]!r}) or use a glob "
-            f"pattern ({names[0].rpartition('.')[0] + '.*'!r})"
+            f"{option}: {pattern!r} matches no parameter. Name a parameter ({example!r}) or use a glob "
+            f"pattern ({example.rpartition('.')[0] + '.*'!r})"
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from ftp_hf.common.names import first_match
 from ftp_hf.optim.restart import lengthen_states
 from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
 
@@ -286,6 +287,22 @@ def test_patterns(make, option):
         ValueError, match=rf"{option}=\('head\.\*',\) needs parameter names: pass model\.named_parameters"
     ):
         make(list(parameters.values()), **{option: ["head.*"]})
+
+
+@every_class
+def test_names_are_compared_with_no_other_names(make):
+    """Thousands of parameters may be excluded by name."""
+    parameters = {f"layers.{number}.weight": torch.nn.Parameter(torch.ones(1)) for number in range(100)}
+    first_match.cache_clear()
+    assert not make(parameters.items(), exclude=[*parameters]).projected_parameters()
+    assert first_match.cache_info().currsize < 3 * len(parameters)
+
+
+@every_class
+def test_a_pattern_of_an_empty_group_matches_no_parameter(make):
+    optimizer = make(make_parameters().items())
+    with pytest.raises(ValueError, match=r"exclude: 'head\.\*' matches no parameter"):
+        optimizer.add_param_group({"params": [], "param_names": [], "exclude": ["head.*"]})
 
 
 @every_class
