@@ -1,6 +1,7 @@
 """Checks of optimizers and their param groups: before anything is trained, an error that names the option, its value and the remedy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "check_options",
     "check_parameter",
     "check_parameters",
+    "check_patterns",
     "check_patterns_match",
     "check_pretrained_rows",
     "check_rows",
@@ -33,25 +35,17 @@ _PATTERNS = ("exclude", "transposed")
 
 def check_options(group: dict[str, Any]) -> None:
     """Raise if an option of a param group is of the wrong type or out of range; make its patterns tuples."""
-    for option in _PATTERNS:
-        patterns = group[option]
-        if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise TypeError(
-                f"{option} must be a sequence of parameter names or glob patterns, got {patterns!r}; "
-                f"for a single one write {option}=({patterns!r},)"
-            )
-        group[option] = tuple(patterns)
+    check_patterns(group)
+    _check_number("kappa", group["kappa"])
     if not 0.0 <= group["kappa"] <= 1.0:
         raise ValueError(
             f"kappa must lie in [0, 1], got {group['kappa']!r}: 1 regularises most, with 0 the radius never shrinks"
         )
+    _check_number("radius_lr", group["radius_lr"])
     if not 0.0 <= group["radius_lr"] < float("inf"):
         raise ValueError(f"radius_lr must be finite and not negative, got {group['radius_lr']!r}; the default is 1e-2")
     _check_share(group)
-    if len(group["radius_betas"]) != 2 or not all(0.0 <= beta < 1.0 for beta in group["radius_betas"]):
-        raise ValueError(
-            f"radius_betas must be two numbers in [0, 1), got {group['radius_betas']!r}; the default is (0.9, 0.999)"
-        )
+    _check_betas(group["radius_betas"])
     if group["anchor_device"] not in (None, "cpu"):
         raise ValueError(
             f"anchor_device must be None (beside the weights) or 'cpu' (in host memory), got {group['anchor_device']!r}"
@@ -59,6 +53,33 @@ def check_options(group: dict[str, Any]) -> None:
     _check_rounding(group)
     if group["project"] and group.get("differentiable", False):
         raise ValueError("differentiable=True is not supported: the projection is not differentiated through")
+
+
+def check_patterns(group: dict[str, Any]) -> None:
+    """Raise if an option of a param group that names parameters is no sequence of patterns; make it a tuple."""
+    for option in _PATTERNS:
+        patterns = group[option]
+        is_one = isinstance(patterns, str)
+        if is_one or not isinstance(patterns, Collection) or not all(isinstance(pattern, str) for pattern in patterns):
+            remedy = f"; for a single one write {option}=({patterns!r},)" if is_one else ""
+            raise TypeError(
+                f"{option} must be a sequence of parameter names or glob patterns, got {patterns!r}{remedy}"
+            )
+        group[option] = tuple(patterns)
+
+
+def _check_number(option: str, value: Any) -> None:
+    if not isinstance(value, Real | Tensor):
+        point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if isinstance(value, str) else ""
+        raise TypeError(f"{option} must be a number, got {value!r}{point}")
+
+
+def _check_betas(betas: Any) -> None:
+    pair = tuple(betas) if isinstance(betas, Collection) and not isinstance(betas, str) else ()
+    for index, beta in enumerate(pair):
+        _check_number(f"radius_betas[{index}]", beta)
+    if len(pair) != 2 or not all(0.0 <= beta < 1.0 for beta in pair):
+        raise ValueError(f"radius_betas must be two numbers in [0, 1), got {betas!r}; the default is (0.9, 0.999)")
 
 
 def _check_rounding(group: dict[str, Any]) -> None:
@@ -75,6 +96,7 @@ def _check_rounding(group: dict[str, Any]) -> None:
 def _check_share(group: dict[str, Any]) -> None:
     if (share := group.get("radius_share")) is None:
         return
+    _check_number("radius_share", share)
     if not 0.0 <= share < float("inf"):
         raise ValueError(
             f"radius_share must be finite and not negative, got {share!r}: the share of what the optimizer could move a row "

@@ -10,6 +10,7 @@ from ftp_hf.projection.equations import RowDim
 from ftp_hf.projection.low_rank_tensor import LowRankTensor, LowRankUpdate
 from ftp_hf.projection.tensor import ProjectedTensor
 
+from .checks import check_patterns
 from .masters import master_of
 from .naming import names_in
 from .options import first_rows_of, row_dim_of
@@ -45,11 +46,17 @@ class Participants(NamedTuple):
     """The parameters that are looked at; all by default."""
 
     def dense(self) -> Iterator[DenseParameter]:
-        """The dense parameters that are projected."""
+        """
+        The dense parameters that are projected.
+
+        Raises:
+            TypeError: patterns that were set in a group since are none.
+        """
         factors = {factor for update in self.low_rank for factor in update.factors}
         for number, group in enumerate(self.groups):
             if not group["project"]:
                 continue
+            check_patterns(group)  # anew, because what is in a group can be set at any time
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names_in(group, number), strict=True)).items():
                 if not self._has(parameter) or not parameter.numel():
@@ -115,6 +122,8 @@ class Participants(NamedTuple):
 
     def _named_parameters(self) -> dict[str, tuple[Tensor, dict[str, Any]]]:
         """Name → parameter and param group, of all parameters that have a name."""
+        for group in self.groups:
+            check_patterns(group)
         return {
             canonical_name(name): (parameter, group)
             for group in self.groups

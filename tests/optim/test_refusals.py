@@ -10,7 +10,16 @@ import torch
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.common.names import first_match
 from ftp_hf.optim.restart import lengthen_states
-from tests.support.problems import IMPLEMENTATIONS, clone, make_gradients, make_parameters, train, values
+from tests.support.problems import (
+    IMPLEMENTATIONS,
+    UPDATE,
+    clone,
+    make_factors,
+    make_gradients,
+    make_parameters,
+    train,
+    values,
+)
 
 MAKE = {
     "FTPAdamW": FTPAdamW,
@@ -258,6 +267,7 @@ def test_differentiable_is_refused(make):
         ("radius_betas", (0.9, 1.0)),
         ("radius_betas", (-0.1, 0.9)),
         ("radius_betas", (0.9,)),
+        ("radius_betas", 0.9),
         ("anchor_device", "cuda"),
     ],
 )
@@ -274,13 +284,40 @@ def test_options_out_of_range_are_named_with_their_value(make, option, value):
 
 
 @every_class
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("kappa", "1e-1", "kappa"),
+        ("radius_lr", "1e-1", "radius_lr"),
+        ("radius_share", "3e-2", "radius_share"),
+        ("radius_betas", (0.9, "9e-1"), "radius_betas[1]"),
+        ("kappa", None, "kappa"),
+    ],
+)
+def test_options_that_are_no_numbers_are_named_with_their_value(make, option, value, named):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    message = f"{named} must be a number, got {value[-1] if named[-1] == ']' else value!r}"
+    message += "; in YAML 1e-3 is a text, 1.0e-3 a number" if value is not None else ""
+    with pytest.raises(TypeError, match=rf"^{re.escape(message)}$"):
+        make([parameter], **{option: value})
+    optimizer = make([parameter])
+    with pytest.raises(TypeError, match=rf"^{re.escape(message)}$"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], option: value})
+    assert len(optimizer.param_groups) == 1
+    make([parameter], kappa=np.float32(0.5), radius_lr=torch.tensor(0.1), radius_betas=np.array([0.5, 0.9]))
+
+
+@every_class
 @pytest.mark.parametrize("option", ["exclude", "transposed"])
 def test_patterns(make, option):
     parameters = make_parameters()
     with pytest.raises(TypeError, match=rf"for a single one write {option}=\('head\.\*',\)"):
         make(parameters.items(), **{option: "head.*"})
-    with pytest.raises(TypeError, match=rf"{option} must be a sequence of parameter names"):
-        make(parameters.items(), **{option: [3]})
+    for wrong in ([3], None, (name for name in ["head.*"])):
+        with pytest.raises(
+            TypeError, match=rf"{option} must be a sequence of parameter names .*, got {re.escape(repr(wrong))}"
+        ):
+            make(parameters.items(), **{option: wrong})
     with pytest.raises(ValueError, match=rf"{option}: 'heads\.\*' matches no parameter"):
         make(parameters.items(), **{option: ["head.*", "heads.*"]})
     with pytest.raises(
@@ -303,6 +340,25 @@ def test_a_pattern_of_an_empty_group_matches_no_parameter(make):
     optimizer = make(make_parameters().items())
     with pytest.raises(ValueError, match=r"exclude: 'head\.\*' matches no parameter"):
         optimizer.add_param_group({"params": [], "param_names": [], "exclude": ["head.*"]})
+
+
+@every_class
+@pytest.mark.parametrize("low_rank", [(), UPDATE], ids=["dense", "low rank"])
+def test_patterns_may_be_set_later(make, low_rank):
+    parameters = make_factors(torch.float32) | {"c": torch.nn.Parameter(torch.ones(2, 2))}
+    gradients = make_gradients(parameters, 3)
+    optimizer = make(parameters.items(), low_rank=low_rank)
+    train(optimizer, parameters, gradients[:1])
+    weights = values(parameters)
+    (group,) = optimizer.param_groups
+    group["exclude"] = "c"
+    for refused in (optimizer.radii, optimizer.step):
+        with pytest.raises(TypeError, match=r"exclude must be .*for a single one write exclude=\('c',\)"):
+            refused()
+    assert all(np.array_equal(weights[name], now) for name, now in values(parameters).items())
+    group["exclude"] = ["c"]
+    train(optimizer, parameters, gradients[1:])
+    assert set(optimizer.radii()) == ({"w"} if low_rank else {"a", "b"})
 
 
 @every_class
