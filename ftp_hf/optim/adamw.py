@@ -39,6 +39,7 @@
 | NaN or infinite gradient                     | the weights do what torch's optimizer does, the radius keeps still   |
 | sparse gradient, complex or float16 weights  | `ValueError` with its name; its group can set `project=False`        |
 | matrix sharded through its rows (TP, FSDP1)  | `ValueError` with its name and the sharding that serves              |
+| two parameters of one name                   | `ValueError` with the name, if the groups of both are projected      |
 | non-leaf tensor, duplicate parameter         | torch's own error or warning                                         |
 | `differentiable=True`                        | `ValueError`: the projection is not differentiated through           |
 | a closure                                    | evaluated once, before the radius is learned                         |
@@ -113,10 +114,11 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
 
     Raises:
         ValueError: an option is out of range; `radius_lr` and `radius_share`, or `stochastic_rounding` and `capturable`, are both
-            set; a parameter lacks one of its row dimensions, or has fewer rows than `pretrained_rows` says; a pattern matches
-            nothing or lacks names to match; a projected parameter is complex, float16 or sharded through its rows; anchors are
-            missing, misshapen or not finite.
-        TypeError: `exclude`, `transposed`, `rows`, `pretrained_rows` or `anchors` is of the wrong type.
+            set; two parameters have one name; a parameter lacks one of its row dimensions, or has fewer rows than
+            `pretrained_rows` says; a pattern matches nothing or lacks names to match; a projected parameter is complex, float16 or
+            sharded through its rows; anchors are missing, misshapen or not finite.
+        TypeError: `kappa`, `radius_lr`, `radius_share`, `radius_betas`, `exclude`, `transposed`, `rows`, `pretrained_rows` or
+            `anchors` is of the wrong type.
         FileNotFoundError: `anchors` is a path without safetensors weights.
     """
 

@@ -19,6 +19,7 @@ from ftp_hf.projection.tensor import DIRECTION, ProjectedTensor
 from .anchoring import otherwise_anchored, own_anchors, states_before
 from .checks import (
     check_low_rank,
+    check_names,
     check_options,
     check_parameters,
     check_patterns_match,
@@ -84,6 +85,7 @@ class ProjectedOptimizer(Optimizer):
         self._is_built = True
 
     def _check_groups(self) -> None:
+        check_names(self.param_groups, self._low_rank)
         check_patterns_match(self.param_groups, rows=self._rows, pretrained_rows=self._pretrained_rows)
         check_low_rank(self._low_rank, self.param_groups)
         if self._anchors is not None:
@@ -100,8 +102,9 @@ class ProjectedOptimizer(Optimizer):
             param_group (`dict`): as for `torch.optim.Optimizer.add_param_group`.
 
         Raises:
-            ValueError: an option is out of range, or a projected parameter is complex or float16 or has no anchor;
-                the group is not added.
+            ValueError: an option is out of range, or a projected parameter is complex or float16, has no anchor, or has the name
+                of another one; the group is not added.
+            TypeError: an option is of the wrong type; likewise.
         """
         self._add_unconstrained_group(param_group)
         group = self.param_groups[-1]
@@ -342,7 +345,8 @@ class ProjectedOptimizer(Optimizer):
 
         Raises:
             ValueError: the state is that of an optimizer without projection, and no `anchors` were given: the current
-                weights would silently become the anchors; or it is of whole tensors, but the parameters are sharded.
+                weights would silently become the anchors; it is of whole tensors, but the parameters are sharded; or it has
+                one name for two parameters.
         """
         before = (self.param_groups, self.state)
 
@@ -350,6 +354,7 @@ class ProjectedOptimizer(Optimizer):
             try:
                 check_sharding(loaded, self.param_groups)
                 restore_options(self.param_groups, loaded["param_groups"], before[0])
+                check_names(self.param_groups, self._low_rank)  # which torch takes from the state
                 restore_dtypes(self.state, self.param_groups, loaded)
                 if self._anchors is None:
                     check_anchored(self.projected_parameters(), before[1], self.param_groups, loaded)

@@ -18,6 +18,7 @@ from .options import DEFAULTS, first_rows_of, row_dim_of
 __all__ = [
     "check_fused",
     "check_low_rank",
+    "check_names",
     "check_options",
     "check_parameter",
     "check_parameters",
@@ -251,6 +252,22 @@ def _check_matches(option: str, pattern: str, groups: Sequence[dict[str, Any]]) 
             f"{option}: {pattern!r} matches no parameter. Name a parameter ({example!r}) or use a glob "
             f"pattern ({example.rpartition('.')[0] + '.*'!r})"
         )
+
+
+def check_names(groups: Sequence[dict[str, Any]], updates: Sequence[LowRankUpdate]) -> None:
+    """Raise if two parameters that may be projected, or are factors, have one name: all that is told of them goes by it."""
+    factors = {factor for update in updates for factor in update.factors}
+    owner_of: dict[str, Tensor] = {}
+    for group in groups:
+        for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False):
+            called = canonical_name(name)
+            if (group["project"] or called in factors) and owner_of.setdefault(called, parameter) is not parameter:
+                raise ValueError(
+                    f"two parameters are called {called!r}, so that radii(), anchors= and exclude= cannot tell them "
+                    "apart: give those of each module a prefix, [*enc.named_parameters('enc'), *dec.named_parameters('dec')], "
+                    "also in the param_names of a state dict to load. If one took the place of the other in the model, take the "
+                    "old one out of its param group, or set project=False in the group of the new one"
+                )
 
 
 def check_low_rank(updates: Sequence[LowRankUpdate], groups: Sequence[dict[str, Any]]) -> None:

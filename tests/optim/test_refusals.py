@@ -390,6 +390,48 @@ def test_a_pattern_may_match_in_any_group(make):
     assert set(optimizer.radii()) == {"scale", "norm.weight", "proj.weight"}
 
 
+def two_modules():
+    return torch.nn.Sequential(torch.nn.Linear(3, 2)), torch.nn.Sequential(torch.nn.Linear(2, 2))
+
+
+@every_class
+def test_two_parameters_of_one_name_are_refused(make):
+    encoder, decoder = two_modules()
+    named = [*encoder.named_parameters(), *decoder.named_parameters("module")]  # as DDP calls those of a module
+    message = r"two parameters are called '0\.weight'.*enc\.named_parameters\('enc'\).*project=False"
+    with pytest.raises(ValueError, match=message):
+        make(named)
+    with pytest.raises(ValueError, match=message):
+        make(named, exclude=["0.*"])
+    with pytest.raises(ValueError, match=message):
+        FTP(torch.optim.SGD([parameter for _, parameter in named]), named)
+    optimizer = make(encoder.named_parameters())
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [*decoder.named_parameters()]})
+    assert len(optimizer.param_groups) == 1
+    apart = make([*encoder.named_parameters("enc"), *decoder.named_parameters("dec")])
+    state = apart.state_dict()
+    state["param_groups"][0]["param_names"] = ["0.weight", "0.bias"] * 2
+    with pytest.raises(ValueError, match=message):
+        apart.load_state_dict(state)
+    assert apart.param_groups[0]["param_names"][0] == "enc.0.weight"
+
+
+@every_class
+def test_parameters_that_are_not_projected_may_have_the_names_of_others(make):
+    encoder, decoder = two_modules()
+    optimizer = make(encoder.named_parameters())
+    optimizer.add_param_group({"params": [*decoder.named_parameters()], "project": False})
+    assert list(optimizer.projected_parameters().values()) == [*encoder.parameters()]
+    factors = make_factors(torch.float32)
+    optimizer = make(factors.items(), low_rank=UPDATE)
+    with pytest.raises(ValueError, match="two parameters are called 'b'"):
+        optimizer.add_param_group({"params": [("b", torch.nn.Parameter(torch.ones(2)))], "project": False})
+    twice = torch.nn.Parameter(torch.ones(2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        make([("tied", twice), ("tied", twice)])
+
+
 @every_class
 def test_a_refused_group_is_not_added(make):
     anchor = torch.ones(2)
