@@ -248,9 +248,10 @@ def _check_matches(option: str, pattern: str, groups: Sequence[dict[str, Any]]) 
     names = [name for group in groups for name in group["param_names"]]
     if not any(matches(name, (pattern,)) for name in names):
         example = names[0] if names else "classifier.weight"
+        later = f", and what a later param group has in its own {option}" if option in _PATTERNS else ""
         raise ValueError(
             f"{option}: {pattern!r} matches no parameter. Name a parameter ({example!r}) or use a glob "
-            f"pattern ({example.rpartition('.')[0] + '.*'!r})"
+            f"pattern ({example.rpartition('.')[0] + '.*'!r}){later}"
         )
 
 
