@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ftp_hf.common.names import canonical_name
+from ftp_hf.common.names import base_name, canonical_name
+from ftp_hf.projection.sharding import whole_tensors
 
 from .converted import ConvertedTensor
 from .modules import module_folders
@@ -31,7 +32,8 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
     if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames, merges or
     splits are found under their new name too, if the folder holds the `config.json` that says which model it is;
-    iterating gives both names. A folder of sentence-transformers is read with all of its modules.
+    iterating gives both names. A folder of sentence-transformers is read with all of its modules. What no checkpoint of the
+    model holds, because the model computes it itself, has the model's value.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -44,7 +46,7 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     def __init__(self, path: str | Path, model: nn.Module | None = None) -> None:
         # Here, because it imports transformers, which the optimizers do without.
-        from .renaming import converted_names  # noqa: PLC0415
+        from .renaming import converted_names, rebuilt_parameters  # noqa: PLC0415
 
         self._place_of: dict[str, tuple[Path, str]] = {}
         self._source_of: dict[str, str | ConvertedTensor] = {}
@@ -61,6 +63,10 @@ class CheckpointAnchors(Mapping[str, Tensor]):
             if "." in name:
                 sources_of[name.partition(".")[2]].add(source)
         self._source_of_shortened = {short: held.pop() for short, held in sources_of.items() if len(held) == 1}
+        rebuilt = {} if model is None else rebuilt_parameters(model)
+        named = {base_name(canonical_name(name)): parameter for name, parameter in rebuilt.items()}
+        self._rebuilt = {name: parameter for name, parameter in named.items() if name not in self}
+        self._source_of |= {name: name for name in self._rebuilt}
 
     def _source(self, name: str) -> str | ConvertedTensor | None:
         for source_of, candidate in (
@@ -89,12 +95,16 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         return tuple((self._outline(source) if isinstance(source, str) else source.make(self._outline)).shape)
 
     def _read(self, key: str) -> Tensor:
+        if key in self._rebuilt:
+            return whole_tensors([self._rebuilt[key].detach()])[0].clone()
         file, name = self._place_of[key]
         with _opened(file) as checkpoint:
             tensor: Tensor = checkpoint.get_tensor(name)
         return tensor
 
     def _outline(self, key: str) -> Tensor:
+        if key in self._rebuilt:
+            return torch.empty(self._rebuilt[key].shape, device="meta")
         file, name = self._place_of[key]
         with _opened(file) as checkpoint:
             return torch.empty(checkpoint.get_slice(name).get_shape(), device="meta")

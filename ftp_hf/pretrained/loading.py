@@ -43,8 +43,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         if name in tensors and tensors.shape(name) == tensor.shape
     }
     loaded = set(held.values())
-    rebuilt = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded and name not in rebuilt]
+    missing = [name for name, parameter in model.named_parameters() if parameter not in loaded]
     if missing:
         raise ValueError(
             f"{checkpoint} does not hold {', '.join(missing)} in the shape and under a name that can be told: resume "

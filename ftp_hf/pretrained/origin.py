@@ -23,6 +23,7 @@ from .growing import grown_rows
 from .loading import is_loaded, is_renewed, mark_loaded
 from .modules import ROUTER, module_folders
 from .parts import outermost_models
+from .renaming import rebuilt_parameters
 from .resized import embedding_parameters, first_rows, has_other_vocabulary
 
 __all__ = [
@@ -62,7 +63,8 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     The parameters without a pre-trained value: those that `from_pretrained` did not find in the checkpoint, or found in
     another shape, and so initialised (a new classification head), and those that were put in the place of others since,
     unless they have the values of a checkpoint that is here, such as the copies that PEFT leaves of `modules_to_save` where
-    it merges. Of resized embeddings the first rows have a value: they are not listed, [`pretrained_rows`] tells how many.
+    it merges. Of resized embeddings the first rows have a value: they are not listed, [`pretrained_rows`] tells how many. Nor
+    are parameters that the model computes itself and never saves, such as Marian's sinusoidal positions.
 
     Args:
         model (`nn.Module`): a model of transformers.
@@ -78,8 +80,9 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
     """
     if anchors is None and not has_origin(model):
         warn_once(logger, _UNKNOWN, type(model).__name__)
-    name_of = _names_in_checkpoint(model)
-    new = {name for name, p in model.named_parameters() if not is_loaded(p)}
+    rebuilt = rebuilt_parameters(model)
+    name_of = {name: inner for name, inner in _names_in_checkpoint(model).items() if name not in rebuilt}
+    new = {name for name, p in model.named_parameters() if name in name_of and not is_loaded(p)}
     if len(new) == len(name_of):
         # Not loaded from a checkpoint, or copied since.
         origin = getattr(model, "name_or_path", "")

@@ -1,4 +1,7 @@
-"""The names under which transformers saves tensors, and those of today's modules, into which some are merged or split."""
+"""
+The names under which transformers saves tensors, and those of today's modules, into which some are merged or split; and what it
+does not save.
+"""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +15,12 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 from transformers.utils import CONFIG_NAME
 
+from ftp_hf.common.names import base_name, canonical_name
+
 from .converted import ConvertedTensor
 from .parts import outermost_models
 
-__all__ = ["converted_names"]
+__all__ = ["converted_names", "rebuilt_parameters"]
 
 
 def converted_names(
@@ -44,6 +49,27 @@ def converted_names(
         found = _converted(part, keys).items()
         names |= {f"{prefix}{name}": source for name, source in found if not prefix or name in held}
     return names
+
+
+def rebuilt_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """
+    The parameters that models of transformers compute whenever they are made, and never save: Marian's sinusoidal positions.
+
+    Args:
+        model (`nn.Module`): any module; those of each model within it count.
+
+    Returns:
+        `dict[str, nn.Parameter]`: by name.
+    """
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    rebuilt = {
+        parameter
+        for part in parts
+        if (unsaved := part._keys_to_ignore_on_save)
+        for name, parameter in part.named_parameters()
+        if base_name(canonical_name(name)) in unsaved
+    }
+    return {name: parameter for name, parameter in model.named_parameters() if parameter in rebuilt}
 
 
 def _saved_model(folder: Path) -> PreTrainedModel | None:

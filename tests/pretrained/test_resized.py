@@ -15,10 +15,12 @@ from transformers import (
     Gemma4ForCausalLM,
     Gemma4TextConfig,
     LlamaForCausalLM,
+    MarianConfig,
+    MarianMTModel,
     ViTForImageClassification,
 )
 
-from ftp_hf.pretrained import CheckpointAnchors, new_parameters, origin, pretrained_rows
+from ftp_hf.pretrained import CheckpointAnchors, load_weights, new_parameters, origin, pretrained_rows
 from tests.support.models import SIZES, save_bert, tiny_bert_config, tiny_llama_config, tiny_vit_config
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -172,6 +174,49 @@ def test_a_head_that_was_initialised_anew_is_new_though_the_checkpoint_has_one_l
     model.classifier = nn.Linear(*reversed(model.classifier.weight.shape))
     nn.init.zeros_(model.classifier.bias)  # as in the checkpoint
     assert new_parameters(model) == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.fixture(scope="module")
+def marian(tmp_path_factory):
+    """The folder of a pre-trained translator, without the positions that it computes itself."""
+    folder = tmp_path_factory.mktemp("marian")
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    config = MarianConfig(
+        vocab_size=20, max_position_embeddings=20, pad_token_id=0, decoder_start_token_id=0, **sizes, **heads
+    )
+    torch.manual_seed(0)
+    MarianMTModel(config).save_pretrained(folder)
+    return folder
+
+
+def with_adapters(model):
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))
+
+
+def as_a_part(model):
+    return nn.ModuleDict({"translator": model})
+
+
+@pytest.mark.parametrize("within", [lambda model: model, copy.deepcopy, as_a_part, with_adapters])
+def test_positions_that_a_model_computes_itself_are_not_new(within, marian):
+    model = within(MarianMTModel.from_pretrained(marian))
+    assert sum("embed_positions" in name for name, _ in model.named_parameters()) == 2
+    for anchors in (None, CheckpointAnchors(marian, model)):
+        assert {name for name in new_parameters(model, anchors) if "lora_" not in name} == set()
+
+
+def test_positions_that_a_part_computes_itself_are_not_missed(marian):
+    model = as_a_part(MarianMTModel.from_pretrained(marian))
+    pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = CheckpointAnchors(marian, model)
+    assert all(torch.equal(found[name], parameter) for name, parameter in model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_("embed_positions" in name)
+    load_weights(model, marian)
+    assert all(torch.equal(tensor, pretrained[name]) for name, tensor in model.state_dict().items())
 
 
 def test_adapters(saved):
