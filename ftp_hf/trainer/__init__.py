@@ -33,6 +33,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `create_optimizer` | baselines/mofo_trainer.py | the method's optimizer, with the options of the Trainer's own |
 | `create_optimizer` | trainer/probe.py | as baselines/linear_probe.py, in a probe |
 | `create_optimizer` | trainer/statistics.py | finds the batch norms of the model that is certain now |
+| `get_batch_samples` | trainer/loading.py | none when a finished run is resumed, which would take one more step |
 | `training_step` | trainer/ftp.py | refuses an optimizer that does not project, which a subclass may have made |
 | `compute_loss` | baselines/_answers.py | the answers of both models, of which the method makes the loss |
 | `compute_loss` | baselines/ldifs.py | adds how far features are from the pre-trained model's |

@@ -22,7 +22,7 @@ class CompleteLoadingMixin(Host):
     changed since their first release (ViT among them) most tensors do not match, and `Trainer` only warns: training
     goes on from a model that is half the pre-trained one (transformers#43701, seen in 5.23). So it is where saving splits
     what the model holds in one tensor, such as the experts of a layer. This mixin for any `Trainer` class loads all; and the adapter of a model
-    after `add_adapter`, of which `Trainer` looks for the weights of a whole model.
+    after `add_adapter`, of which `Trainer` looks for the weights of a whole model. A finished run that is resumed takes no step.
     """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -32,6 +32,14 @@ class CompleteLoadingMixin(Host):
 
     def _load_best_model(self) -> None:
         load_best_model(self, super()._load_best_model)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """As `Trainer.get_batch_samples`, but none once all steps are done."""
+        if self.state.global_step < self.state.max_steps:
+            return super().get_batch_samples(*args, **kwargs)
+        # `Trainer` asks only after a step whether it was the last: resumed, a run that ended within an epoch would take one more.
+        self.control.should_training_stop = True
+        return [], None
 
 
 def kept_step(args: Any, state: Any) -> int:

@@ -41,11 +41,14 @@ def assert_same(model, other):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_where_the_whole_one_does(pretrained, tmp_path):
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_resumed_run_ends_where_the_whole_one_does(pretrained, tmp_path, step):
     whole = trainer_of(pretrained, tmp_path)
     whole.train()
+    assert whole.state.epoch < 1, "a run that ended with an epoch is none that could go on"
     resumed = trainer_of(pretrained, tmp_path)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert resumed.state.global_step == whole.state.global_step
     assert_same(resumed.model, whole.model)
     assert projected_optimizer(resumed.optimizer).radii() == projected_optimizer(whole.optimizer).radii()
 
