@@ -62,7 +62,7 @@ def summarize_run(
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     projected = projected_optimizer(trainer.optimizer)
-    hyperparameters, defaults = _hyperparameters(trainer.args)
+    hyperparameters, defaults = _hyperparameters(trainer.args, trainer.state)
     # Which not all Trainers are told by their arguments.
     own = {name: getattr(trainer, name, None) for name in ("freeze_statistics", "probe_epochs", "probe_learning_rate")}
     hyperparameters |= {name: value for name, value in own.items() if value}
@@ -137,9 +137,12 @@ def _projection(projected: ProjectedOptimizer, trainer: Any, radii: Mapping[str,
     )
 
 
-def _hyperparameters(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _hyperparameters(args: Any, state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Those that differ from their default, and the rest."""
     values = args.to_dict()
+    if args.auto_find_batch_size and state.train_batch_size is not None:
+        # What was found, which the arguments do not say; of all GPUs of a process.
+        values["per_device_train_batch_size"] = state.train_batch_size // max(1, args.n_gpu)
     changed: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for option in dataclasses.fields(args):

@@ -97,12 +97,13 @@ def test_groups_that_a_trainer_adds_are_resumed(pretrained, dataset, tmp_path, t
 
 
 @pytest.mark.slow
-def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_path):
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_path, step):
     class RunsOutOnce(FTPTrainer):
         ran_out = False
 
         def training_step(self, *args, **kwargs):
-            if self.state.global_step == 1 and not self.ran_out:
+            if self.state.global_step == step and not self.ran_out:
                 self.ran_out = True
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
             return super().training_step(*args, **kwargs)
@@ -111,6 +112,8 @@ def test_a_smaller_batch_after_running_out_of_memory(pretrained, dataset, tmp_pa
     trainer.train()
     assert trainer.ran_out
     assert trainer.state.global_step == 3
+    assert trainer.args.per_device_train_batch_size == 4
+    assert trainer.run_summary().hyperparameters["per_device_train_batch_size"] == 3
 
 
 def test_options_that_change_between_stages_take_effect(pretrained, dataset, tmp_path, caplog):
