@@ -132,6 +132,19 @@ def test_a_run_that_was_moved_and_resumed_finds_its_good_checkpoint(kind, tmp_pa
     )
 
 
+@BOTH
+def test_a_run_that_goes_on_in_another_folder_finds_its_good_checkpoint(kind, tmp_path):
+    first, _ = falling(*guarded(kind, tmp_path / "first", rules=HALF, callbacks=[KillAt(13)]))
+    with pytest.raises(KilledError):
+        first.train()
+    second, guard = falling(*guarded(kind, tmp_path / "second", rules=HALF))
+    good = tmp_path / "first" / "checkpoint-12"
+    second.train(resume_from_checkpoint=str(good))
+    assert guard.restored_step == 12
+    assert_same(load_file(good / "model.safetensors"), weights(second))
+    assert list_checkpoints(tmp_path / "second") == []
+
+
 @pytest.mark.slow
 @BOTH
 def test_alert_goes_on_and_changes_nothing_of_the_training(kind, tmp_path):
@@ -166,16 +179,19 @@ def test_stop_ends_the_training_with_the_weights_as_they_are(kind, tmp_path):
 
 
 @BOTH
-def test_the_last_good_checkpoint_outlives_the_rotation(kind, tmp_path):
+@pytest.mark.parametrize(("save_steps", "good"), [(4, 12), (8, 8)])
+def test_the_last_good_checkpoint_outlives_the_rotation(kind, save_steps, good, tmp_path):
     class SaveMore(TrainerCallback):
         def on_step_end(self, args, state, control, **_):  # noqa: ARG002
             control.should_save |= state.global_step in (13, 14, 15)
 
-    trainer, guard = falling(*guarded(kind, tmp_path, rules=HALF, save_total_limit=2, callbacks=[SaveMore()]))
+    options = {"save_steps": save_steps, "save_total_limit": 2}
+    trainer, guard = falling(*guarded(kind, tmp_path, rules=HALF, callbacks=[SaveMore()], **options))
     trainer.train()
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-15", "checkpoint-12"]
-    assert guard.restored_step == 12
-    assert_same(load_file(tmp_path / "checkpoint-12" / "model.safetensors"), weights(trainer))
+    # Step 12 is the last one that meets the rule.
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-15", f"checkpoint-{good}"]
+    assert guard.restored_step == good
+    assert_same(load_file(tmp_path / f"checkpoint-{good}" / "model.safetensors"), weights(trainer))
 
 
 @BOTH
@@ -294,6 +310,8 @@ def test_with_eval_delay_the_rules_count_from_the_first_evaluation(tmp_path):
 
 def test_checks_begin_with_eval_delay(tmp_path):
     trainer, guard = guarded(FTPTrainer, tmp_path, eval_delay=8)
+    trainer.evaluate()
+    assert guard.history == [], "an evaluation before the training is no check"
     trainer.train()
     assert [check.step for check in guard.history][:3] == [0, 8, 12]
 
@@ -452,13 +470,17 @@ def test_an_adapter_is_rolled_back_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_resuming_a_run_that_had_no_guard(tmp_path):
+@pytest.mark.parametrize("again", [False, True])
+def test_resuming_a_run_that_had_no_guard(again, tmp_path):
     make_trainer(FTPTrainer, tmp_path, max_steps=4).train()
     trainer, _ = guarded(FTPTrainer, tmp_path)
     with pytest.raises(ValueError, match="the pre-trained model has no accuracy on ood/noise"):
         trainer.train(resume_from_checkpoint=True)
-    trainer, guard = guarded(FTPTrainer, tmp_path, rules=["id/test >= 0.6"])
-    trainer.train(resume_from_checkpoint=True)
+    trainer, guard = guarded(FTPTrainer, tmp_path / "second", rules=["id/test >= 0.6"])
+    if again:
+        trainer.train()
+        assert guard.history[0].step == 0
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert [check.step for check in guard.history][:3] == [4, 8, 12]
     assert guard.restored_step > 4
 
