@@ -1,6 +1,5 @@
 """A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
-import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -140,5 +139,5 @@ def _course(config: ComparisonConfig, runs: Path, make_workers: Callable[[], _Ru
         runner = Runner(config, runs)
         runner.check()
         console.print(describe_plan(config), soft_wrap=True, highlight=False)
-        with contextlib.closing(make_workers()) if make_workers else nullcontext() as workers:
+        with make_workers() if make_workers else nullcontext() as workers:
             yield Course(config, runner, progress, workers)

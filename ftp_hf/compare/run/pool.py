@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -40,7 +41,9 @@ class Pool(Workers[Asked, Done]):
 
     def __init__(self, make_runner: Callable[[], Any], count: int) -> None:
         super().__init__(count)
-        self._make = partial(_start_process, make_runner, count)
+        # Of which nothing is read: the processes end when this end of it is closed.
+        ended, self._alive = multiprocessing.Pipe(duplex=False)
+        self._make = partial(_start_process, make_runner, count, ended)
         self._free: queue.SimpleQueue[tuple[int, ProcessPoolExecutor]] = queue.SimpleQueue()
         for number in range(count):
             self._free.put((number, self._make(number)))
@@ -53,10 +56,16 @@ class Pool(Workers[Asked, Done]):
             return begun.result()
         except BrokenProcessPool as error:
             process.shutdown()
-            process = self._make(number)
+            if not self._alive.closed:
+                process = self._make(number)
             raise Lost("its process has died, for want of memory perhaps") from error
         finally:
             self._free.put((number, process))
+
+    def stop(self) -> None:
+        """As of [`Workers`]."""
+        self._alive.close()
+        self.close()
 
     def close(self) -> None:
         """As of [`Workers`]."""
@@ -72,10 +81,10 @@ def _context() -> BaseContext:
     return multiprocessing.get_context("forkserver")
 
 
-def _start_process(make_runner: Callable[[], Any], count: int, number: int) -> ProcessPoolExecutor:
+def _start_process(make_runner: Callable[[], Any], count: int, ended: Connection, number: int) -> ProcessPoolExecutor:
     threads = max(1, torch.get_num_threads() // count)
     with _starting, _a_gpu_alone(number):
-        process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ)))
+        process = ProcessPoolExecutor(1, _context(), _begin, (make_runner, threads, dict(os.environ), ended))
         process.submit(_get_ready)  # which starts it, as libraries may look for GPUs when they are imported
     return process
 
@@ -90,20 +99,23 @@ def _a_gpu_alone(number: int) -> AbstractContextManager[None]:
 _make_runner: Callable[[], Any]
 
 
-def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[str, str]) -> None:
+def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[str, str], ended: Connection) -> None:
     global _make_runner  # noqa: PLW0603 - of this process, which has nothing else to do
     _make_runner = make_runner
     # That which it was forked from has the environment of then, and all would name what they keep of data alike.
     os.environ.update(environment)
     fingerprint_rng.seed()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(ended,), daemon=True).start()
     torch.set_num_threads(threads)
 
 
-def _end_with_parent() -> None:
-    """End with the parent process, however that ends: a run that goes on alone would keep the next comparison waiting."""
+def _end_with_parent(ended: Connection) -> None:
+    """
+    End when the parent process stops what it began, and with it, however it ends: a run that goes on alone would keep the
+    next comparison waiting.
+    """
     if parent := multiprocessing.parent_process():
-        parent.join()
+        wait([parent.sentinel, ended])
         os._exit(1)
 
 

@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from typing_extensions import Self
+
 from .allocation import keep_freed_memory, leaving_out_what_stays
 from .config import ComparisonConfig
 from .processes import Elsewhere, join_processes
@@ -57,6 +59,13 @@ class Workers(ABC, Generic[Asked, Done]):
         # What is not begun, in the order in which it will be: what can wait behind what cannot, by its number.
         self._waiting: queue.PriorityQueue[tuple[bool, int, str, Asked, Future[Done]]] = queue.PriorityQueue()
         self._count = itertools.count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Nobody who interrupts it wants to wait for hours."""
+        self.stop() if kind is KeyboardInterrupt else self.close()
 
     @abstractmethod
     def do(self, do: str, run: Asked) -> Done:

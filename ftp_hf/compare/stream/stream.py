@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
             check_sources(config.stages.values(), folder)
             console.print(describe_stream(config, course.count), soft_wrap=True, highlight=False)
             make = partial(_beside_others, config, runs)
-            with closing(Pool[Chain, StreamRun](make, jobs)) if jobs and at_once else nullcontext() as pool:
+            with Pool[Chain, StreamRun](make, jobs) if jobs and at_once else nullcontext() as pool:
                 results = course.run(pool)
         if main:
             results.save(folder)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from concurrent.futures import CancelledError
 from contextlib import closing
 
@@ -58,6 +59,10 @@ class Seer:
         layer(torch.randn(size, size)).sum().backward()
         return torch.get_num_threads(), bool(layer.weight.grad.isfinite().all())
 
+    def sleep(self, begun):
+        begun.touch()
+        time.sleep(20)
+
 
 @pytest.mark.slow
 def test_a_process_begins_with_the_environment_of_now(monkeypatch):
@@ -77,6 +82,24 @@ def test_a_process_computes_on_its_threads():
             assert pool.result("multiply", 1000) == (2, True)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_who_interrupts_it_does_not_wait_for_what_was_begun(tmp_path):
+    begun, waiting = [tmp_path / "one", tmp_path / "other"], tmp_path / "third"
+
+    def interrupt():
+        with Pool(Seer, 2) as pool:
+            pool.ask("sleep", [*begun, waiting])
+            while not all(file.exists() for file in begun):
+                time.sleep(0.01)
+            begun.append(time.monotonic())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert time.monotonic() - begun.pop() < 10
+    assert not waiting.exists()
 
 
 class Recorder(Workers):
