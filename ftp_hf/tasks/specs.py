@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
@@ -75,6 +76,7 @@ class DatasetSpec(NamedTuple):
             FileNotFoundError: a local file or folder, or a data set on the Hub, is not there.
             ValueError: the data set has no such split or column, no row has the value, or its file is empty, damaged or of
                 another kind; an [`UnreachableError`] if the Hub does not answer.
+            OSError: nothing can be written to the cache of datasets.
         """
         whole = self._whole()
         kept = self._kept(whole)
@@ -157,6 +159,11 @@ class DatasetSpec(NamedTuple):
                 f"data set {self.name!r} cannot be loaded from {self.source}: {error}. Check the connection, or name a local file"
             ) from error
         except (OSError, ValueError, DatasetsError) as error:
+            cause = _cause(error)
+            if isinstance(cause, OSError) and cause.filename and _is_in_cache(Path(cause.filename)):
+                raise OSError(
+                    f"the cache of datasets cannot be written: {cause}. Set HF_HOME to a folder that can be"
+                ) from error
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(f"data set {self.name!r} cannot be loaded from {self.source}: {_reason(error)}") from error
 
@@ -165,9 +172,19 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
+def _is_in_cache(path: Path) -> bool:
+    """Or what it lies in, where that cannot be made."""
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    return path in cache.parents or path.is_relative_to(cache)
+
+
+def _cause(error: BaseException) -> BaseException:
+    return (isinstance(error, DatasetsError) and error.__cause__) or error
+
+
 def _reason(error: Exception) -> str:
     """The useful part of an error of `datasets`: often it is in the cause, and the error says only "while generating"."""
     if "corresponds to no data" in str(error):
         return "it has no rows"
-    cause = (isinstance(error, DatasetsError) and error.__cause__) or error
+    cause = _cause(error)
     return f"{cause}{': save it as UTF-8' * isinstance(cause, UnicodeDecodeError)}"

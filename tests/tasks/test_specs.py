@@ -100,6 +100,17 @@ def test_a_file_is_read_anew_whatever_its_time(tmp_path):
         assert DatasetSpec.parse(str(file)).numbered()[0]["text"][:] == [text]
 
 
+@pytest.mark.parametrize("cache", ["a.csv", "a.csv/in/the/way"])
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_data(tmp_path, monkeypatch, cache):
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    (tmp_path / "b.csv").write_text("text\nfine\n")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / cache)
+    with pytest.raises(
+        OSError, match=r"^the cache of datasets cannot be written: .*/a\.csv.*\. Set HF_HOME to a folder"
+    ):
+        DatasetSpec.parse(str(tmp_path / "b.csv")).numbered()
+
+
 def test_a_folder_that_would_be_taken_for_a_pattern_is_refused(tmp_path, monkeypatch):
     write_images(tmp_path / "a[1]" / "photos", CLASSES)
     monkeypatch.chdir(tmp_path / "a[1]")
