@@ -3,11 +3,13 @@
 import io
 import runpy
 import sys
+import tempfile
 
 import pytest
 
 from ftp_hf import __version__
 from ftp_hf.cli import main
+from ftp_hf.compare.run import forked
 from ftp_hf.runs.summary import RunSummary
 
 
@@ -88,6 +90,19 @@ def test_jobs_are_counted_from_one(words, number, capsys):
         main([*words.split(), number])
     option = words.split()[-1]
     assert f"argument {option}: must be a whole number from 1 on, got {number!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare", "stream"])
+def test_a_place_for_sockets_that_they_cannot_have_is_told(command, capsys, monkeypatch):
+    def ensure_running():
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(forked, "CAN_FORK", True)
+    monkeypatch.setattr(forked.forkserver, "ensure_running", ensure_running)
+    assert main([command, "a.yaml", "--jobs", "2"]) == 1
+    said = capsys.readouterr().err
+    assert f"from {tempfile.gettempdir()}: AF_UNIX path too long; name a shorter folder" in said
+    assert "TMPDIR" in said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import tempfile
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -18,7 +19,16 @@ def begin_imports(module: str) -> None:
 
     Args:
         module (`str`): its name.
+
+    Raises:
+        OSError: it cannot be begun.
     """
     if CAN_FORK:
         multiprocessing.set_forkserver_preload([module])
-        forkserver.ensure_running()
+        try:
+            forkserver.ensure_running()
+        except OSError as error:  # of a path that sockets cannot have, say
+            raise OSError(
+                f"no process for several jobs can be begun from {tempfile.gettempdir()}: {error}; name a shorter folder, which "
+                "can be written to, in TMPDIR"
+            ) from error
