@@ -59,6 +59,7 @@ def fan_ins(batch: Sequence[ProjectedTensor], dtype: torch.dtype) -> Tensor:
     return _on_device(batch[0].weight.device, dtype, tuple(tensor.fan_in for tensor in batch))
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=1024)
 def _on_device(device: torch.device, dtype: torch.dtype, values: tuple[int, ...]) -> Tensor:
+    # Not `remembered`: the batches of shards and of masters of one step are made anew at each, and sending waits for the device.
     return torch.tensor(values, dtype=dtype, device=device)

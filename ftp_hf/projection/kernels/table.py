@@ -200,7 +200,7 @@ def _send_options(device: torch.device, options: RadiusOptions | AdamWOptions) -
     return _sent(options, device, torch.float64)
 
 
-_kept_options = functools.lru_cache(maxsize=32)(_send_options)
+_kept_options = functools.lru_cache(maxsize=1024)(_send_options)
 
 
 def _sent(values: Sequence[Any], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:

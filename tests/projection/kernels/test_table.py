@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ftp_hf import FTPAdamW
-from ftp_hf.projection.kernels.table import Reading, Row, plan
+from ftp_hf.projection.kernels.table import RadiusOptions, Reading, Row, on_device, plan
+from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import ProjectedTensor
 
 
@@ -46,3 +47,16 @@ def test_all_of_a_tensor_decides():
     assert reading(torch.randn(4, 768), 0, gradient=shifted(torch.zeros(4, 768))) is Reading.ANY
     # Strides of the gradient alone.
     assert reading(torch.randn(4, 768), 0, gradient=torch.zeros(768, 4).t()) is Reading.ANY
+
+
+def test_what_holds_of_many_param_groups_is_sent_once():
+    """Sending waits for the device, or takes time on the host, at each step; layer-wise learning rates make a group a layer."""
+
+    def sent():
+        for number in range(100):
+            weight = torch.nn.Parameter(torch.zeros(2, number + 1))
+            yield fan_ins([ProjectedTensor.of("w", weight, None, {}, {}, 0)], torch.float32)
+            yield on_device(weight.device, RadiusOptions(0.9**number, 0.9, 0.999, 1.0, 1.0))
+
+    once = [*sent()]
+    assert all(one is again for one, again in zip(once, sent(), strict=True))
