@@ -51,7 +51,7 @@ class CheckpointAnchors(Mapping[str, Tensor]):
         self._place_of: dict[str, tuple[Path, str]] = {}
         self._source_of: dict[str, str | ConvertedTensor] = {}
         modules = {} if model is None else dict(model.named_modules())
-        for prefix, part in _modules_of(Path(path)).items():
+        for prefix, part in _modules_of(Path(path).absolute()).items():
             file_of = _locate_tensors(part)
             self._place_of |= {f"{prefix}{key}": (file, key) for key, file in file_of.items()}
             sources = {key: key for key in file_of} | converted_names(
