@@ -31,6 +31,10 @@ class ConvertedTensor:
     first: str = field(compare=False)
     model: Any = field(compare=False, repr=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ConvertedTensor":
+        # Nothing in it changes, and a copy would be of all of the model's weights.
+        return self
+
     def make(self, read: Callable[[str], Tensor]) -> Tensor:
         """
         The tensor.

@@ -65,6 +65,15 @@ def test_merged_and_split_tensors_are_found_and_loaded(make, max_shard_size, tmp
         assert torch.equal(tensor, again[name]), name
 
 
+def test_a_copy_of_the_anchors_copies_no_model(tmp_path, monkeypatch):
+    model = mixtral()
+    model.save_pretrained(tmp_path)
+    anchors = CheckpointAnchors(tmp_path, model)
+    monkeypatch.setattr(MixtralForCausalLM, "__deepcopy__", lambda *_: pytest.fail("was copied"), raising=False)
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    assert torch.equal(copy.deepcopy(anchors)[name], model.get_parameter(name))
+
+
 def test_merged_tensors_of_a_model_within_another(tmp_path):
     class Wrapped(nn.Module):
         def __init__(self, body):
