@@ -18,8 +18,8 @@ from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, ProjectedTensor
 
 from .blocks import Block, blocks_of_rows
+from .cpu_library import PANEL, library
 from .driver import project_at_radii
-from .library import PANEL, library
 
 __all__ = ["ROUNDS_MASTERS", "TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
 

@@ -2,8 +2,9 @@
 The projection of float32 weights on CUDA, in five launches a step whatever the number of tensors (seven and an
 all-gather, if they are sharded). The first of them may take AdamW's step on its way.
 
-Each launch works on a table of addresses, one row per tensor, and on a list of blocks of rows, one per program (table.py; rows.py
-says what is done to them). Nothing is read by the host, so that a step can be captured in a CUDA graph.
+Each launch works on a table of addresses, one row per tensor, and on a list of blocks of rows, one per program
+(cuda_table.py; cuda_rows.py says what is done to them). Nothing is read by the host, so that a step can be captured in a
+CUDA graph.
 """
 
 import functools
@@ -22,7 +23,7 @@ from ftp_hf.projection.rates import fan_ins, radius_rates
 from ftp_hf.projection.tensor import GRADIENT_DTYPES, HELD_DTYPES, ProjectedTensor
 
 from .blocks import Block
-from .rows import (
+from .cuda_rows import (
     ANY,
     AT_FLOOR,
     FLOOR,
@@ -35,7 +36,7 @@ from .rows import (
     project_rows,
     radius_gradient_of_rows,
 )
-from .table import SHORT_ROW, AdamWOptions, RadiusOptions, Row, gradients_of, on_device, plan
+from .cuda_table import SHORT_ROW, AdamWOptions, RadiusOptions, Row, gradients_of, on_device, plan
 
 __all__ = ["ROUNDS_MASTERS", "TAKES_ADAMW_STEPS", "distances", "project", "radius_gradients", "takes"]
 

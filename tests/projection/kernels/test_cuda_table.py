@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ftp_hf import FTPAdamW
-from ftp_hf.projection.kernels.table import RadiusOptions, Reading, Row, on_device, plan
+from ftp_hf.projection.kernels.cuda_table import RadiusOptions, Reading, Row, on_device, plan
 from ftp_hf.projection.rates import fan_ins
 from ftp_hf.projection.tensor import ProjectedTensor
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ftp_hf import FTPAdamW
-from ftp_hf.projection.kernels import library as kernels_library
-from ftp_hf.projection.kernels.library import library
+from ftp_hf.projection.kernels import cpu_library as kernels_library
+from ftp_hf.projection.kernels.cpu_library import library
 from tests.support.problems import make_gradients, train
 
 needs_compiler = pytest.mark.skipif(

@@ -13,7 +13,7 @@ from ftp_hf.projection.equations import RADIUS_FLOOR
 from ftp_hf.projection.radius import RadiusState
 from ftp_hf.projection.tensor import HELD_DTYPES
 
-from .table import AdamWOptions, Reading, Row
+from .cuda_table import AdamWOptions, Reading, Row
 
 __all__ = [
     "ANY",
