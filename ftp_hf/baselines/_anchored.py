@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftp_hf.adapters.find import find_adapters
-from ftp_hf.common.host import Host, optimizer_of
+from ftp_hf.common.host import Host, check_steps_after_backward, optimizer_of
 from ftp_hf.common.names import matches
-from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.pretrained.origin import has_origin, new_parameters, pretrained_rows
 from ftp_hf.projection.sharding import is_dtensor
 

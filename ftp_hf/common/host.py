@@ -13,7 +13,7 @@ overrides. When the program runs it imports nothing and has no methods, so that 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Host", "optimizer_of"]
+__all__ = ["Host", "check_steps_after_backward", "optimizer_of"]
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -41,6 +41,15 @@ else:
                 mixins_first = sorted(cls.__bases__, key=lambda base: not issubclass(base, Host))
                 bases = ", ".join(base.__name__ for base in mixins_first)
                 raise TypeError(f"a mixin behind Trainer is never called: write class {cls.__name__}({bases})")
+
+
+def check_steps_after_backward(optim: str) -> None:
+    """Raise if the optimizer that a `Trainer` is to create steps before anything else can read the whole gradient."""
+    if any(kind in optim for kind in ("lomo", "layerwise")):
+        raise ValueError(
+            f"optim={optim!s} changes the weights during the backward pass, before the gradient can be read: choose an "
+            "optimizer that steps afterwards, such as adamw_torch"
+        )
 
 
 def optimizer_of(trainer: Any, create: Callable[..., Any], model: Any) -> "Optimizer":

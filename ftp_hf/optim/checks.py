@@ -26,7 +26,6 @@ __all__ = [
     "check_patterns_match",
     "check_pretrained_rows",
     "check_rows",
-    "check_steps_after_backward",
 ]
 
 
@@ -291,12 +290,3 @@ def check_low_rank(updates: Sequence[LowRankUpdate], groups: Sequence[dict[str, 
                     f"low_rank: {factor} is a factor of both {owner_of[factor]} and {update.name}, so that neither can be "
                     "projected without the other. Do not tie their adapters"
                 )
-
-
-def check_steps_after_backward(optim: str) -> None:
-    """Raise if an optimizer of the Trainer steps before anything else can read the whole gradient."""
-    if any(kind in optim for kind in ("lomo", "layerwise")):
-        raise ValueError(
-            f"optim={optim!s} changes the weights during the backward pass, before the gradient can be read: choose an "
-            "optimizer that steps afterwards, such as adamw_torch"
-        )

@@ -14,12 +14,11 @@ from transformers import Trainer
 from ftp_hf.adapters.find import trains_adapters_alone
 from ftp_hf.adapters.options import model_options
 from ftp_hf.checkpoints.whole import has_optimizer_state
-from ftp_hf.common.host import optimizer_of
+from ftp_hf.common.host import check_steps_after_backward, optimizer_of
 from ftp_hf.common.names import canonical_name
 from ftp_hf.common.processes import from_first_process
 from ftp_hf.common.replaced import replaced
 from ftp_hf.optim.base import ProjectedOptimizer
-from ftp_hf.optim.checks import check_steps_after_backward
 from ftp_hf.optim.radii import Radius
 from ftp_hf.optim.unwrap import projected_optimizer
 from ftp_hf.optim.wrapper import FTP
