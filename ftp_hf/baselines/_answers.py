@@ -72,7 +72,8 @@ class AnswersMixin(PretrainedBesideMixin):
         with recorded(inner) as calls, recorded(_backbone(inner)) as states:
             result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, outputs = result if return_outputs else (result, None)
-        call = Call(calls[0].args, _without_fused_head(calls[0].kwargs), calls[0].outputs)
+        arguments = {name: value for name, value in calls[0].kwargs.items() if name != "fused_lm_head"}
+        call = Call(calls[0].args, arguments, calls[0].outputs)
         with self.pretrained(inputs) as pretrained:
             before = logits_of(self.method_name, pretrained(*call.args, **call.kwargs))
         if hasattr(call.outputs, "log_probs"):
@@ -162,10 +163,6 @@ def logits_of(method: str, outputs: Any) -> Tensor:
             f"{method} needs logits, which the outputs of the model do not have: use 'ldifs', which compares features"
         )
     return logits
-
-
-def _without_fused_head(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name != "fused_lm_head"}
 
 
 def _backbone(model: nn.Module) -> nn.Module:

@@ -38,7 +38,8 @@ def average(state_dicts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     last: Mapping[str, Tensor] = {}
     for count, last in enumerate(state_dicts, start=1):
         if count == 1:
-            mean = {name: _wide(tensor) for name, tensor in last.items() if tensor.is_floating_point()}
+            floats = {name: tensor for name, tensor in last.items() if tensor.is_floating_point()}
+            mean = {name: tensor.to(precise_dtype(tensor), copy=True) for name, tensor in floats.items()}
         else:
             _check_alike(mean, last, count)
             for name, tensor in mean.items():
@@ -76,10 +77,6 @@ def _states(model: nn.Module, checkpoints: Iterable[str | Path]) -> Iterator[dic
             )
         load_weights(model, checkpoint)
         yield model.state_dict()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(precise_dtype(tensor), copy=True)
 
 
 def _check_alike(mean: Mapping[str, Tensor], state: Mapping[str, Tensor], count: int) -> None:

@@ -1,5 +1,6 @@
 """What went wrong between this machine and the Hub, said in one line with what to do, and tried again where that helps."""
 
+import itertools
 import logging
 import re
 import time
@@ -54,18 +55,18 @@ def calling_hub(repo_id: str, doing: str, function: Callable[[], Result], *, ret
     Raises:
         HubError: with the cause and the remedy.
     """
-    for attempt in range(retries + 1):
+    attempts = itertools.count()
+    while True:
         try:
             return function()
         # An upload that fails is a RuntimeError, metadata that the Hub refuses a ValueError, a download that fails the third.
         except (_HTTP_ERROR, OfflineModeIsEnabled, RuntimeError, ValueError, LocalEntryNotFoundError) as error:  # noqa: PERF203
-            cause = _find_cause(error)
+            cause, attempt = _find_cause(error), next(attempts)
             wait = _seconds_to_wait(cause, attempt)
             if wait is None or attempt == retries:
                 raise HubError(f"{repo_id}: {doing} failed: {_explain(error, cause)}") from error
             logger.warning("%s: %s failed (%s). Trying again in %g s.", repo_id, doing, _name(cause), wait)
             time.sleep(wait)
-    raise AssertionError("unreachable")
 
 
 def _find_cause(error: BaseException) -> BaseException:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ from ftp_hf.runs.summary import RunSummary
 from .errors import HubError, calling_hub
 from .files import check_files, is_run_file, list_run_files
 
-__all__ = ["HubError", "Version", "history", "push_run", "rollback"]
+__all__ = ["Version", "history", "push_run", "rollback"]
 
 Result = TypeVar("Result")
 
@@ -203,7 +204,8 @@ class _Remote:
             head = self._info(self.branch)
             additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(run / name)) for name in names]
             # huggingface_hub itself repeats what fails here.
-            self._call("uploading", lambda: self._upload(additions), retries=0)
+            upload = partial(self.api.preupload_lfs_files, self.repo_id, additions, revision=self.branch)
+            self._call("uploading", upload, retries=0)
             gone = [path for path in _files(head) if is_run_file(path) and path not in names]
             return self._commit([*additions, *map(CommitOperationDelete, gone)], title, head)
 
@@ -262,9 +264,6 @@ class _Remote:
 
     def _info(self, revision: str) -> ModelInfo:
         return self.api.model_info(self.repo_id, revision=revision, timeout=self.timeout)
-
-    def _upload(self, additions: list[CommitOperationAdd]) -> None:
-        self.api.preupload_lfs_files(self.repo_id, additions, revision=self.branch)
 
     def _commit(
         self,

@@ -1,6 +1,6 @@
 """The state of tensors before their first step: where the anchors are taken, and how they are kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,12 +33,10 @@ def first_states(
         `list[dict[str, Tensor]]`: one state for each tensor.
     """
     if all(tensor.sharding is None for tensor in tensors):
-        return [_first_state(tensor, anchor, _facts(tensor, anchor)) for tensor, anchor in _each(tensors, anchor_of)]
-    facts = _of_whole_tensors(tensors, [_facts(tensor, anchor) for tensor, anchor in _each(tensors, anchor_of)])
-    return [
-        _first_state(tensor, anchor, fact)
-        for (tensor, anchor), fact in zip(_each(tensors, anchor_of), facts, strict=True)
-    ]
+        anchored = ((tensor, anchor_of(tensor)) for tensor in tensors)
+        return [_first_state(tensor, anchor, _facts(tensor, anchor)) for tensor, anchor in anchored]
+    facts = _of_whole_tensors(tensors, [_facts(tensor, anchor_of(tensor)) for tensor in tensors])
+    return [_first_state(tensor, anchor_of(tensor), fact) for tensor, fact in zip(tensors, facts, strict=True)]
 
 
 def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Tensor]]:
@@ -66,13 +64,6 @@ class _Facts(NamedTuple):
     """For each dtype narrower than float32, how many parts of the anchor would lose digits in it."""
     distance: Tensor
     """The largest row norm of what the weight and the anchor differ by."""
-
-
-def _each(
-    tensors: Sequence[ProjectedTensor], anchor_of: Callable[[ProjectedTensor], Tensor]
-) -> Iterator[tuple[ProjectedTensor, Tensor]]:
-    for tensor in tensors:
-        yield tensor, anchor_of(tensor)
 
 
 def _facts(tensor: ProjectedTensor, anchor: Tensor) -> _Facts:
