@@ -64,12 +64,7 @@ def model_card(summary: RunSummary, *, model_id: str | None = None, picture: str
 
 
 def card_data(summary: RunSummary) -> ModelCardData:
-    """
-    The card's metadata. Base model and data sets are in it where they are on the Hub: it would link others.
-
-    Args:
-        summary ([`RunSummary`]): of the run.
-    """
+    """The card's metadata. Base model and data sets are in it where they are on the Hub: it would link others."""
     base, measured = summary.base_model, _eval_results(summary)
     on_hub = base is not None and base.on_hub
     tags = [*(["ftp", "robust-fine-tuning"] if summary.method == "ftp" else []), *summary.tags]
@@ -154,12 +149,7 @@ def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str |
 
 
 def eval_results_file(summary: RunSummary) -> str | None:
-    """
-    The results on data sets of the Hub in the form of `.eval_results/*.yaml`; `None` where there are none.
-
-    Args:
-        summary ([`RunSummary`]): of the run.
-    """
+    """The results on data sets of the Hub in the form of `.eval_results/*.yaml`; `None` where there are none."""
     entries = []
     for result in summary.results:
         data = summary.data_facts(result.data, result.kind)

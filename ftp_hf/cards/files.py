@@ -18,13 +18,8 @@ logger = logging.getLogger(__name__)
 
 def write_run_files(summary: RunSummary, folder: Path, *, model_id: str | None = None) -> None:
     """
-    Write `results.json`, and what is made of it: the card (`README.md`) and its picture (`radii.png`). Of a card that is
-    there already only the generated part is replaced. What cannot be written is logged as an error.
-
-    Args:
-        summary ([`RunSummary`]): of the run.
-        folder (`Path`): where its weights are.
-        model_id (`str`, *optional*): as for [`model_card`].
+    Write `results.json`, and what is made of it: the card (`README.md`, see [`model_card`]) and its picture (`radii.png`). Of
+    a card that is there already only the generated part is replaced. What cannot be written is logged as an error.
     """
     with surviving(RESULTS):
         summary.save(folder)

@@ -28,13 +28,7 @@ def guard_history(checks: Sequence[GuardCheck]) -> str:
 
 
 def guard_note(checks: Sequence[GuardCheck], kept_step: int | None = None) -> str:
-    """
-    What came of it, in words.
-
-    Args:
-        checks (sequence of [`GuardCheck`]): by step.
-        kept_step (`int`, *optional*): after which the weights are kept; by default after the last one.
-    """
+    """What the checks found, in words. The weights are kept after `kept_step`, by default the last one."""
     rows = [check for check in checks if check.rules]
     broken = [check for check in rows if check.action]
     checked = f"A guard checked these rules at {len(rows)} evaluations while the model was trained."

@@ -40,16 +40,7 @@ _KINDS = {
 
 
 def sections(summary: RunSummary, model_id: str) -> dict[str, Any]:
-    """
-    The values of the template's variables.
-
-    Args:
-        summary ([`RunSummary`]): of the run.
-        model_id (`str`): what the usage snippet loads.
-
-    Returns:
-        `dict`: by the name in `template.md`; what there is nothing to say about is empty.
-    """
+    """The values of the template's variables, by their names in `template.md`; empty where there is nothing to say."""
     metric = summary.metric
     # Retained sets stand in the main table, each in its own metric.
     of_task = [result for result in summary.results if result.kind not in ("retained", "corrupted")]

@@ -53,13 +53,7 @@ _ADAPTED = (*_AUTO_CLASSES, "sentence-similarity")
 
 
 def usage(summary: RunSummary, model_id: str) -> str:
-    """
-    The lines of Python that load a model and call it; none for a task or an adapter that there is no snippet for.
-
-    Args:
-        summary ([`RunSummary`]): of the run.
-        model_id (`str`): what the snippet loads.
-    """
+    """The lines of Python that load a model and call it; empty for a task or an adapter without a snippet."""
     task, image = summary.task or "", summary.task in ("image-classification", "image-segmentation")
     if summary.adapter and (task not in _ADAPTED or summary.base_model is None):
         return ""

@@ -16,10 +16,8 @@ def corruption_of(data: str) -> str:
 def inert_among(models: Iterable[Sequence[Evaluation]]) -> list[str]:
     """
     The kinds of corruption that change nothing for models, as casing does for an uncased tokenizer: of each model all that was
-    measured, the loss included, is the same at each of several severities. Not told where all kinds would be, nor by what diverged.
-
-    Args:
-        models (iterable of sequences of [`Evaluation`]): the figures of each, of corrupted data called `"KIND/SEVERITY"`.
+    measured, the loss included, is the same at each of several severities. Corrupted data sets are called `"KIND/SEVERITY"`.
+    Empty where all kinds would be such; figures that are not finite do not count.
     """
     measured: dict[str, list[list[Mapping[str, Mapping[str, float]]]]] = {}
     for results in models:

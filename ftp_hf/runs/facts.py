@@ -75,11 +75,8 @@ class Evaluation:
 
     def figures(self, metric: str) -> dict[str, float]:
         """
-        A metric by seed; empty where it was not measured. NaN where the loss is known and not finite: a model whose answers are NaN
-        is taken to say the first class, which has an accuracy.
-
-        Args:
-            metric (`str`): such as `"accuracy"`.
+        A metric by seed; empty where it was not measured. NaN where the loss is known and not finite: a model whose answers
+        are NaN is taken to say the first class, which has an accuracy.
         """
         loss = self.metrics.get("loss", {})
         values = self.metrics.get(metric, {})

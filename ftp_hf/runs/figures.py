@@ -23,13 +23,7 @@ Figures = Mapping[str, Mapping[str, float | None]]
 
 
 def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[str, dict[str, float | None]]:
-    """
-    Evaluations as [`Figures`].
-
-    Args:
-        results (iterable of [`Evaluation`]): of one model or method.
-        seed (`str`, *optional*): whose figures; by default the mean over all seeds.
-    """
+    """Evaluations of one model or method as [`Figures`]: those of a seed, by default the mean over all seeds."""
     figures: dict[str, dict[str, float | None]] = {}
     for result in results:
         name = result.kind if result.data == result.kind else f"{result.kind}/{result.data}"
@@ -47,12 +41,7 @@ def stages_of(summary: RunSummary) -> list[StageFacts]:
 
 
 def learnt_figures(stages: Iterable[StageFacts]) -> Figures:
-    """
-    On each stage, `"earlier/NAME"`, what the model could do that it left: a stage goes by the names of its ID test sets.
-
-    Args:
-        stages (iterable of [`StageFacts`]): the first one first.
-    """
+    """On each stage, `"earlier/NAME"`, what the model could do that it left: a stage goes by the names of its ID test sets."""
     found = (item for stage in stages for item in stage.figures.items())
     return {f"earlier/{name.partition('/')[2]}": metrics for name, metrics in found if name.startswith("id/")}
 
@@ -67,10 +56,8 @@ class Ability(NamedTuple):
 
 def abilities(models: Sequence[Figures]) -> list[Ability]:
     """
-    The test sets of all stages, each by its name whether it was a model's own or that of an earlier one, and the retained sets.
-
-    Args:
-        models (sequence of [`Figures`]): in the order of their training.
+    The test sets of all stages, each by its name whether it was a model's own or that of an earlier one, and the retained
+    sets.
 
     Returns:
         list of [`Ability`]: each in the main metric of its data set, in the order in which the sets come up.

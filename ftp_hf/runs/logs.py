@@ -20,11 +20,7 @@ _OF_STEP = ("epoch", "loss", "ftp_radius_median", "ftp_radius_max")
 def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """
     Of what `Trainer.evaluate` returns, what it measured: neither timings, nor memory (`skip_memory_metrics=False`), nor the
-    epoch.
-
-    Args:
-        metrics (mapping from `str` to `float`): as it returns them.
-        prefix (`str`): of their names, such as `"eval_"`, which is left out.
+    epoch. The prefix of the names, such as `"eval_"`, is left out.
     """
     return {
         name.removeprefix(prefix): value
@@ -35,10 +31,7 @@ def measured(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def split_numbers(metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     """
-    Metrics as numbers, and those that are none.
-
-    Args:
-        metrics (mapping from `str`): with whatever `compute_metrics` returned; scalars of numpy and torch are numbers.
+    Metrics as numbers (scalars of numpy and torch too), and those that are none.
 
     Returns:
         `tuple[dict[str, float], dict[str, Any]]`: the numbers, NaN where they are not finite; the rest (lists, dicts,

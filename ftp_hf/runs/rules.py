@@ -94,10 +94,7 @@ class Rule:
 
     def sets(self, among: Iterable[str]) -> list[str]:
         """
-        The sets that the quantity is over.
-
-        Args:
-            among (`Iterable[str]`): the sets that there are.
+        The sets that the quantity is over, of those that there are.
 
         Raises:
             ValueError: none of them is of that name or kind.
@@ -132,12 +129,10 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
 
     On the right is a number, or `pretrained`, `pretrained - 0.02`, `pretrained + 0.02`, with the same quantity of the
     pre-trained model, that before any stage; or, of earlier stages, `learnt`, `learnt - 0.02`, with what each model that had
-    learnt one could do on it then.
+    learned one could do on it then.
 
-    Args:
-        rules (sequence of `str` or [`Rule`]): one text for each.
-        metric (`str`, *optional*): of the rules that name none. Retained sets, each of which may be measured in its own way,
-            go by their main metric.
+    Rules that name no metric are in `metric`; those on retained sets, which may be measured in different ways, in the main
+    metric of each set.
 
     Raises:
         TypeError: `rules` is not a sequence of texts.
@@ -189,26 +184,17 @@ def check_rules(
     rules: Sequence[Rule], figures: Figures, pretrained: Figures, learnt: Figures = MappingProxyType({})
 ) -> list[RuleResult]:
     """
-    Check each rule. One that cannot be checked has failed, and says why; so has one whose figure is not a number.
-
-    Args:
-        rules (sequence of [`Rule`]): as [`parse_rules`] or [`load_rules`] return them.
-        figures ([`Figures`]): of the model.
-        pretrained ([`Figures`]): of the pre-trained model; may be empty where no rule needs it.
-        learnt ([`Figures`], *optional*): on each earlier stage, `"earlier/NAME"`, of the model that had just learnt it. A rule
-            over all of them needs a figure on each.
+    Check each rule. One that cannot be checked has failed, and says why; so has one whose figure is not a number. `pretrained`
+    may be empty where no rule needs it. `learnt` has, for each earlier stage (`"earlier/NAME"`), the figures of the model that
+    had just learned it; a rule over all of them needs a figure on each.
     """
     return [_check(rule, figures, pretrained, learnt) for rule in rules]
 
 
 def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult]:
     """
-    Check each rule on what a finished run's summary says: of the weights that are kept, and of the pre-trained model
-    (the mean over its seeds, as on the card).
-
-    Args:
-        rules (sequence of [`Rule`]): the rules.
-        summary ([`RunSummary`]): nothing is measured anew.
+    Check each rule on what a finished run's summary says: of the weights that are kept, and of the pre-trained model (the mean
+    over its seeds, as on the card). Nothing is measured again.
     """
     before = figures_of(summary.pretrained.results) if summary.pretrained else {}
     return check_rules(rules, figures_of(summary.results, str(summary.seed)), before, learnt_figures(summary.stages))

@@ -14,12 +14,8 @@ Value = TypeVar("Value")
 
 def combine(runs: Sequence[RunSummary], comparisons: Mapping[str, Sequence[RunSummary]] | None = None) -> RunSummary:
     """
-    One summary of a method over its seeds, beside other methods. The first run is the one whose weights are kept.
-
-    Args:
-        runs (sequence of [`RunSummary`]): of one configuration, with different seeds.
-        comparisons (mapping from `str` to sequence of [`RunSummary`], *optional*): runs of other methods on the same
-            data, by name; `"pre-trained"` and `"plain fine-tuning"` have a meaning, see [`OtherModel`].
+    One summary of a method over its seeds, beside other methods on the same data, by name; see [`OtherModel`] for the names
+    that have a meaning. The first run is the one whose weights are kept.
 
     Raises:
         ValueError: the runs of a method differ in more than the seed, or were evaluated on other data.

@@ -54,13 +54,8 @@ class Benefit:
 
 def write_decision(folder: Path) -> Path:
     """
-    Fill the page for the decision of a trial from its comparison; what a person wrote around the figures stays.
-
-    Args:
-        folder (`Path`): of the trial, with `decision.md` and the comparison in `comparison/`.
-
-    Returns:
-        `Path`: of the page.
+    Fill the page for the decision of a trial, `decision.md`, from its comparison in `comparison/`; what a person wrote around
+    the figures stays.
 
     Raises:
         FileNotFoundError: there is no page, or no finished comparison.

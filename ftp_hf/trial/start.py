@@ -16,15 +16,8 @@ _LEFT_OUT = "# rules: []\n"
 
 def start_trial(folder: Path, task: str, language: str = "en") -> list[Path]:
     """
-    Make a folder with a config, a file of rules, a checklist of what to collect, and a page for the decision.
-
-    Args:
-        folder (`Path`): created if need be.
-        task (`str`): one of `ftp_hf.tasks.TASKS`, or `MODULE:CLASS`.
-        language (`str`, *optional*, defaults to `"en"`): of the pages, one of `LANGUAGES`.
-
-    Returns:
-        `list[Path]`: the files, in the order in which they are of use.
+    Make a folder with a config, a file of rules, a checklist of what to collect, and a page for the decision; return the files
+    in the order in which they are of use. The task is one of `ftp_hf.tasks.TASKS`, or `MODULE:CLASS`.
 
     Raises:
         FileExistsError: one of the files is there already, or the folder is a file: nothing is written.

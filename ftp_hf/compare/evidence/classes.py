@@ -30,15 +30,7 @@ def class_sets(results: ComparisonResults) -> list[tuple[str, str]]:
 
 
 def class_figures(results: ComparisonResults, method: str, kind: str, data: str) -> dict[str, list[float]]:
-    """
-    The figures of each class on a data set, those of a method's seeds at its chosen setting.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        method (`str`): its name.
-        kind (`str`): of the data set.
-        data (`str`): its name.
-    """
+    """The figures of each class on a data set, those of a method's seeds at its chosen setting."""
     runs = results.chosen_runs(method)
     return _collected((result for run in runs for result in run.summary.results), kind, data)
 
@@ -50,13 +42,9 @@ def pretrained_classes(results: ComparisonResults, kind: str, data: str) -> dict
 
 def most_changed(results: ComparisonResults, kind: str, data: str) -> list[str]:
     """
-    The classes of a data set, those first whose mean over the seeds differs most between any method and plain fine-tuning, or
-    the pre-trained model where plain fine-tuning is not compared. With nothing to differ from, the worst ones first.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        kind (`str`): of the data set.
-        data (`str`): its name.
+    The classes of a data set. First come those whose mean over the seeds differs most between any method and plain
+    fine-tuning, or the pre-trained model where plain fine-tuning is not compared. With nothing to compare, the worst come
+    first.
     """
     of_methods = {method.name: _means(class_figures(results, method.name, kind, data)) for method in results.methods}
     before = _means(pretrained_classes(results, kind, data))

@@ -105,15 +105,10 @@ def _together(
 
 def cost(results: ComparisonResults, method: str, what: str) -> Cost | None:
     """
-    The mean over the seeds of what a run took, and its ratio to plain fine-tuning over the seeds that both have on the
-    same device: times of different machines say nothing about methods, and those of a busy machine only what is outside
-    the interval of their differences. On a CPU there is no ratio of peak memory: it is that of the process, in which
-    earlier runs leave memory behind.
-
-    Args:
-        results ([`ComparisonResults`]): with hardware facts.
-        method (`str`): at its chosen setting.
-        what (`str`): a field of [`Hardware`], such as `"seconds_per_step"`.
+    The mean over the seeds of what a run took (`what` is a field of [`Hardware`], such as `"seconds_per_step"`), and its ratio
+    to plain fine-tuning over the seeds that both have on the same device. Times of different machines say nothing about
+    methods, and on a busy machine only a ratio outside the interval of the differences does. On a CPU there is no ratio of
+    peak memory: it is that of the process, in which earlier runs leave memory behind.
     """
     taken, plain = _taken(results, method, what), _taken(results, REFERENCE, what)
     if not taken:

@@ -48,14 +48,9 @@ _RETAINED = "retained/"
 
 def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str = "") -> dict[int, float]:
     """
-    The unweighted mean over the data sets of a kind, for each seed of a method at its chosen setting. Kinds of corruption
-    that take nothing from any model are left out.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        method (`str`): its name; one that is not compared has no seed.
-        kind (`str`): of the data, as [`tested`] has it.
-        prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
+    The unweighted mean over the data sets of a kind (see [`tested`]), for each seed of a method at its chosen setting; empty
+    if the method is not compared. With a `prefix` such as `"fog/"`, only data sets whose names start with it count; without
+    one, kinds of corruption that take nothing from any model do not.
     """
     if kind.startswith(_RETAINED):
         return on_data(results, method, "retained", set_name(kind))
@@ -162,12 +157,8 @@ def chance(results: ComparisonResults) -> float | None:
 
 def severity_curve(results: ComparisonResults, method: str, corruption: str | None = None) -> dict[int, list[float]]:
     """
-    The figures at each severity, by seed: the mean over the kinds of corruption, or one of them.
-
-    Args:
-        results ([`ComparisonResults`]): with data sets called `"KIND/SEVERITY"`.
-        method (`str`): at its chosen setting.
-        corruption (`str`, *optional*): such as `"fog"`.
+    The figures at each severity, one for each seed: the mean over the kinds of corruption, or those of one such as `"fog"`.
+    Corrupted data sets are called `"KIND/SEVERITY"`.
     """
     left_out = inert_corruptions(results)
     found: dict[int, list[float]] = {}
@@ -190,12 +181,8 @@ def keeps_best(results: ComparisonResults) -> bool | None:
 
 def kept_epochs(results: ComparisonResults, runs: Iterable[ComparedRun]) -> list[float]:
     """
-    After which epochs the weights of runs are kept, as far as it is known: of those that are trained, not computed. None where
-    all runs of the comparison keep their last.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        runs (iterable of [`ComparedRun`]): of it.
+    After which epochs the weights of runs are kept, as far as it is known: of those that are trained, not computed. Empty
+    where all runs of the comparison keep their last.
     """
     if all(run.summary.kept_step == run.summary.steps for run in _trained(results.runs)):
         return []

@@ -97,13 +97,7 @@ def safe_rates(results: ComparisonResults) -> dict[str, list[float]]:
 
 
 def safe_among(rates: Mapping[float, ComparisonResults], method: str) -> list[float]:
-    """
-    The learning rates at which a method was evaluated and all of its runs meet all rules.
-
-    Args:
-        rates (mapping from `float` to [`ComparisonResults`]): as [`at_rates`] has them.
-        method (`str`): its name.
-    """
+    """The learning rates at which a method was evaluated and all of its runs meet all rules."""
     return [rate for rate, there in rates.items() if finished_seeds(there, method) and all_meet_rules(there, method)]
 
 

@@ -13,13 +13,11 @@ __all__ = ["recommended"]
 
 def recommended(results: ComparisonResults) -> ComparedRun | None:
     """
-    The run to go on with. Its method clearly gains something over plain fine-tuning, in robustness or on retained data,
-    clearly loses on no kind of data, diverged in no seed, and all of its runs meet the rules; of several, it is the one with
-    the largest clear gain in robustness, or else with gains on most retained sets. Of the runs of the method it is the one with
-    the best ID validation: test, OOD and retained data do not choose between seeds.
-
-    Returns:
-        [`ComparedRun`] or `None`: `None` if there is no such method, or the weights of its runs are gone.
+    The run to go on with; `None` if there is none, or its weights are gone. Its method clearly gains something over plain
+    fine-tuning, in robustness or on retained data, clearly loses on no kind of data, diverged in no seed, and all of its runs
+    meet the rules; of several, it is the one with the largest clear gain in robustness, or else with gains on most retained
+    sets. Of the runs of the method it is the one with the best ID validation: test, OOD and retained data do not choose
+    between seeds.
     """
     if collapse(results):
         return None

@@ -90,10 +90,6 @@ class ComparedRun:
         """
         The figures of the data sets of a kind, by their names, as [`Evaluation.figures`] has them.
 
-        Args:
-            kind (`str`): of the data.
-            metric (`str`): such as `"accuracy"`.
-
         Raises:
             ValueError: a figure is none that the metric can have, as [`check_possible`] says.
         """
@@ -106,13 +102,8 @@ class ComparedRun:
 
     def value(self, kind: str, metric: str, prefix: str = "", left_out: Collection[str] = ()) -> float | None:
         """
-        The unweighted mean over the data sets of a kind; `None` where there are none.
-
-        Args:
-            kind (`str`): of the data.
-            metric (`str`): such as `"accuracy"`.
-            prefix (`str`, *optional*): only of the data sets whose names start so: `"fog/"`.
-            left_out (collection of `str`, *optional*): kinds of corruption that do not count.
+        The unweighted mean over the data sets of a kind, without the kinds of corruption in `left_out`; `None` where there are
+        none. With a `prefix` such as `"fog/"`, only data sets whose names start with it count.
         """
         return known_mean(
             value

@@ -18,13 +18,9 @@ _KEPT = 0.01
 
 def tolerance(best: ComparedRun, metric: str) -> float:
     """
-    How far ID validation may be below plain fine-tuning's best before it has fallen: by what the sample of rows leaves open,
-    one standard error `√(p (1 − p) / n)` of a share of n rows, and at least a row; by 1 % of other metrics, and where the
-    number of rows is not known.
-
-    Args:
-        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
-        metric (`str`): such as `"accuracy"`.
+    How far ID validation may be below that of `best`, plain fine-tuning at its chosen rate, before it has fallen: by what the
+    sample of rows leaves open, one standard error `√(p (1 − p) / n)` of a share of n rows, and at least a row; by 1 % of other
+    metrics, and where the number of rows is not known.
     """
     figure, data = _figure(best, metric), best.summary.data_facts("validation")
     if not is_share(metric) or data is None or not data.size:
@@ -34,12 +30,8 @@ def tolerance(best: ComparedRun, metric: str) -> float:
 
 def has_fallen(run: ComparedRun, best: ComparedRun, metric: str) -> bool:
     """
-    Whether the ID validation of a run is worse than that of plain fine-tuning's best by more than the [`tolerance`].
-
-    Args:
-        run ([`ComparedRun`]): of the same seed, at another rate.
-        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
-        metric (`str`): such as `"accuracy"`.
+    Whether the ID validation of a run is worse than that of `best`, plain fine-tuning of the same seed at its chosen rate, by
+    more than the [`tolerance`].
     """
     figure = _figure(run, metric)
     lost = metric_named(metric).sign * (_figure(best, metric) - figure)
@@ -48,13 +40,7 @@ def has_fallen(run: ComparedRun, best: ComparedRun, metric: str) -> bool:
 
 
 def tied(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
-    """
-    The runs that ID validation does not tell from the best of them; none where it is known of none.
-
-    Args:
-        runs (sequence of [`ComparedRun`]): of one seed.
-        metric (`str`): such as `"accuracy"`.
-    """
+    """The runs of a seed that ID validation does not tell from the best of them; empty where it is known of none."""
     known = [run for run in runs if math.isfinite(_figure(run, metric))]
     best = max(known, key=lambda run: metric_named(metric).sign * _figure(run, metric), default=None)
     return [] if best is None else [run for run in known if not has_fallen(run, best, metric)]
@@ -62,12 +48,8 @@ def tied(runs: Sequence[ComparedRun], metric: str) -> list[ComparedRun]:
 
 def smallest_kept(tried: Sequence[ComparedRun], best: ComparedRun, metric: str) -> ComparedRun:
     """
-    The run with the smallest learning rate that ID validation does not tell from plain fine-tuning's best.
-
-    Args:
-        tried (sequence of [`ComparedRun`]): of one seed, `best` among them.
-        best ([`ComparedRun`]): plain fine-tuning at its chosen rate.
-        metric (`str`): such as `"accuracy"`.
+    Of runs of one seed, the one with the smallest learning rate that ID validation does not tell from `best`, plain
+    fine-tuning at its chosen rate.
     """
     kept = [run for run in tried if not has_fallen(run, best, metric)]
     return min(kept, key=lambda run: run.setting[RATE], default=best)

@@ -60,17 +60,13 @@ def paired_difference(
     possible: tuple[float, float] = (-math.inf, math.inf),
 ) -> PairedDifference | None:
     """
-    How much a method differs from another one, seed by seed, with Student's 95 % interval over the seeds.
-
-    Args:
-        values (mapping from `int` to `float`): of the method, by seed.
-        reference (mapping from `int` to `float`): of the other one.
-        possible (pair of `float`, *optional*): the least and the largest value that there can be, such as (0, 1) for an
-            accuracy; beside a reference of 0.98 no method can be more than 0.02 better, and the interval ends there.
+    How much a method differs from another one, seed by seed, with Student's 95 % interval over the seeds. The interval ends at
+    what is `possible`, the least and the largest value that there can be: beside an accuracy of 0.98 no method can be more
+    than 0.02 better.
 
     Returns:
-        [`PairedDifference`]: over the seeds that both have; with fewer than `LEAST_SEEDS` its interval is infinite, and where
-        one of them is not finite its mean is NaN besides. `None` if there is no such seed.
+        [`PairedDifference`]: over the seeds that both have. With fewer than `LEAST_SEEDS` its interval is infinite; where a
+        figure is not finite, its mean is NaN as well. `None` if there is no such seed.
     """
     # Rounded, so that equal differences are equal: a spread of 1e-17 is one of floating-point numbers.
     by_seed = {seed: round(value - reference[seed], 12) for seed, value in values.items() if seed in reference}
@@ -101,11 +97,9 @@ def known_mean(values: Iterable[float | None]) -> float | None:
 
 def holm(differences: Mapping[Key, PairedDifference]) -> dict[Key, PairedDifference]:
     """
-    The same differences with p values that hold for all of them together (Holm 1979): the chance that any of those below
-    0.05 is one of no difference is at most 5 %. Intervals stay what they are, each for itself.
-
-    Args:
-        differences (mapping to [`PairedDifference`]): that one looks at together. Those without an interval do not count.
+    Differences that one looks at together, with p values that hold for all of them (Holm 1979): the chance that any of those
+    below 0.05 is one of no difference is at most 5 %. Those without an interval do not count. Intervals stay what they are,
+    each for itself.
     """
     known = sorted((key for key in differences if differences[key].is_known), key=lambda key: differences[key].p_value)
     corrected, largest = dict(differences), 0.0
@@ -116,23 +110,12 @@ def holm(differences: Mapping[Key, PairedDifference]) -> dict[Key, PairedDiffere
 
 
 def relative_change(value: float, reference: float) -> float:
-    """
-    The change relative to plain fine-tuning in percent, as the tables of TPGM and FTP have it (ID Δ, OOD Δ).
-
-    Args:
-        value (`float`): of the method.
-        reference (`float`): of plain fine-tuning.
-    """
+    """The change relative to plain fine-tuning in percent, as the tables of TPGM and FTP have it (ID Δ, OOD Δ)."""
     return 100 * (value - reference) / reference if reference else math.nan
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """
-    The names of the points (ID, OOD) that no other point reaches in both, in the order of ID.
-
-    Args:
-        points (mapping from `str` to pairs of `float`): larger is better.
-    """
+    """The names of the points (ID, OOD), both larger for better, that no other point reaches in both; in the order of ID."""
     front = [
         name
         for name, (x, y) in points.items()
@@ -145,16 +128,8 @@ def matched_ood(
     curve: Sequence[tuple[float, float]], identity: float, best: Callable[..., float | None] = max
 ) -> float | None:
     """
-    The OOD figure that a curve of (ID, OOD) points has at an ID figure; where it passes there more than once, the best.
-    Between neighbours it is linear.
-
-    Args:
-        curve (sequence of pairs of `float`): such as WiSE-FT's points in the order of α.
-        identity (`float`): in distribution.
-        best (callable, *optional*, defaults to `max`): `min` where less is better.
-
-    Returns:
-        `float`: `None` where the curve does not reach the ID figure, or is always above it.
+    The OOD figure that a curve of (ID, OOD) points has at an ID figure, linear between neighbours; `None` where the curve does
+    not reach it. Where the curve passes there more than once, the best: `min` where less is better.
     """
     found = [ood for on_curve, ood in curve if on_curve == identity]
     for (x0, y0), (x1, y1) in itertools.pairwise(curve):

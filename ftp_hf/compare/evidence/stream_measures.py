@@ -57,12 +57,8 @@ def average_forgetting(matrix: Matrix, sign: int = 1) -> float | None:
 
 def forward_transfer(matrix: Matrix, before: Sequence[float], sign: int = 1) -> float | None:
     """
-    `FWT = 1/(T−1) Σ_{j>0} R[j−1, j] − b[j]`: what the earlier stages are worth to one that was not trained yet.
-
-    Args:
-        matrix (sequence of sequences of `float`): (T, T).
-        before (sequence of `float`): b (T,), the figures of the model before any stage.
-        sign (`int`, *optional*, defaults to 1): of the metric.
+    `FWT = 1/(T−1) Σ_{j>0} R[j−1, j] − b[j]`: what the earlier stages are worth to one that was not trained yet; b is `before`,
+    the figures of the model before any stage.
     """
     return known_mean([sign * (matrix[stage - 1][stage] - before[stage]) for stage in range(1, len(matrix))])
 

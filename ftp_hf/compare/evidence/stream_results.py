@@ -140,14 +140,8 @@ class StreamResults(SavedResults):
 
     def measured(self, method: str, measure: str) -> dict[int, float]:
         """
-        One of `MEASURES` for each order and seed of a method. Joint training is the same in all orders.
-
-        Args:
-            method (`str`): its name.
-            measure (`str`): such as `"final average"`; only sequential training has some of them.
-
-        Returns:
-            `dict[int, float]`: by the number of order and seed, which counts all seeds of the first order first.
+        One of `MEASURES` for each order and seed of a method that has it, by their number, which counts all seeds of the first
+        order first. Joint training is the same in all orders.
         """
         return self._by_number(method, lambda run: MEASURES[measure](run, self.sign))
 
@@ -161,13 +155,7 @@ class StreamResults(SavedResults):
         return [value for value in found if value is not None]
 
     def retained(self, method: str, name: str) -> dict[int, float]:
-        """
-        The figure of a retained set after the last stage, likewise.
-
-        Args:
-            method (`str`): its name.
-            name (`str`): of the set.
-        """
+        """The figure of a retained set after the last stage, by the number of order and seed as in [`measured`]."""
         return self._by_number(method, lambda run: run.retained[name][-1])
 
     def _by_number(self, method: str, value_of: Callable[[StreamRun], float | None]) -> dict[int, float]:
@@ -183,13 +171,8 @@ class StreamResults(SavedResults):
         self, method: str, other: str, figures: Callable[[str], dict[int, float]]
     ) -> tuple[dict[int, float], dict[int, float]]:
         """
-        What two methods came to, by what they share: order and seed, or where one is joint training, of which all orders have
-        the same run, the seed, with the other's mean over the orders.
-
-        Args:
-            method (`str`): its name.
-            other (`str`): likewise.
-            figures (`Callable`): [`measured`] or [`retained`] of a method.
+        The figures of two methods ([`measured`] or [`retained`]), by what they share: order and seed. Joint training has the
+        same run for all orders: beside it, by seed, with the mean of the other over the orders.
         """
         one, two = figures(method), figures(other)
         if {method, other} <= {*self.sequential}:

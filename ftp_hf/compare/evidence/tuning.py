@@ -21,12 +21,8 @@ _FEW = 3
 
 def choose(figures: Sequence[tuple[dict[str, float], float]], metric: Metric) -> dict[str, float]:
     """
-    The setting with the best figure, one that is not finite only where none is. Of equal ones it is that with the smallest
-    learning rate, so that the order of a list of rates decides nothing; of several with it, the first.
-
-    Args:
-        figures (sequence of pairs): setting and ID validation figure.
-        metric ([`Metric`]): what the figures are of.
+    The setting with the best ID validation figure, one that is not finite only where none is. Of equal ones it is that with
+    the smallest learning rate, so that the order of a list of rates decides nothing; of several with it, the first.
     """
     return _best(figures, metric)[0]
 
@@ -61,13 +57,7 @@ def has_one_learning_rate(results: ComparisonResults, method: MethodFacts) -> bo
 
 
 def open_sweeps(results: ComparisonResults, methods: Sequence[str]) -> str:
-    """
-    A sentence on the sweeps of these methods that could not find their best; empty if there are none.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        methods (sequence of `str`): their names; those of a conclusion.
-    """
+    """A sentence on the sweeps of these methods that could not find their best; empty if there are none."""
     facts = [results.method(name) for name in methods]
     single = {
         each.title: {RATE: each.chosen[RATE]} for each in facts if has_one_learning_rate(results, each) and each.chosen

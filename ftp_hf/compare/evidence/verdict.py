@@ -71,12 +71,7 @@ class Verdict:
 
 
 def verdicts(results: ComparisonResults) -> list[Verdict]:
-    """
-    What the evidence supports for each method, in the order of the config.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not. Without a run of plain fine-tuning there are no verdicts.
-    """
+    """What the evidence supports for each method, in the order of the config; nothing without a run of plain fine-tuning."""
     if not finished_seeds(results, REFERENCE):
         return []
     found = differences_to_plain(results)

@@ -56,9 +56,6 @@ def drawn(results: ComparisonResults) -> Iterator[Drawn]:
     """
     The charts that there are figures for: `"scatter"`, `"retained"`, `"rates"`, `"relative"`, `"severity"`, `"corruptions"`,
     `"time"`, `"memory"`, `"radii-METHOD"`.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
     """
     metric = results.metric.replace("_", " ")
     charts: list[tuple[str, str, str, Callable[[ComparisonResults], Figure | None]]] = [

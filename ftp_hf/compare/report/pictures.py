@@ -21,16 +21,7 @@ Drawn: TypeAlias = tuple[str, str, str, Figure]
 
 
 def save_charts(drawn: Iterable[Drawn], folder: Path) -> dict[str, Picture]:
-    """
-    Write charts, in place of all earlier ones.
-
-    Args:
-        drawn (iterable of `Drawn`): the charts.
-        folder (`Path`): of the report; the pictures go to `charts/` in it.
-
-    Returns:
-        `dict[str, Picture]`: by name.
-    """
+    """Write charts to `charts/` in the folder of a report, in place of all earlier ones; return their pictures by name."""
     (folder / CHARTS).mkdir(parents=True, exist_ok=True)
     charts = {}
     for name, title, note, figure in drawn:

@@ -21,12 +21,7 @@ _MOST_COLUMNS = 26
 
 
 def draw_radius_map(radii: Mapping[str, float]) -> Figure:
-    """
-    Draw the radius of each projected parameter.
-
-    Args:
-        radii (mapping from `str` to `float`): by the name of the parameter.
-    """
+    """Draw the radius of each projected parameter, given by name."""
     layers, kinds, grid = radius_grid(radii)
     largest = float(np.nanmax(grid))
     smallest = max(largest * _RANGE, float(np.nanmin(grid)))
@@ -65,9 +60,6 @@ def draw_radius_map(radii: Mapping[str, float]) -> Figure:
 def radius_grid(radii: Mapping[str, float]) -> tuple[list[str], list[str], np.ndarray]:
     """
     The radii by layer and kind of parameter, both in the order of the model.
-
-    Args:
-        radii (mapping from `str` to `float`): by the name of the parameter.
 
     Returns:
         `tuple[list[str], list[str], np.ndarray]`: the layers, the kinds, and an array (kinds, layers) with NaN where a

@@ -39,11 +39,9 @@ _MANY, _FEW_ERRORS = 200, 10
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
     """
-    A panel for each kind of data, and for each length where several were tried: the mean of each method at each learning
-    rate, with a band of its standard deviation, and a line where the pre-trained model was.
-
-    Returns:
-        `Figure`: `None` unless a method was evaluated at several rates or lengths.
+    A panel for each kind of data, and for each length where several were tried: the mean of each method at each learning rate,
+    with a band of its standard deviation, and a line where the pre-trained model was. `None` unless a method was evaluated at
+    several rates or lengths.
     """
     lengths = at_lengths_and_rates(results)
     kinds = [kind for kind in tested(results) if data_sets(results, kind.split("/")[0])]

@@ -30,10 +30,7 @@ __all__ = ["draw_retained"]
 def draw_retained(results: ComparisonResults) -> Figure | None:
     """
     A panel for each retained set: the mean of each method with its standard deviation, its seeds, and a line where the
-    pre-trained model was. Better is to the right in all of them.
-
-    Returns:
-        `Figure`: `None` where nothing was evaluated on retained data.
+    pre-trained model was. Better is to the right in all of them. `None` where nothing was evaluated on retained data.
     """
     kinds = retained(results)
     values = {kind: {method.name: by_seed(results, method.name, kind) for method in results.methods} for kind in kinds}

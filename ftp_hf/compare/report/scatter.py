@@ -29,11 +29,8 @@ _FEW = 4
 
 def draw_scatter(results: ComparisonResults) -> Figure | None:
     """
-    Mean and standard deviation of each method over its seeds, each seed, WiSE-FT's curve, and the Pareto front of the
-    means ringed.
-
-    Returns:
-        `Figure`: `None` where no run was evaluated both in and out of distribution, or all have diverged.
+    Mean and standard deviation of each method over its seeds, each seed, WiSE-FT's curve, and the Pareto front of the means
+    ringed. `None` where no run was evaluated both in and out of distribution, or all have diverged.
     """
     kind, scale = robust_kind(results) or "ood", 100 if is_share(results.metric) else 1
     robust = {"ood": "OOD", "corrupted": "corrupted"}[kind]

@@ -42,13 +42,7 @@ __all__ = ["sections", "unfinished"]
 
 
 def sections(results: ComparisonResults, pictures: Mapping[str, Picture]) -> list[Section]:
-    """
-    The sections of a report; those without figures are left out.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not.
-        pictures (mapping from `str` to [`Picture`]): as `save_charts` made them.
-    """
+    """The sections of a report; those without figures are left out."""
     radii = [picture for name, picture in pictures.items() if name.startswith("radii-")]
     possible = [
         Section("What the evidence supports", _verdicts(results)),

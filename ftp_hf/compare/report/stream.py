@@ -40,11 +40,7 @@ _MEANING = {
 
 def write_stream_report(results: StreamResults, folder: str | Path) -> list[Path]:
     """
-    Write the report of a stream, in place of an earlier one.
-
-    Args:
-        results ([`StreamResults`]): finished.
-        folder (`str` or `Path`): where it goes, created if need be.
+    Write the report of a stream, in place of an earlier one; the folder is created if need be.
 
     Returns:
         `list[Path]`: `report.html`, which needs no other file, `report.md` and the charts.
@@ -64,12 +60,7 @@ def write_stream_report(results: StreamResults, folder: str | Path) -> list[Path
 
 
 def stream_headline(results: StreamResults) -> str:
-    """
-    Which method that trains one stage after the other has the best final average, in a line.
-
-    Args:
-        results ([`StreamResults`]): finished.
-    """
+    """Which method that trains one stage after the other has the best final average, in a line."""
     finals = {method.name: statistics.fmean(results.of_runs(method.name, _FINAL)) for method in results.methods}
     sequential, rank = results.sequential, metric_named(results.metric).rank
     best = max(sequential or finals, key=lambda name: rank(finals[name]))

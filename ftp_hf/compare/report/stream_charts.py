@@ -34,12 +34,7 @@ _MOST_NUMBERS = 10
 
 
 def drawn(results: StreamResults) -> Iterator[Drawn]:
-    """
-    The charts that there are figures for.
-
-    Args:
-        results ([`StreamResults`]): finished.
-    """
+    """The charts that there are figures for."""
     sequential = results.sequential
     if not sequential:
         return

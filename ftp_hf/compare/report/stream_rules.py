@@ -16,12 +16,7 @@ _POLICY = {
 
 
 def rules_met(results: StreamResults) -> list[Block]:
-    """
-    How many stages meet each rule, and how many were rolled back.
-
-    Args:
-        results ([`StreamResults`]): of a stream with rules.
-    """
+    """How many stages meet each rule of a stream, and how many were rolled back."""
     rows = []
     for method in results.sequential:
         checks = [check for run in results.of(method) for check in run.checks]
@@ -40,12 +35,7 @@ def rules_met(results: StreamResults) -> list[Block]:
 
 
 def broken_rules(results: StreamResults) -> list[Block]:
-    """
-    Each rule that a stage broke, with the figure and the bound.
-
-    Args:
-        results ([`StreamResults`]): of a stream with rules.
-    """
+    """Each rule that a stage broke, with the figure and the bound."""
     rows = [
         [
             results.method(run.method).title,

@@ -147,12 +147,8 @@ def draw_legend(figure: Figure, results: ComparisonResults, drawn: Mapping[str, 
 
 def draw_chance(axes: Axes, results: ComparisonResults, *, both: bool = False) -> None:
     """
-    A dotted line at the accuracy of guessing, where it is in the frame or near below it.
-
-    Args:
-        axes (`Axes`): with all else drawn.
-        results ([`ComparisonResults`]): of known classes; without them there is no line.
-        both (`bool`, *optional*, defaults to `False`): along x as well.
+    A dotted line at the accuracy of guessing, where it is in the frame or near below it, and where the classes are known. To
+    be drawn last: it may widen the frame. With `both`, along x as well.
     """
     if (guessed := chance(results)) is None:
         return
@@ -202,12 +198,7 @@ def without_formulas(text: str) -> str:
 
 
 def spots(figure: Figure) -> list[Spot]:
-    """
-    The points of a chart that have a name (a `gid`), with their figures.
-
-    Args:
-        figure (`Figure`): drawn, so that everything is in its place.
-    """
+    """The points of a drawn chart that have a name (a `gid`), with their figures."""
     found = []
     for axes in figure.axes:
         for line in axes.lines:

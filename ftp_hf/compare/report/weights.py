@@ -21,10 +21,8 @@ _ANY = "RUN"
 
 def weights(results: ComparisonResults) -> list[Block]:
     """
-    The folders of the chosen runs, as seen from the report, and how to go on with one of them.
-
-    Args:
-        results ([`ComparisonResults`]): finished or not; nothing is said where no weights were kept.
+    The folders of the chosen runs, as seen from the report, and how to go on with one of them; empty where no weights were
+    kept.
     """
     kept = [run for run in results.all_chosen() if run.folder]
     if not kept:
@@ -48,13 +46,7 @@ def weights(results: ComparisonResults) -> list[Block]:
 
 
 def next_commands(folder: str, rules: str | None) -> list[str]:
-    """
-    The commands that check and push a run.
-
-    Args:
-        folder (`str`): of the run.
-        rules (`str`, *optional*): the file of the comparison's rules, if it has any.
-    """
+    """The commands that check and push a run, with the file of the comparison's rules if it has any."""
     run, held_to = shlex.quote(folder), f" --rules {shlex.quote(rules)}" if rules else ""
     return [f"ftp-hf check {run}{held_to or ' --rules RULES.yaml'}", f"ftp-hf push {run} USER/NAME{held_to}"]
 

@@ -61,49 +61,19 @@ def write_report(results: ComparisonResults, folder: str | Path) -> list[Path]:
 
 
 def report_texts(results: ComparisonResults, pictures: Mapping[str, Picture]) -> dict[str, str]:
-    """
-    The report in both forms.
-
-    Args:
-        results ([`ComparisonResults`]): finished or on its way.
-        pictures (mapping from `str` to [`Picture`]): its charts, by name.
-
-    Returns:
-        `dict[str, str]`: by the name of the file.
-    """
+    """The report in both forms, by the name of the file."""
     return pages(results.name, headline(results), sections(results, pictures), unfinished=unfinished(results))
 
 
 def pages(name: str, headline: str, sections: Sequence[Section], *, unfinished: str = "") -> dict[str, str]:
-    """
-    A report in both forms.
-
-    Args:
-        name (`str`): of what it reports.
-        headline (`str`): what came out, in a line.
-        sections (sequence of [`Section`]): the rest.
-        unfinished (`str`, *optional*): what is missing.
-
-    Returns:
-        `dict[str, str]`: by the name of the file.
-    """
+    """A report in both forms, by the name of the file."""
     facts = {"name": name, "headline": headline, "unfinished": unfinished, "sections": sections}
     forms = {HTML: _html(), MARKDOWN: _markdown()}
     return {name: environment.get_template(name).render(facts) for name, environment in forms.items()}
 
 
 def write_pages(texts: Mapping[str, str], pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
-    """
-    Write a report, in place of an earlier one.
-
-    Args:
-        texts (mapping from `str` to `str`): as [`pages`] returns them.
-        pictures (mapping from `str` to [`Picture`]): its charts, which are there already.
-        folder (`Path`): where it goes.
-
-    Returns:
-        `list[Path]`: all of its files.
-    """
+    """Write the texts of [`pages`] beside the pictures, which are there already; return all files."""
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / HTML, folder / MARKDOWN, *(picture.file for picture in pictures.values())]
@@ -121,12 +91,7 @@ def check_charts_can_be_drawn() -> None:
 
 
 def escape_markdown(text: str) -> str:
-    """
-    Text as Markdown that shows it as it is, in a paragraph or a cell.
-
-    Args:
-        text (`str`): such as a name that a user gave. Line breaks become spaces.
-    """
+    """Text as Markdown that shows it as it is, in a paragraph or a cell. Line breaks become spaces."""
     line = re.sub(r"[\r\n]+", " ", text)
     return _Markdown(_NUMBERED.sub(r"\1\\", _MARKS.sub(r"\\", line)))
 
