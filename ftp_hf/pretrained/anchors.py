@@ -30,10 +30,12 @@ class CheckpointAnchors(Mapping[str, Tensor]):
 
     A name is looked up as it is, then without its first component, so that a task model (`bert.encoder.…`) finds its
     tensors in the checkpoint of the base model (`encoder.…`), as `from_pretrained` does; and then the other way round,
-    if only one tensor of the checkpoint goes by the shortened name. Tensors that `from_pretrained` renames, merges or
-    splits are found under their new name too, if the folder holds the `config.json` that says which model it is;
-    iterating gives both names. A folder of sentence-transformers is read with all of its modules. What no checkpoint of the
-    model holds, because the model computes it itself, has the model's value.
+    if only one tensor of the checkpoint goes by the shortened name. Of a given model with a base model, the name of
+    this alone is left out: the norm of a head (`classifier.layernorm`) is not that of the base model (`layernorm`).
+    Tensors that `from_pretrained` renames, merges or splits are found under their new name too, if the folder holds
+    the `config.json` that says which model it is; iterating gives both names. A folder of sentence-transformers is
+    read with all of its modules. What no checkpoint of the model holds, because the model computes it itself, has the
+    model's value.
 
     Args:
         path (`str` or `Path`): a folder written by `save_pretrained` (one file or shards), or a safetensors file.
@@ -58,6 +60,8 @@ class CheckpointAnchors(Mapping[str, Tensor]):
                 part if part.is_dir() else part.parent, list(file_of), modules.get(prefix.removesuffix("."))
             )
             self._source_of |= {f"{prefix}{name}": _within(prefix, source) for name, source in sources.items()}
+        base = getattr(model, "base_model_prefix", "")
+        self._base = base if base and hasattr(model, base) else None
         sources_of = defaultdict(set)
         for name, source in self._source_of.items():
             if "." in name:
@@ -71,12 +75,16 @@ class CheckpointAnchors(Mapping[str, Tensor]):
     def _source(self, name: str) -> str | ConvertedTensor | None:
         for source_of, candidate in (
             (self._source_of, name),
-            (self._source_of, name.partition(".")[2]),
+            (self._source_of, self._within_base(name)),
             (self._source_of_shortened, name),
         ):
             if candidate in source_of:
                 return source_of[candidate]
         return None
+
+    def _within_base(self, name: str) -> str:
+        first, _, rest = name.partition(".")
+        return rest if self._base in (None, first) else name
 
     def source(self, name: str) -> str | ConvertedTensor:
         """What of the checkpoint a name stands for: the same for two names of one tensor. Raises `KeyError` if nothing."""

@@ -1,5 +1,7 @@
 """Where anchors come from, and what is said when they do not fit."""
 
+import copy
+import logging
 import weakref
 
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    ASTConfig,
+    ASTForAudioClassification,
+    ASTModel,
     BertForSequenceClassification,
     BertModel,
     CLIPConfig,
@@ -17,7 +22,8 @@ from transformers import (
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.common.names import canonical_name
-from ftp_hf.pretrained import anchors
+from ftp_hf.distance import model_distance
+from ftp_hf.pretrained import anchors, new_parameters
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
 from tests.support.models import SIZES, tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.problems import clone, make_gradients, make_parameters, train, values
@@ -153,6 +159,25 @@ def test_a_task_model_finds_its_tensors_in_the_checkpoint_of_the_base_model_and_
     assert len(optimizer.anchors()) == len(pretrained) - 2
     for name, anchor in optimizer.anchors().items():
         assert torch.equal(anchor, pretrained[f"bert.{name}"])
+
+
+def test_the_norm_of_a_head_is_not_that_of_the_base_model(tmp_path, caplog):
+    config = ASTConfig(**SIZES, patch_size=4, frequency_stride=4, time_stride=4, max_length=8, num_mel_bins=8)
+    base = ASTModel(config)
+    base.save_pretrained(tmp_path / "as-initialised")
+    nudge(base)
+    base.save_pretrained(tmp_path / "trained")
+    for folder in tmp_path.iterdir():
+        model = ASTForAudioClassification.from_pretrained(folder)
+        head = {name for name, _ in model.named_parameters() if name.startswith("classifier.")}
+        assert "classifier.layernorm.weight" in head
+        assert head.isdisjoint(found := CheckpointAnchors(folder, model))
+        assert found.keys() > {f"audio_spectrogram_transformer.{name}" for name, _ in base.named_parameters()}
+        with caplog.at_level(logging.WARNING, "ftp_hf"):
+            for each in (model, copy.deepcopy(model)):
+                assert new_parameters(each) == new_parameters(each, found) == head
+                assert {*model_distance(each, folder).new} == head
+    assert "holds other values" not in caplog.text
 
 
 def test_a_shortened_name_that_two_tensors_share_is_nobodys(tmp_path):
