@@ -90,6 +90,10 @@ def what_next(results: ComparisonResults, folder: Path) -> list[str]:
         results ([`ComparisonResults`]): as [`hand_over`] took them.
         folder (`Path`): of the comparison.
     """
+    if not any(run.folder for run in results.all_chosen()):
+        return [
+            f"No weights are left: delete a run's folder in {folder / 'runs'} and start again, and it is trained anew."
+        ]
     best = recommended(results)
     rules = str(folder / RULES) if results.rules else None
     if best is None or best.folder is None:

@@ -76,6 +76,11 @@ def test_weights_that_are_gone_are_not_recommended(tmp_path):
     for run in results.chosen_runs("l2-sp"):
         run.folder = None
     assert recommended(results) is None
+    assert "one of them" in what_next(results, tmp_path)[0]
+    for run in results.all_chosen():
+        run.folder = None
+    (said,) = what_next(results, tmp_path)
+    assert said.startswith(f"No weights are left: delete a run's folder in {tmp_path / 'runs'} and start again")
 
 
 def test_rules_are_part_of_the_recommendation_and_of_the_commands(tmp_path, capsys):
