@@ -36,8 +36,8 @@ class DatasetSpec(NamedTuple):
     One data set: `[NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]`.
 
     `SOURCE` is a local file (Parquet, CSV, JSON), a local folder or a name on the Hub; `SPLIT` defaults to `train`;
-    `?COLUMN=VALUE` keeps the rows whose column has that value. A path that exists is taken whole, whatever signs it has behind
-    `NAME=`. `NAME` is what the data set is called in the results and defaults to the file's or data set's own name.
+    `?COLUMN=VALUE` keeps the rows whose column has that value. A path that exists is taken whole, whatever signs it has, with or
+    without `NAME=` in front of it. `NAME` is what the data set is called in the results and defaults to the file's or data set's own name.
     """
 
     name: str
@@ -53,8 +53,10 @@ class DatasetSpec(NamedTuple):
         Raises:
             ValueError: `text` is not of the form above.
         """
-        if (path := _NAMED.fullmatch(text)) and os.path.exists(path["source"]):  # noqa: PTH110 - a name may be longer than a path can be
-            return cls(path["name"] or Path(path["source"]).stem, path["source"], None, "train", None, None)
+        named = _NAMED.fullmatch(text)
+        for name, source in ((named["name"], named["source"]), (None, text)) if named else ():
+            if os.path.exists(source):  # noqa: PTH110 - a name may be longer than a path can be
+                return cls(name or Path(source).stem, source, None, "train", None, None)
         match = _SPEC.fullmatch(text)
         if match is None:
             raise ValueError(f"data set {text!r} is not of the form [NAME=]SOURCE[:CONFIG][#SPLIT][?COLUMN=VALUE]")

@@ -79,13 +79,15 @@ def test_a_path_is_no_pattern(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("named", ["", "mine="])
-@pytest.mark.parametrize("path", ["a#b/data.csv", "a:b/data.csv", "what?.csv"])
-def test_a_path_that_exists_is_taken_whole(tmp_path, named, path):
+@pytest.mark.parametrize("path", ["a#b/data.csv", "a:b/data.csv", "what?.csv", "year=2024/data.csv"])
+def test_a_path_that_exists_is_taken_whole(tmp_path, monkeypatch, named, path):
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text("text\nfilm\n")
-    spec = DatasetSpec.parse(f"{named}{tmp_path}/{path}")
-    assert spec.name == (named.strip("=") or Path(path).stem)
-    assert spec.numbered()[0]["text"][:] == ["film"]
+    monkeypatch.chdir(tmp_path)
+    for place in (f"{tmp_path}/{path}", path):
+        spec = DatasetSpec.parse(f"{named}{place}")
+        assert spec.name == (named.strip("=") or Path(path).stem)
+        assert spec.numbered()[0]["text"][:] == ["film"]
 
 
 def test_a_value_may_be_longer_than_a_name_of_a_file():
