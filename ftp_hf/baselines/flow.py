@@ -3,15 +3,16 @@ FLOW: samples weigh more the easier the pre-trained model finds them (Sanyal, Pr
 Easy Samples in Fine-Tuning Mitigates Forgetting", ICML 2025, arXiv 2502.02797).
 """
 
+import itertools
 import statistics
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ftp_hf.common.precision import precise_dtype
+from ftp_hf.common.processes import from_all_processes
 
 from ._answers import Answers, AnswersMixin, labelled, logits_of, predicts_next
 from ._data import as_collated, own_randomness
@@ -96,7 +97,7 @@ class FLOWTrainerMixin(AnswersMixin):
         with own_randomness(self.args.seed):
             for batch in DataLoader(rows, batch_sampler=mine, collate_fn=collate, generator=torch.Generator()):
                 found += self._pretrained_losses(self._prepare_inputs(batch))
-        losses = gather_object(found)
+        losses = [*itertools.chain.from_iterable(from_all_processes(found))]
         median = statistics.median(losses) if losses else 0.0
         if not median > 0:
             raise ValueError(
