@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ftp_hf.common.names import canonical_name
+from ftp_hf.common.precision import precise_dtype
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
 from ftp_hf.pretrained.origin import local_checkpoint, pretrained_rows
 from ftp_hf.pretrained.rows import parameter_rows
@@ -176,7 +177,7 @@ def parameter_distance(
     Returns:
         [`ParameterDistance`]
     """
-    dtype = torch.promote_types(torch.promote_types(weight.dtype, anchor.dtype), torch.float32)
+    dtype = torch.promote_types(precise_dtype(weight), anchor.dtype)
     row_norm = largest = square = anchor_square = 0.0
     for w, w0 in row_blocks(row_dim, weight, anchor):
         before = w0.to(w.device, dtype)
