@@ -23,7 +23,7 @@ def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]
     Returns:
         `tuple`: the data set and the collator.
     """
-    # As `Trainer._get_dataloader` tells them apart (transformers 5.4 to 5.23).
+    # As `Trainer._get_dataloader` tells them apart (transformers 5.18 to 5.23).
     if hasattr(dataset, "remove_columns"):
         return trainer._remove_unused_columns(dataset, description), trainer.data_collator
     return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description)

@@ -1,7 +1,7 @@
 """
 The names of the files in a run's folder (the `output_dir` of a Trainer) and in a checkpoint's.
 
-What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`). Names that transformers gives (5.4 to 5.23)
+What starts with an underscore is not pushed to the Hub (`Trainer.push_to_hub`). Names that transformers gives (5.18 to 5.23)
 are spelt here too: asking it for them would load torch where only files are read.
 """
 

@@ -286,7 +286,7 @@ class _Remote:
 def _waiting_at_most(seconds: float) -> AbstractContextManager[None]:
     """
     huggingface_hub waits for an answer for ever, and most of its calls take no timeout: they go by that of the one session
-    that the whole process shares (1.3 to 2.4). It has its own back afterwards; until then other threads are held to ours.
+    that the whole process shares (1.31 to 2.4). It has its own back afterwards; until then other threads are held to ours.
     """
     return replaced(get_session(), timeout=seconds)
 

@@ -13,7 +13,7 @@ __all__ = ["is_loaded", "is_renewed", "load_weights", "mark_loaded", "mark_new"]
 _LOADED = "_is_hf_initialized"
 """
 With this mark on the parameter itself `from_pretrained` says that it loaded it; its loading report is not kept (transformers
-5.4 to 5.23, `PreTrainedModel._initialize_missing_keys`). Resizing the input embeddings leaves the parameter and its mark, that
+5.18 to 5.23, `PreTrainedModel._initialize_missing_keys`). Resizing the input embeddings leaves the parameter and its mark, that
 of the output embeddings makes a new parameter.
 """
 

@@ -84,7 +84,7 @@ def _saved_model(folder: Path) -> PreTrainedModel | None:
 
 
 def _converted(model: PreTrainedModel, keys: Sequence[str]) -> dict[str, str | ConvertedTensor]:
-    # Conversion has no public function for a single tensor (transformers 5.4 to 5.23; PEFT uses these too). This follows
+    # Conversion has no public function for a single tensor (transformers 5.18 to 5.23; PEFT uses these too). This follows
     # `convert_and_load_state_dict_in_model`.
     conversions = get_model_conversion_mapping(model)
     renamings = [conversion for conversion in conversions if isinstance(conversion, WeightRenaming)]

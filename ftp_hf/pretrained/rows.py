@@ -98,7 +98,7 @@ def _row_dims(module: nn.Module, name: str, parameter: Tensor) -> tuple[int, ...
         if (kind, name) in _BY_MODULE:
             return _BY_MODULE[kind, name]
     if parameter.ndim == 3 and (hasattr(module, "is_transposed") or any(kind.endswith("Experts") for kind in classes)):
-        # transformers' use_experts_implementation says which way the weights lie (5.4 to 5.23).
+        # transformers' use_experts_implementation says which way the weights lie (5.18 to 5.23).
         is_transposed = getattr(module, "is_transposed", not _TRANSPOSED_EXPERTS.isdisjoint(classes))
         return (0, 2) if is_transposed else (0, 1)
     return (0,)

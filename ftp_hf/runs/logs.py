@@ -12,7 +12,7 @@ from .facts import LogRow
 __all__ = ["log_rows", "measured", "split_numbers"]
 
 _TIMINGS = ("_runtime", "_per_second", "_time")
-# As transformers calls it (5.4 to 5.23), whatever the prefix of the other metrics.
+# As transformers calls it (5.18 to 5.23), whatever the prefix of the other metrics.
 _MEMORY = re.compile(r"before_init_mem_(cpu|gpu)|(init|train|eval|test)_mem_(cpu|gpu)_(alloc|peaked)_delta")
 _OF_STEP = ("epoch", "loss", "ftp_radius_median", "ftp_radius_max")
 

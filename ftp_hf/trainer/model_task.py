@@ -71,7 +71,6 @@ def task_of(model_class: type) -> str | None:
 
 def _class_names(auto_classes: tuple[str, ...]) -> Iterator[str]:
     for auto in auto_classes:
-        # Some are missing in earlier versions.
-        mapping: Mapping[str, Any] = getattr(modeling_auto, f"MODEL_FOR_{auto}_MAPPING_NAMES", {})
+        mapping: Mapping[str, Any] = getattr(modeling_auto, f"MODEL_FOR_{auto}_MAPPING_NAMES")
         for names in mapping.values():
             yield from (names,) if isinstance(names, str) else names

@@ -81,7 +81,7 @@ class ProbeFirstMixin(Host):
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         """As `Trainer.train`, after the probe."""
-        # What it tries may be of the probe. `Trainer.train` does it again, to the same values (transformers 5.4 to 5.23).
+        # What it tries may be of the probe. `Trainer.train` does it again, to the same values (transformers 5.18 to 5.23).
         self._hp_search_setup(trial)
         if resume_from_checkpoint or (self._was_probed and self.model_init is None) or not self._check_probe():
             return super().train(resume_from_checkpoint, trial, *args, **kwargs)

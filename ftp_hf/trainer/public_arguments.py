@@ -70,7 +70,7 @@ def saving_public_arguments(trainer: Any) -> AbstractContextManager[None]:
     Within it, the trainer's arguments are saved as [`public_arguments`], and are themselves for everything else.
 
     `Trainer` pickles `args`, with the Hub's token, into the `training_args.bin` that it pushes, and pushes it in the
-    same breath (transformers 5.4 to 5.23): there is no moment to replace the file.
+    same breath (transformers 5.18 to 5.23): there is no moment to replace the file.
 
     Args:
         trainer (`Trainer`): whose `args` are saved.

@@ -103,7 +103,7 @@ class CompleteSavingMixin(Host):
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
         if self.args.push_to_hub and not _internal_call:
-            # As `Trainer.save_model` does for its folder (transformers 5.4 to 5.23).
+            # As `Trainer.save_model` does for its folder (transformers 5.18 to 5.23).
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def save_state(self) -> None:
@@ -116,7 +116,7 @@ class CompleteSavingMixin(Host):
         """Called with the checkpoint that is going to be resumed from, before anything of it is read."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        # `Trainer._save_checkpoint` (transformers 5.4 to 5.23) saves the model, the rest of the state, pushes the
+        # `Trainer._save_checkpoint` (transformers 5.18 to 5.23) saves the model, the rest of the state, pushes the
         # checkpoint and deletes older ones; the latter two wait here until it is whole.
         run = Path(self._get_output_dir(trial))
         checkpoint = checkpoint_at(run, self.state.global_step)
