@@ -13,6 +13,7 @@ from ftp_hf.pretrained.anchors import validate_anchors
 from ftp_hf.projection.exchange import PendingProjection, gather_shards
 from ftp_hf.projection.kernels.dispatch import batches
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
+from ftp_hf.projection.radius import RADIUS
 from ftp_hf.projection.sharding import like
 from ftp_hf.projection.tensor import DIRECTION, ProjectedTensor
 
@@ -146,8 +147,7 @@ class ProjectedOptimizer(Optimizer):
             named_parameters (mapping from `str` to `Tensor`): those of the model.
             unprojected (iterable of `Tensor`, *optional*): parameters to exclude, such as new ones.
             row_dims (mapping from `Tensor` to sequence of `int`, *optional*): what counts rows, where not dimension 0.
-            first_rows (mapping from `Tensor` to `int`, *optional*): how many of the first rows of parameters have a
-                pre-trained value, where not all do.
+            first_rows (mapping from `Tensor` to `int`, *optional*): how many first rows are pre-trained, where not all are.
             exclude, transposed, rows, pretrained_rows, anchors, low_rank: as for [`FTPAdamW`].
 
         Raises:
@@ -248,7 +248,7 @@ class ProjectedOptimizer(Optimizer):
     @property
     def has_stepped(self) -> bool:
         """Whether a parameter has taken a projected step, or a state was loaded of which one had."""
-        return any("radius" in state for state in self.state.values())
+        return any(RADIUS in state for state in self.state.values())
 
     @torch.no_grad()
     def radii(self) -> dict[str, Radius]:
@@ -363,7 +363,7 @@ class ProjectedOptimizer(Optimizer):
                 raise
             released = self._weights_are_elsewhere and is_handed_back(before[1], self.param_groups, loaded)
             self._weights_are_elsewhere = released or is_narrowed(self.param_groups, loaded)
-            self._begun = {each: begun for each, begun in self._begun.items() if "radius" not in self.state[each]}
+            self._begun = {each: begun for each, begun in self._begun.items() if RADIUS not in self.state[each]}
             adopt_masters(self.state, {each for group in self.param_groups for each in group["params"]})
 
         load_between_hooks(self, state_dict, self._load_unconstrained_state, restore)

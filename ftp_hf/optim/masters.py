@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ftp_hf.projection.radius import RADIUS
 from ftp_hf.projection.sharding import local
 from ftp_hf.projection.tensor import check_shape
 
@@ -207,7 +208,7 @@ def _widen(state: dict[str, Any], parameter: Tensor) -> None:
     # Of the projection's own, the anchor is in bfloat16 for good.
     left = (
         dict(state)
-        if "radius" not in state
+        if RADIUS not in state
         else {key: state[key] for key in per_element(state, parameter, parameter.dtype)}
     )
     state.update(map_tensors(lambda tensor: tensor.float() if tensor.dtype == parameter.dtype else tensor, left))

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ftp_hf.projection.equations import RADIUS_FLOOR
-from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.radius import RADIUS, RadiusState
 
 from .base import ProjectedOptimizer
 from .radii import raise_radii
@@ -47,7 +47,7 @@ def lengthen_states(optimizer: Optimizer) -> dict[Tensor, int]:
     rows: dict[Tensor, int] = {}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.ndim == parameter.ndim > 0 and key != "radius":
+            if isinstance(value, Tensor) and value.ndim == parameter.ndim > 0 and key != RADIUS:
                 missing = parameter.shape[0] - value.shape[0]
                 if missing > 0 and value.shape[1:] == parameter.shape[1:]:
                     rows[parameter] = value.shape[0]

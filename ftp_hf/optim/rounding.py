@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ftp_hf.projection.radius import RADIUS
 from ftp_hf.projection.sharding import local, shard_number
 from ftp_hf.projection.tensor import HELD
 
@@ -62,7 +63,7 @@ def per_element(state: Mapping[str, Any], parameter: Tensor, dtype: torch.dtype)
     return [
         key
         for key, value in state.items()
-        if key not in (HELD, MASTER, "radius", "step")
+        if key not in (HELD, MASTER, RADIUS, "step")
         and isinstance(value, Tensor)
         and value.dtype == dtype
         and value.ndim > 0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftp_hf.projection.radius import RadiusState
+from ftp_hf.projection.radius import RADIUS, RadiusState
 from ftp_hf.projection.sharding import is_dtensor
 from ftp_hf.projection.tensor import DIRECTION, HELD, placed
 
@@ -74,7 +74,7 @@ def restore_dtypes(
         state_dict (`dict`): what was loaded.
     """
     for group, parameter, saved in _saved_states(state_dict, groups):
-        if "radius" in saved or MASTER in saved or (is_rounded(group) and needs_master(parameter)):
+        if RADIUS in saved or MASTER in saved or (is_rounded(group) and needs_master(parameter)):
             state[parameter] |= _as_saved(saved, state[parameter], parameter, group)
             if parameter.dtype != torch.float64:
                 state[parameter].pop(DIRECTION, None)
@@ -93,7 +93,7 @@ def is_handed_back(
         state_dict (`dict`): what was loaded.
     """
     return any(
-        "radius" in saved and saved["radius"] is before.get(parameter, {}).get("radius")
+        RADIUS in saved and saved[RADIUS] is before.get(parameter, {}).get(RADIUS)
         for _, parameter, saved in _saved_states(state_dict, groups)
     )
 
@@ -107,10 +107,10 @@ def is_narrowed(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]) ->
         state_dict (`dict`): what was loaded.
     """
     return any(
-        saved["radius"].dtype.itemsize > parameter.dtype.itemsize
+        saved[RADIUS].dtype.itemsize > parameter.dtype.itemsize
         for group, parameter, saved in _saved_states(state_dict, groups)
         # The state of bfloat16 weights is in float32.
-        if "radius" in saved and MASTER not in saved and ROUNDED_STEPS not in group
+        if RADIUS in saved and MASTER not in saved and ROUNDED_STEPS not in group
     )
 
 
@@ -134,7 +134,7 @@ def check_anchored(
     without = [
         name
         for name, parameter in parameters.items()
-        if (saved := saved_of[parameter]) and "radius" not in saved and not same(saved, before.get(parameter, {}))
+        if (saved := saved_of[parameter]) and RADIUS not in saved and not same(saved, before.get(parameter, {}))
     ]
     if without:
         raise ValueError(
@@ -159,7 +159,7 @@ def _as_saved(
     saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, group: Mapping[str, Any]
 ) -> dict[str, Any]:
     trained_in = torch.float32 if needs_master(parameter) else parameter.dtype
-    tells = saved.get("radius", saved.get(MASTER))
+    tells = saved.get(RADIUS, saved.get(MASTER))
 
     def as_trained(tensor: Tensor) -> Tensor:
         # What is excluded and has no master was trained in float64 where it is in it, and else in float32.
@@ -178,8 +178,8 @@ def _as_saved(
     state: dict[str, Any] = map_tensors(lambda tensor: as_trained(tensor).to(parameter.device), kept)
     if HELD in saved:
         state[HELD] = placed(as_trained(saved[HELD]), parameter, group["anchor_device"])
-    if "radius" in state and is_dtensor(parameter):
+    if RADIUS in state and is_dtensor(parameter):
         # It counts the rows of one process, and nothing says which one that was.
-        state["radius"] = state["radius"].clone()
-        RadiusState(*state["radius"]).rows_projected.fill_(math.nan)
+        state[RADIUS] = state[RADIUS].clone()
+        RadiusState(*state[RADIUS]).rows_projected.fill_(math.nan)
     return state

@@ -1,13 +1,14 @@
 """One low-rank update that is projected: what it is made of, and what a step needs to know of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .low_rank import row_norms
-from .radius import RadiusState
+from .radius import RADIUS, RadiusState, WithRadius
 from .sharding import Sharding, local
 
 __all__ = ["LowRankProduct", "LowRankTensor", "LowRankUpdate"]
@@ -89,7 +90,8 @@ class LowRankUpdate(NamedTuple):
         return {name for name in names if isinstance(name, str)}
 
 
-class LowRankTensor(NamedTuple):
+@dataclass(eq=False)
+class LowRankTensor(WithRadius):
     """
     A low-rank update that takes part in the projection, with its state: what [`ProjectedTensor`] is for a dense weight.
 
@@ -181,32 +183,17 @@ class LowRankTensor(NamedTuple):
         return not without
 
     @property
-    def has_state(self) -> bool:
-        """Whether the update has taken a step."""
-        return "radius" in self.state
-
-    @property
-    def radius_row(self) -> Tensor:
-        """The state of the radius, as it is stored: six values."""
-        return self.state["radius"]  # type: ignore[no-any-return]
-
-    @property
-    def radius_state(self) -> RadiusState:
-        """The state of the radius, by name."""
-        return RadiusState(*self.radius_row)
-
-    @property
     def whole_rows(self) -> int:
         """The number of rows of the update."""
         return self.update.products[0].blocks * self.parameter.shape[int(self.update.products[0].transposed)]
 
     def with_state(self, state: dict[str, Any]) -> "LowRankTensor":
         """The update with another state."""
-        return self._replace(state=state)
+        return replace(self, state=state)
 
     def widened(self) -> "LowRankTensor":
         """The update with copies of bfloat16 [`rows`] in float32, which the other factors follow."""
-        return self._replace(rows=tuple(rows.float() if rows.dtype == torch.bfloat16 else rows for rows in self.rows))
+        return replace(self, rows=tuple(rows.float() if rows.dtype == torch.bfloat16 else rows for rows in self.rows))
 
     def row_views(self) -> list[Tensor]:
         """The rows of each product that this process has, (blocks, rows, rank), to be scaled in place."""
@@ -259,4 +246,4 @@ class LowRankTensor(NamedTuple):
         Args:
             radius (`Tensor`): γ, 0-D: how far the whole update is from zero.
         """
-        return {"radius": torch.stack(RadiusState.first(radius.to(self.weight)))}
+        return {RADIUS: torch.stack(RadiusState.first(radius.to(self.weight)))}

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from . import equations
 
-__all__ = ["RadiusState"]
+__all__ = ["RADIUS", "RadiusState", "WithRadius"]
+
+RADIUS = "radius"
+"""The key of a [`RadiusState`] in the optimizer's state."""
 
 
 class RadiusState(NamedTuple):
@@ -85,3 +88,25 @@ class RadiusState(NamedTuple):
             at_floor=rests.to(self.radius.dtype),
             rows_projected=rows_projected,
         )
+
+
+class WithRadius:
+    """What has one radius: a dense tensor, or a low-rank update."""
+
+    state: dict[str, Any]
+    """The optimizer's, of the parameter."""
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it has taken a step."""
+        return RADIUS in self.state
+
+    @property
+    def radius_row(self) -> Tensor:
+        """The state of the radius, as it is stored: six values."""
+        return self.state[RADIUS]  # type: ignore[no-any-return]
+
+    @property
+    def radius_state(self) -> RadiusState:
+        """The state of the radius, by name."""
+        return RadiusState(*self.radius_row)

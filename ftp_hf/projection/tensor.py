@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .equations import RowDim, row_dims
 from .layout import Grid, Layout, grid_of, layout_of
-from .radius import RadiusState
+from .radius import RADIUS, RadiusState, WithRadius
 from .sharding import Sharding, like, local, local_rows
 
 __all__ = [
@@ -37,7 +37,7 @@ GRADIENT_DTYPES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(eq=False)
-class ProjectedTensor:
+class ProjectedTensor(WithRadius):
     """
     A tensor that takes part in the projection, with its state: for one step, or for several between which nothing but the numbers in
     its memory changes (optim/findings.py says when that is so).
@@ -131,11 +131,6 @@ class ProjectedTensor:
             raise ValueError(f"{self.name} has no gradient")
         return gradient
 
-    @property
-    def has_state(self) -> bool:
-        """Whether the tensor has taken a step."""
-        return "radius" in self.state
-
     @cached_property
     def held(self) -> Tensor:
         """
@@ -160,16 +155,6 @@ class ProjectedTensor:
     def is_fragment(self) -> bool:
         """Whether the tensor is one row of which this process has a part."""
         return self.sharding is not None and self.sharding.splits_rows
-
-    @property
-    def radius_row(self) -> Tensor:
-        """The state of the radius, as it is stored: six values."""
-        return self.state["radius"]  # type: ignore[no-any-return]
-
-    @property
-    def radius_state(self) -> RadiusState:
-        """The state of the radius, by name."""
-        return RadiusState(*self.radius_row)
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -222,7 +207,7 @@ class ProjectedTensor:
         kept = {DIRECTION: torch.zeros_like(parameter)} if parameter.dtype == torch.float64 else {}
         return kept | {
             HELD: like(parameter, self.whole(anchor), dtype=dtype, **_place(parameter, self.group["anchor_device"])),
-            "radius": torch.stack(RadiusState.first(radius.to(self.weight))),
+            RADIUS: torch.stack(RadiusState.first(radius.to(self.weight))),
         }
 
     def with_state(self, state: dict[str, Any]) -> "ProjectedTensor":
