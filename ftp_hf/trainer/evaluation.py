@@ -29,6 +29,8 @@ class EvaluationMixin(Host):
     - `Seq2SeqTrainer` counts rows twice that fill up the last batch of several processes.
     - `average_tokens_across_devices` multiplies the loss by the number of processes, also for models that take a mean over
       their own rows.
+    - `logging_nan_inf_filter`, which is on by default, leaves out batches whose loss is not finite: a model that answers NaN to
+      some rows has the loss of the others.
     - `bf16_full_eval` and `fp16_full_eval` round the weights for good, and with them the anchors of tensors at the floor,
       which are kept there.
     - A model that is evaluated before its first training is not wrapped in DDP afterwards: each process would train alone.
@@ -54,7 +56,7 @@ class EvaluationMixin(Host):
             return super().get_test_dataloader(test_dataset)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer.evaluation_loop`, with each row once, and the loss of each process over its own rows."""
+        """As `Trainer.evaluation_loop`, with each row once, and the loss of each process over all of its own rows."""
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             projected = projected_optimizer(self.optimizer)
             if projected is not None:
@@ -62,7 +64,7 @@ class EvaluationMixin(Host):
         self.gather_function = partial(
             self.accelerator.gather_for_metrics, use_gather_object=self.args.eval_use_gather_object
         )
-        with replaced(self.args, average_tokens_across_devices=False):
+        with replaced(self.args, average_tokens_across_devices=False, logging_nan_inf_filter=False):
             return super().evaluation_loop(*args, **kwargs)
 
 

@@ -1,7 +1,9 @@
 """What evaluations leave as it is, and what they do not leave out: rows, losses, anchors, and how a model is trained afterwards."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertForSequenceClassification
@@ -31,6 +33,19 @@ def test_the_rows_of_the_last_batch_are_measured(kind, tmp_path):
     assert len(trainer.predict(ROWS).predictions) == len(ROWS)
     assert trainer.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
     assert len(trainer.get_train_dataloader()) == 1, "it is dropped in training"
+
+
+@pytest.mark.parametrize("kind", [PlainTrainer, FTPTrainer])
+def test_a_model_that_answers_nan_to_some_rows_has_no_finite_loss(kind, tmp_path):
+    trainer = make_trainer(kind, tmp_path, per_device_eval_batch_size=1)
+    with torch.no_grad():
+        trainer.model.bert.embeddings.word_embeddings.weight[ROWS[3]["input_ids"][0]] = torch.nan
+    answers = trainer.predict(ROWS)
+    lost = np.isnan(answers.predictions).any(axis=1)
+    assert lost.any()
+    assert not lost.all()
+    assert math.isnan(answers.metrics["test_loss"])
+    assert math.isnan(trainer.evaluate()["eval_loss"])
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
