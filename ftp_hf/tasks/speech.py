@@ -1,5 +1,6 @@
 """Speech recognition: a pre-trained recogniser that writes what it hears, such as Whisper, and its word errors."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,9 @@ class SpeechTask(SoundTask[SpeechOptions]):
     The words that are said. All data sets, the retained ones too, have a column of sounds and one of texts, and each is
     heard in windows of its own length.
 
-    Answers are generated greedily and compared with the texts in lower case, without punctuation and what stands in
-    brackets (`BasicTextNormalizer`, of Whisper's authors).
+    Answers are generated greedily and compared with the texts in lower case, without punctuation, symbols and what stands in
+    brackets (`BasicTextNormalizer`, of Whisper's authors), but with the marks that belong to letters, such as the vowel signs of
+    Hindi and Thai.
 
     Args:
         model (`str`): Hub name or local folder of the pre-trained model, of `AutoModelForSpeechSeq2Seq`.
@@ -137,7 +139,7 @@ class SpeechTask(SoundTask[SpeechOptions]):
 
 def word_errors(texts: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """
-    How far answers are from the texts, in lower case and without punctuation.
+    How far answers are from the texts, both normalised as [`SpeechTask`] says.
 
     Args:
         texts (sequence of `str`): what was said.
@@ -166,7 +168,17 @@ def _labels_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {"labels": batch["labels"]}
 
 
+def _without_symbols(s: str) -> str:
+    kept = list[str]()
+    for character in unicodedata.normalize("NFKC", s):
+        kind = unicodedata.category(character)[0]
+        is_of_letter = kind == "M" and kept and unicodedata.category(kept[-1])[0] in "LMC"  # or of what joins letters
+        kept.append(character if is_of_letter or kind not in "MSP" else " ")
+    return "".join(kept)
+
+
 _NORMALIZER = BasicTextNormalizer()
+_NORMALIZER.clean = _without_symbols  # its own cuts the words of Hindi, Tamil and Thai at their vowel signs
 
 
 def _normalized(text: str) -> str:

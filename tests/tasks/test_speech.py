@@ -66,6 +66,23 @@ def test_word_errors_by_hand():
     assert word_errors(["one"], [""]) == {"wer": 1.0, "exact_match": 0.0, "cer": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("said", "understood", "word_share", "letter_share"),
+    [
+        ("हिन्दी में बोलो!", "हन्दी मं बलो", 1, 3 / 15),  # three vowel signs are missing or wrong
+        ("தமிழ் மொழி", "தமிழ் மொழ", 1 / 2, 1 / 10),
+        ("ภาษาไทยดี", "ภาษาไทยด", 1, 1 / 9),
+        ("র\u200d\u09cdযাব", "যাব", 1, 3 / 6),  # a mark behind what joins letters
+        ("ọ́dún (2)", "ọdún", 1, 1 / 5),  # of which there is no composed form
+        ("Café naïve", "cafe\u0301 nai\u0308ve", 0, 0),
+        ("❤\ufe0f, 1\ufe0f\u20e3 ´one´ (laughs) [x]", "1 one", 0, 0),  # marks of symbols and digits
+    ],
+)
+def test_marks_count_with_the_letters_that_they_belong_to(said, understood, word_share, letter_share):
+    found = word_errors([said], [understood])
+    assert (found["wer"], found["cer"]) == (pytest.approx(word_share), pytest.approx(letter_share))
+
+
 def test_less_is_better_but_of_what_is_right(task):
     assert {metric.name: metric.sign for metric in task.metrics} == {"wer": -1, "exact_match": 1, "cer": -1}
     assert task.metrics[0].name == "wer"
