@@ -107,8 +107,11 @@ def choice_accuracy(
         answers (sequence of `int`): the index of the right one, likewise.
 
     Returns:
-        `dict[str, float]`: `"acc_norm"`, with log-likelihoods over the numbers of characters of the choices, and `"acc"`.
+        `dict[str, float]`: `"acc_norm"`, with log-likelihoods over the numbers of characters of the choices, and `"acc"`;
+            NaN where a log-likelihood is not finite, as the first NaN would be taken for the likeliest.
     """
+    if not np.isfinite(likelihoods).all():
+        return {"acc_norm": np.nan, "acc": np.nan}
     ends = np.cumsum([len(some) for some in choices])
     by_question = np.split(np.asarray(likelihoods, dtype=np.float64), ends[:-1])
     lengths = [np.array([len(choice) for choice in some], dtype=np.float64) for some in choices]

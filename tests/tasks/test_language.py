@@ -1,5 +1,7 @@
 """Fine-tuning of language models: what counts of a row, and figures as one computes them by hand."""
 
+import math
+
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
@@ -266,6 +268,13 @@ def test_characters_and_not_tokens_normalise():
     # One question: −4/2, −6/4 and −5/1; the other: two choices that are alike, of which the first is taken.
     accuracy = choice_accuracy([-4.0, -6.0, -5.0, -1.0, -1.0], [["ab", "äöüß", "c"], ["x", "x"]], [1, 1])
     assert accuracy == {"acc_norm": 0.5, "acc": 0.0}
+
+
+@pytest.mark.parametrize("lost", [math.nan, -math.inf])
+def test_a_likelihood_that_is_not_finite_leaves_no_accuracy(lost):
+    accuracy = choice_accuracy([-4.0, lost, -1.0, -2.0], [["ab", "c"], ["x", "y"]], [0, 0])
+    assert accuracy.keys() == {"acc_norm", "acc"}
+    assert all(map(math.isnan, accuracy.values()))
 
 
 def test_a_loss_of_nothing_is_refused():
