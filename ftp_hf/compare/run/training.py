@@ -43,6 +43,10 @@ DECIDED = {
 
 _Allowed = tuple[Callable[[float], bool], str]
 _POSITIVE: _Allowed = (lambda number: number > 0, "positive")
+_NEVER: _Allowed = (
+    lambda is_on: not is_on,
+    "left out, as it rounds the trained weights but not pixels or sounds (bf16: true computes in bfloat16)",
+)
 _ALLOWED: Mapping[str, _Allowed] = {
     **dict.fromkeys(
         (
@@ -57,8 +61,10 @@ _ALLOWED: Mapping[str, _Allowed] = {
     "max_steps": (lambda steps: steps > 0 or steps == -1, "positive, or -1 for num_train_epochs"),
     "dataloader_num_workers": (lambda workers: workers >= 0, "at least 0"),
     "label_smoothing_factor": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "bf16_full_eval": _NEVER,
+    "fp16_full_eval": _NEVER,
 }
-"""Which numbers are allowed, and how that is said, where transformers would fail in the midst of a training."""
+"""Which values are allowed, and how that is said, where transformers would fail in the midst of a training."""
 
 
 def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:

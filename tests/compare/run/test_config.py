@@ -120,6 +120,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
             {"training": {"label_smoothing_factor": 1.0}},
             "training: label_smoothing_factor must be at least 0 and below 1, got 1.0",
         ),
+        ({"training": {"bf16_full_eval": True}}, "training: bf16_full_eval must be left out, "),
+        ({"training": {"fp16_full_eval": True}}, "(bf16: true computes in bfloat16), got True"),
     ],
 )
 def test_bad_configs_are_refused(images, tmp_path, changes, message):
