@@ -1,6 +1,6 @@
 """
-The model card of a run, made of its [`RunSummary`]: tables, sentences, a snippet and a picture. No torch, and nothing of
-the Hub but its metadata; what is to be told of a run is put together elsewhere.
+The model card of a run, made of its [`RunSummary`]: tables, sentences, a snippet and a picture. No torch, and nothing of the
+Hub but its metadata; the summary is put together elsewhere.
 """
 
 from .card import model_card, update_card, write_model_card

@@ -33,7 +33,7 @@ _PLACES = {
 }
 _TEMPLATE = Path(__file__).with_name("template.md")
 _EVAL_RESULTS = Path(".eval_results") / "ftp_hf.yaml"
-# Of what a card says already, these are ours to correct.
+# These we correct in a card that exists.
 _OURS = ("base_model", "base_model_relation", "metrics", "model-index")
 _TRAINERS_DRAFT = (
     "This model card has been generated automatically according to the information the Trainer had access to"
@@ -94,9 +94,8 @@ def _library(summary: RunSummary) -> str:
 
 def update_card(existing: str, card: ModelCard) -> ModelCard:
     """
-    Put a card into one that exists. Its text outside the marks stays, and so does its metadata but for the figures and
-    the base model, of which nothing stays that an earlier run put there; tags, data sets and metrics are united. Drafts
-    that nobody filled in give way.
+    Put a card into one that exists. Its text outside the marks stays, and so does its metadata, except for figures and a base
+    model that an earlier run put there; tags, data sets and metrics are merged. Drafts that nobody filled in are replaced.
 
     Args:
         existing (`str`): the content of a `README.md`.
@@ -119,8 +118,8 @@ def update_card(existing: str, card: ModelCard) -> ModelCard:
 
 def write_model_card(summary: RunSummary, folder: str | Path, *, model_id: str | None = None) -> Path:
     """
-    Write or update `README.md`, with the picture if it is there, and `.eval_results/` for data sets of the Hub. Results of
-    an earlier run do not stay there.
+    Write or update `README.md`, with the picture if it is there, and `.eval_results/` for data sets of the Hub, in place
+    of the results of an earlier run.
 
     Args:
         summary ([`RunSummary`]): of the run.
@@ -211,12 +210,12 @@ def _eval_results(summary: RunSummary) -> list[EvalResult]:
 
 
 def _is_finite(value: float | None) -> TypeGuard[float]:
-    """Whether it can be told: the Hub's metadata has no form for NaN."""
+    """Whether it can be published: the Hub's metadata has no form for NaN."""
     return value is not None and math.isfinite(value)
 
 
-def _forget_run(data: CardData, told: str) -> None:
-    """Take out of a card's metadata what the run that its text tells of put there, and leave what a person did."""
+def _forget_run(data: CardData, text: str) -> None:
+    """Take out of a card's metadata what the run that its text describes put there, and leave what a person did."""
     results = data.get("eval_results") or []
     theirs = [result for result in results if _is_of_others(result)]
     data["eval_results"] = theirs or None
@@ -224,13 +223,13 @@ def _forget_run(data: CardData, told: str) -> None:
         data["model_name"] = None
     measured = {result.metric_type for result in results if result not in theirs}
     data["metrics"] = [metric for metric in _listed(data.get("metrics")) if metric not in measured] or None
-    # A base model that the text does not link was named by a person: that of the run was on no Hub.
-    if f"](https://huggingface.co/{data.get('base_model')})" in told:
+    # A base model that the text does not link was named by a person: the run's own was not on the Hub.
+    if f"](https://huggingface.co/{data.get('base_model')})" in text:
         data["base_model"] = data["base_model_relation"] = None
 
 
 def _is_of_others(result: EvalResult) -> bool:
-    """Ours name no source: results that do were added by somebody."""
+    """Whether a person added it: our own results name no source."""
     return bool(result.source_url or result.verified)
 
 
@@ -242,7 +241,7 @@ def _listed(value: Any) -> list[Any]:
 def _merge(old: CardData, new: CardData) -> ModelCardData:
     kept, ours = dict(old.to_dict()), dict(new.to_dict())  # type: ignore[no-untyped-call]
     if is_local_path(kept.get("base_model")):
-        # PEFT writes where it was loaded from.
+        # PEFT writes the path that it was loaded from.
         del kept["base_model"]
         kept.pop("base_model_relation", None)
     for key, value in ours.items():

@@ -1,4 +1,4 @@
-"""The files beside a run's weights that tell of it: results, picture and card."""
+"""The files that describe a run, beside its weights: results, picture and card."""
 
 import logging
 from collections.abc import Iterator

@@ -56,7 +56,7 @@ def _is_met(check: GuardCheck) -> bool:
 
 
 def _title(rule: str, checks: Sequence[GuardCheck]) -> str:
-    """The rule, and what it comes to where that is a figure of the pre-trained model."""
+    """The rule, and its threshold where the pre-trained model's figure decides that."""
     thresholds = (result.threshold for check in checks for result in check.rules if result.rule == rule)
     threshold = next((value for value in thresholds if value is not None), None)
     return f"`{rule}`" + (f" ({threshold:.4g})" if "pretrained" in rule and threshold is not None else "")

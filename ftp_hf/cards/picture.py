@@ -31,7 +31,7 @@ def draw_radii(summary: RunSummary, folder: str | Path) -> Path | None:
     """
     file = Path(folder) / PICTURE
     if summary.projection is None or not summary.projection.radii or find_spec("matplotlib") is None:
-        # An earlier run's picture would be a wrong one.
+        # An earlier run's picture would be wrong.
         file.unlink(missing_ok=True)
         return None
     file.parent.mkdir(parents=True, exist_ok=True)

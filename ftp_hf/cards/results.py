@@ -22,7 +22,7 @@ Column = tuple[str, Sequence[Evaluation], str | None]
 def results_table(summary: RunSummary, metric: str) -> str:
     """
     ID, OOD, its mean, that of corrupted copies and what was lost of the OOD mean, for this model, its method over all seeds, and others.
-    Corruptions that change nothing, as [`inert_among`] tells them, count in no mean.
+    Corruptions that change nothing, as [`inert_among`] finds them, count in no mean.
     """
     columns = _columns(summary, metric)
     rows = []

@@ -22,7 +22,7 @@ _LISTENERS = {
         "tokenizer=processor.tokenizer, feature_extractor=processor.feature_extractor",
     ),
 }
-"""What prepares sounds: beside a model that is no name, a pipeline does not take the name of a feature extractor."""
+"""What prepares sounds: with a model object, a pipeline does not take a feature extractor by its name."""
 _TEXT = "a text like those it was trained on"
 _INPUTS = {
     "text-classification": f'"{_TEXT}"',
@@ -49,7 +49,7 @@ _MADE = {
 }
 """How an input is made that cannot be written down: what is imported, and a line."""
 _ADAPTED = (*_AUTO_CLASSES, "sentence-similarity")
-"""The tasks that there are snippets for adapters of."""
+"""The tasks with a snippet for adapters."""
 
 
 def usage(summary: RunSummary, model_id: str) -> str:
@@ -62,7 +62,7 @@ def usage(summary: RunSummary, model_id: str) -> str:
     if task not in _INPUTS:
         return ""
     imports, lines = ([line] for line in _MADE[task]) if task in _MADE else ([], [])
-    # A pipeline tells the likeliest class of a text, unless it is asked for all of them.
+    # A pipeline returns only the likeliest class of a text, unless it is asked for all of them.
     several = task == "text-classification" and summary.problem_type == "multi_label_classification"
     top = ", top_k=None" if several else ""
     if summary.adapter and summary.base_model:
@@ -93,7 +93,7 @@ def _input(summary: RunSummary, task: str) -> str:
 
 
 def _head(summary: RunSummary) -> str:
-    """What neither the base model nor the adapter knows: how the labels are called. A base may have a head for others."""
+    """What neither the base model nor the adapter knows: the names of the labels. A base model may have a head for others."""
     if not summary.labels:
         return ""
     kind = f', problem_type="{summary.problem_type}"' if summary.problem_type else ""

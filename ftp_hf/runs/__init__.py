@@ -1,7 +1,4 @@
-"""
-What there is to tell of a finished run, as plain data, and the rules that it is held to. No torch: a report or a Hub
-needs none.
-"""
+"""The facts of a finished run, as plain data, and the rules that it is held to. No torch: reports and the Hub need none."""
 
 from .data import data_facts
 from .facts import DataFacts

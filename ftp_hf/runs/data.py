@@ -1,4 +1,4 @@
-"""What a data set tells of itself."""
+"""The facts of a data set, as far as it has them."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ _HUB_FILE = re.compile(r"hf://datasets/(?P<name>[^@/]+(?:/[^@/]+)?)@(?P<revision
 
 def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **facts: Any) -> DataFacts:
     """
-    What a data set tells of itself.
+    The facts of a data set, as far as it has them.
 
     Args:
         dataset (`Dataset`): of any kind; size, columns, and what `datasets` knows of its origin are read where it has them.
@@ -26,16 +26,16 @@ def data_facts(dataset: Any, name: str, kind: str, source: str | None = None, **
             name on the Hub that `datasets` loaded it from.
         **facts: fields of [`DataFacts`] that are known better.
     """
-    told = DataFacts(name, kind)
+    known = DataFacts(name, kind)
     with suppress(TypeError, NotImplementedError):  # a stream has no length, or says so when asked
-        told.size = len(dataset)
-    told.columns = list(getattr(dataset, "column_names", None) or [])
+        known.size = len(dataset)
+    known.columns = list(getattr(dataset, "column_names", None) or [])
     info = getattr(dataset, "info", None)
     found = next(filter(None, map(_HUB_FILE.match, getattr(info, "download_checksums", None) or {})), None)
     if found:
-        told.source, told.on_hub, told.revision = found["name"], True, found["revision"]
-        told.config = getattr(info, "config_name", None)
-        told.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
+        known.source, known.on_hub, known.revision = found["name"], True, found["revision"]
+        known.config = getattr(info, "config_name", None)
+        known.split = str(dataset.split) if getattr(dataset, "split", None) is not None else None
     elif source is not None:
-        told.source, told.on_hub = public_name(source)
-    return dataclasses.replace(told, **facts)
+        known.source, known.on_hub = public_name(source)
+    return dataclasses.replace(known, **facts)

@@ -35,7 +35,7 @@ def processor(threads: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that a run depends on, where they are installed."""
+    """The versions of Python and of the libraries that a run depends on, where they are installed."""
     found = {library: number for library in _LIBRARIES if (number := _version(library))}
     return {"python": platform.python_version(), **found}
 
@@ -51,7 +51,7 @@ def commands() -> list[str]:
     """The command that started this process, if it is a script or a module; without secrets and local paths."""
     if (module := getattr(sys.modules["__main__"], "__spec__", None)) is not None:
         return [public_command(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])]
-    # Of a notebook or `python -c` the command would tell nothing.
+    # For a notebook or `python -c` the command would say nothing.
     script = Path(sys.argv[0]) if sys.argv else Path()
     return [public_command(["python", *sys.argv])] if script.suffix == ".py" else []
 

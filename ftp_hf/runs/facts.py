@@ -29,7 +29,7 @@ pre-trained model could do before.
 """
 
 PRETRAINED, PLAIN = "pre-trained", "plain fine-tuning"
-"""What the model that training starts from is called beside the methods, and training it without any of them."""
+"""What reports call the model that training starts from, and training without any method."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class OtherModel:
 
 @dataclass
 class RadiusFacts:
-    """What a projected parameter's radius came to; see [`Radius`]."""
+    """The radius that a projected parameter ended with, and its distance from the anchors; see [`Radius`]."""
 
     radius: float
     deviation: float
@@ -131,7 +131,7 @@ class ProjectionFacts:
     anchors: str | None = None
     """Where the anchors came from, if not from the weights that training started from."""
     earlier: list[EarlierOptions] = field(default_factory=list)
-    """Other options that were in force before, the first ones first."""
+    """Other options that were in force before, the earliest first."""
     radius_share: float | None = None
     """ρ, which took the place of `radius_lr`; `None` where it did not."""
 
@@ -166,7 +166,7 @@ class Hardware:
 
 @dataclass
 class RuleResult:
-    """What became of a rule; see `rules.py`."""
+    """The result of a rule; see `rules.py`."""
 
     rule: str
     passed: bool
@@ -201,4 +201,4 @@ class GuardCheck:
     action: str | None = None
     """`"alert"`, `"stop"` or `"roll_back"`; `None` where every rule was met, or none had to be yet."""
     restored_step: int | None = None
-    """After which the weights are that took the place of these."""
+    """The step whose weights replaced these."""

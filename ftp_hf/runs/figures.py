@@ -1,4 +1,4 @@
-"""Figures of a model by data set, as rules call them, and of the models that one stage of training after the other left."""
+"""Figures of a model by data set, as rules call them, and those of the models after each stage of training."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,18 +36,18 @@ def figures_of(results: Iterable[Evaluation], seed: str | None = None) -> dict[s
 
 
 def stages_of(summary: RunSummary) -> list[StageFacts]:
-    """The stages of training that a run's model has behind it, that of the run the last one."""
+    """The stages that a run's model was trained in; the run's own is the last."""
     return [*summary.stages, StageFacts(figures_of(summary.results, str(summary.seed)))]
 
 
 def learnt_figures(stages: Iterable[StageFacts]) -> Figures:
-    """On each stage, `"earlier/NAME"`, what the model could do that it left: a stage goes by the names of its ID test sets."""
+    """What the model could do right after each stage, as `"earlier/NAME"`: a stage goes by the names of its ID test sets."""
     found = (item for stage in stages for item in stage.figures.items())
     return {f"earlier/{name.partition('/')[2]}": metrics for name, metrics in found if name.startswith("id/")}
 
 
 class Ability(NamedTuple):
-    """What one model after the other came to on a data set; `None` where that is not known."""
+    """The figures of one model after another on a data set; `None` where one is not known."""
 
     title: str
     metric: str
@@ -56,8 +56,7 @@ class Ability(NamedTuple):
 
 def abilities(models: Sequence[Figures]) -> list[Ability]:
     """
-    The test sets of all stages, each by its name whether it was a model's own or that of an earlier one, and the retained
-    sets.
+    The test sets of all stages by name, whether a model's own or of an earlier stage, and the retained sets.
 
     Returns:
         list of [`Ability`]: each in the main metric of its data set, in the order in which the sets come up.

@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 SET = re.compile(r"(id|earlier|ood|retained|validation)(/[^:<>=]*[^:<>=\s])?")
-"""How sets are called."""
+"""The names of sets."""
 
 NOT_FINITE = "a figure is not finite"
-"""Why a rule is broken that could be checked: by a model that diverged."""
+"""Why a rule is broken although it could be checked: the model diverged."""
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _EARLIER_WORST = "earlier_worst"
@@ -76,7 +76,8 @@ class Rule:
         operator (`str`): `">="`, `"<="`, `">"` or `"<"`.
         number (`float`): the threshold, or what is added to another model's figure.
         relative (`bool`): whether it is added to the pre-trained model's.
-        learnt (`bool`, *optional*, defaults to `False`): whether it is added to what the model could do that learnt the stage.
+        learnt (`bool`, *optional*, defaults to `False`): whether it is added to the figure of the model that had just
+            learned the stage.
     """
 
     text: str
@@ -125,11 +126,11 @@ def parse_rules(rules: Sequence[str | Rule], metric: str | None = None) -> list[
     | `ood_worst`, `retained_worst` | of these sets the one nearest to breaking the rule: the lowest with `>=`, the highest with `<=` |
     | `forgetting` | by how much the `ood_mean` is worse than the pre-trained model's: on model cards, "OOD mean lost" |
     | `kl/KIND`, `kl/KIND/NAME` | KL(pre-trained ‖ model) of the answers, the mean over the sets of a kind (`id`, `ood`, `retained`) or on one |
-    | `hidden_change/…` | likewise the relative change of the last hidden states, which is measured where the head is new |
+    | `hidden_change/…` | in the same way, the relative change of the last hidden states, which is measured where the head is new |
 
     On the right is a number, or `pretrained`, `pretrained - 0.02`, `pretrained + 0.02`, with the same quantity of the
-    pre-trained model, that before any stage; or, of earlier stages, `learnt`, `learnt - 0.02`, with what each model that had
-    learned one could do on it then.
+    pre-trained model, that before any stage; or, of earlier stages, `learnt`, `learnt - 0.02`, with the figure of
+    the model that had just learned the stage.
 
     Rules that name no metric are in `metric`; those on retained sets, which may be measured in different ways, in the main
     metric of each set.
@@ -201,7 +202,7 @@ def check_summary(rules: Sequence[Rule], summary: RunSummary) -> list[RuleResult
 
 
 def describe(result: RuleResult) -> str:
-    """A rule and what became of it, in a few words."""
+    """A rule and its result, in a few words."""
     if result.value is None or result.threshold is None:
         return f"{result.rule} ({result.why})"
     of = f"{result.data}: " if result.data else ""
@@ -266,12 +267,12 @@ def _measure(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures)
         )
     most = max(1.0, min(_LARGEST_SHARE, metric_named(metric).possible[1]))
     if is_share(metric) and abs(rule.number) > most:
-        where = "in [0, 1]" if most == 1 else "of which 1 is the whole"
+        where = "in [0, 1]" if most == 1 else "where 1 means 100 %"
         raise ValueError(f"{metric} is a share {where}, not in percent: write {rule.number / 100:g}")
     if rule.learnt and not learnt:
-        raise ValueError("nothing is known of earlier stages: tell the Trainer of them with note_earlier_stages")
+        raise ValueError("nothing is known about earlier stages: tell the Trainer about them with note_earlier_stages")
     values = [_figure(figures, name, metric, "the model") for name in sets]
-    others, whose = (learnt, "the model that learnt it") if rule.learnt else (pretrained, "the pre-trained model")
+    others, whose = (learnt, "the model that learned it") if rule.learnt else (pretrained, "the pre-trained model")
     is_relative = rule.needs_pretrained or rule.learnt
     starts = [_figure(others, name, metric, whose) for name in sets] if is_relative else [0.0] * len(sets)
     if rule.quantity == _EARLIER_WORST and all(map(math.isfinite, [*values, *starts])):
@@ -307,6 +308,6 @@ def _check(rule: Rule, figures: Figures, pretrained: Figures, learnt: Figures) -
         return RuleResult(rule.text, passed=False, why=str(error))
     if not (math.isfinite(found.value) and math.isfinite(found.threshold)):
         return RuleResult(rule.text, passed=False, why=NOT_FINITE)
-    # Of 0.65 - 0.60 = 0.05 nothing must be left of what binary numbers add to it.
+    # Without what binary numbers add to 0.65 - 0.60 = 0.05.
     passed = _OPERATORS[rule.operator](round(found.value, 9), round(found.threshold, 9))
     return RuleResult(rule.text, passed, found.value, found.threshold, data=found.data)

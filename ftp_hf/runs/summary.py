@@ -1,4 +1,4 @@
-"""What there is to tell of a finished run, as plain data: what model cards, comparisons and the Hub's history are made of."""
+"""The facts of a finished run, as plain data: model cards, comparisons and the Hub's history are made of them."""
 
 import dataclasses
 import hashlib
@@ -37,7 +37,7 @@ class RunSummary:
 
     Args:
         name (`str`): what the model is called.
-        method (`str`): `"ftp"`, `"plain"`, or what one of [`ftp_hf.baselines`] is called.
+        method (`str`): `"ftp"`, `"plain"`, or the name of one of [`ftp_hf.baselines`].
         task (`str`, *optional*): as the Hub's pipelines are called, such as `"text-classification"`.
         architecture (`str`, *optional*): the class of the model.
         base_model ([`BaseModel`], *optional*): what training started from.
@@ -144,7 +144,7 @@ class RunSummary:
 
     def value(self, data: str, metric: str | None = None, kind: str | None = None) -> float | None:
         """
-        What the kept weights came to on a data set; `None` where it was not measured.
+        The figure of the kept weights on a data set; `None` where it was not measured.
 
         Args:
             data (`str`): its name.

@@ -129,7 +129,7 @@ def test_no_rules_are_no_pass():
         ("validation >= pretrained", "the pre-trained model has no accuracy on validation"),
         ("ood/sketch >= 60", "accuracy is a share in [0, 1], not in percent: write 0.6"),
         ("ood/sketch >= 1.5", "accuracy is a share in [0, 1], not in percent: write 0.015"),
-        ("retained/speech <= 5", "wer is a share of which 1 is the whole, not in percent: write 0.05"),
+        ("retained/speech <= 5", "wer is a share where 1 means 100 %, not in percent: write 0.05"),
     ],
 )
 def test_what_is_not_known_fails_and_says_why(rule, why):

@@ -77,7 +77,7 @@ def test_the_guard_compares_with_what_was_learnt(january, tmp_path):
     trainer, guard = guarded(
         FTPTrainer, tmp_path / "february", rules=rules, data={"earlier/january": JANUARY}, action="alert", max_steps=4
     )
-    with pytest.raises(ValueError, match=r"cannot be checked.*tell the Trainer of them with note_earlier_stages"):
+    with pytest.raises(ValueError, match=r"cannot be checked.*tell the Trainer about them with note_earlier_stages"):
         trainer.train()
     trainer.note_earlier_stages(january)
     trainer.train()

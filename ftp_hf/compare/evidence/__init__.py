@@ -1,6 +1,6 @@
 """
 What a comparison found, as plain data, and what follows from it: differences, intervals, verdicts. No torch and no pages:
-it is read by reports, and by whoever wants other conclusions.
+reports read it, and so can anyone who wants other conclusions.
 """
 
 from .results import ComparedRun, ComparisonResults

@@ -1,4 +1,4 @@
-"""How well each class is told, where results say so."""
+"""Figures of single classes, where results have them."""
 
 import statistics
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from .results import ComparisonResults
 __all__ = ["BY_CLASS", "class_figures", "class_measure", "class_sets", "most_changed", "pretrained_classes"]
 
 BY_CLASS = "_by_class"
-"""Behind the name of what is measured of each class, among the details of an [`Evaluation`]."""
+"""The end of the name of what is measured of each class, among the details of an [`Evaluation`]."""
 
 _KINDS = ("id", "ood")
 
@@ -24,7 +24,7 @@ def class_measure(results: ComparisonResults) -> str | None:
 
 
 def class_sets(results: ComparisonResults) -> list[tuple[str, str]]:
-    """The (kind, name) of the ID test and OOD sets, in their order, whose classes any method was measured on."""
+    """The ID test and OOD sets on which the classes of any method were measured, as (kind, name), in their order."""
     there = {(result.kind, result.data) for result in chosen_evaluations(results) if _by_seed(result)}
     return [(kind, name) for kind in _KINDS for name in data_sets(results, kind) if (kind, name) in there]
 

@@ -1,4 +1,4 @@
-"""What a method is beside plain fine-tuning, or beside the curve between it and the pre-trained model: in figures and in costs."""
+"""What a method gains and costs against plain fine-tuning, and against the curve between it and the pre-trained model."""
 
 import statistics
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method takes, and that relative to plain fine-tuning, where the seeds tell the two apart."""
+    """What a method takes, and its ratio to plain fine-tuning, where the seeds tell the two apart."""
 
     mean: float
     ratio: float | None
@@ -38,8 +38,8 @@ def against_plain(results: ComparisonResults, method: str, kind: str) -> PairedD
 
 def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], PairedDifference]:
     """
-    [`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together. One that has
-    the very runs of plain fine-tuning, as a small learning rate may, does not count among them.
+    [`against_plain`] of every method and kind of data, with p values that hold for all methods of a kind together. A method
+    with the same runs as plain fine-tuning, as a small learning rate may have, does not count among them.
     """
     methods = [method.name for method in results.methods if method.name != REFERENCE]
     return {
@@ -51,8 +51,8 @@ def differences_to_plain(results: ComparisonResults) -> dict[tuple[str, str], Pa
 
 def relative_to_plain(results: ComparisonResults, method: str, kind: str) -> float | None:
     """
-    [`relative_change`] of the means over the seeds that a method shares with plain fine-tuning; `None` where that of plain
-    fine-tuning is not above zero, of which nothing is a percentage.
+    [`relative_change`] of the means over the seeds that a method shares with plain fine-tuning; `None` where plain
+    fine-tuning's mean is not above zero, so that there is no percentage of it.
     """
     values, plain = by_seed(results, method, kind), by_seed(results, REFERENCE, kind)
     seeds = values.keys() & plain.keys()
@@ -88,7 +88,7 @@ def matched_difference(results: ComparisonResults, method: str) -> PairedDiffere
 
 
 def matched_differences(results: ComparisonResults) -> dict[str, PairedDifference]:
-    """[`matched_difference`] of every method that has one, with p values that hold together likewise."""
+    """[`matched_difference`] of every method that has one, with p values that hold for all of them together."""
     names = [method.name for method in results.methods if method.name not in (REFERENCE, CURVE)]
     return _together(results, {name: matched_difference(results, name) for name in names})
 

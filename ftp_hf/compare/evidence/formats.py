@@ -16,7 +16,7 @@ def points(metric: str) -> str:
 
 
 def interval(paired: PairedDifference, metric: str) -> str:
-    """`"[−0.2, +0.8]"`; nothing for the infinite one of too few seeds."""
+    """`"[−0.2, +0.8]"`; empty where too few seeds leave it infinite."""
     if not paired.is_known:
         return ""
     ends = [_signed(end, paired, metric) for end in (paired.low, paired.high)]
@@ -29,7 +29,7 @@ def mean(paired: PairedDifference, metric: str) -> str:
 
 
 def difference(paired: PairedDifference | None, metric: str) -> str:
-    """`"+0.3 [−0.2, +0.8]"`; nothing where there is none."""
+    """`"+0.3 [−0.2, +0.8]"`; empty without a difference."""
     return "" if paired is None else f"{mean(paired, metric)} {interval(paired, metric)}".strip()
 
 
@@ -39,7 +39,7 @@ def percent(relative: float) -> str:
 
 
 def span(values: Collection[float]) -> str:
-    """`"2"`, or where they differ `"1–2"`; nothing of none."""
+    """`"2"`, or where they differ `"1–2"`; empty without values."""
     ends = dict.fromkeys(f"{end:.3g}" for end in (min(values), max(values))) if values else ()
     return "\N{EN DASH}".join(ends)
 

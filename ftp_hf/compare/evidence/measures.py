@@ -1,4 +1,4 @@
-"""What the statistics are taken of: the figures of a comparison by method, seed and data."""
+"""The figures that statistics are computed from, by method, seed and data."""
 
 import math
 import statistics
@@ -43,7 +43,7 @@ CURVE = "wise-ft"
 TESTED = ("id", "ood", "corrupted")
 """The kinds of data that conclusions are drawn from, beside the retained sets."""
 _RETAINED = "retained/"
-"""In front of the name of a retained set: each is a kind by itself, because each may have a metric of its own."""
+"""Before the name of a retained set: each is a kind of its own, because each may have its own metric."""
 
 
 def by_seed(results: ComparisonResults, method: str, kind: str, *, prefix: str = "") -> dict[int, float]:
@@ -75,7 +75,7 @@ def data_sets(results: ComparisonResults, kind: str) -> list[str]:
 
 
 def chosen_evaluations(results: ComparisonResults) -> list[Evaluation]:
-    """What the runs of all methods at their chosen settings came to."""
+    """The evaluations of all methods at their chosen settings."""
     return [result for run in results.all_chosen() for result in run.summary.results]
 
 
@@ -90,7 +90,7 @@ def retained(results: ComparisonResults) -> list[str]:
 
 
 def set_name(kind: str) -> str:
-    """The name of a retained set, of its kind of data."""
+    """The name of a retained set, from its kind of data."""
     return kind.removeprefix(_RETAINED)
 
 
@@ -109,7 +109,7 @@ def sign(results: ComparisonResults, kind: str) -> int:
 
 
 def pretrained_figure(results: ComparisonResults, kind: str) -> float | None:
-    """What the pre-trained model came to on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
+    """The pre-trained model's figure on a kind of data, as [`by_seed`] has it; `None` where it was not measured."""
     wanted, metric = kind.split("/", 1), metric_of(results, kind)
     left_out = inert_corruptions(results) if kind == "corrupted" else []
     found = [
@@ -127,7 +127,7 @@ def corruptions(results: ComparisonResults) -> list[str]:
 
 
 def inert_corruptions(results: ComparisonResults) -> list[str]:
-    """The kinds of corruption that change nothing in any run, as [`inert_among`] tells them."""
+    """The kinds of corruption that change nothing in any run, as [`inert_among`] finds them."""
     return inert_among(run.summary.results for run in results.all_chosen())
 
 

@@ -1,4 +1,4 @@
-"""What a learning rate or a length costs: a comparison as it would be at each of them that was evaluated."""
+"""What a learning rate or a length costs: the comparison at each of them that was evaluated."""
 
 import dataclasses
 from collections import Counter
@@ -27,7 +27,7 @@ _LENGTH = "num_train_epochs"
 
 def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
     """
-    The comparison at each learning rate, in their order: of the methods that were evaluated there, with their other settings
+    The comparison at each learning rate, in ascending order: the methods that were evaluated there, with their other settings
     as chosen. Empty unless a method was evaluated at several.
     """
     return _at_each(results, RATE)
@@ -35,14 +35,14 @@ def at_rates(results: ComparisonResults) -> Mapping[float, ComparisonResults]:
 
 def at_lengths(results: ComparisonResults) -> Mapping[float | None, ComparisonResults]:
     """
-    The comparison at each length of the training in epochs, in the same way; itself alone, as `None`, unless a method was
+    The comparison at each length of the training in epochs, as in [`at_rates`]; `{None: results}` unless a method was
     evaluated at several.
     """
     return _at_each(results, _LENGTH) or {None: results}
 
 
 def at_lengths_and_rates(results: ComparisonResults) -> Mapping[float | None, Mapping[float, ComparisonResults]]:
-    """The comparison at each length and each learning rate at it, likewise; empty unless a method was evaluated at several."""
+    """The comparison at each length, and there at each learning rate; empty unless a method was evaluated at several."""
     found = {length: _evaluated(at_length, RATE) for length, at_length in at_lengths(results).items()}
     found = {length: rates for length, rates in found.items() if rates}
     return found if _repeats(there for rates in found.values() for there in rates.values()) else {}
@@ -103,8 +103,8 @@ def safe_among(rates: Mapping[float, ComparisonResults], method: str) -> list[fl
 
 def unwarned(results: ComparisonResults) -> tuple[int, int]:
     """
-    How many runs break a rule though ID validation does not tell them from the best of their method and seed, and of how many
-    such runs: what ID validation does not warn of.
+    Of the runs that ID validation does not tell from the best of their method and seed, how many break a rule; and how many
+    such runs there are.
     """
     by_choice: dict[tuple[str, int], list[ComparedRun]] = {}
     once = {method.name for method in methods_once(results)}
@@ -117,7 +117,10 @@ def unwarned(results: ComparisonResults) -> tuple[int, int]:
 
 
 def what_is_safe(results: ComparisonResults) -> str:
-    """In words, at which rates nothing is lost that a rule is about, and how often ID validation does not tell; empty without rules."""
+    """
+    In words: the rates at which all rules are met, and how often ID validation does not warn of a broken one; empty without
+    rules.
+    """
     safe = safe_rates(results) if results.rules else {}
     if not safe:
         return ""

@@ -34,7 +34,7 @@ def recommended(results: ComparisonResults) -> ComparedRun | None:
 
 
 def _gains(verdict: Verdict, robust: str | None) -> tuple[float, int]:
-    """The clear gain in robustness, and on how many retained sets there is one; none of a method that loses elsewhere."""
+    """The clear gain in robustness, and on how many retained sets there is one; zero for a method that loses elsewhere."""
     signs = {kind: verdict.sign(kind) for kind in verdict.differences}
     if -1 in signs.values():
         return 0.0, 0

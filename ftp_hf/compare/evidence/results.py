@@ -46,7 +46,7 @@ class ParameterDrift:
     lipschitz: float | None = None
     """The bound of the layer's difference function, where the parameter is the weight of a linear layer."""
     fine_tuned: float | None = None
-    """The largest output change per input change that was met in the layer, in the ∞-norm."""
+    """The largest output change per input change that was measured in the layer, in the ∞-norm."""
     pretrained: float | None = None
     """The same of the pre-trained layer."""
 
@@ -127,7 +127,7 @@ class ComparisonResults(SavedResults):
         command (`str`, *optional*): that made it.
         rules (list of `str`, *optional*): what models have to meet, as [`parse_rules`] reads them.
         metrics (list of [`Metric`], *optional*): of the task.
-        pretrained (list of [`Evaluation`], *optional*): what the model came to before training, where it can do the task.
+        pretrained (list of [`Evaluation`], *optional*): the model's figures before training, where it can do the task.
     """
 
     what = "comparison"

@@ -12,13 +12,13 @@ __all__ = ["all_meet_rules", "by_rule", "meets_rules", "unchecked"]
 
 
 def by_rule(results: ComparisonResults, method: str) -> list[tuple[Rule, list[RuleResult]]]:
-    """Each rule, and what becomes of it in the runs of a method at its chosen setting, by seed."""
+    """Each rule, and its results for the runs of a method at its chosen setting, by seed."""
     checked = [_check(results, run) for run in results.chosen_runs(method)]
     return [(rule, [of_run[number] for of_run in checked]) for number, rule in enumerate(_rules(results))]
 
 
 def meets_rules(results: ComparisonResults, run: ComparedRun) -> bool:
-    """Whether a run meets every rule; so it does where there are none."""
+    """Whether a run meets every rule; true without rules."""
     return all(result.passed for result in _check(results, run))
 
 
@@ -34,7 +34,7 @@ def unchecked(results: Sequence[RuleResult]) -> str:
 
 
 def _check(results: ComparisonResults, run: ComparedRun) -> list[RuleResult]:
-    """What becomes of each rule in a run; where there are no rules, of none."""
+    """The result of each rule for a run; empty without rules."""
     return check_rules(_rules(results), figures_of(run.summary.results, str(run.seed)), figures_of(results.pretrained))
 
 

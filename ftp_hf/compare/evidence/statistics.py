@@ -22,7 +22,7 @@ __all__ = [
 Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.05
-"""Of significance: intervals are of 95 %, and a difference is clear where its corrected p is no larger."""
+"""The level of significance: intervals are of 95 %, and a difference is clear where its corrected p is no larger."""
 LEAST_SEEDS = 3
 """Two seeds have an interval, but one that is 13 standard errors wide, on a spread that is known from one number."""
 
@@ -40,7 +40,7 @@ class PairedDifference:
 
     @property
     def is_known(self) -> bool:
-        """Whether there are seeds enough for an interval."""
+        """Whether there are enough seeds for an interval."""
         return math.isfinite(self.low)
 
     @property
@@ -68,18 +68,18 @@ def paired_difference(
         [`PairedDifference`]: over the seeds that both have. With fewer than `LEAST_SEEDS` its interval is infinite; where a
         figure is not finite, its mean is NaN as well. `None` if there is no such seed.
     """
-    # Rounded, so that equal differences are equal: a spread of 1e-17 is one of floating-point numbers.
+    # Rounded, so that equal differences are equal: a spread of 1e-17 is an error of floating-point numbers.
     by_seed = {seed: round(value - reference[seed], 12) for seed, value in values.items() if seed in reference}
     if not by_seed:
         return None
     count = len(by_seed)
     if not all(map(math.isfinite, by_seed.values())):
-        # A model that diverged is no draw from what an interval is of.
+        # A model that diverged is not drawn from the distribution that an interval assumes.
         return PairedDifference(math.nan, -math.inf, math.inf, by_seed)
     mean = statistics.fmean(by_seed.values())
     if count < LEAST_SEEDS:
         return PairedDifference(mean, -math.inf, math.inf, by_seed)
-    # Half a second of imports, of which only intervals need anything.
+    # Half a second of imports, which only intervals need.
     from scipy.special import stdtr, stdtrit  # noqa: PLC0415
 
     error = statistics.stdev(by_seed.values()) / math.sqrt(count)

@@ -39,15 +39,15 @@ class StreamMethodFacts:
 
 @dataclass
 class StageCheck:
-    """What a stage was held to, and what became of it."""
+    """The rules that a stage was held to, and what came of it."""
 
     stage: str
     rules: list[RuleResult] = field(default_factory=list)
-    """Those that there was something to check by: not those about stages that had not been trained yet."""
+    """Those that could be checked: none about stages that had not been trained yet."""
     rolled_back: bool = False
     """Whether the model before the stage took the place of the one that it left."""
     row: list[float] = field(default_factory=list)
-    """Of a model that was rolled back, what it came to on the test set of each stage."""
+    """Of a model that was rolled back, its figures on the test set of each stage."""
 
     @property
     def broken(self) -> list[RuleResult]:
@@ -190,7 +190,7 @@ def is_stream(folder: Path) -> bool:
     """Whether the `results.json` in a folder is that of a stream."""
     try:
         return "orders" in json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # whoever loads it says so
+    except (OSError, ValueError):  # loading it says what is wrong
         return False
 
 
@@ -206,7 +206,7 @@ MEASURES: dict[str, Callable[[StreamRun, int], float | None]] = {
     "forgetting": _of_stages(lambda run, sign: average_forgetting(run.matrix, sign)),
     "forward transfer": _of_stages(lambda run, sign: forward_transfer(run.matrix, run.before, sign)),
 }
-"""By the names of the field: what a stream with this sign of the metric came to; `None` where it is not defined."""
+"""The measures of a stream, by their usual names, given the sign of the metric; `None` where one is not defined."""
 
 LEVELS = ("final average", "worst stage", "learning accuracy")
 """Of [`MEASURES`], those that are figures; the others are differences of figures."""

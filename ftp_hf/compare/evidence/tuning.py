@@ -14,7 +14,7 @@ __all__ = ["at_edge", "choose", "collapse", "has_one_learning_rate", "open_sweep
 
 # Beyond these there is nothing to try.
 _ENDS = {"kappa": (0.0, 1.0)}
-# This much of the way from chance to perfect has to be gone, or nothing was learned.
+# A model that gets no further than this share of the way from chance to perfect has learned nothing.
 _LEARNED = 0.1
 _FEW = 3
 
@@ -37,8 +37,8 @@ def tied_with_chosen(results: ComparisonResults, method: MethodFacts) -> list[di
 
 def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]:
     """
-    The chosen settings that are the least or the largest of those that were tried, where there may be more beyond. Of plain
-    fine-tuning the smaller rates of the null hypothesis were tried too.
+    The chosen settings that are the least or the largest of those that were tried, where there may be more beyond. For plain
+    fine-tuning the smaller rates of the null hypothesis count as tried.
     """
     if method.name == CURVE:
         return {}  # its alphas are a curve with two ends
@@ -52,7 +52,10 @@ def at_edge(results: ComparisonResults, method: MethodFacts) -> dict[str, float]
 
 
 def has_one_learning_rate(results: ComparisonResults, method: MethodFacts) -> bool:
-    """Whether only one learning rate was tried, counted as in [`at_edge`]. Other settings have one where the method needs no more."""
+    """
+    Whether only one learning rate was tried, counted as in [`at_edge`]. Of another setting, one value may be all that a method
+    needs.
+    """
     return len(_tried(results, method, RATE)) == 1
 
 
@@ -82,11 +85,11 @@ def collapse(results: ComparisonResults) -> str:
 
 
 def _no_better_than(results: ComparisonResults, mean: float) -> str:
-    """What a figure of a model that has learned nothing is to be seen beside; empty of any other."""
+    """What shows that a figure is of a model that has learned nothing; empty for any other."""
     metric, guessed = metric_named(results.metric), chance(results)
     if guessed is not None and mean <= guessed + _LEARNED * (1 - guessed):
         return f"where guessing gives {show(guessed, results.metric)}"
-    # A share of 0, such as the F1 of a tagger that finds no entity, is of nothing whatever guessing would give.
+    # A share of 0, such as the F1 of a tagger that finds no entity, is nothing, whatever guessing would give.
     nothing_right = metric.is_share and not metric.less_is_better and mean == 0
     return "nothing that it predicts is right" if nothing_right else ""
 

@@ -33,7 +33,7 @@ KEPT = 0.01
 _LABELS = {"id": "ID", "ood": "OOD", "corrupted": "corrupted data"}
 _PLACES = {"ood": "Out of distribution", "corrupted": "On corrupted data"}
 _COUNTS = {0: "No seed", 1: "One seed", 2: "Two seeds"}
-# As many methods have room for their intervals in one sentence.
+# The most methods whose intervals fit in one sentence.
 _FEW = 2
 
 
@@ -88,8 +88,8 @@ def verdicts(results: ComparisonResults) -> list[Verdict]:
 
 def headline(results: ComparisonResults) -> str:
     """
-    The most important in a sentence: which methods are told apart from plain fine-tuning in robustness; and in another one
-    what makes that doubtful, if the sweeps do.
+    The main result in a sentence: which methods clearly differ from plain fine-tuning in robustness. If the sweeps make that
+    doubtful, another sentence says why.
     """
     if all(method.name != REFERENCE for method in results.methods):
         return f"{PLAIN.capitalize()} is not among the methods: there is nothing to measure the others against."

@@ -37,7 +37,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Spot:
-    """What is said of a place in a picture, where a reader points at it: shares of its width, and of its height from above."""
+    """A text that is shown where a reader points at a picture: at shares of its width, and of its height from the top."""
 
     across: float
     down: float
@@ -76,7 +76,7 @@ Block: TypeAlias = Text | Points | Code | Picture | Table
 
 @dataclass(frozen=True)
 class Section:
-    """A title and what is below it; folded away until a reader asks for it, if so wanted."""
+    """A title and what is below it; if `folded`, hidden until a reader opens it."""
 
     title: str
     blocks: Sequence[Block]

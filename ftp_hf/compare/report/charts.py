@@ -156,7 +156,7 @@ def _relative(results: ComparisonResults) -> Figure | None:
             percent(change), (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=MEDIUM,
         )  # fmt: skip
-    # The first row of a method has its name: there is none of ID where plain fine-tuning's figure is zero.
+    # The first row of a method has its name: there is no ID row where plain fine-tuning's figure is zero.
     first = {method: kind for method, kind, _ in reversed(rows)}
     axes.set_yticks(
         places,
@@ -233,7 +233,7 @@ def _time(results: ComparisonResults) -> Figure | None:
 
 
 def _memory(results: ComparisonResults) -> Figure | None:
-    """Of devices only: that of a process on the CPU has in it what earlier runs left behind, and is not compared."""
+    """Of devices only: the memory of a process on the CPU includes what earlier runs left there, and is not compared."""
     devices = {run.summary.hardware.device for run in results.runs if run.summary.hardware}
     if any(device.startswith("CPU") for device in devices):
         return None
@@ -241,7 +241,7 @@ def _memory(results: ComparisonResults) -> Figure | None:
 
 
 def _costs(results: ComparisonResults, what: str, name: str, show: Callable[[float], str]) -> Figure | None:
-    """Bars from zero, with the ratio to plain fine-tuning behind them."""
+    """Bars from zero, followed by the ratio to plain fine-tuning."""
     costs = {method.name: cost(results, method.name, what) for method in results.methods}
     drawn = {method: each for method, each in costs.items() if each is not None}
     if not drawn:

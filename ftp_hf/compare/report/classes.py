@@ -1,4 +1,4 @@
-"""How well each class is told: the classes that changed most, on each data set."""
+"""Figures of single classes in a report: those that changed most, on each data set."""
 
 from ftp_hf.common.figures import mean_and_sd
 from ftp_hf.compare.evidence.classes import (
@@ -27,8 +27,8 @@ _AS_SHARE = "accuracy"  # how all of them are printed
 
 def classes(results: ComparisonResults) -> list[Block]:
     """
-    A table for the ID test set and each OOD set, those classes first that methods tell most differently; nothing where no
-    class was measured.
+    A table for the ID test set and each OOD set, with the classes first on which methods differ most; empty where no class was
+    measured.
     """
     measure = class_measure(results)
     if measure is None:

@@ -8,7 +8,7 @@ __all__ = ["Box", "place"]
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
-# As bad as so many covered points.
+# A label nearer to another anchor than to its own is as bad as so many covered points.
 _ASTRAY = 4
 _DISTANCES = (0.6, 1.0, 1.5, 2.2, 3.2, 4.5, 6.0)
 _ANGLES = tuple(math.radians(degrees) for degrees in (45, 315, 135, 225, 0, 180, 90, 270))
@@ -23,7 +23,7 @@ def place(anchors: Sequence[Point], sizes: Sequence[Point], area: Point, obstacl
         sizes (sequence of pairs of `float`): width and height of each label.
         area (pair of `float`): width and height that labels must stay within, from (0, 0).
         obstacles (sequence of `tuple[float, float, float, float]`): boxes from (left, bottom) to (right, top), such as
-            points and bars, that should not be covered. The anchors are so anyway.
+            points and bars, that should not be covered. The anchors count among them anyway.
     """
     taken: list[Box] = []
     centres: dict[int, Point] = {}

@@ -32,5 +32,5 @@ def save_charts(drawn: Iterable[Drawn], folder: Path) -> dict[str, Picture]:
     kept = {chart.file for chart in charts.values()}
     for file in (folder / CHARTS).glob("*.png"):
         if file not in kept:
-            file.unlink()  # an earlier report's picture would be a wrong one
+            file.unlink()  # an earlier report's picture would be wrong
     return charts

@@ -34,7 +34,7 @@ _FEW = 4
 _FAR = 2
 """Heights of a panel."""
 _MANY, _FEW_ERRORS = 200, 10
-"""Percent: beyond the first, what is usual would be one line; below the second, an axis stays linear."""
+"""Percent: above the first, usual figures would be one line; below the second, an axis stays linear."""
 
 
 def draw_rates(results: ComparisonResults) -> Figure | None:
@@ -55,7 +55,7 @@ def draw_rates(results: ComparisonResults) -> Figure | None:
     drawn: dict[str, Line2D] = {}
     for axes, (kind, length) in zip(grid.flat, panels, strict=False):
         drawn |= _draw_kind(axes, results, lengths[length], kind)
-    # How high a panel is, is only known when all of its row are drawn.
+    # The range of a panel is known only when all of its row are drawn.
     for number, (axes, (kind, length)) in enumerate(zip(grid.flat, panels, strict=False)):
         row, column = divmod(number, columns)
         title = shown = _shown(results, kind) + ", log" * _compress(axes, metric_of(results, kind))
@@ -104,7 +104,7 @@ def _shown(results: ComparisonResults, kind: str) -> str:
 def _compress(axes: Axes, metric: str) -> bool:
     """
     Make an axis logarithmic where there are several times as many errors as words, as of a model that answers a word with
-    sentences: a method that learned nothing would leave all others one line.
+    sentences: beside a method that learned nothing, all others would be one line.
     """
     if not metric_named(metric).is_share or max(axes.get_ylim()) < _MANY:
         return False
@@ -115,7 +115,7 @@ def _compress(axes: Axes, metric: str) -> bool:
 
 
 def _draw_before(axes: Axes, level: float, text: str) -> None:
-    """A line where the pre-trained model was, or a word on it where all else would be one line beside it."""
+    """A line at the pre-trained model's figure; where that is so far away that all else would be one line, a text instead."""
     # In the direction in which it is drawn.
     bottom, top, at = axes.yaxis.get_transform().transform([*axes.get_ylim(), level])
     up = (at - bottom) / (top - bottom)

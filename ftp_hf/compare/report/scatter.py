@@ -116,10 +116,10 @@ def _bars(points: Sequence[tuple[float, float]], limits: tuple[float, float]) ->
 
 
 def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
-    """The methods that are far from the rest, in ID or in OOD; those with a seed that diverged are nowhere."""
+    """The methods that are far from the rest, in ID or in OOD; those with a seed that diverged always are."""
     placed = {method: point for method, point in means.items() if all(map(math.isfinite, point))}
     far = means.keys() - placed.keys()
-    once = {*placed.values()}  # a small learning rate may have the very runs of plain fine-tuning
+    once = {*placed.values()}  # a small learning rate may have the same runs as plain fine-tuning
     for axis in (0, 1) if len(once) >= _FEW else ():
         middle = statistics.median(point[axis] for point in once)
         usual = max(_FAR * statistics.median(abs(point[axis] - middle) for point in once), _FAR_POINTS * scale)
@@ -128,7 +128,10 @@ def _far(means: dict[str, tuple[float, float]], scale: int) -> list[str]:
 
 
 def _limits(values: Sequence[float], scale: int, possible: tuple[float, float]) -> tuple[float, float]:
-    """The methods, with room around them, for marks alone beyond what is possible; the ends of WiSE-FT's curve may be far away."""
+    """
+    The range of the methods, with a margin for their marks, which alone may go beyond what is possible. WiSE-FT's curve does
+    not count: its ends may be far away.
+    """
     low, high = min(values), max(values)
     span = max(high - low, scale * _LEAST_SPAN)
     middle, margin = (low + high) / 2, span * _MARGIN

@@ -1,4 +1,4 @@
-"""What of a stream's report is about its rules: how often they were met, and which stages were rolled back."""
+"""The rules in the report of a stream: how often they were met, and which stages were rolled back."""
 
 from ftp_hf.compare.evidence.stream_results import StreamResults, StreamRun
 from ftp_hf.runs.facts import RuleResult

@@ -81,7 +81,7 @@ _LONGEST = 14
 
 
 def colour(method: str) -> str:
-    """Of a method's marks, lines and bars."""
+    """The colour of a method's marks, lines and bars."""
     return _STYLES.get(method, (GREY, "o"))[0]
 
 
@@ -178,7 +178,7 @@ def remove_spare(grid: np.ndarray, count: int) -> None:
     """Remove the axes of a grid that nothing is drawn into: at most the last one, on the right."""
     for spare in grid.flat[count:]:
         spare.remove()
-        # The one above it is the lowest of its column now; beside it, axes without labels would seem to have other ones.
+        # The one above it is now the lowest of its column, and needs labels of its own.
         for axes in grid[max(len(grid) - 2, 0)]:
             axes.tick_params(labelbottom=True)
 

@@ -88,7 +88,7 @@ def means_table(results: ComparisonResults) -> Table:
 
 
 def retained_table(results: ComparisonResults) -> Table:
-    """What each method came to on each retained set, and what it lost there; the pre-trained model above them."""
+    """The figure of each method on each retained set, and how it changed; the pre-trained model above them."""
     kinds = retained(results)
     before = {kind: pretrained_figure(results, kind) for kind in kinds}
     rows = [
@@ -111,7 +111,7 @@ def _retained(values: Mapping[int, float], before: float | None, results: Compar
 
 
 def sets_table(results: ComparisonResults) -> Table:
-    """The same for every data set; of the corruptions, each kind's mean over its severities."""
+    """The same means for every data set; of the corruptions, each kind's mean over its severities."""
     methods = [method.name for method in results.methods]
     rows = [
         [
@@ -215,8 +215,8 @@ def matched_table(results: ComparisonResults) -> Table:
 
 def sweep_table(results: ComparisonResults) -> Table:
     """
-    Every setting that was tried with the first seed, what it was chosen by, and over all seeds that it was run with after which
-    epoch the weights are kept, where that is not always the last.
+    Every setting that was tried with the first seed, its ID validation, and, over all seeds that it was run with, the epochs
+    after which the weights are kept, where that is not always the last.
     """
     rows = []
     for method in results.methods:
@@ -305,7 +305,7 @@ def most_moved_table(results: ComparisonResults) -> Table:
 
 
 def _settings(results: ComparisonResults, method: MethodFacts) -> list[dict[str, float]]:
-    """All combinations of the sweep, and what was run besides."""
+    """All combinations of the sweep, and what else was run."""
     planned = [dict(zip(method.sweep, values, strict=True)) for values in itertools.product(*method.sweep.values())]
     run = [run.setting for run in results.runs if run.method == method.name]
     settings = [*(planned if method.sweep else []), *run]
@@ -321,7 +321,7 @@ def _cost(results: ComparisonResults, method: str, what: str, text: Callable[[fl
 
 
 def _without_empty(table: Table) -> Table:
-    """Without the columns that say nothing."""
+    """The table without columns that are empty in every row."""
     used = [number for number in range(len(table.header)) if number == 0 or any(row[number] for row in table.rows)]
     left = sum(number < table.left for number in used)
     return Table([table.header[n] for n in used], [[row[n] for n in used] for row in table.rows], left)
