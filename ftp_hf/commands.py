@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftp_hf.common.files import check_folder
+from ftp_hf.common.launched import say
 from ftp_hf.compare.run.forked import begin_imports
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def run_compare(options: Namespace) -> None:
                 file.write(text)
         except FileExistsError as error:
             raise ValueError(f"{options.config} exists: name another file, or delete it") from error
-        print(options.config)
+        say(options.config)
         return
     if options.estimate:
         options.dry_run, rehearse = True, functools.partial(rehearse, measure=True)
@@ -75,7 +76,7 @@ def _print_sbatch(options: Namespace, config: "ComparisonConfig", folder: Path) 
     words |= {f"--{name}": getattr(options, name) for name in ("model", "methods", "jobs")}
     given = [str(word) for option in words.items() if option[1] is not None for word in option]
     command = [sys.executable, "-m", "ftp_hf", "compare", str(options.config), *given]
-    print(sbatch_script(command, config.name, options.sbatch), end="")
+    say(sbatch_script(command, config.name, options.sbatch).rstrip("\n"))
 
 
 def run_stream(options: Namespace) -> None:
@@ -164,7 +165,7 @@ def run_report(options: Namespace) -> None:
         files = write_stream_report(StreamResults.load(options.folder), options.folder)
     else:
         files = write_report(ComparisonResults.load(options.folder), options.folder)
-    print(*files, sep="\n")
+    say(*files)
 
 
 def run_trial(options: Namespace) -> None:
@@ -172,13 +173,13 @@ def run_trial(options: Namespace) -> None:
     if options.action == "report":
         from ftp_hf.trial.decision import write_decision
 
-        print(write_decision(options.folder))
+        say(write_decision(options.folder))
         return
     if options.task is None:
         raise ValueError("--task must be given: one of those that `ftp-hf tasks` lists, or MODULE:CLASS of your own")
     from ftp_hf.trial.start import start_trial
 
-    print(*start_trial(options.folder, options.task, options.language), sep="\n")
+    say(*start_trial(options.folder, options.task, options.language))
 
 
 def load_run(path: Path) -> "RunSummary":
@@ -268,4 +269,4 @@ def _quietly() -> None:
 
 
 def _say(version: "Version") -> None:
-    print(f"{version.repo_id} {version.tag} ({version.commit[:8]}): {version.title}")
+    say(f"{version.repo_id} {version.tag} ({version.commit[:8]}): {version.title}")

@@ -1,9 +1,10 @@
-"""What the processes of a launcher say, before any of them has imported torch."""
+"""What a command says that is done, and what the processes of a launcher say before any of them has imported torch."""
 
 import os
+import sys
 import time
 
-__all__ = ["let_the_first_speak"]
+__all__ = ["let_the_first_speak", "say"]
 
 _PATIENCE = 10.0
 """Seconds that other processes wait for the first."""
@@ -16,3 +17,17 @@ def let_the_first_speak() -> None:
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(_PATIENCE)
+
+
+def say(*lines: object) -> None:
+    """
+    Print what came of a command that is done. It has not failed where nobody reads on, as behind `| head`.
+
+    Args:
+        lines: on a line each.
+    """
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:
+        # Python, which flushes it once more when it ends, would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """`python -m ftp_hf`, and what the command makes of errors."""
 
 import io
+import os
 import runpy
 import sys
 import tempfile
@@ -53,6 +54,16 @@ def test_the_folder_of_a_first_config_is_made(tmp_path, capsys):
     assert file.is_file()
     assert main(["compare", "--init", "text-classification", str(file / "config.yaml")]) == 1
     assert f"the folder of CONFIG {file} is no folder, as {file} is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_who_reads_may_go(tmp_path, capsys, monkeypatch, buffering):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering) as unread, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", unread)
+        assert main(["compare", "--init", "text-classification", str(tmp_path / "config.yaml")]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_is_no_folder_of_results(tmp_path, capsys):

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.launched import say
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
 from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
@@ -81,7 +82,7 @@ def compare(
             results.save(folder)
             hand_over(results, folder, course.runner.data.train_facts)
             write_report(results, folder)
-            print(headline(results), folder / HTML, *what_next(results, folder), sep="\n")
+            say(headline(results), folder / HTML, *what_next(results, folder))
     return results
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ftp_hf.checkpoints.lock import run_lock
+from ftp_hf.common.launched import say
 from ftp_hf.compare.evidence.stream_results import StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
@@ -65,7 +66,7 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
         if main:
             results.save(folder)
             write_stream_report(results, folder)
-            print(folder / HTML)
+            say(folder / HTML)
     return results
 
 
