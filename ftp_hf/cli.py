@@ -134,7 +134,7 @@ def _add_stream(commands: "_SubParsersAction[Parser]") -> None:
 
 
 def _add_jobs(parser: Parser) -> None:
-    parser.add_argument("--jobs", type=positive, metavar="N", help="train so many runs at once, on a GPU each")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="train N runs at once, each on its own GPU")
 
 
 def _add_config(parser: Parser, command: str) -> None:

@@ -55,13 +55,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on, as the type of an argument."""
+    """A positive whole number, as the type of an argument."""
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
-        raise ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+        raise ArgumentTypeError(f"must be a positive whole number, got {text!r}")
     return number
 
 

@@ -27,8 +27,8 @@ def run_lock(run: Path) -> Iterator[None]:
         held = FileLock(run / LOCK).acquire(blocking=False)
     except Timeout:
         raise OSError(
-            f"another run is training in {run}, and each would overwrite the checkpoints of the other: give this run "
-            "another output_dir, or wait until that one has ended"
+            f"another run is training in {run}, and they would overwrite each other's checkpoints: give this run another "
+            "output_dir, or wait until the other run has finished"
         ) from None
     with held:
         yield

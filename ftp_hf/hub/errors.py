@@ -22,7 +22,7 @@ _RETRIES = 3
 _LONGEST_WAIT = 300.0
 _LOGIN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token with write access from https://huggingface.co/settings/tokens"
 _AGAIN_REMEDY = "Try again later: files that have arrived are not sent twice"
-_OTHERS_REMEDY = "Somebody else is changing the repository: wait until they have done, and try again"
+_OTHERS_REMEDY = "Someone else is changing the repository: wait until they are done, then try again"
 _REMEDIES = {
     401: f"The token is missing, expired or wrong, or the repository is not there for it. {_LOGIN_REMEDY}",
     403: f"The token may not write there: take a namespace of your own, or another token. {_LOGIN_REMEDY}",

@@ -126,8 +126,8 @@ def check_rows(rows: Any) -> dict[str, tuple[int, ...]]:
     for pattern, dims in checked.items():
         if not dims or len({*dims}) < len(dims) or any(not isinstance(dim, int) or dim < 0 for dim in dims):
             raise ValueError(
-                f"rows: the dimensions of {pattern!r} must be different numbers from 0 on, got {dims!r}: (0,) is one row "
-                "for each index of dimension 0, (0, 1) one for each index of the first two"
+                f"rows: {pattern!r} must name distinct dimensions, 0 or greater, got {dims!r}: (0,) is one row for each "
+                "index of dimension 0, (0, 1) one for each index of the first two"
             )
     return checked
 
@@ -209,8 +209,8 @@ def check_parameter(name: str, parameter: Tensor, row_dim: RowDim) -> None:
     dims = row_dims(row_dim, parameter.ndim)
     if dims and max(dims) >= parameter.ndim:
         raise ValueError(
-            f"rows: {name} has {parameter.ndim} dimensions, of which {dims} shall count its rows: name dimensions that it "
-            f"has, the last is {parameter.ndim - 1}"
+            f"rows: {name} has {parameter.ndim} dimensions, but rows= names {dims}: the last dimension is "
+            f"{parameter.ndim - 1}"
         )
     check_rows_are_whole(name, parameter, row_dim)
 

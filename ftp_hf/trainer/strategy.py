@@ -89,7 +89,7 @@ def check_agreement(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> 
         different = sorted(key for key in first.keys() | opinions.keys() if first.get(key) != opinions.get(key))
         if different:
             raise ValueError(
-                f"process {rank} would project otherwise than process 0, because of {', '.join(different[:3])}"
+                f"process {rank} would project differently from process 0, because of {', '.join(different[:3])}"
                 f"{', …' if different[3:] else ''}. Start all processes with the same arguments and the same pre-trained "
                 "checkpoint (on several machines, the same revision of it)"
             )

@@ -100,7 +100,7 @@ def test_jobs_are_counted_from_one(words, number, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*words.split(), number])
     option = words.split()[-1]
-    assert f"argument {option}: must be a whole number from 1 on, got {number!r}" in capsys.readouterr().err
+    assert f"argument {option}: must be a positive whole number, got {number!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["compare", "stream"])

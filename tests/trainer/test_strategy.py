@@ -40,7 +40,7 @@ def test_processes_that_fit_train(said, situation):
 )
 def test_processes_that_would_project_differently_stop(said, situation, reason):
     assert said[situation].startswith(
-        f"ValueError: process 1 would project otherwise than process 0, because of {reason}"
+        f"ValueError: process 1 would project differently from process 0, because of {reason}"
     )
 
 
