@@ -31,7 +31,7 @@ def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Random numbers within the block are those of a seed, and those behind it as if it had not been."""
+    """Seed the block's random numbers; restore the previous states afterwards."""
     with unchanged_randomness():
         set_seed(seed)
         yield

@@ -55,7 +55,7 @@ class TPGMTrainerMixin(AnchoredTrainerMixin):
             validation set.
         radius_lr (`float`, *optional*, defaults to 1e-2): learning rate of the radii.
         iterations (`int`, *optional*, defaults to 1): held-out batches each time that radii are learned.
-        interval (`int`, *optional*, defaults to 1): radii are learned at every so many steps, from the first on, and the
+        interval (`int`, *optional*, defaults to 1): radii are learned every `interval` steps, from the first on, and the
             weights are projected at every step.
         new: as for [`AnchoredTrainerMixin`].
 

@@ -16,7 +16,7 @@ _REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class
 
 def with_help(kind: Kind) -> Kind:
     """
-    A dataclass whose fields have as `help`, of a flag or a key, what the section `Args:` of its docstring says of each.
+    Set each field's `help` from the `Args:` section of the dataclass's docstring.
 
     Args:
         kind (`type`): the dataclass. Fields that it inherits keep the help that they have.

@@ -19,7 +19,7 @@ _STEMS = {_MODEL: "model", _ADAPTER: "adapter_model"}
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    A path to write to, whose file takes the place of `path` once the block has ended without an error.
+    Yield a temporary path; its file replaces `path` if the block succeeds.
 
     Args:
         path (`Path`): the file, which may exist.
@@ -104,7 +104,7 @@ def _replaced_config(source: Path, target: Path) -> list[Path]:
 
 
 def flush(path: Path) -> None:
-    """Have the contents of a file on the disk, so that a power cut cannot take them back."""
+    """Flush a file to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -123,7 +123,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """Of the contents of a file: another one tells that they are others."""
+    """The CRC-32 of a file's contents, in hex."""
     crc = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

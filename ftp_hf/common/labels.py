@@ -3,4 +3,4 @@
 __all__ = ["IGNORED_LABEL"]
 
 IGNORED_LABEL = -100
-"""The label of what no loss counts, as `torch.nn.functional.cross_entropy` has it by default, and with it transformers."""
+"""The label that losses ignore: the default `ignore_index` of `cross_entropy`, and of transformers."""

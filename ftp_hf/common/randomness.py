@@ -13,7 +13,7 @@ __all__ = ["unchanged_randomness"]
 @contextmanager
 def unchanged_randomness(devices: list[torch.device] | None = None) -> Iterator[None]:
     """
-    Behind the block the random numbers of Python, numpy and torch go on as if it had not been.
+    Restore the random states of Python, numpy and torch after the block.
 
     Args:
         devices (list of `torch.device`, *optional*): CUDA devices whose generators are kept, too; all by default.

@@ -10,8 +10,7 @@ __all__ = ["replaced"]
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """
-    Attributes with other values within the block. What an object has by its class alone, as a module has its `forward`, it has by
-    that behind the block, too.
+    Set attributes for the block, then restore them. What came from the class is deleted from the instance again.
 
     Args:
         owner: has them already, itself or by its class.

@@ -12,7 +12,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 def read_yaml(file: str | Path) -> Any:
     """
-    What a YAML file has.
+    Read a YAML file.
 
     Args:
         file (`str` or `Path`): in UTF-8.

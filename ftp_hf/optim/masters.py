@@ -149,7 +149,7 @@ def step_in_pieces(
 ) -> None:
     """
     Let an optimizer step over what has not moved yet, with masters in the places of their parameters: in the param groups, and as
-    the keys of its state. A few of them are at a time, so that only their gradients are in memory in float32.
+    the keys of its state. Only a few are replaced at a time, so that only their gradients are in float32.
 
     Args:
         optimizer (`Optimizer`): whose step it is.

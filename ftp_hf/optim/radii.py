@@ -82,7 +82,7 @@ def _radii_on_device(tensors: Sequence[ProjectedTensor | LowRankTensor], distanc
     projected, distances = (
         values.to(states.radius) for values in whole_values(tensors, states.rows_projected.unsqueeze(1), distances)
     )
-    # At the floor they are distances from directions, and no more than finite where the weights are.
+    # At the floor these are distances from directions: only whether they are finite counts.
     deviations = torch.where((states.at_floor > 0) & distances.isfinite(), 0, distances - RADIUS_FLOOR)
     rows = states.radius.new_tensor([tensor.whole_rows for tensor in tensors])
     # A row that is spread over processes is projected by each of them.

@@ -100,7 +100,7 @@ def is_handed_back(
 
 def is_narrowed(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]) -> bool:
     """
-    Whether weights are in a narrower dtype than the one that the state to load is of, and so no more where the projection left them.
+    Whether the weights are in a narrower dtype than the loaded state, and so are not where the last projection left them.
 
     Args:
         groups (sequence of `dict`): the optimizer's param groups, loaded.
@@ -166,7 +166,7 @@ def _as_saved(
         is_other = tensor.dtype == torch.float64 if tells is None else tells.dtype != trained_in
         return tensor.to(trained_in) if is_other and tensor.is_floating_point() else tensor
 
-    # Moments that were rounded stochastically are no more where the weights are in float32.
+    # Stochastically rounded moments are not kept when weights are in float32.
     was_rounded = ROUNDED_STEPS in group and not needs_master(parameter)
     rounded = per_element(saved, parameter, torch.bfloat16) if was_rounded else []
     # A wrapped optimizer may unpack what it saved: only tensors are known to belong where they were.

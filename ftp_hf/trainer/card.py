@@ -214,7 +214,7 @@ class ModelCardMixin(Host):
         else:
             self._kept_radii = self._radii_now()
         if self._made_card_in_training:
-            # That of the last checkpoint tells less.
+            # The last checkpoint's card has less in it.
             self._made_card_in_training = False
             if self.is_world_process_zero():
                 self._write_card()

@@ -37,7 +37,7 @@ class EvaluationMixin(Host):
     """
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As `Trainer.train`, of a model that is wrapped whatever was done with it before."""
+        """As `Trainer.train`, but wraps a model that was already evaluated."""
         is_replicated = self.args.world_size > 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         if is_replicated and self.model_wrapped is self.model and getattr(self.model, _PREPARED, False):
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

@@ -187,7 +187,7 @@ def _read(checkpoint: Path) -> OptionsInForce | None:
     saved = build(OptionsInForce, json.loads(file.read_text(encoding="utf-8")))
     for group in saved.groups:
         group["radius_betas"] = tuple(group["radius_betas"])
-        # Which there was not always.
+        # Older checkpoints lack this key.
         group.setdefault("radius_share", None)
     return saved
 
