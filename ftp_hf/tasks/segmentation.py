@@ -28,7 +28,7 @@ from .cells import RowError, check_column
 from .classifier import classifier_options, load_classifier
 from .files import as_files, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
-from .task import Task
+from .task import Task, loss_of_labels
 
 __all__ = ["SegmentationOptions", "SegmentationTask"]
 
@@ -197,16 +197,22 @@ class SegmentationTask(Task[SegmentationOptions]):
             dataset = as_files(dataset, column, ImageFeature())
         return dataset.with_transform(transform)
 
+    def arguments(self) -> dict[str, Any]:
+        """As of [`Task`]; the loss is that of [`loss_of_labels`]."""
+        return {**super().arguments(), "include_for_metrics": ["loss"]}
+
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """
         Args:
             prediction (`EvalPrediction`): of [`SegmentationTrainer`]: the counts of [`pixel_counts`] of each image.
 
         Returns:
-            `dict[str, float]`: `"mean_iou"` and `"pixel_accuracy"`, in [0, 1]; NaN where no pixel counts.
+            `dict[str, float]`: `"mean_iou"` and `"pixel_accuracy"`, in [0, 1], NaN where no pixel counts; and as
+                [`loss_of_labels`], of pixels.
         """
         counts = _added_up(prediction)
-        return {"mean_iou": mean_iou(*counts), "pixel_accuracy": pixel_accuracy(*counts)}
+        loss = loss_of_labels(prediction, np.asarray(prediction.label_ids).sum(axis=1))
+        return {"mean_iou": mean_iou(*counts), "pixel_accuracy": pixel_accuracy(*counts), **loss}
 
     def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
         """The IoU of each class that occurs, whose mean is `mean_iou`."""

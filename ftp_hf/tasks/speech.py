@@ -26,6 +26,7 @@ from ftp_hf.common.labels import IGNORED_LABEL
 
 from .cells import RowError, check_column
 from .sounds import Others, SoundOptions, Sounds, SoundTask
+from .task import loss_of_labels
 from .windows import SpeechTrainer, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
@@ -79,8 +80,9 @@ class SpeechTask(SoundTask[SpeechOptions]):
         self._start, self._longest = config.decoder_start_token_id, getattr(config, "max_target_positions", None)
 
     def arguments(self) -> dict[str, Any]:
-        """What is measured is generated."""
-        return {**super().arguments(), "predict_with_generate": True, "generation_num_beams": 1}
+        """What is measured is generated; the loss is that of [`loss_of_labels`]."""
+        generated = {"predict_with_generate": True, "generation_num_beams": 1}
+        return {**super().arguments(), **generated, "include_for_metrics": ["loss"]}
 
     def load_model(self, **options: Any) -> PreTrainedModel:
         """The pre-trained recogniser; `options` go to `from_pretrained`."""
@@ -118,7 +120,7 @@ class SpeechTask(SoundTask[SpeechOptions]):
         return {**self.sounds.pad(rows), "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED_LABEL)}
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """As [`word_errors`], of generated tokens (rows, length) and labels (rows, length)."""
+        """As [`word_errors`] and [`loss_of_labels`], of generated tokens (rows, length) and labels (rows, length)."""
         tokenizer = self.processor.tokenizer
         texts, answers = (
             tokenizer.batch_decode(
@@ -126,7 +128,9 @@ class SpeechTask(SoundTask[SpeechOptions]):
             )
             for tokens in (prediction.label_ids, prediction.predictions)
         )
-        return word_errors(texts, answers)
+        # Up to their end: behind it the Trainer pads with tokens.
+        lengths = (prediction.label_ids == tokenizer.eos_token_id).argmax(axis=1) + 1
+        return {**word_errors(texts, answers), **loss_of_labels(prediction, lengths)}
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         """Without the token that the model puts before them itself, and with the one that they end with."""

@@ -25,7 +25,7 @@ from .classifier import classifier_options, load_classifier
 from .entities import entity_scores, type_scores
 from .label_space import is_listed
 from .places import places_of, within_places
-from .task import Task, logits_alone
+from .task import Task, logits_alone, loss_of_labels
 
 __all__ = ["TaggingOptions", "TaggingTask"]
 
@@ -113,6 +113,10 @@ class TaggingTask(Task[TaggingOptions]):
             if len(words) != len(tags):
                 raise RowError(index, f"{name} has {len(words)} words, but {len(tags)} tags")
 
+    def arguments(self) -> dict[str, Any]:
+        """As of [`Task`]; the loss is that of [`loss_of_labels`]."""
+        return {**super().arguments(), "include_for_metrics": ["loss"]}
+
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
     ) -> Dataset:
@@ -151,12 +155,13 @@ class TaggingTask(Task[TaggingOptions]):
             prediction (`EvalPrediction`): tags (rows, tokens), or logits (rows, tokens, tags), and labels (rows, tokens).
 
         Returns:
-            `dict[str, float]`: as [`entity_scores`], and `"token_accuracy"`.
+            `dict[str, float]`: as [`entity_scores`], `"token_accuracy"`, and as [`loss_of_labels`], of words.
         """
         answers, labels = _answered(prediction)
         counted = labels != IGNORED_LABEL
         accuracy = float((answers == labels)[counted].mean()) if counted.any() else 0.0
-        return {**entity_scores(*self._named(answers, labels)), "token_accuracy": accuracy}
+        loss = loss_of_labels(prediction, counted.sum(axis=1))
+        return {**entity_scores(*self._named(answers, labels)), "token_accuracy": accuracy, **loss}
 
     def by_class(self, prediction: EvalPrediction) -> Mapping[str, Mapping[str, float]]:
         """The F1 of each type of entity that occurs."""

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from ftp_hf.common.figures import Metric, check_possible
 from ftp_hf.common.labels import IGNORED_LABEL
 
 from .model_folder import check_model_folder
 
-__all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "says_of_itself"]
+__all__ = ["NoOptions", "Task", "logits_alone", "longest_first", "loss_of_labels", "says_of_itself"]
 
 Options = TypeVar("Options")
 
@@ -277,6 +279,28 @@ def logits_alone(outputs: Tensor | tuple[Any, ...], labels: Tensor | None = None
     """
     del labels
     return outputs if isinstance(outputs, Tensor) else outputs[0]
+
+
+def loss_of_labels(prediction: EvalPrediction, counted: NDArray[np.int64]) -> dict[str, float]:
+    """
+    The loss of all labels that count, each alike, whatever batches their rows were in, of a model whose loss is the mean over the
+    labels of a batch. For `compute_metrics` of a Trainer with `include_for_metrics=["loss"]`, whose own loss weighs batches by
+    their rows. Rows that fill up the last batch of several processes are in the mean of that batch.
+
+    Args:
+        prediction (`EvalPrediction`): with the loss of its batch for each row (rows,), or without losses.
+        counted (`np.ndarray`): how many labels of each row count (rows,).
+
+    Returns:
+        `dict[str, float]`: `"loss"`, NaN if no label counts; nothing where losses are not given.
+    """
+    if prediction.losses is None:
+        return {}
+    counts = counted > 0  # a batch without labels that count has no loss
+    losses = np.asarray(
+        prediction.losses[: len(counted)], dtype=np.float64
+    )  # Seq2SeqTrainer's own loop fills up the last batch
+    return {"loss": float(np.average(losses[counts], weights=counted[counts])) if counts.any() else np.nan}
 
 
 def longest_first(prepared: Dataset) -> Dataset:

@@ -30,7 +30,7 @@ class EvaluationMixin(Host):
     - `average_tokens_across_devices` multiplies the loss by the number of processes, also for models that take a mean over
       their own rows.
     - `logging_nan_inf_filter`, which is on by default, leaves out batches whose loss is not finite: a model that answers NaN to
-      some rows has the loss of the others.
+      some rows has the loss of the others. (A batch none of whose labels count has no finite loss either.)
     - `bf16_full_eval` and `fp16_full_eval` round the weights for good, and with them the anchors of tensors at the floor,
       which are kept there.
     - A model that is evaluated before its first training is not wrapped in DDP afterwards: each process would train alone.

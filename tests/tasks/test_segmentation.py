@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features, Image
+from datasets import Dataset, Features, Image, concatenate_datasets
 from PIL import Image as Pictures
 from transformers import EvalPrediction, MobileNetV2ForSemanticSegmentation, TrainingArguments
 
@@ -17,6 +17,7 @@ from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.tasks.pixels import SegmentationTrainer, mask_indices, pixel_counts
 from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
 from ftp_hf.tasks.specs import DatasetSpec
+from ftp_hf.trainer.plain import plain_trainer
 from tests.support.models import save_mobilenet
 from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import write_config
@@ -137,6 +138,19 @@ def test_without_a_pixel_that_counts_there_is_no_figure(task):
     scores = task.compute_metrics(EvalPrediction(*(count.numpy() for count in counts)))
     assert np.isnan(scores["mean_iou"])
     assert np.isnan(scores["pixel_accuracy"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_loss_is_that_of_pixels_whatever_the_batches(task, tmp_path, size):
+    few = np.full((8, 16), 9, np.uint8)
+    few[0, :2] = 0, 1
+    data = concatenate_datasets([make_data(2), make_data(2, few), make_data(1, np.full((8, 16), 9, np.uint8))])
+    model, options = task.load_model(), {"per_device_eval_batch_size": size, "use_cpu": True, "report_to": "none"}
+    arguments = TrainingArguments(tmp_path, disable_tqdm=True, **options, **task.arguments())
+    figures = task.measure(plain_trainer(task.trainer_class)(model, arguments, **task.trainer_options(model)), data)
+    with torch.no_grad():
+        loss = model.eval()(**task.collator([task.prepare(data)[row] for row in range(5)])).loss.item()
+    assert figures["eval_loss"] == pytest.approx(loss)
 
 
 def test_evaluation_enlarges_the_logits_and_forgets_them(task, tmp_path):

@@ -146,6 +146,19 @@ def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_loss_is_that_of_tokens_whatever_the_batches(task, tmp_path, size):
+    model = task.load_model()
+    data = Dataset.from_list([{"audio": sound(300), "text": text} for text in ("a", "highlowhigh", "low", "a", "a")])
+    found = task.measure(trainer_of(task, tmp_path, model, per_device_eval_batch_size=size), data)["eval_loss"]
+    total = count = 0
+    for batch in task.batches(data, 1):
+        logits, counted = task.logits(model.eval(), batch)
+        losses = torch.nn.functional.cross_entropy(logits[counted], batch["labels"][counted], reduction="sum")
+        total, count = total + losses.item(), count + counted.sum().item()
+    assert found == pytest.approx(total / count, rel=1e-5)
+
+
 def test_the_same_sounds_are_encoded_once(task, tmp_path, monkeypatch):
     model, encoded = task.load_model(), []
     model.model.encoder.layers[0].register_forward_hook(lambda *_: encoded.append(1))

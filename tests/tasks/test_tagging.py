@@ -115,13 +115,18 @@ def test_figures_are_those_computed_by_hand(task):
 def test_evaluation_does_not_depend_on_the_batches(task, tmp_path):
     torch.manual_seed(0)
     model, found = task.load_model(), []
-    for size in (1, 2):
-        arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=size, use_cpu=True, report_to="none")
-        trainer = PlainTrainer(model, arguments, **task.trainer_options(model))
-        found.append(task.measure(trainer, make_data([*SENTENCES, SENTENCES[0]], [*GIVEN, GIVEN[0]])))
+    data = make_data([*SENTENCES, [], SENTENCES[0]], [*GIVEN, [], GIVEN[0]])
+    for size in (1, 2, 3):
+        options = {"per_device_eval_batch_size": size, "use_cpu": True, "report_to": "none", **task.arguments()}
+        trainer = PlainTrainer(model, TrainingArguments(tmp_path, **options), **task.trainer_options(model))
+        found.append(task.measure(trainer, data))
+        assert found[-1]["eval_loss"] == pytest.approx(found[0]["eval_loss"])
     assert {"eval_f1", "eval_precision", "eval_recall", "eval_token_accuracy"} <= found[0].keys()
     for name in ("eval_f1", "eval_token_accuracy"):
-        assert found[0][name] == found[1][name]
+        assert found[0][name] == found[1][name] == found[2][name]
+    with torch.no_grad():
+        loss = model(**task.collator(list(task.prepare(data)))).loss.item()
+    assert found[0]["eval_loss"] == pytest.approx(loss), "of words, each alike"
 
 
 def test_distances_leave_out_what_does_not_count(folder):
