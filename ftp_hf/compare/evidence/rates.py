@@ -126,10 +126,10 @@ def what_is_safe(results: ComparisonResults) -> str:
         return ""
     said = "; ".join(f"{where}, {', '.join(f'{rate:g}' for rate in rates) or 'none'}" for where, rates in safe.items())
     broken, count = unwarned(results)
-    told = f"{broken} break{'s' * (broken == 1)} a rule: it does not warn of that, and a guard with these rules does"
+    found = f"{broken} break{'s' * (broken == 1)} a rule: it does not warn of that, but a guard with these rules does"
     return (
-        f"Rates at which every seed meets all rules: {said}. Of the {count} runs whose ID validation is not told from the best of "
-        f"their method and seed, {told if broken else 'none breaks a rule'}."
+        f"Rates at which every seed meets all rules: {said}. Of the {count} runs that ID validation does not tell from the best of "
+        f"their method and seed, {found if broken else 'none breaks a rule'}."
     )
 
 

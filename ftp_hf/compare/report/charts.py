@@ -123,8 +123,8 @@ def drawn(results: ComparisonResults) -> Iterator[Drawn]:
                 f"radii-{method.name}",
                 f"Learned radius of each parameter, {method.title}",
                 (
-                    "Columns are the layers from input to output; median over the seeds, logarithmic. What has a colour of the "
-                    "bar's left end was kept near its pre-trained weights, what has one of its right end moved most."
+                    "Columns are the layers from input to output; median over the seeds, logarithmic. Parameters in the colours "
+                    "of the bar's left end stayed near their pre-trained weights, those in the colours of its right end moved most."
                 ),
                 draw_radius_map(learned),
             )

@@ -18,9 +18,9 @@ __all__ = ["classes"]
 _SHOWN = 12
 """Of the classes of a data set, at most."""
 _MEASURES = {
-    "recall": "Recall: the share of a class that is told to be of it",
+    "recall": "Recall: the share of a class that is recognised",
     "f1": "F1, of precision and recall",
-    "iou": "IoU: the pixels that are rightly told to be of a class, of all that are or are told to be",
+    "iou": "IoU: the pixels rightly assigned to a class, of all that belong to it or are assigned to it",
 }
 _AS_SHARE = "accuracy"  # how all of them are printed
 
@@ -35,8 +35,9 @@ def classes(results: ComparisonResults) -> list[Block]:
         return []
     tables = [_table(results, kind, data) for kind, data in class_sets(results)]
     note = (
-        f"{_MEASURES.get(measure, measure)}, in %, mean ± standard deviation over the seeds. Those classes come first that a method "
-        "tells most differently from plain fine-tuning, or from the pre-trained model where that is not compared. No claim is made of single classes: of many, some differ by chance."
+        f"{_MEASURES.get(measure, measure)}, in %, mean ± standard deviation over the seeds. Classes come first where a method "
+        "differs most from plain fine-tuning, or from the pre-trained model where plain fine-tuning is not compared. No claim is made "
+        "about single classes: of many, some differ by chance."
     )
     count = max(len(most_changed(results, kind, data)) for kind, data in class_sets(results))
     left_out = f" At most {_SHOWN} are shown of each data set; results.json has all {count}." if count > _SHOWN else ""

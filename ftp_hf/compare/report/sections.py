@@ -130,8 +130,8 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     yield (
         "Settings",
         (
-            "chosen on ID validation data only. The shift that a model will meet is not known beforehand, so that a setting "
-            "chosen on OOD data would promise what cannot be had. Test data, ID or OOD, were never chosen by."
+            "chosen on ID validation data only. The shift that a model will meet is not known beforehand, so a setting chosen "
+            "on OOD data would promise too much. No setting was chosen on test data, ID or OOD."
             + _LEARNS_FROM_VALIDATION
             * any(method.name == "tpgm" for method in results.methods)
         ),
@@ -139,15 +139,15 @@ def _reading(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     if (best := keeps_best(results)) is not None:
         yield (
             "Weights",
-            "of a run, its model after the epoch with the best ID validation, be that the last or not."
+            "those of a run after the epoch with the best ID validation, which need not be the last."
             if best
-            else "of a run, its model after its last epoch.",
+            else "those of a run after its last epoch.",
         )
     if (count := sum(each.is_known for each in differences_to_plain(results).values())) > 1:
         yield (
             "Many methods",
             (
-                f"mean many intervals, here {count} beside plain fine-tuning, of which one in twenty leaves zero out by chance. "
+                f"of {count} intervals against plain fine-tuning, one in twenty leaves zero out by chance. "
                 "So a difference is claimed, and bold, only where p is at most 0.05 after Holm's correction for the number of "
                 "methods, on each kind of data by itself; some intervals without zero are not."
             ),
@@ -171,7 +171,7 @@ def _metric(results: ComparisonResults) -> str:
 def _retained(results: ComparisonResults) -> list[Block]:
     return _table(
         retained_table(results),
-        "In brackets: the change from the pre-trained model, which is what training has forgotten where it is for the worse.",
+        "In brackets: the change from the pre-trained model; where that is for the worse, it is what training has forgotten.",
     )
 
 
@@ -189,8 +189,8 @@ def _rates(results: ComparisonResults) -> list[Block]:
     return _table(
         table,
         f"At every learning rate {'and length ' * ('epochs' in table.header)}that was tried, with a method's other settings as "
-        "chosen. Choosing one takes ID validation "
-        "data, which do not tell what is lost elsewhere: a method is safe where its figures hardly depend on the rate.",
+        "chosen. A rate is chosen on ID validation "
+        "data, which do not show what is lost elsewhere: a method is safe where its figures hardly depend on the rate.",
         *filter(None, [what_is_safe(results)]),
     )
 
@@ -212,7 +212,7 @@ def _rules(results: ComparisonResults) -> list[Block]:
         rules_table(results),
         "How many runs of each method meet a rule at the end of training. The command ftp-hf check holds a single model "
         "against the same rules, and RobustnessGuard a training while it runs. A method that was picked by rules on OOD "
-        "data needs other OOD data to be judged by.",
+        "data has to be judged on other OOD data.",
     )
 
 
@@ -241,10 +241,10 @@ def _costs(results: ComparisonResults) -> list[Block]:
         "step is the median of a run."
     )
     if any(device.startswith("CPU") for device in devices):
-        note += " On a CPU, peak memory has in it what earlier runs left behind, and is not compared."
+        note += " On a CPU, peak memory includes what earlier runs left behind, and is not compared."
     names = {method.name for method in results.methods}
     if probed := [title for name, title in (("lp-ft", "LP-FT"), ("lp-flow", "LP-FLOW")) if name in names]:
-        note += f" {' and '.join(probed)}'s training time is without that of the linear probe that it starts from."
+        note += f" {' and '.join(probed)}'s training time excludes the linear probe that it starts from."
     if names & _BESIDE_THE_OPTIMIZER and any("ftp" in name for name in names):
         note += (
             " FTP's optimizer state holds its anchors; what other methods keep of the pre-trained model is uncounted."
@@ -271,7 +271,9 @@ def _sweep(results: ComparisonResults) -> list[Block]:
     if ties := [said for method in results.methods if (said := _tied(results, method))]:
         notes.append(f"Tied with others in ID validation, exactly: {'; '.join(ties)}.")
     if edges:
-        notes.append(f"Chosen at the edge of what was tried, so that more might be had beyond it: {', '.join(edges)}.")
+        notes.append(
+            f"Chosen at the edge of what was tried, so that more may be possible beyond it: {', '.join(edges)}."
+        )
     if single:
         notes.append(f"With a single learning rate, so that another may do better: {', '.join(single)}.")
     return _table(sweep_table(results), *notes)

@@ -67,7 +67,7 @@ def stream_headline(results: StreamResults) -> str:
     text = f"Best final average {_metric(results)}: {results.method(best).title}, {show(finals[best], results.metric)}"
     paired = _against_plain(results, _FINAL).get(best)
     if paired is not None:
-        clear = "" if paired.is_clear else ", which these runs do not tell from none"
+        clear = "" if paired.is_clear else ", which these runs do not tell from zero"
         text += f"; {mean(paired, results.metric)}{points(results.metric)} {interval(paired, results.metric)}".rstrip()
         text += f" against sequential training{clear}"
     joint = [
@@ -85,8 +85,8 @@ def _sections(results: StreamResults, pictures: Mapping[str, Picture]) -> Iterat
         [
             _measures_table(results),
             Text(
-                f"Mean ± standard deviation over orders and seeds, on the test sets: {metric_title(results.metric)}. In bold the best "
-                "that trains stage after stage."
+                f"Mean ± standard deviation over orders and seeds, on the test sets: {metric_title(results.metric)}. The best method "
+                "that trains stage after stage is in bold."
             ),
             measures,
         ],
@@ -153,8 +153,8 @@ def _paired(results: StreamResults) -> Iterator[Block]:
     yield Table(["method", *MEASURES], rows)
     yield Text(
         "The method minus sequential training over the same orders and seeds, with 95 % intervals (Student's t over the pairs, "
-        "as if orders were drawn like seeds; of joint training over the seeds). In bold what is told from none with a p value of 0.05 that holds for all methods "
-        "of a column together (Holm)."
+        "as if orders were drawn like seeds; for joint training over the seeds). In bold where the difference is clear: p is at most 0.05, corrected for "
+        "all methods of a column (Holm)."
     )
 
 

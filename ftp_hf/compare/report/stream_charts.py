@@ -27,7 +27,7 @@ from .style import (
 __all__ = ["drawn"]
 
 _MATRIX = "mean over orders and seeds. Above the diagonal are stages that were not trained yet."
-_ROLLED_BACK = " An arrow marks the rows of stages that were rolled back, with how often: they have the figures of the model before."
+_ROLLED_BACK = " An arrow marks the rows of stages that were rolled back, and how often: they have the figures of the model before."
 _COLUMNS = 2
 _MOST_NUMBERS = 10
 """Stages of a matrix whose figures are written into it."""
@@ -47,7 +47,7 @@ def drawn(results: StreamResults) -> Iterator[Drawn]:
     )
     yield (
         "average",
-        "What the model can do of what it was taught",
+        "How well the model does on the stages so far",
         f"After each stage, the mean over the test sets of all stages until then: {spread}. Dashed: all stages at once.",
         _draw_curves(results, sequential, average_after_stages, joint=True),
     )

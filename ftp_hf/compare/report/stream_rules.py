@@ -28,8 +28,8 @@ def rules_met(results: StreamResults) -> list[Block]:
     return [
         Table(["method", *results.rules, "stages rolled back"], rows),
         Text(
-            "How many stages of all orders and seeds meet a rule, of those after which there is something to check it by. "
-            f"{_POLICY[results.when_broken or 'alert']} What was broken stands below."
+            "How many stages of all orders and seeds meet a rule, of those after which it can be checked. "
+            f"{_POLICY[results.when_broken or 'alert']} Broken rules are listed below."
         ),
     ]
 

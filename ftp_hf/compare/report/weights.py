@@ -33,7 +33,7 @@ def weights(results: ComparisonResults) -> list[Block]:
     said = (
         f"Recommended is {describe(results, best)}, in {folder}, which {BEST} links to where the system has links: its method "
         "has the largest gain of the verdict, and of its runs it has the best ID validation. Test, OOD and retained data did not "
-        "choose between seeds, but they did between methods: other data have to tell how good it is."
+        "choose between seeds, but they did between methods: other data have to show how good it is."
         if best is not None
         else f"{why_none(results)} In the commands, {_ANY} is one of the folders below."
     )

@@ -70,8 +70,8 @@ def test_at_which_rates_nothing_is_lost_and_what_id_validation_does_not_tell():
     both = dataclasses.replace(results, methods=[*results.methods, small], runs=[*results.runs, *again])
     assert unwarned(both) == (3, 12), "its runs are those of plain fine-tuning, which are not counted twice"
     assert what_is_safe(results) == (
-        "Rates at which every seed meets all rules: Plain fine-tuning, 0.001; FTP, 0.001, 0.01. Of the 12 runs whose ID "
-        "validation is not told from the best of their method and seed, 3 break a rule: it does not warn of that, and a "
+        "Rates at which every seed meets all rules: Plain fine-tuning, 0.001; FTP, 0.001, 0.01. Of the 12 runs that ID "
+        "validation does not tell from the best of their method and seed, 3 break a rule: it does not warn of that, but a "
         "guard with these rules does."
     )
     for run in results.runs:

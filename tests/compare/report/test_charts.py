@@ -29,7 +29,7 @@ def test_the_first_row_of_a_method_has_its_name(drawn, plain, rows):
 
 def test_colours_are_told_by_the_bar_as_the_dark_mode_turns_them_round(drawn):
     _, note, _ = drawn(comparison())["radii-ftp"]
-    assert "bar's left end was kept near" in note
+    assert "bar's left end stayed near" in note
     assert not {"dark", "bright", "light"} & set(note.lower().split())
 
 

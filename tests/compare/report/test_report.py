@@ -269,7 +269,7 @@ def test_the_sweep_shows_what_was_tried_chosen_and_is_to_come():
     assert [isinstance(row[0], Strong) for row in rows] == [False, False, True, False, True, False, False]
     _, markdown = texts(results)
     assert (
-        "edge of what was tried, so that more might be had beyond it: Plain fine-tuning (learning_rate 0.01)."
+        "edge of what was tried, so that more may be possible beyond it: Plain fine-tuning (learning_rate 0.01)."
         in markdown
     )
 
@@ -290,7 +290,7 @@ def test_settings_that_tie_with_the_chosen_one_are_counted(chosen, why):
     [
         ([1, 3, 2], True, "after the epoch with the best ID validation", ["1", "1–3", "1"] * 2 + [""] * 3),
         ([20] * 3, True, "after the epoch with the best ID validation", None),
-        ([20] * 3, False, "of a run, its model after its last epoch.", None),
+        ([20] * 3, False, "those of a run after its last epoch.", None),
     ],
     ids=["best", "best-is-last", "last"],
 )
@@ -473,7 +473,7 @@ def test_what_sets_a_method_apart_is_said():
 
     every = text("plain", "lp-ft", "tpgm", "ftp")
     assert "TPGM also learns its radii on the validation data" in every
-    assert "LP-FT's training time is without that of the linear probe" in every
+    assert "LP-FT's training time excludes the linear probe" in every
     assert "what other methods keep of the pre-trained model is uncounted" in every
     few = text("plain", "ftp")
     assert not any(words in few for words in ("TPGM", "LP-FT", "is uncounted"))

@@ -84,7 +84,7 @@ def test_a_difference_is_within_its_interval(results, measure):
 def test_the_best_that_trains_stage_after_stage_is_the_headline(results):
     assert stream_headline(results) == (
         "Best final average accuracy: FTP, previous, 84.5; +15.0\N{NO-BREAK SPACE}points [+15.0,\N{NO-BREAK SPACE}+15.0] against "
-        "sequential training, which these runs do not tell from none; joint training: 89.5."
+        "sequential training, which these runs do not tell from zero; joint training: 89.5."
     )
 
 
