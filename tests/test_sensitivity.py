@@ -23,6 +23,7 @@ from transformers import (
 from ftp_hf import sensitivity
 from ftp_hf.distance import model_distance
 from ftp_hf.sensitivity import model_sensitivity
+from tests.support.equal import assert_equal
 from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 
 MODELS = {
@@ -264,7 +265,7 @@ def test_models_are_left_as_they_were():
     model_sensitivity(model, before, batches(model))
     assert [module.training for module in model.modules()] == modes
     assert not any(module._forward_hooks for module in model.modules())
-    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert_equal(model.state_dict(), weights)
 
 
 def test_what_is_refused():

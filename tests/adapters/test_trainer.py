@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainingAr
 
 from ftp_hf import FTPAdamW, FTPTrainer, RunSummary, adapter_options, projected_optimizer
 from tests.support.adapters import merged
+from tests.support.equal import assert_equal, weights
 from tests.support.trainers import arguments, load
 
 peft = pytest.importorskip("peft")
@@ -22,10 +23,6 @@ def trainer_of(checkpoint, dataset, output_dir, *, config=CONFIG, trainer_class=
     torch.manual_seed(2)
     model = peft.get_peft_model(load(checkpoint), copy.deepcopy(config))
     return trainer_class(model=model, args=arguments(output_dir, **overrides), train_dataset=dataset)
-
-
-def weights(trainer):
-    return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
 
 
 def assert_rows_in_their_balls(trainer, start):
@@ -80,8 +77,7 @@ def test_an_adapter_within_the_model_is_resumed_bit_for_bit(checkpoint, dataset,
     whole.train()
     resumed = injected_trainer_of(checkpoint, dataset, tmp_path, modules_to_save, save_steps=2, max_steps=4)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    for name, weight in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], weight), name
+    assert_equal(weights(resumed.model), weights(whole.model))
     assert projected_optimizer(resumed.optimizer).radii() == projected_optimizer(whole.optimizer).radii()
 
 
@@ -109,11 +105,10 @@ def test_resumed_is_uninterrupted_bit_for_bit(checkpoint, dataset, tmp_path):
     whole.train()
     resumed = trainer_of(checkpoint, dataset, tmp_path / "again", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
-    for name, weight in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], weight), name
+    assert_equal(weights(resumed.model), weights(whole.model))
     assert projected_optimizer(resumed.optimizer).radii() == projected_optimizer(whole.optimizer).radii()
     saved = load_file(tmp_path / "run" / "checkpoint-8" / "adapter_model.safetensors")
-    mine = weights(whole)
+    mine = weights(whole.model)
     name = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B"
     assert torch.equal(saved[f"{name}.weight"], mine[f"{name}.default.weight"])
 
@@ -134,10 +129,8 @@ def test_a_whole_model_saved_over_an_adapter_is_loaded_without_it(checkpoint, da
     whole = FTPTrainer(model=load(checkpoint), args=arguments(tmp_path), train_dataset=dataset)
     whole.train()
     whole.save_model()
-    loaded = dict(AutoModelForSequenceClassification.from_pretrained(tmp_path).named_parameters())
-    assert loaded.keys() == weights(whole).keys()
-    for name, weight in weights(whole).items():
-        assert torch.equal(loaded[name], weight), name
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert_equal(weights(loaded), weights(whole.model))
     assert not [path.name for path in tmp_path.glob("adapter_*")]
 
 
@@ -147,7 +140,7 @@ def test_ftp_adapters(checkpoint, dataset, tmp_path, adapters, keys):
     trainer.train()
     radii = projected_optimizer(trainer.optimizer).radii().keys()
     assert {name for name in radii if "lora_" in name} == (
-        {name for name in weights(trainer) if "lora_" in name} if keys is None else keys
+        {name for name in weights(trainer.model) if "lora_" in name} if keys is None else keys
     )
     assert any("classifier" in name for name in radii)
 
@@ -188,6 +181,5 @@ def test_a_plain_trainer_takes_the_same_steps(checkpoint, dataset, tmp_path):
     args = arguments(tmp_path / "plain", TrainingArguments, lr_scheduler_type="constant")
     plain = Trainer(model, args, train_dataset=dataset, optimizers=(optimizer, None))
     plain.train()
-    for name, weight in weights(ours).items():
-        assert torch.equal(weights(plain)[name], weight), name
+    assert_equal(weights(plain.model), weights(ours.model))
     assert optimizer.radii() == projected_optimizer(ours.optimizer).radii()

@@ -10,6 +10,7 @@ from torch import nn
 from ftp_hf.baselines import attach_corda, attach_kappatune, attach_osf, save_as_lora
 from ftp_hf.baselines.adapters import targeted_layers
 from tests.support.baselines import load
+from tests.support.equal import assert_equal, weights
 
 LORA = {"r": 1, "lora_alpha": 3, "target_modules": ["layer"]}
 ENCODER = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear", "modules_to_save": ["classifier"]}
@@ -165,12 +166,12 @@ def test_kappatune_adapts_the_layers_with_the_smallest_condition_numbers():
 
 def test_asking_for_the_layers_leaves_the_model_as_it_was(checkpoint, recwarn):
     model = load(checkpoint)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = weights(model)
     layers = targeted_layers(model, ENCODER)
     assert "bert.pooler.dense" in layers
     assert "classifier" not in layers
     after = model.state_dict()
     assert list(after) == list(before)
-    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert_equal(after, before)
     attach_kappatune(model, ENCODER)
     assert not [warning for warning in recwarn if "second time" in str(warning.message)]

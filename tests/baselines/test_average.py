@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from ftp_hf.baselines import average, average_checkpoints
 from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import load, train, weights
+from tests.support.baselines import load, train
+from tests.support.equal import assert_equal, weights
 
 
 def state(*values, variance=1.0, count=0):
@@ -25,8 +26,7 @@ def test_of_one_and_of_equal_ones_it_is_exact():
     one = {"w": torch.randn(1000), "half": torch.randn(1000).bfloat16()}
     for times in (1, 3, 7):
         mean = average([one] * times)
-        assert all(torch.equal(mean[name], one[name]) for name in one)
-        assert mean["half"].dtype == torch.bfloat16
+        assert_equal(mean, one)
 
 
 def test_half_precision_is_summed_in_full():

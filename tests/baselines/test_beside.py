@@ -8,7 +8,8 @@ from transformers import Trainer
 from ftp_hf.baselines import KLTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
-from tests.support.baselines import BESIDE, assert_same, load_whole, make, train, weights
+from tests.support.baselines import BESIDE, load_whole, make, train
+from tests.support.equal import assert_equal, weights
 
 NEUTRAL = {"kl": {"lambda_": 0.0}, "ldifs": {"lambda_": 0.0}}
 OF_LOGITS = [name for name in BESIDE if name != "ldifs"]
@@ -20,7 +21,7 @@ every = pytest.mark.parametrize("name", BESIDE)
 def test_the_neutral_setting_is_plain_training(checkpoint, dataset, tmp_path, name):
     method = train(BESIDE[name][0], load_whole(checkpoint), dataset, tmp_path / "method", NEUTRAL[name])
     plain = train(PlainTrainer, load_whole(checkpoint), dataset, tmp_path / "plain")
-    assert_same(weights(method.model), weights(plain.model))
+    assert_equal(weights(method.model), weights(plain.model))
 
 
 @every
@@ -31,7 +32,7 @@ def test_the_pretrained_model_stays_and_is_in_no_checkpoint(checkpoint, dataset,
     trainer = make(method, model, dataset, tmp_path, options, max_steps=2, bf16=True, save_strategy="no")
     kept = weights(trainer._frozen)
     trainer.train()
-    assert_same(weights(trainer._frozen), kept)
+    assert_equal(weights(trainer._frozen), kept)
     assert {name for name, _ in model.named_modules()} == names
     after = weights(model)
     assert after.keys() == start.keys()

@@ -9,7 +9,8 @@ from transformers import BertModel
 
 from ftp_hf.baselines import attach_ewc, ewc_penalty, fisher_diagonal
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, EWCTrainer, L2SPTrainer, load, make, train, weights
+from tests.support.baselines import HEAD, EWCTrainer, L2SPTrainer, load, make, train
+from tests.support.equal import assert_equal, weights
 
 ANCHORS = {"body": torch.tensor([1.0, 2.0]), "other": torch.tensor([0.0])}
 FISHER = {"body": torch.tensor([0.5, 2.0])}
@@ -115,7 +116,7 @@ def test_with_a_fisher_information_of_ones_it_is_l2_sp(checkpoint, dataset, tmp_
 def test_without_strength_it_is_the_plain_trainer_bit_for_bit(checkpoint, dataset, tmp_path):
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(EWCTrainer, load(checkpoint), dataset, tmp_path, {"lambda_": 0.0})
-    torch.testing.assert_close(weights(trainer.model), weights(plain.model), rtol=0, atol=0)
+    assert_equal(weights(trainer.model), weights(plain.model))
 
 
 def test_by_default_it_is_that_of_the_models_answers_to_training_data(classifier, dataset, tmp_path):
@@ -148,8 +149,8 @@ def test_a_run_resumes_with_the_fisher_information_that_it_started_with(classifi
     whole = train(EWCTrainer, load(classifier), dataset, tmp_path / "whole", options, **save)
     resumed = make(EWCTrainer, load(classifier), dataset, tmp_path / "resumed", options, **save)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    torch.testing.assert_close(resumed.fisher, whole.fisher, rtol=0, atol=0)
-    torch.testing.assert_close(weights(resumed.model), weights(whole.model), rtol=0, atol=0)
+    assert_equal(resumed.fisher, whole.fisher)
+    assert_equal(weights(resumed.model), weights(whole.model))
     plain = train(PlainTrainer, load(classifier), dataset, tmp_path / "plain", **save)
     again = make(EWCTrainer, load(classifier), dataset, tmp_path / "again", options, **save)
     with pytest.raises(ValueError, match=r"holds no ewc\.pt"):

@@ -7,7 +7,8 @@ from ftp_hf.baselines import fapm
 from ftp_hf.baselines.fapm import forgetting_aware_score
 from ftp_hf.pretrained import new_parameters
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, load, train, weights
+from tests.support.baselines import HEAD, load, train
+from tests.support.equal import weights
 
 # |W₀| has the mean 2. The scores are |ΔW| − 2 |ΔW| / |W₀|.
 START = torch.tensor([1.0, -2.0, 4.0, -1.0])

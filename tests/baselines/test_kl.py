@@ -16,7 +16,8 @@ from ftp_hf.baselines._beside import adapters_off, frozen_copy
 from ftp_hf.function_distance import answers_kl
 from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
-from tests.support.baselines import KLTrainer, load, load_whole, make, train, weights
+from tests.support.baselines import KLTrainer, load, load_whole, make, train
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_llama_config
 from tests.support.tiny_language import save_llama
 
@@ -182,10 +183,10 @@ def test_adapters_are_off_in_the_block_alone():
     on = model.train()(**TOKENS).logits
     with adapters_off(model) as pretrained:
         assert not pretrained.training
-        torch.testing.assert_close(pretrained(**TOKENS).logits, plain(**TOKENS).logits, rtol=0, atol=0)
+        assert_equal(pretrained(**TOKENS).logits, plain(**TOKENS).logits)
     assert model.training
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
-    torch.testing.assert_close(model(**TOKENS).logits, on, rtol=0, atol=0)
+    assert_equal(model(**TOKENS).logits, on)
 
 
 def test_a_frozen_copy_answers_for_itself(tmp_path):
@@ -193,7 +194,7 @@ def test_a_frozen_copy_answers_for_itself(tmp_path):
     copied, before = frozen_copy(model), model(**TOKENS).logits.detach()
     nudge(model)
     assert not torch.allclose(model(**TOKENS).logits, before)
-    torch.testing.assert_close(copied(**TOKENS).logits, before, rtol=0, atol=0)
+    assert_equal(copied(**TOKENS).logits, before)
     assert not any(parameter.requires_grad for parameter in copied.parameters())
 
 

@@ -7,7 +7,8 @@ from torch.optim import SGD, AdamW
 
 from ftp_hf.baselines import attach_l2_sp, l2_sp_penalty
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import L2SPTrainer, load, train, weights
+from tests.support.baselines import L2SPTrainer, load, train
+from tests.support.equal import assert_equal, weights
 
 ANCHORS = {"body": torch.tensor([1.0, 2.0])}
 
@@ -88,7 +89,7 @@ def test_float16_gradient_scaling_does_not_scale_the_penalty(fused):
 def test_without_strength_it_is_the_plain_trainer_bit_for_bit(checkpoint, dataset, tmp_path):
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(L2SPTrainer, load(checkpoint), dataset, tmp_path, {"alpha": 0.0, "beta": 0.0})
-    torch.testing.assert_close(weights(trainer.model), weights(plain.model), rtol=0, atol=0)
+    assert_equal(weights(trainer.model), weights(plain.model))
 
 
 def test_each_strength_acts_on_its_own_parameters(checkpoint, dataset, tmp_path):

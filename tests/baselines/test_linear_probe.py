@@ -9,7 +9,8 @@ from transformers import BertForSequenceClassification, ResNetConfig, ResNetForI
 from ftp_hf.baselines import only_trained
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, SIZES, LinearProbeTrainer, load, make, train, weights
+from tests.support.baselines import HEAD, SIZES, LinearProbeTrainer, load, make, train
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config
 
 
@@ -76,7 +77,7 @@ def test_fine_tuning_starts_from_the_probed_head(checkpoint, dataset, tmp_path):
     train(LinearProbeTrainer, model, dataset, tmp_path / "probe")
     probed = weights(model)
     tuning = train(Watched, model, dataset, tmp_path / "tuned")
-    torch.testing.assert_close(tuning.first, probed, rtol=0, atol=0)
+    assert_equal(tuning.first, probed)
     assert changed(model, start) == start.keys()
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -89,9 +90,7 @@ def test_a_later_process_fine_tunes_the_same(checkpoint, dataset, tmp_path):
     together = weights(train(PlainTrainer, model, dataset, tmp_path / "together").model)
     later = load(checkpoint)
     load_weights(later, tmp_path / "probe")
-    torch.testing.assert_close(
-        weights(train(PlainTrainer, later, dataset, tmp_path / "later").model), together, rtol=0, atol=0
-    )
+    assert_equal(weights(train(PlainTrainer, later, dataset, tmp_path / "later").model), together)
 
 
 def test_what_was_frozen_before_stays_frozen(checkpoint, dataset, tmp_path):

@@ -10,7 +10,8 @@ from torch.optim import AdamW
 
 from ftp_hf.baselines import MoFO
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, MoFOTrainer, load, make, train, weights
+from tests.support.baselines import HEAD, MoFOTrainer, load, make, train
+from tests.support.equal import assert_equal, weights
 
 
 def vector(*values):
@@ -83,7 +84,7 @@ def test_moments_are_those_of_adamw_and_so_are_the_entries_that_move(how, dtype)
         filtered.step()
         plain.step()
         for p, q, old in zip(ours, theirs, before, strict=True):
-            torch.testing.assert_close(filtered.state[p], plain.state[q], rtol=0, atol=0)
+            assert_equal(filtered.state[p], plain.state[q])
             assert bool(((p == q) | (p == old)).all())
             if p.numel() and p.grad is not None:
                 momentum, moved = plain.state[q]["exp_avg"].abs(), p != old
@@ -101,7 +102,7 @@ def test_with_all_entries_it_is_adamw_bit_for_bit():
             give_gradients(tensors, seed)
             optimizer.step()
         results.append([p.detach() for p in tensors])
-    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert_equal(*results)
 
 
 def test_resuming_is_bit_for_bit_and_the_fraction_is_the_optimizers_own():
@@ -121,7 +122,7 @@ def test_resuming_is_bit_for_bit_and_the_fraction_is_the_optimizers_own():
     run(whole, optimizer, range(3, 6))
     other = make_optimizer(resumed)
     other.load_state_dict(state)
-    torch.testing.assert_close(run(resumed, other, range(3, 6)), whole, rtol=0, atol=0)
+    assert_equal(run(resumed, other, range(3, 6)), whole)
     changed = make_optimizer(parameters(), fraction=0.5)
     changed.load_state_dict(state)
     assert [group["fraction"] for group in changed.param_groups] == [0.5, 1.0]
@@ -206,7 +207,7 @@ def test_the_trainers_own_options_are_taken(checkpoint, dataset, tmp_path):
 def test_with_all_entries_it_is_the_plain_trainer_bit_for_bit(checkpoint, dataset, tmp_path):
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(MoFOTrainer, load(checkpoint), dataset, tmp_path, {"fraction": 1.0})
-    torch.testing.assert_close(weights(trainer.model), weights(plain.model), rtol=0, atol=0)
+    assert_equal(weights(trainer.model), weights(plain.model))
 
 
 def test_pretrained_matrices_move_only_in_part(checkpoint, dataset, tmp_path):

@@ -8,7 +8,8 @@ from torch.optim import SGD, AdamW
 from ftp_hf.baselines import attach_spd
 from ftp_hf.baselines.spd import condition, decay
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import SPDTrainer, load, train, weights
+from tests.support.baselines import SPDTrainer, load, train
+from tests.support.equal import assert_equal, weights
 
 ANCHOR = torch.tensor([1.0, 1.0], dtype=torch.float64)
 BEFORE = torch.tensor([4.0, 5.0], dtype=torch.float64)  # 5 from the anchor
@@ -105,7 +106,7 @@ def test_bfloat16_weights_are_measured_in_float32():
 def test_without_strength_it_is_the_plain_trainer_bit_for_bit(checkpoint, dataset, tmp_path):
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(SPDTrainer, load(checkpoint), dataset, tmp_path, {"lambda_": 0.0})
-    torch.testing.assert_close(weights(trainer.model), weights(plain.model), rtol=0, atol=0)
+    assert_equal(weights(trainer.model), weights(plain.model))
 
 
 def test_a_closure_is_refused():

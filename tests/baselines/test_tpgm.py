@@ -12,7 +12,8 @@ from transformers import GPT2LMHeadModel
 from ftp_hf.baselines import TPGM
 from ftp_hf.baselines.tpgm_trainer import held_out_rows
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import TPGMTrainer, load, make, train, weights
+from tests.support.baselines import TPGMTrainer, load, make, train
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_gpt2_config
 
 
@@ -182,7 +183,7 @@ def test_without_a_radius_that_binds_it_is_the_plain_trainer_bit_for_bit(checkpo
     method = {"held_out_dataset": held_out, "radius_lr": 1e-30, "interval": 10**6}
     plain = train(PlainTrainer, load(checkpoint), dataset, tmp_path)
     trainer = train(Unbound, load(checkpoint), dataset, tmp_path, method)
-    torch.testing.assert_close(weights(trainer.model), weights(plain.model), rtol=0, atol=0)
+    assert_equal(weights(trainer.model), weights(plain.model))
 
 
 def test_radii_are_learned_at_every_so_many_steps_and_projected_at_all(checkpoint, dataset, held_out, tmp_path):
@@ -225,7 +226,7 @@ def test_radii_and_their_adam_resume(checkpoint, dataset, held_out, tmp_path):
     assert whole.tpgm.optimizer.state_dict()["state"][0]["step"] == 6
     assert torch.equal(resumed.tpgm.radii, whole.tpgm.radii)
     moments, expected = (run.tpgm.optimizer.state_dict()["state"][0] for run in (resumed, whole))
-    torch.testing.assert_close(moments, expected, rtol=0, atol=0)
+    assert_equal(moments, expected)
 
 
 def test_resuming_without_radii_is_refused(checkpoint, dataset, held_out, tmp_path):

@@ -20,15 +20,14 @@ from tests.support.baselines import (
     MoFOTrainer,
     SPDTrainer,
     TPGMTrainer,
-    assert_same,
     distance,
     load,
     load_whole,
     make,
     train,
-    weights,
     without_whole_steps,
 )
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config
 
 ANCHORED = {
@@ -67,7 +66,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_bit_for_bit(model_for, dataset, t
     whole = train(trainer_class, model_for(name), dataset, tmp_path / "whole", options(name), **save)
     resumed = make(trainer_class, model_for(name), dataset, tmp_path / "resumed", options(name), **save)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    assert_same(weights(resumed.model), weights(whole.model))
+    assert_equal(weights(resumed.model), weights(whole.model))
 
 
 @anchored
@@ -76,7 +75,7 @@ def test_anchors_are_the_pretrained_weights_and_the_head_has_none(checkpoint, da
     trainer = train(ANCHORED[name][0], load(checkpoint), dataset, tmp_path, options(name), max_steps=2)
     parameters = {name for name, _ in trainer.model.named_parameters()}
     assert trainer.anchors.keys() == parameters - HEAD
-    assert_same(trainer.anchors, {name: start[name] for name in trainer.anchors})
+    assert_equal(trainer.anchors, {name: start[name] for name in trainer.anchors})
     assert distance(trainer.model, start) > 0
 
 
@@ -233,7 +232,7 @@ def test_a_model_made_anew_by_model_init_is_the_one_that_is_trained(model_for, d
 
     trainer = train(METHODS[name][0], None, dataset, tmp_path, {**options(name), "model_init": model_init})
     given = train(METHODS[name][0], model_init(), dataset, tmp_path, options(name))
-    assert_same(weights(trainer.model), weights(given.model))
+    assert_equal(weights(trainer.model), weights(given.model))
 
 
 def test_a_model_from_a_config_has_no_new_parameters(dataset, tmp_path):

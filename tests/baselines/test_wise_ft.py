@@ -7,7 +7,8 @@ from transformers import MobileNetV2ForSemanticSegmentation, MobileNetV2Model
 from ftp_hf.baselines import ALPHAS, interpolate
 from ftp_hf.pretrained import new_parameters, new_tensors
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, load, train, weights
+from tests.support.baselines import HEAD, load, train
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_mobilenet_config
 
 START = {"w": torch.tensor([1.0, -2.0]), "norm.running_var": torch.tensor([4.0]), "count": torch.tensor(3)}
@@ -26,7 +27,7 @@ def test_statistics_of_a_new_head_stay_as_they_were_found(tmp_path):
     model = MobileNetV2ForSemanticSegmentation.from_pretrained(tmp_path, num_labels=2)
     new = new_tensors(model)
     assert new_parameters(model) < new
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start = weights(model)
     for norm in filter(lambda module: isinstance(module, torch.nn.BatchNorm2d), model.modules()):
         norm.running_mean.normal_()
         norm.running_var.uniform_(2, 3)
@@ -63,7 +64,7 @@ def test_the_mixture_shares_no_memory_with_its_ends():
     tuned = {name: tensor.clone() for name, tensor in TUNED.items()}
     for tensor in interpolate(START, tuned, 1.0, new=["w"]).values():
         tensor.zero_()
-    assert all(torch.equal(tuned[name], TUNED[name]) for name in TUNED)
+    assert_equal(tuned, TUNED)
 
 
 def test_wrapper_prefixes_do_not_matter():

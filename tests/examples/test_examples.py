@@ -25,6 +25,7 @@ from transformers import (
 from ftp_hf import RunSummary
 from ftp_hf.runs.facts import DataFacts, Evaluation
 from ftp_hf.tasks import ImageTask, TaskData
+from tests.support.equal import assert_equal
 from tests.support.summaries import make_summary
 
 ROOT = Path(__file__).parents[2]
@@ -201,8 +202,7 @@ def test_resuming_the_pre_training(tmp_path):
     shutil.copytree(whole / "checkpoint-4", resumed / "checkpoint-4")
     succeed("examples/tiny_imagenet/pretrain.py", "--output_dir", resumed, *flags)
     expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert_equal(found, expected)
 
 
 @pytest.mark.parametrize(

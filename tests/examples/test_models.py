@@ -26,6 +26,8 @@ from transformers import (
     WhisperProcessor,
 )
 
+from tests.support.equal import assert_equal
+
 WIDTH, FFN, VOCAB = 8, 12, 300
 SPECIAL = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|startofprev|>", "<|notimestamps|>"]
 
@@ -125,8 +127,7 @@ def test_whisper_is_what_was_in_the_file(ctranslate2, tmp_path):
     loaded = WhisperForConditionalGeneration.from_pretrained(tmp_path / "model")
     assert loaded.dtype == torch.float32
     assert loaded.proj_out.weight is loaded.model.decoder.embed_tokens.weight
-    for name, weight in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], weight), name
+    assert_equal(loaded.state_dict(), model.state_dict())
     assert {weight.dtype for weight in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.float16}
     expected, found = model.config.to_dict(), loaded.config.to_dict()
     differing = {key for key in expected if expected[key] != found[key]}

@@ -5,6 +5,7 @@ import torch
 
 from ftp_hf import FTP, FTPAdamW
 from ftp_hf.projection.kernels import cpu
+from tests.support.equal import assert_equal
 from tests.support.problems import PROJECTED, UPDATE, make_factors, make_gradients, make_parameters, train
 
 KINDS = {
@@ -35,7 +36,7 @@ def trained(make, parameters, first, device):
 def assert_the_same(make, make_all, dtype, first="meta"):
     usual, usual_radii = trained(make, make_all(dtype), "cpu", "cpu")
     other, radii = trained(make, make_all(dtype), first, "meta")
-    assert all(torch.equal(parameter, other[name]) for name, parameter in usual.items())
+    assert_equal(other, usual)
     assert radii == usual_radii
 
 

@@ -6,6 +6,7 @@ import torch
 from ftp_hf import FTPAdamW
 from ftp_hf.distance import model_distance
 from ftp_hf.optim.restart import restart_radii
+from tests.support.equal import assert_equal
 from tests.support.problems import PROJECTED, UPDATE, make_factors, make_gradients, make_parameters, train
 
 OTHERS = [torch.float64, torch.bfloat16, torch.float16]
@@ -35,7 +36,7 @@ def trained(make, dtype, default):
 def test_steps_are_the_same_under_each(make, dtype, default):
     usual, usual_radii = trained(make, dtype, torch.float32)
     other, radii = trained(make, dtype, default)
-    assert all(torch.equal(parameter, other[name]) for name, parameter in usual.items())
+    assert_equal(other, usual)
     assert radii == usual_radii
 
 
@@ -47,7 +48,7 @@ def test_so_are_those_that_are_rounded_or_learn_by_a_share(options, default):
 
     usual, usual_radii = trained(make, torch.bfloat16, torch.float32)
     other, radii = trained(make, torch.bfloat16, default)
-    assert all(torch.equal(parameter, other[name]) for name, parameter in usual.items())
+    assert_equal(other, usual)
     assert radii == usual_radii
 
 
@@ -63,7 +64,7 @@ def test_so_are_those_of_low_rank_updates(default):
         return parameters, optimizer.radii()
 
     (usual, usual_radii), (other, radii) = of(torch.float32), of(default)
-    assert all(torch.equal(parameter, other[name]) for name, parameter in usual.items())
+    assert_equal(other, usual)
     assert radii == usual_radii
 
 

@@ -10,6 +10,7 @@ import torch
 from ftp_hf import FTPAdamW
 from ftp_hf.optim import findings
 from ftp_hf.optim.participants import Participants
+from tests.support.equal import assert_equal
 from tests.support.problems import make_gradients, make_parameters
 
 
@@ -188,4 +189,4 @@ def test_what_changes_between_steps_is_noticed(change, dtype, monkeypatch):
         results.append((parameters, optimizer.radii()))
     (ours, radii), (theirs, anew) = results
     assert radii == anew
-    assert all(torch.equal(parameter, theirs[name]) for name, parameter in ours.items())
+    assert_equal(ours, theirs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from tests.support.equal import assert_equal
 from tests.support.problems import assert_goes_on_alike, clone, make_gradients, make_parameters, train
 
 pytest.importorskip("expecttest", reason="torch's catalogue of optimizers imports expecttest")
@@ -43,8 +44,7 @@ def test_ftp_without_projection_is_torchs_optimizer_bit_for_bit(plain, options):
     gradients = make_gradients(parameters, 5)
     train(FTP(plain(parameters.items(), **options), exclude=["*"]), parameters, gradients)
     train(plain(twin.items(), **options), twin, gradients)
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name]), name
+    assert_equal(parameters, twin)
 
 
 @pytest.mark.parametrize(("plain", "options"), INPUTS)

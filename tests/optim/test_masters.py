@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
+from tests.support.equal import assert_equal
 from tests.support.pieces import EVERYTHING, cut_into_pieces, every_optimizer
 from tests.support.problems import (
     IMPLEMENTATIONS,
@@ -77,13 +78,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make):
     assert_goes_on_alike(optimizer, narrow, second, resumed, gradients[15:])
     for name, parameter in narrow.items():
         state, other = optimizer.state[parameter], second.state[resumed[name]]
-        assert state.keys() == other.keys()
         assert state["master"].dtype == torch.float32
-        assert all(
-            torch.equal(value, other[key]) and value.dtype == other[key].dtype
-            for key, value in state.items()
-            if isinstance(value, torch.Tensor)
-        )
+        assert_equal(other, state)
 
 
 def test_anchors_of_a_float32_checkpoint_are_those_that_the_model_runs_with():
@@ -159,7 +155,7 @@ def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
         narrow, _, gradients = problem(steps=5)
         train(FTP(optimizer(narrow.items(), lr=1e-2), exclude=["head.*"]), narrow, gradients)
         trained.append(narrow)
-    assert all(map(torch.equal, trained[0].values(), trained[1].values()))
+    assert_equal(*trained)
 
 
 def test_hooks_of_a_wrapped_optimizer_see_one_step_over_all_parameters(monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.optim.rounding import MASTER
 from tests.support import problems
+from tests.support.equal import assert_equal
 
 MAKE = {
     **{
@@ -88,7 +89,7 @@ def test_stochastically_rounded_state_goes_on_in_float32(make, steps, rounding, 
     anchors = optimizer.anchors()
     wide, second = load(make, optimizer, narrow, torch.float32, **EXCLUDED, **rounding)
     problems.train(second, wide, cast(gradients[steps:], torch.float32))
-    assert all(torch.equal(anchor, anchors[name]) for name, anchor in second.anchors().items())
+    assert_equal(second.anchors(), anchors)
     problems.assert_told_as_it_is(second, wide)
     tensors = [value for state in second.state.values() for key, value in state.items() if key != "anchor_or_direction"]
     assert {value.dtype for value in tensors if isinstance(value, torch.Tensor)} == {torch.float32}

@@ -14,6 +14,7 @@ from transformers import ViTForImageClassification
 
 from ftp_hf import FTPTrainer, LowRankProduct, LowRankUpdate
 from tests.support import trainers
+from tests.support.equal import assert_equal
 from tests.support.models import tiny_vit_config
 from tests.support.problems import PROJECTED
 
@@ -77,11 +78,6 @@ def snapshot(model, optimizer):
             "radii": {name: list(radius) for name, radius in optimizer.radii().items()},
         }
     )
-
-
-def assert_equal(actual, expected):
-    """Bit for bit."""
-    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
 def moved(optimizer):

@@ -7,6 +7,7 @@ import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.projection.kernels import dispatch
+from tests.support.equal import assert_equal
 from tests.support.problems import LOOP, PROJECTED, assert_goes_on_alike, make_gradients, train
 
 STEPS = 12
@@ -79,11 +80,11 @@ def test_all_kernels_leave_the_new_rows_alone(kernels, monkeypatch):
     # Radii that never grow hold the old rows at their anchors.
     whole, optimizer = trained(radius_lr=0.0)
     for name, part in cut(whole, old).items():
-        torch.testing.assert_close(part, cut(parameters(), old)[name], rtol=0, atol=0)
+        assert_equal(part, cut(parameters(), old)[name])
     plain = parameters()
     train(MAKE["FTPAdamW-loop"](plain.items(), exclude=["*"]), plain, make_gradients(plain, STEPS))
     for name, part in cut(whole, new).items():
-        torch.testing.assert_close(part, cut(plain, new)[name], rtol=0, atol=0)
+        assert_equal(part, cut(plain, new)[name])
     assert optimizer.radii()["embed.weight"].deviation == 0
 
 
@@ -118,7 +119,7 @@ def test_the_state_is_finite_and_the_same_every_time():
     for first, second in zip(*(state.values() for state in states), strict=True):
         for key, value in first.items():
             assert torch.isfinite(value).all(), key
-            torch.testing.assert_close(second[key], value, rtol=0, atol=0)
+            assert_equal(second[key], value)
 
 
 def test_anchors_are_the_first_rows_of_what_is_given():
@@ -151,7 +152,7 @@ def test_released_weights_can_be_replaced(dtype):
     for parameter in whole.values():
         torch.nn.init.ones_(parameter)
     for name, anchor in optimizer.anchors().items():
-        torch.testing.assert_close(anchor[: first_rows(name)].float(), anchors[name], rtol=0, atol=0)
+        assert_equal(anchor[: first_rows(name)].float(), anchors[name])
         assert (anchor[new(first_rows(name))] == 1).all()
 
 

@@ -9,6 +9,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
 from ftp_hf.optim.rounding import round_stochastically
+from tests.support.equal import assert_equal
 from tests.support.pieces import EVERYTHING, cut_into_pieces, every_optimizer
 from tests.support.problems import assert_goes_on_alike, clone, make_gradients, make_parameters, train
 
@@ -32,14 +33,6 @@ def problem(steps=12):
 @pytest.fixture
 def tiny_pieces(monkeypatch):
     cut_into_pieces(monkeypatch)
-
-
-def same_state(one, other):
-    return one.keys() == other.keys() and all(
-        torch.equal(value, other[key]) and value.dtype == other[key].dtype
-        for key, value in one.items()
-        if isinstance(value, torch.Tensor)
-    )
 
 
 def drawn(values, seed=0):
@@ -93,7 +86,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make):
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[6:])
     for name, parameter in parameters.items():
-        assert same_state(optimizer.state[parameter], second.state[resumed[name]])
+        assert_equal(second.state[resumed[name]], optimizer.state[parameter])
         state = optimizer.state[parameter]
         assert "master" not in state
         moments = [
@@ -138,9 +131,9 @@ def test_steps_in_pieces_are_steps_of_all(optimizer, monkeypatch):
         ours = FTP(optimizer(parameters.items(), lr=1e-2), **OPTIONS)
         train(ours, parameters, gradients)
         trained.append((parameters, ours))
-    assert all(map(torch.equal, trained[0][0].values(), trained[1][0].values()))
+    assert_equal(trained[0][0], trained[1][0])
     states = [[ours.state[p] for p in parameters.values()] for parameters, ours in trained]
-    assert all(map(same_state, *states))
+    assert_equal(*states)
     assert trained[0][1].radii() == trained[1][1].radii()
 
 
@@ -236,7 +229,7 @@ def test_float32_weights_do_not_notice():
         train(optimizer, parameters, make_gradients(parameters, 6))
         trained.append(parameters)
         assert "rounded_steps" not in optimizer.param_groups[0]
-    assert all(map(torch.equal, trained[0].values(), trained[1].values()))
+    assert_equal(*trained)
 
 
 @pytest.mark.parametrize(
@@ -261,9 +254,8 @@ def test_a_refused_gradient_leaves_all_pieces_as_they_were():
     gradients[2]["conv1d.weight"] = gradients[2]["conv1d.weight"].to_sparse()
     with pytest.raises(ValueError, match=r"conv1d\.weight is sparse"):
         train(optimizer, parameters, gradients[2:])
-    assert all(torch.equal(p, before[name]) for name, p in parameters.items())
-    now = optimizer.state_dict()["state"]
-    assert all(same_state(entry, now[number]) for number, entry in state.items())
+    assert_equal(parameters, before)
+    assert_equal(optimizer.state_dict()["state"], state)
 
 
 def test_factors_of_an_update_are_stepped_together(monkeypatch):
@@ -283,7 +275,7 @@ def test_factors_of_an_update_are_stepped_together(monkeypatch):
         trained.append(optimizer.radii()["w"])
         weights.append((b, a))
     assert trained[1] == trained[2]
-    assert all(map(torch.equal, weights[1], weights[2]))
+    assert_equal(weights[1], weights[2])
     assert trained[0].radius > 1e-3
     assert trained[1].radius == pytest.approx(trained[0].radius, rel=0.2)
     assert trained[1].deviation == pytest.approx(trained[1].radius, rel=0.1)

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW
 from ftp_hf.optim.restart import restart_radii
+from tests.support.equal import assert_equal
 from tests.support.problems import (
     IMPLEMENTATIONS,
     PROJECTED,
@@ -95,8 +96,7 @@ def test_copies_go_on_as_the_original_does(make, steps, copied, problem):
     twin, second = copied((parameters, optimizer))
     assert_goes_on_alike(optimizer, parameters, second, twin, gradients[steps:])
     assert all(parameter is not twin[name] for name, parameter in parameters.items())
-    for name, anchor in second.anchors().items():
-        assert torch.equal(anchor, anchors[name])
+    assert_equal(second.anchors(), anchors)
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["class", "FTP"])
@@ -126,8 +126,7 @@ def test_distributed_checkpoint_state_dict_resumes_bit_for_bit(flatten, wrapped)
     set_optimizer_state_dict(resumed, second, state, options=options)
     fit(model, optimizer, inputs[10:])
     fit(resumed, second, inputs[10:])
-    for ours, theirs in zip(model.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    assert_equal(resumed.state_dict(), model.state_dict())
     assert second.radii() == optimizer.radii()
     assert set(second.radii()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
 
@@ -227,7 +226,7 @@ def test_a_state_that_is_loaded_with_its_weights_after_their_release_resumes_bit
             parameter.copy_(weights[name])
     optimizer.load_state_dict(saved)
     train(optimizer, parameters, gradients[20:30])
-    assert all(torch.equal(parameter, uninterrupted[name]) for name, parameter in parameters.items())
+    assert_equal(parameters, uninterrupted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -393,8 +392,7 @@ def test_schedulers_set_the_learning_rate_of_the_unconstrained_step(make, proble
             train(optimizer, parameters, [gradient])
             train(by_hand, twin, [gradient])
             schedule.step()
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name]), name
+    assert_equal(parameters, twin)
 
 
 @pytest.mark.usefixtures("_accelerate_as_it_was")
@@ -421,9 +419,7 @@ def test_state_of_a_plain_optimizer_is_refused_and_changes_nothing(wrapped, prob
         optimizer.load_state_dict(plain.state_dict())
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
-    for index, state in before["state"].items():
-        assert state.keys() == after["state"][index].keys()
-        assert all(torch.equal(value, after["state"][index][key]) for key, value in state.items())
+    assert_equal(after["state"], before["state"])
 
 
 def test_state_of_a_plain_optimizer_with_anchors_goes_on_with_the_options_of_each_group(problem):
@@ -472,9 +468,7 @@ def test_gradient_scaling(make, implementation, problem):
         scaler.step(optimizer)
         scaler.update()
         if overflow:
-            after = optimizer.state_dict()["state"]
             assert all(np.array_equal(parameter.detach(), before[name]) for name, parameter in parameters.items())
-            assert after.keys() == state.keys()
-            assert all(torch.equal(v, after[index][key]) for index in state for key, v in state[index].items())
+            assert_equal(optimizer.state_dict()["state"], state)
     assert scaler.get_scale() == 2.0**8
     assert_same_run(optimizer, parameters, unscaled, twin)

@@ -6,6 +6,7 @@ import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, Radius
 from ftp_hf.optim.reference import SGD, AdamW, Reference
+from tests.support.equal import assert_equal
 from tests.support.problems import (
     IMPLEMENTATIONS,
     LOOP,
@@ -276,8 +277,7 @@ def test_closure_is_evaluated_once_with_gradients_and_its_loss_returned(make):
         other.zero_grad()
         sum((parameter**2).sum() for parameter in twin.values()).backward()
         assert other.step() is None
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twin[name])
+    assert_equal(parameters, twin)
 
 
 def test_step_one_returns_to_the_anchor_and_step_two_moves():
@@ -334,8 +334,7 @@ def test_rows_along_dimension_1_are_the_transposed_ones_bit_for_bit():
     gradients = make_gradients(parameters, STEPS)
     train(FTPAdamW(parameters.items(), lr=1e-2, transposed=["con*"]), parameters, gradients)
     train(FTPAdamW(twins.items(), lr=1e-2, rows={"con*": (1,), "*.weight": (0,)}), twins, gradients)
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, twins[name]), name
+    assert_equal(parameters, twins)
 
 
 def test_memory_layout_makes_no_difference():

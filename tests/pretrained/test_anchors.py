@@ -25,6 +25,7 @@ from ftp_hf.common.names import canonical_name
 from ftp_hf.distance import model_distance
 from ftp_hf.pretrained import anchors, new_parameters
 from ftp_hf.pretrained.anchors import CheckpointAnchors, open_anchors
+from tests.support.equal import assert_equal, weights
 from tests.support.models import SIZES, tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.problems import clone, make_gradients, make_parameters, train, values
 
@@ -44,10 +45,6 @@ def step(optimizer, model):
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-
-
-def weights(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 MAKE = {
@@ -123,9 +120,7 @@ def test_a_folder_written_by_save_pretrained(make, max_shard_size, tmp_path):
     nudge(model)
     optimizer = make(model.named_parameters(), anchors=tmp_path)
     step(optimizer, model)
-    assert optimizer.anchors().keys() == pretrained.keys()
-    for name, anchor in optimizer.anchors().items():
-        assert torch.equal(anchor, pretrained[name]), name
+    assert_equal(optimizer.anchors(), pretrained)
 
 
 def test_a_safetensors_file_and_a_path_as_text(tmp_path, monkeypatch):
@@ -137,8 +132,7 @@ def test_a_safetensors_file_and_a_path_as_text(tmp_path, monkeypatch):
     optimizer = FTPAdamW(model.named_parameters(), anchors="weights.safetensors")
     monkeypatch.chdir("/")  # before the anchors are read
     step(optimizer, model)
-    for name, anchor in optimizer.anchors().items():
-        assert torch.equal(anchor, pretrained[name])
+    assert_equal(optimizer.anchors(), pretrained)
 
 
 def test_a_task_model_finds_its_tensors_in_the_checkpoint_of_the_base_model_and_the_reverse(tmp_path):
@@ -225,9 +219,7 @@ def test_tied_weights_are_found_under_the_name_that_was_saved(tmp_path):
     nudge(model)
     optimizer = FTPAdamW(model.named_parameters(), anchors=tmp_path, transposed=["*.c_attn.weight", "*.c_fc.weight"])
     step(optimizer, model)
-    assert optimizer.anchors().keys() == pretrained.keys()
-    for name, anchor in optimizer.anchors().items():
-        assert torch.equal(anchor, pretrained[name])
+    assert_equal(optimizer.anchors(), {name: pretrained[name] for name, _ in model.named_parameters()})
 
 
 @every_class
@@ -248,8 +240,7 @@ def test_everything_that_does_not_fit_is_listed_and_the_model_untouched(make, tm
         assert "no anchor: bert.pooler.dense.weight, classifier.bias;" in message
         assert "wrong shape: classifier.weight (anchor (5, 16), parameter (2, 16));" in message
         assert "values: bert.embeddings.LayerNorm.weight, bert.embeddings.LayerNorm.bias." in message
-        for name, parameter in model.named_parameters():
-            assert torch.equal(parameter, before[name])
+        assert_equal(weights(model), before)
         excluded = ["classifier.*", "bert.pooler.dense.weight", "bert.embeddings.LayerNorm.*"]
         make(model.named_parameters(), anchors=given, exclude=excluded)
 
@@ -261,8 +252,7 @@ def test_anchors_that_share_memory_with_the_model_do_not_follow_it(make):
     optimizer = make(model.named_parameters(), anchors=model.state_dict())
     nudge(model)
     step(optimizer, model)
-    for name, anchor in optimizer.anchors().items():
-        assert torch.equal(anchor, pretrained[name]), name
+    assert_equal(optimizer.anchors(), pretrained)
 
 
 @every_class

@@ -18,6 +18,7 @@ from transformers import (
 
 from ftp_hf.pretrained.anchors import CheckpointAnchors
 from ftp_hf.pretrained.loading import load_weights
+from tests.support.equal import assert_equal, weights
 from tests.support.models import SIZES
 
 EXPERTS = {**SIZES, "vocab_size": 37, "num_key_value_heads": 2, "max_position_embeddings": 16}
@@ -48,7 +49,7 @@ every_kind = pytest.mark.parametrize("make", [mixtral, qwen, nomic, jina])
 def test_merged_and_split_tensors_are_found_and_loaded(make, max_shard_size, tmp_path):
     model = make()
     model.save_pretrained(tmp_path, max_shard_size=max_shard_size)
-    pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pretrained = weights(model)
     found = CheckpointAnchors(tmp_path)
     saved = {name for file in tmp_path.glob("*.safetensors") for name in load_file(file)}
     assert any(name not in saved for name in pretrained), "the case is none"
@@ -59,10 +60,8 @@ def test_merged_and_split_tensors_are_found_and_loaded(make, max_shard_size, tmp
         for parameter in model.parameters():
             parameter.normal_()
     load_weights(model, tmp_path)
-    again = type(model).from_pretrained(tmp_path).state_dict()
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, pretrained[name]), name
-        assert torch.equal(tensor, again[name]), name
+    for loaded in (model, type(model).from_pretrained(tmp_path)):
+        assert_equal(weights(loaded), pretrained)
 
 
 def test_a_copy_of_the_anchors_copies_no_model(tmp_path, monkeypatch):

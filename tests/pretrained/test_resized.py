@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from ftp_hf.pretrained import CheckpointAnchors, load_weights, new_parameters, origin, pretrained_rows
+from tests.support.equal import assert_equal, weights
 from tests.support.models import SIZES, save_bert, tiny_bert_config, tiny_llama_config, tiny_vit_config
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -209,14 +210,14 @@ def test_positions_that_a_model_computes_itself_are_not_new(within, marian):
 
 def test_positions_that_a_part_computes_itself_are_not_missed(marian):
     model = as_a_part(MarianMTModel.from_pretrained(marian))
-    pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    pretrained = weights(model)
     found = CheckpointAnchors(marian, model)
     assert all(torch.equal(found[name], parameter) for name, parameter in model.named_parameters())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.mul_("embed_positions" in name)
     load_weights(model, marian)
-    assert all(torch.equal(tensor, pretrained[name]) for name, tensor in model.state_dict().items())
+    assert_equal(weights(model), pretrained)
 
 
 def test_adapters(saved):

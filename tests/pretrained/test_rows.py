@@ -20,6 +20,7 @@ from ftp_hf import FTP, FTPAdamW, FTPTrainer
 from ftp_hf.baselines import TPGM
 from ftp_hf.distance import model_distance
 from ftp_hf.pretrained import parameter_rows
+from tests.support.equal import weights
 from tests.support.models import SIZES, tiny_bert_config, tiny_gpt2_config, tiny_llama_config
 from tests.support.trainers import arguments
 
@@ -114,7 +115,7 @@ def token_data(count=16):
 def test_experts_move_as_far_as_other_layers(tmp_path):
     tiny_mixtral().save_pretrained(tmp_path / "pretrained")
     model = MixtralForCausalLM.from_pretrained(tmp_path / "pretrained")
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    before = weights(model)
     args = arguments(tmp_path / "run", learning_rate=3e-3, max_steps=12, per_device_train_batch_size=8)
     trainer = FTPTrainer(model, args, train_dataset=token_data())
     trainer.train()

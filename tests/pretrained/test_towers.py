@@ -7,6 +7,7 @@ from torch import nn
 from transformers import BertForMaskedLM, BertModel
 
 from ftp_hf import FTPAdamW, FTPTrainer
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config
 from tests.support.trainers import arguments
 
@@ -78,10 +79,9 @@ def test_one_tower_may_be_left_out(one_tower, tmp_path):
 def test_a_checkpoint_of_both_is_taken(tmp_path):
     model = Towers(q=bert(), k=bert())
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    pretrained = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    pretrained = weights(model)
     optimizer = FTPAdamW(model.named_parameters(), anchors=tmp_path)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    for name, anchor in optimizer.anchors().items():
-        assert torch.equal(anchor, pretrained[name]), name
+    assert_equal(optimizer.anchors(), pretrained)

@@ -11,6 +11,7 @@ from ftp_hf.projection.adamw_step import adamw_steps
 from ftp_hf.projection.kernels import cpu, cuda
 from ftp_hf.projection.tensor import ProjectedTensor
 from tests.support.adamw import OPTIONS, SHAPES, copied, step_of_torch, trained
+from tests.support.equal import assert_equal
 from tests.support.marks import INTERPRETED
 
 
@@ -88,7 +89,7 @@ def test_a_wrapped_adamw_steps_as_ftp_adamw(dtype, monkeypatch):
             optimizer.step()
         results.append((weights, optimizer.radii(), len(passed)))
     (weights, radii, taken), (wrapped, radii_of_wrapped, taken_in_all) = results
-    assert all(map(torch.equal, weights, wrapped))
+    assert_equal(wrapped, weights)
     assert radii == radii_of_wrapped
     assert taken_in_all == 2 * taken > 0
 

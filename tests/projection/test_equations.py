@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ftp_hf.projection import equations as projection
+from tests.support.equal import assert_equal
 
 SHAPES = [((), 0), ((5,), 0), ((5,), 1), ((4, 3), 0), ((4, 3), 1), ((4, 3, 2, 2), 0), ((4, 3, 2, 2), 1), ((1, 1), 0)]
 SHAPES += [((3, 4, 5), (0, 1)), ((3, 4, 5), (0, 2)), ((5, 2, 3), (1, 2)), ((4, 3), (0, 1)), ((5,), (0, 1))]
@@ -179,7 +180,7 @@ def test_project(shape, row_dim, radius):
     np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-14)
     assert projection.row_norms(weight - anchor, row_dim).max() <= max(radius, 1e-8) + 1e-8 + 1e-14
     inside = ~projection.projected_rows(scalar(radius), norms).expand(shape)
-    torch.testing.assert_close(weight[inside], (anchor + c)[inside], rtol=0, atol=0)
+    assert_equal(weight[inside], (anchor + c)[inside])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

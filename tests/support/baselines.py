@@ -120,14 +120,6 @@ def train(trainer_class, model, dataset, output_dir, method=None, **overrides):
     return trainer
 
 
-def weights(model):
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_same(left, right):
-    torch.testing.assert_close(left, right, rtol=0, atol=0)
-
-
 def distance(model, start):
     """How far the pre-trained parameters are from where they started."""
     squares = [(tensor - start[name]).square().sum() for name, tensor in model.state_dict().items() if name not in HEAD]

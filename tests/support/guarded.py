@@ -9,7 +9,7 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments, RobustnessGuard
 from tests.support.models import tiny_bert_config
 from tests.support.trainers import arguments
 
-__all__ = ["CONFIG", "HALF", "SETS", "assert_same", "falling", "guarded", "make_trainer", "weights", "written"]
+__all__ = ["CONFIG", "HALF", "SETS", "falling", "guarded", "make_trainer", "written"]
 
 CONFIG = tiny_bert_config(num_hidden_layers=1)
 
@@ -86,13 +86,3 @@ def falling(trainer, guard):
 
 def written(folder):
     return [json.loads(line) for line in (folder / "guard.jsonl").read_text().splitlines()]
-
-
-def weights(trainer):
-    return {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
-
-
-def assert_same(left, right):
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ftp_hf import FTP, FTPSGD, FTPAdamW, LowRankProduct, LowRankUpdate
+from tests.support.equal import assert_equal
 
 SHAPES = {
     "scale": (),
@@ -81,8 +82,7 @@ def clone(parameters):
 
 def assert_same_run(optimizer, parameters, other, others):
     """Two optimizers have come to the same weights and radii, bit for bit."""
-    for name, parameter in parameters.items():
-        assert torch.equal(parameter, others[name]), name
+    assert_equal(others, parameters)
     assert other.radii() == optimizer.radii()
 
 

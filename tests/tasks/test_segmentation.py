@@ -18,6 +18,7 @@ from ftp_hf.tasks.pixels import SegmentationTrainer, mask_indices, pixel_counts
 from ftp_hf.tasks.segmentation import SegmentationOptions, SegmentationTask
 from ftp_hf.tasks.specs import DatasetSpec
 from ftp_hf.trainer.plain import plain_trainer
+from tests.support.equal import assert_equal
 from tests.support.models import save_mobilenet
 from tests.support.task_comparisons import compare_whole_and_interrupted, save_sets, task_config
 from tests.support.tiny_data import write_config
@@ -262,8 +263,7 @@ def test_a_table_may_hold_the_paths_of_images_and_masks(task, tmp_path):
     paths.to_csv(tmp_path / "table.csv")
     data = DatasetSpec.parse(str(tmp_path / "table.csv")).numbered()[0]
     task.check("few", data)
-    for key, value in task.prepare(make_data(1))[0].items():
-        assert torch.equal(task.prepare(data)[0][key], value)
+    assert_equal(task.prepare(data)[0], task.prepare(make_data(1))[0])
 
 
 def test_masks_whose_foreground_is_what_is_ignored_are_refused(folder):

@@ -14,6 +14,7 @@ pytest.importorskip("sentence_transformers")
 from ftp_hf.compare.run.drift import FunctionDistance
 from ftp_hf.sensitivity import model_sensitivity
 from ftp_hf.tasks.similarity import SimilarityOptions, SimilarityTask
+from tests.support.equal import assert_equal
 from tests.support.tiny_language import make_pairs
 from tests.support.trainers import arguments
 
@@ -145,8 +146,7 @@ def test_an_adapter_ends_with_its_best_weights(task, tmp_path):
     assert trainer.state.best_global_step < 6
     saved = load_file(Path(trainer.state.best_model_checkpoint) / "adapter_model.safetensors")
     kept = peft.get_peft_model_state_dict(trainer.model)
-    assert kept.keys() == saved.keys()
-    assert all(torch.equal(kept[name], saved[name]) for name in saved)
+    assert_equal(kept, saved)
 
 
 def test_sensitivities_are_those_of_the_encoder(task):

@@ -28,6 +28,7 @@ from ftp_hf.common.figures import Metric
 from ftp_hf.common.records import build, plain
 from ftp_hf.function_distance import function_distance
 from ftp_hf.tasks.speech import SpeechOptions, SpeechTask, word_errors
+from tests.support.equal import assert_equal, weights
 from tests.support.speech import save_whisper, sound, sounds
 from tests.support.trainers import arguments
 
@@ -132,7 +133,7 @@ def test_the_language_that_is_spoken_is_told_to_model_and_tokenizer(folder, lang
 
 def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_was(task, tmp_path):
     model = task.load_model()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = weights(model)
     heard = []
     model.model.encoder.conv1.register_forward_pre_hook(lambda _, given: heard.append(given[0].shape[-1]))
     trainer = trainer_of(task, tmp_path, model)
@@ -141,9 +142,7 @@ def test_longer_speech_is_measured_in_its_own_windows_and_the_model_stays_as_it_
         assert {"eval_wer", "eval_exact_match", "eval_cer", "eval_loss"} <= figures.keys()
     assert set(heard) == {100, 200}
     assert model.config.max_source_positions == 150
-    after = model.state_dict()
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert_equal(weights(model), before)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from ftp_hf import FTPTrainer, projected_optimizer
 from ftp_hf.common.folder import MANIFEST, OPTIONS
+from tests.support.equal import weights
 from tests.support.trainers import arguments, load
 
 
@@ -20,7 +21,7 @@ def make(checkpoint, dataset, output_dir, trainer_class=FTPTrainer, **options):
 @pytest.mark.slow
 def test_a_second_training_keeps_optimizer_and_anchors(pretrained, dataset, tmp_path, options):
     trainer = make(pretrained, dataset, tmp_path, **options)
-    start = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    start = weights(trainer.model)
     trainer.train()
     optimizer = projected_optimizer(trainer.optimizer)
     trainer.train()
@@ -163,7 +164,7 @@ def test_weights_that_were_lost_after_the_last_log_are_not_saved(pretrained, dat
 def test_resuming_without_optimizer_state_under_an_optimizer_that_is_there(pretrained, dataset, tmp_path, earlier):
     make(pretrained, dataset, tmp_path / "first", save_strategy="steps", save_steps=3, save_only_model=True).train()
     trainer = make(pretrained, dataset, tmp_path / "second", ftp_kappa=0.5)
-    start = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    start = weights(trainer.model)
     if earlier == "created":
         trainer.create_optimizer()
     else:

@@ -5,7 +5,6 @@ import logging
 from dataclasses import dataclass
 
 import pytest
-import torch
 import transformers
 from huggingface_hub import HfApi
 from peft import LoraConfig, get_peft_model
@@ -24,6 +23,7 @@ from ftp_hf import (
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.runs.logs import measured
 from ftp_hf.trainer.model_task import task_of
+from tests.support.equal import assert_equal, weights
 from tests.support.trainers import arguments, load
 
 DATA = [{"input_ids": [5, 6, 7], "labels": 0}, {"input_ids": [8, 9, 10], "labels": 1}] * 4
@@ -218,7 +218,7 @@ def test_what_is_told_is_of_the_weights_that_are_kept(checkpoint, tmp_path):
 
     # The best evaluation was that of step 6, of which there is no checkpoint.
     kept = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
-    assert all(torch.equal(weight, trainer.model.state_dict()[name]) for name, weight in kept.items())
+    assert_equal(weights(trainer.model), kept)
     summary = trainer.run_summary()
     assert summary.kept_step == 4
     assert summary.results[0].metrics["score"] == {"42": 0.5}
@@ -240,7 +240,7 @@ def test_a_run_that_was_moved_and_resumed_ends_with_its_best_weights_and_tells_t
     best = tmp_path / "moved" / "checkpoint-4"
     assert resumed.state.best_model_checkpoint == str(best)
     kept = load_file(best / "model.safetensors")
-    assert all(torch.equal(weight, resumed.model.state_dict()[name]) for name, weight in kept.items())
+    assert_equal(weights(resumed.model), kept)
     assert radii_of(resumed.run_summary()) == saved.by_step[4]
 
 

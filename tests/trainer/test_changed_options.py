@@ -5,11 +5,11 @@ import logging
 import shutil
 
 import pytest
-import torch
 
 from ftp_hf import FTPTrainer, projected_optimizer
 from ftp_hf.cards.sections import sections
 from ftp_hf.common.folder import MANIFEST, OPTIONS
+from tests.support.equal import assert_equal, weights
 from tests.support.models import save_bert
 from tests.support.trainers import arguments, load
 
@@ -88,8 +88,7 @@ def test_resumed_with_a_share_is_uninterrupted_bit_for_bit(pretrained, dataset, 
     radii = projected_optimizer(whole.optimizer).radii()
     assert projected_optimizer(resumed.optimizer).radii() == radii
     assert max(value.radius for value in radii.values()) > 1e-6
-    for name, weight in whole.model.state_dict().items():
-        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    assert_equal(weights(resumed.model), weights(whole.model))
 
 
 def test_what_a_callback_changed_goes_on_where_nothing_else_is_asked_for(pretrained, dataset, tmp_path):

@@ -14,6 +14,7 @@ from ftp_hf import CompleteLoadingMixin, CompleteSavingMixin, FTPTrainer
 from ftp_hf.checkpoints.whole import find_damage, list_checkpoints
 from ftp_hf.common.folder import MANIFEST
 from tests.support.damage import cut, flip_byte
+from tests.support.equal import assert_equal, weights
 from tests.support.workers.finetune_tiny import make_trainer, resume
 
 MARKER = "checkpoint-is-incomplete.txt"
@@ -76,11 +77,11 @@ def test_the_newest_whole_checkpoint_is_resumed_and_the_damaged_ones_are_named(p
 def test_resuming_from_a_damaged_checkpoint_names_the_one_before_it(pretrained, run):
     (run / "checkpoint-4" / "scheduler.pt").unlink()
     trainer = make_trainer(pretrained, run)
-    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    before = weights(trainer.model)
     with pytest.raises(ValueError, match=r"scheduler\.pt is missing") as refused:
         trainer.train(resume_from_checkpoint=str(run / "checkpoint-4"))
     assert f"whole checkpoint before it is {run / 'checkpoint-2'}." in str(refused.value)
-    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+    assert_equal(weights(trainer.model), before)
 
     (run / "checkpoint-2" / "scheduler.pt").unlink()
     with pytest.raises(ValueError, match="No whole checkpoint is before it"):
@@ -216,5 +217,4 @@ def test_any_trainer_resumes_from_the_newest_whole_checkpoint(pretrained, tmp_pa
     flip_byte(tmp_path / "checkpoint-6" / "model.safetensors")
     resumed = make_trainer(pretrained, tmp_path, SavingTrainer)
     assert resume(resumed) == 4
-    for name, weight in whole.model.state_dict().items():
-        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    assert_equal(weights(resumed.model), weights(whole.model))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.support import launch
+from tests.support.equal import assert_equal
 
 pytestmark = pytest.mark.slow
 
@@ -92,14 +93,12 @@ def assert_same_training(actual, expected, weights, radii):
     assert actual["radii"] == pytest.approx(expected["radii"], rel=radii)
     for name, weight in expected["weights"].items():
         assert (actual["weights"][name] - weight).norm() <= weights * weight.norm(), name
-    for name, anchor in expected["anchors"].items():
-        assert torch.equal(actual["anchors"][name], anchor), name
+    assert_equal(actual["anchors"], expected["anchors"])
 
 
-def assert_equal(actual, expected):
-    assert actual["radii"] == expected["radii"]
-    for part in ("weights", "anchors"):
-        torch.testing.assert_close(actual[part], expected[part], rtol=0, atol=0)
+def assert_identical(actual, expected):
+    for part in ("radii", "weights", "anchors"):
+        assert_equal(actual[part], expected[part])
 
 
 @several
@@ -129,7 +128,7 @@ def test_the_processes_have_the_same_weights_radii_and_anchors_bit_for_bit(finet
     first, *others = finetuned(processes, "ddp")
     assert len(others) == processes - 1
     for rank in others:
-        assert_equal(rank, first)
+        assert_identical(rank, first)
         assert rank["rows"] != first["rows"]
 
 
@@ -146,7 +145,7 @@ def test_weights_radii_and_anchors_are_those_of_one_process(finetuned, processes
     assert len(ranks) == processes
     for rank in ranks:
         assert_same_training(rank, one, weights=2e-6, radii=1e-5)
-        assert_equal(rank, ranks[0])
+        assert_identical(rank, ranks[0])
 
 
 @several
@@ -180,7 +179,7 @@ def test_past_a_truncated_shard_the_run_is_the_uninterrupted_one_bit_for_bit(fin
     assert printed.startswith(f" ({DAMAGED[processes]} has ")
     for rank, expected in zip(ended["past"], finetuned(processes, "fsdp"), strict=True):
         assert len(rank["rows"]) == STEPS - 10
-        assert_equal(rank, expected)
+        assert_identical(rank, expected)
 
 
 def test_tied_weights_and_weights_that_stay_gathered(finetuned):
@@ -197,7 +196,7 @@ def test_bfloat16_policy(finetuned):
     for rank in ranks:
         # Gradients of eight bits are added in another order: 0.6 % and 1.3 % were measured.
         assert_same_training(rank, one, weights=0.02, radii=0.05)
-        assert_equal(rank, ranks[0])
+        assert_identical(rank, ranks[0])
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
@@ -207,7 +206,7 @@ def test_adapters(finetuned, strategy):
     assert one["anchors"] == {}
     for rank in ranks:
         assert_same_training(rank, one, weights=1e-5, radii=1e-5)
-        assert_equal(rank, ranks[0])
+        assert_identical(rank, ranks[0])
         # Six values for each radius, beside torch's own state, on every process.
         assert rank["state_bytes"] < one["state_bytes"] * (0.55 if strategy == "fsdp" else 1.001)
         assert rank["collectives_of_steps"] == ([0] * 12 if strategy == "ddp" else [5] + [4] * 11)

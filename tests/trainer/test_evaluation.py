@@ -11,6 +11,7 @@ from transformers import BertForSequenceClassification
 from ftp_hf import FTPTrainer, projected_optimizer
 from ftp_hf.trainer import PlainTrainer
 from tests.support import launch
+from tests.support.equal import weights
 from tests.support.models import tiny_bert_config
 from tests.support.tiny_data import make_texts
 from tests.support.tiny_language import make_pairs
@@ -51,7 +52,7 @@ def test_a_model_that_answers_nan_to_some_rows_has_no_finite_loss(kind, tmp_path
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_an_evaluation_in_16_bits_leaves_the_anchors(dtype, tmp_path):
     trainer = make_trainer(FTPTrainer, tmp_path, max_steps=1, **{f"{dtype}_full_eval": True})
-    before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    before = weights(trainer.model)
     trainer.train()
     projected = projected_optimizer(trainer.optimizer)
     at_floor = [name for name, radius in projected.radii().items() if radius.radius < 1e-7]

@@ -9,6 +9,7 @@ import torch
 
 from ftp_hf.checkpoints.whole import find_damage, list_checkpoints
 from tests.support import launch
+from tests.support.equal import assert_equal
 from tests.support.workers.finetune_tiny import OUTCOME, make_trainer, outcome, resume
 
 pytestmark = pytest.mark.slow
@@ -26,19 +27,11 @@ def undisturbed(pretrained, tmp_path_factory):
     return folder, outcome(trainer)
 
 
-def assert_same(found, expected):
-    assert found["radii"] == expected["radii"]
-    for kind in ("weights", "anchors"):
-        assert found[kind].keys() == expected[kind].keys()
-        for name, tensor in expected[kind].items():
-            assert torch.equal(found[kind][name], tensor), (kind, name)
-
-
 def assert_resumes(pretrained, run, step, expected):
     """Resuming starts from the checkpoint of `step`, and ends where the undisturbed run did."""
     trainer = make_trainer(pretrained, run)
     assert resume(trainer) == step
-    assert_same(outcome(trainer), expected)
+    assert_equal(outcome(trainer), expected)
 
 
 def damages(run):
@@ -102,7 +95,7 @@ def test_two_runs_in_one_folder(pretrained, undisturbed, tmp_path):
     finally:
         first.kill()
     assert damages(tmp_path) == {"checkpoint-6": None, "checkpoint-4": None, "checkpoint-2": None}
-    assert_same(torch.load(tmp_path / OUTCOME), undisturbed[1])
+    assert_equal(torch.load(tmp_path / OUTCOME), undisturbed[1])
 
 
 def test_two_processes_of_which_one_is_killed_or_finds_the_disk_full(pretrained, tmp_path):
@@ -123,4 +116,4 @@ def test_two_processes_of_which_one_is_killed_or_finds_the_disk_full(pretrained,
     expected = torch.load(runs["undisturbed"] / OUTCOME)
     for run in (runs["killed"], runs["full"]):
         assert damages(run) == {"checkpoint-6": None, "checkpoint-4": None, "checkpoint-2": None}
-        assert_same(torch.load(run / OUTCOME), expected)
+        assert_equal(torch.load(run / OUTCOME), expected)

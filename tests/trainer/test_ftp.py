@@ -17,6 +17,7 @@ from transformers import (
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
 from ftp_hf.pretrained.loading import load_weights
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config, tiny_gpt2_config, tiny_vit_config
 from tests.support.trainers import arguments, load
 
@@ -38,17 +39,11 @@ def train(checkpoint, dataset, output_dir, *, trainer_class=FTPTrainer, **overri
     return trainer
 
 
-def assert_same_weights(model, other):
-    for (name, left), right in zip(model.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(left, right), name
-
-
 def assert_same_run(trainer, other):
-    assert_same_weights(trainer.model, other.model)
+    assert_equal(weights(trainer.model), weights(other.model))
     optimizer, reference = projected_optimizer(trainer.optimizer), projected_optimizer(other.optimizer)
     assert optimizer.radii() == reference.radii()
-    for name, anchor in reference.anchors().items():
-        assert torch.equal(optimizer.anchors()[name], anchor), name
+    assert_equal(optimizer.anchors(), reference.anchors())
 
 
 def assert_anchored_at(trainer, checkpoint):
@@ -79,7 +74,7 @@ def test_three_ways_to_train_give_the_same_weights(checkpoint, dataset, tmp_path
     by_class.train()
 
     assert_same_run(ours, by_instance)
-    assert_same_weights(ours.model, by_class.model)
+    assert_equal(weights(ours.model), weights(by_class.model))
 
 
 def test_new_head_is_excluded_and_logged_by_name(checkpoint, dataset, tmp_path, caplog):
@@ -290,11 +285,10 @@ def test_resuming_with_the_fine_tuned_model_as_its_own_anchor_is_refused(checkpo
         resumed.train(resume_from_checkpoint=str(fine_tuned))
         assert_anchored_at(resumed, checkpoint)
     else:
-        before = {name: parameter.clone() for name, parameter in resumed.model.named_parameters()}
+        before = weights(resumed.model)
         with pytest.raises(ValueError, match="Name the pre-trained model in ftp_anchors"):
             resumed.train(resume_from_checkpoint=str(fine_tuned))
-        for name, parameter in resumed.model.named_parameters():
-            assert torch.equal(parameter, before[name]), name
+        assert_equal(weights(resumed.model), before)
 
 
 @pytest.mark.slow

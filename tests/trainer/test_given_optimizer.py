@@ -10,6 +10,7 @@ from transformers import BertForSequenceClassification, GPT2LMHeadModel, Trainer
 
 from ftp_hf import FTPAdamW, FTPTrainer, FTPTrainerMixin, projected_optimizer
 from ftp_hf.baselines import L2SPTrainerMixin, LinearProbeTrainerMixin, MoFOTrainerMixin
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config, tiny_gpt2_config
 from tests.support.trainers import arguments, load
 
@@ -30,8 +31,7 @@ def train(model, dataset, output_dir, *, optimizers=(None, None), optimizer_cls_
 
 def assert_same(trainer, other):
     assert projected_optimizer(trainer.optimizer).radii() == projected_optimizer(other.optimizer).radii()
-    for (name, left), right in zip(trainer.model.named_parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(left, right), name
+    assert_equal(weights(trainer.model), weights(other.model))
 
 
 @pytest.mark.slow

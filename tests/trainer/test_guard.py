@@ -19,7 +19,8 @@ from ftp_hf.checkpoints.whole import list_checkpoints
 from ftp_hf.common.records import plain
 from ftp_hf.runs.rules import check_rules
 from tests.support import launch
-from tests.support.guarded import CONFIG, HALF, SETS, assert_same, falling, guarded, make_trainer, weights, written
+from tests.support.equal import assert_equal, weights
+from tests.support.guarded import CONFIG, HALF, SETS, falling, guarded, make_trainer, written
 
 BOTH = pytest.mark.parametrize("kind", [FTPTrainer, Trainer])
 
@@ -31,7 +32,7 @@ class Remember(TrainerCallback):
         self.weights = {}
 
     def on_evaluate(self, args, state, control, model=None, **_):  # noqa: ARG002
-        self.weights[state.global_step] = {name: weight.clone() for name, weight in model.state_dict().items()}
+        self.weights[state.global_step] = weights(model)
 
 
 class KilledError(Exception):
@@ -68,11 +69,11 @@ def test_a_run_that_degrades_is_stopped_and_rolled_back_bit_for_bit(kind, tmp_pa
 
     good = tmp_path / f"checkpoint-{guard.restored_step}"
     assert list_checkpoints(tmp_path) == [good], "what breaks the rules is no checkpoint"
-    assert_same(load_file(good / "model.safetensors"), weights(trainer))
-    assert_same(seen.weights[guard.restored_step], weights(trainer))
+    assert_equal(load_file(good / "model.safetensors"), weights(trainer.model))
+    assert_equal(seen.weights[guard.restored_step], weights(trainer.model))
     assert not torch.equal(seen.weights[last.step]["classifier.weight"], trainer.model.classifier.weight)
     trainer.save_model(tmp_path / "saved")
-    assert_same(load_file(tmp_path / "saved" / "model.safetensors"), weights(trainer))
+    assert_equal(load_file(tmp_path / "saved" / "model.safetensors"), weights(trainer.model))
     figures = {name: trainer.evaluate(dataset) for name, dataset in SETS.items()}
     assert {name: found["eval_accuracy"] for name, found in figures.items()} == {
         name: metrics["accuracy"] for name, metrics in met[-1].figures.items()
@@ -90,7 +91,7 @@ def whole(tmp_path_factory):
         folder = tmp_path_factory.mktemp("whole")
         trainer, guard = guarded(kind, folder)
         trainer.train()
-        return folder, weights(trainer), guard.history
+        return folder, weights(trainer.model), guard.history
 
     return run
 
@@ -113,7 +114,7 @@ def test_killed_and_resumed_has_the_history_of_the_whole_run(kind, killed_at, wh
     second.train(resume_from_checkpoint=True)
     assert (run / "guard.jsonl").read_bytes() == (folder / "guard.jsonl").read_bytes()
     assert again.history == history
-    assert_same(weights(second), expected)
+    assert_equal(weights(second.model), expected)
 
 
 @BOTH
@@ -127,8 +128,8 @@ def test_a_run_that_was_moved_and_resumed_finds_its_good_checkpoint(kind, tmp_pa
     second, guard = guarded(kind, tmp_path / "moved", restore_callback_states_from_checkpoint=True)
     second.train(resume_from_checkpoint=True)
     assert guard.restored_step is not None
-    assert_same(
-        load_file(tmp_path / "moved" / f"checkpoint-{guard.restored_step}" / "model.safetensors"), weights(second)
+    assert_equal(
+        load_file(tmp_path / "moved" / f"checkpoint-{guard.restored_step}" / "model.safetensors"), weights(second.model)
     )
 
 
@@ -141,7 +142,7 @@ def test_a_run_that_goes_on_in_another_folder_finds_its_good_checkpoint(kind, tm
     good = tmp_path / "first" / "checkpoint-12"
     second.train(resume_from_checkpoint=str(good))
     assert guard.restored_step == 12
-    assert_same(load_file(good / "model.safetensors"), weights(second))
+    assert_equal(load_file(good / "model.safetensors"), weights(second.model))
     assert list_checkpoints(tmp_path / "second") == []
 
 
@@ -153,7 +154,7 @@ def test_alert_goes_on_and_changes_nothing_of_the_training(kind, tmp_path):
     broken = []
     trainer, guard = guarded(kind, tmp_path / "run", action="alert", guard_options={"on_broken": broken.append})
     trainer.train()
-    assert_same(weights(trainer), weights(alone))
+    assert_equal(weights(trainer.model), weights(alone.model))
     assert [check.step for check in guard.history] == [0, 4, 8, 12, 16, 20, 24]
     assert broken == [check for check in guard.history if check.action == "alert"]
     assert broken[-1].step == 24
@@ -174,7 +175,7 @@ def test_stop_ends_the_training_with_the_weights_as_they_are(kind, tmp_path):
     last = guard.history[-1]
     assert (last.action, last.restored_step, trainer.state.global_step) == ("stop", None, last.step)
     assert last.step < 24
-    assert_same(weights(trainer), seen.weights[last.step])
+    assert_equal(weights(trainer.model), seen.weights[last.step])
     assert list_checkpoints(tmp_path) == [tmp_path / f"checkpoint-{last.step - 4}"]
 
 
@@ -191,7 +192,7 @@ def test_the_last_good_checkpoint_outlives_the_rotation(kind, save_steps, good, 
     # Step 12 is the last one that meets the rule.
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-15", f"checkpoint-{good}"]
     assert guard.restored_step == good
-    assert_same(load_file(tmp_path / f"checkpoint-{good}" / "model.safetensors"), weights(trainer))
+    assert_equal(load_file(tmp_path / f"checkpoint-{good}" / "model.safetensors"), weights(trainer.model))
 
 
 @BOTH
@@ -289,8 +290,8 @@ def test_a_collator_with_random_numbers_of_its_own_draws_the_same(tmp_path):
         random.seed(0)
         np.random.seed(0)
         trainer.train()
-        ends.append(weights(trainer))
-    assert_same(*ends)
+        ends.append(weights(trainer.model))
+    assert_equal(*ends)
 
 
 def test_the_rules_that_the_model_starts_with_count_from_the_first_evaluation(tmp_path, caplog):
@@ -335,7 +336,7 @@ def test_a_damaged_checkpoint_is_not_rolled_back_to(tmp_path):
 def test_a_projecting_optimizer_of_a_plain_trainer_lets_go_of_the_weights(tmp_path):
     torch.manual_seed(1)
     model = BertForSequenceClassification(CONFIG).bfloat16()
-    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    before = weights(model)
     trainer = make_trainer(Trainer, tmp_path, model=model)
     trainer.optimizer = FTPAdamW(model.named_parameters(), lr=1e-2)
     trainer.add_callback(seen := Remember())
@@ -343,9 +344,9 @@ def test_a_projecting_optimizer_of_a_plain_trainer_lets_go_of_the_weights(tmp_pa
     trainer.add_callback(guard)
     trainer.train()
     saved = load_file(tmp_path / f"checkpoint-{guard.restored_step}" / "model.safetensors")
-    assert_same(saved, weights(trainer))
+    assert_equal(saved, weights(trainer.model))
     optimizer = projected_optimizer(trainer.optimizer)
-    assert_same(optimizer.anchors(), before)
+    assert_equal(optimizer.anchors(), before)
     # A step that moves nothing by itself: masters left behind would put the broken weights back.
     trainer.model(
         **{name: torch.stack([torch.as_tensor(row[name]) for row in SETS["id/test"]]) for name in SETS["id/test"][0]}
@@ -381,7 +382,7 @@ def test_epochs(tmp_path):
     trainer.train()
     assert [(check.step, check.epoch) for check in guard.history] == [(0, 0), (24, 1.0), (48, 2.0)]
     assert guard.restored_step is None
-    assert_same(load_file(tmp_path / "checkpoint-48" / "model.safetensors"), weights(trainer))
+    assert_equal(load_file(tmp_path / "checkpoint-48" / "model.safetensors"), weights(trainer.model))
 
 
 @pytest.mark.slow
@@ -465,8 +466,8 @@ def test_an_adapter_is_rolled_back_too(tmp_path):
     trainer.add_callback(seen)
     trainer.train()
     assert guard.restored_step == 12
-    assert_same(seen.weights[12], weights(trainer))
-    assert any(not torch.equal(weight, seen.weights[16][name]) for name, weight in weights(trainer).items())
+    assert_equal(seen.weights[12], weights(trainer.model))
+    assert any(not torch.equal(weight, seen.weights[16][name]) for name, weight in weights(trainer.model).items())
 
 
 @pytest.mark.slow
@@ -525,5 +526,5 @@ def test_two_processes_end_with_the_same_checkpoint(name, on_two_processes):
         outcome = torch.load(run / f"outcome-{rank}.pt")
         assert outcome["restored_step"] == (4 if action == "roll_back" else None)
         assert outcome["called"] == (rank == 0)
-        assert_same(saved, outcome["weights"])
+        assert_equal(saved, outcome["weights"])
         assert outcome["loss"] == checks[ENDS[name]]["figures"]["ood/same"]["loss"]

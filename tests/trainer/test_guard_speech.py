@@ -11,7 +11,7 @@ from ftp_hf.tasks.speech import SpeechOptions, SpeechTask
 from ftp_hf.trainer.arguments import with_ftp_options
 from ftp_hf.trainer.ftp import ftp_trainer
 from ftp_hf.trainer.plain import plain_trainer
-from tests.support.guarded import assert_same, weights
+from tests.support.equal import assert_equal, weights
 from tests.support.speech import answered, save_whisper, sounds
 from tests.support.trainers import arguments
 
@@ -78,6 +78,6 @@ def test_a_recogniser_that_forgets_is_stopped_and_rolled_back(make, task, tmp_pa
     assert (last.action, last.restored_step) == ("roll_back", met[-1].step)
     assert trainer.evaluate(sets["retained/noise"])["eval_wer"] <= 0.02
     saved = load_file(tmp_path / f"checkpoint-{last.restored_step}" / "model.safetensors")
-    restored = weights(trainer)
-    assert_same(saved, {name: restored[name] for name in saved})
+    restored = weights(trainer.model)
+    assert_equal(saved, {name: restored[name] for name in saved})
     assert saved["model.encoder.embed_positions.weight"].shape == (150, 16), "it hears as much as before"

@@ -7,7 +7,8 @@ from transformers import BertForSequenceClassification, EarlyStoppingCallback, T
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.trainer.plain import PlainTrainer
 from ftp_hf.trainer.probe import check_can_probe
-from tests.support.baselines import HEAD, SIZES, L2SPTrainer, LinearProbeTrainer, assert_same, load, sentences, weights
+from tests.support.baselines import HEAD, SIZES, L2SPTrainer, LinearProbeTrainer, load, sentences
+from tests.support.equal import assert_equal, weights
 from tests.support.models import save_bert, tiny_bert_config
 from tests.support.trainers import arguments
 
@@ -49,7 +50,7 @@ def test_it_is_two_trainers_one_after_the_other(checkpoint, small, tmp_path, kin
 
     trainer = make(kind, load(checkpoint), small, tmp_path)
     trainer.train()
-    assert_same(weights(trainer.model), weights(probed))
+    assert_equal(weights(trainer.model), weights(probed))
     assert all(parameter.requires_grad for parameter in trainer.model.parameters())
     assert trainer.state.global_step == 3
     summary = trainer.run_summary()
@@ -75,7 +76,7 @@ def test_anchors_are_pretrained_and_the_head_is_not_projected(checkpoint, small,
     trainer.train()
     anchors = trainer.optimizer.optimizer.anchors()
     assert not HEAD & anchors.keys()
-    assert_same(anchors, {name: start[name] for name in anchors})
+    assert_equal(anchors, {name: start[name] for name in anchors})
 
 
 @pytest.mark.parametrize("kind", [FTPTrainer, pytest.param(PlainTrainer, marks=pytest.mark.slow)])
@@ -87,7 +88,7 @@ def test_a_resumed_run_does_not_probe_again(checkpoint, small, tmp_path, kind):
     resumed = make(kind, load(checkpoint), small, tmp_path, **save)
     resumed._probe = None  # it would be called
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert_same(weights(resumed.model), weights(whole.model))
+    assert_equal(weights(resumed.model), weights(whole.model))
 
 
 def test_a_second_training_does_not_probe_again(checkpoint, small, tmp_path):
@@ -106,7 +107,7 @@ def test_a_model_made_anew_is_probed_and_trained(checkpoint, small, tmp_path):
     trainer.train()
     given = PlainTrainer(model=load(checkpoint), args=args, **options)
     given.train()
-    assert_same(weights(trainer.model), weights(given.model))
+    assert_equal(weights(trainer.model), weights(given.model))
     assert trainer.model_init is model_init
 
 

@@ -11,6 +11,7 @@ from ftp_hf import FTPAdamW, FTPTrainer, adapter_options, projected_optimizer
 from ftp_hf.baselines import L2SPTrainerMixin
 from ftp_hf.cards.sections import sections
 from ftp_hf.distance import model_distance
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_bert_config, tiny_llama_config
 from tests.support.trainers import arguments
 
@@ -57,15 +58,11 @@ def trainer_of(model, texts, folder, **options):
     return FTPTrainer(model=model, args=arguments(folder, **options), train_dataset=texts)
 
 
-def copied(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
 def check_rows(model, start, rows):
     """Held where it is projected, moved where it is new."""
     for name, parameter in model.named_parameters():
         count = rows.get(name, len(parameter))
-        torch.testing.assert_close(parameter[:count].detach(), start[name][:count], rtol=0, atol=0)
+        assert_equal(parameter[:count].detach(), start[name][:count])
         moved = [not torch.equal(row, before) for row, before in zip(parameter.detach(), start[name], strict=True)]
         assert all(moved[count : WORDS + 2]), name
 
@@ -76,7 +73,7 @@ def check_rows(model, start, rows):
 )
 def test_old_rows_are_held_and_new_ones_trained(saved, texts, tmp_path, kind, options, caplog):
     model = resized(saved / kind, WORDS + 2, **options)
-    start, size = copied(model), model.config.vocab_size
+    start, size = weights(model), model.config.vocab_size
     trainer = trainer_of(model, texts, tmp_path, **HELD)
     with caplog.at_level(logging.INFO, "ftp_hf"):
         trainer.train()
@@ -93,19 +90,17 @@ def test_a_shrunk_model_is_held_at_the_first_rows_of_the_checkpoint(saved, texts
     few = Dataset.from_dict({key: [[word % 60 for word in row] for row in texts[key]] for key in texts.column_names})
     for options in ({}, {"ftp_anchors": str(saved / "untied")}):
         model = resized(saved / "untied", 60)
-        start = copied(model)
+        start = weights(model)
         trainer = trainer_of(model, few, tmp_path, **HELD, **options)
         trainer.train()
         check_rows(model, start, {})
-        torch.testing.assert_close(
-            projected_optimizer(trainer.optimizer).anchors()[EMBEDDINGS], start[EMBEDDINGS], rtol=0, atol=0
-        )
+        assert_equal(projected_optimizer(trainer.optimizer).anchors()[EMBEDDINGS], start[EMBEDDINGS])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_anchors_of_the_checkpoint_are_those_of_the_old_rows(saved, texts, tmp_path, kind):
     model = resized(saved / kind)
-    start = copied(model)
+    start = weights(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01)
@@ -114,7 +109,7 @@ def test_anchors_of_the_checkpoint_are_those_of_the_old_rows(saved, texts, tmp_p
     anchors = projected_optimizer(trainer.optimizer).anchors()
     for name, anchor in anchors.items():
         count = ROWS[kind].get(name)
-        torch.testing.assert_close(anchor[:count], start[name][:count], rtol=0, atol=0)
+        assert_equal(anchor[:count], start[name][:count])
     assert anchors.keys() == start.keys()
 
 
@@ -131,7 +126,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(saved, texts, tmp_path, kind):
     reread.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     for resumed in (again, reread):
         for name, parameter in whole.model.named_parameters():
-            torch.testing.assert_close(dict(resumed.model.named_parameters())[name], parameter, rtol=0, atol=0)
+            assert_equal(dict(resumed.model.named_parameters())[name], parameter)
         assert projected_optimizer(resumed.optimizer).pretrained_rows == ROWS[kind]
         assert projected_optimizer(resumed.optimizer).radii() == projected_optimizer(whole.optimizer).radii()
 
@@ -140,12 +135,12 @@ def test_resumed_is_uninterrupted_bit_for_bit(saved, texts, tmp_path, kind):
 def test_a_run_without_optimizer_state_resumes_with_the_old_rows_as_anchors(saved, texts, tmp_path):
     trainer_of(resized(saved / "untied"), texts, tmp_path, **SAVED, save_only_model=True).train()
     model = resized(saved / "untied")
-    start = copied(model)
+    start = weights(model)
     trainer = trainer_of(model, texts, tmp_path, **SAVED)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     anchors = projected_optimizer(trainer.optimizer).anchors()
     for name in ROWS["untied"]:
-        torch.testing.assert_close(anchors[name][:WORDS], start[name][:WORDS], rtol=0, atol=0)
+        assert_equal(anchors[name][:WORDS], start[name][:WORDS])
 
 
 def test_a_fine_tuned_resized_model_is_a_model_like_any_other(saved, texts, tmp_path):
@@ -157,7 +152,7 @@ def test_a_fine_tuned_resized_model_is_a_model_like_any_other(saved, texts, tmp_
     assert distance.new == ()
     assert distance.row_norm == 0
     assert {parameter.name for parameter in distance.parameters} == {name for name, _ in model.named_parameters()}
-    start = copied(model)
+    start = weights(model)
     second = trainer_of(model, texts, tmp_path, **HELD)
     second.train()
     assert projected_optimizer(second.optimizer).pretrained_rows == {}
@@ -172,7 +167,7 @@ def test_a_model_that_is_resized_between_two_trainings_goes_on_with_the_old_rows
     trainer = trainer_of(model, known, tmp_path, **HELD)
     trainer.train()
     model.resize_token_embeddings(WORDS + 2)
-    before = copied(model)
+    before = weights(model)
     trainer.train_dataset = texts
     trainer.train()
     assert projected_optimizer(trainer.optimizer).pretrained_rows == ROWS["tied"]
@@ -182,7 +177,7 @@ def test_a_model_that_is_resized_between_two_trainings_goes_on_with_the_old_rows
 
 def test_bfloat16_weights_have_masters_of_all_rows(saved, texts, tmp_path):
     model = resized(saved / "untied").to(torch.bfloat16)
-    start = copied(model)
+    start = weights(model)
     trainer = trainer_of(model, texts, tmp_path, **HELD)
     trainer.train()
     check_rows(model, start, ROWS["untied"])
@@ -192,7 +187,7 @@ def test_bfloat16_weights_have_masters_of_all_rows(saved, texts, tmp_path):
 
 def test_an_optimizer_that_projects_is_told(saved, texts, tmp_path):
     model = resized(saved / "untied")
-    start = copied(model)
+    start = weights(model)
     optimizer = FTPAdamW(model.named_parameters(), lr=1e-2, radius_lr=0.0)
     trainer = FTPTrainer(
         model=model, args=arguments(tmp_path, max_steps=3), train_dataset=texts, optimizers=(optimizer, None)
@@ -204,7 +199,7 @@ def test_an_optimizer_that_projects_is_told(saved, texts, tmp_path):
 
 def test_new_rows_are_projected_where_new_parameters_are(saved, texts, tmp_path):
     model = resized(saved / "untied")
-    start = copied(model)
+    start = weights(model)
     trainer = trainer_of(model, texts, tmp_path, **HELD, ftp_exclude_new=False)
     trainer.train()
     check_rows(model, start, {})
@@ -241,14 +236,14 @@ def test_copies_that_peft_trains(saved, texts, tmp_path):
     model = adapted(saved, "untied", modules_to_save=["embed_tokens", "lm_head"])
     paths = ("base_model.model.model.embed_tokens", "base_model.model.lm_head")
     names = [f"{path}.modules_to_save.default.weight" for path in paths]
-    start = copied(model)
+    start = weights(model)
     for options in ({}, {"ftp_anchors": str(saved / "untied")}):
         trainer = trainer_of(model, texts, tmp_path, **HELD, **options)
         trainer.train()
         assert projected_optimizer(trainer.optimizer).pretrained_rows == dict.fromkeys(names, WORDS)
         for name in names:
             parameter = model.get_parameter(name).detach()
-            torch.testing.assert_close(parameter[:WORDS], start[name][:WORDS], rtol=0, atol=0)
+            assert_equal(parameter[:WORDS], start[name][:WORDS])
             assert (parameter[WORDS:] != start[name][WORDS:]).any(dim=1).all()
     assert adapter_options(model)["pretrained_rows"] == dict.fromkeys(names, WORDS)
 
@@ -261,7 +256,7 @@ def test_copies_that_peft_trains(saved, texts, tmp_path):
 def test_single_tokens_that_peft_trains(saved, texts, tmp_path, caplog, kind, tokens, held, told):
     model = adapted(saved, kind, trainable_token_indices=tokens)
     name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta.default"
-    start = copied(model)[name]
+    start = weights(model)[name]
     trainer = trainer_of(model, texts, tmp_path, **{**HELD, "max_steps": 2})
     trainer.train()
     moved = (model.get_parameter(name).detach() != start).any(dim=1).tolist()

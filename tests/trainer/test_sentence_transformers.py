@@ -10,6 +10,7 @@ from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from ftp_hf import FTPArguments, FTPTrainerMixin, projected_optimizer
+from tests.support.equal import assert_equal, weights
 from tests.support.models import save_bert
 from tests.support.trainers import arguments
 
@@ -93,14 +94,6 @@ def make(request, bert, encoder):
     return lambda output_dir, **more: request.param(folder, output_dir, **more)
 
 
-def assert_same(model, other):
-    for (name, tensor), (other_name, expected) in zip(
-        model.state_dict().items(), other.state_dict().items(), strict=True
-    ):
-        assert name == other_name
-        assert torch.equal(tensor, expected), name
-
-
 def test_a_resumed_run_ends_where_the_whole_one_does(make, tmp_path):
     whole = make(tmp_path)
     whole.train()
@@ -108,7 +101,7 @@ def test_a_resumed_run_ends_where_the_whole_one_does(make, tmp_path):
     assert any("encoder.layer.0" in name for name in radii)
     resumed = make(tmp_path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    assert_same(resumed.model, whole.model)
+    assert_equal(weights(resumed.model), weights(whole.model))
     assert projected_optimizer(resumed.optimizer).radii() == radii
 
 
@@ -117,7 +110,8 @@ def test_the_best_model_is_loaded_at_the_end(make, tmp_path):
     trainer = make(tmp_path, **best)
     trainer.train()
     assert trainer.state.best_global_step < trainer.state.global_step
-    assert_same(trainer.model, type(trainer.model)(trainer.state.best_model_checkpoint, device="cpu"))
+    best = type(trainer.model)(trainer.state.best_model_checkpoint, device="cpu")
+    assert_equal(weights(trainer.model), weights(best))
 
 
 def test_the_parameters_of_a_loss_are_trained_without_projection(encoder, tmp_path, caplog):
@@ -141,7 +135,7 @@ def test_anchors_are_read_from_the_folders_of_the_modules(layout, bert, encoder,
     if layout == "0_Transformer":
         source = older_layout(encoder, tmp_path / "older")
     trainer = embedder(encoder, tmp_path, ftp_anchors=str(source))
-    pretrained = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    pretrained = weights(trainer.model)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
             parameter.add_(0.1)

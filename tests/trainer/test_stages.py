@@ -10,6 +10,7 @@ from ftp_hf.pretrained import grow_classifier
 from ftp_hf.pretrained.growing import _grow
 from ftp_hf.trainer.arguments import FTPArguments
 from ftp_hf.trainer.stages import go_on
+from tests.support.equal import assert_equal, weights
 from tests.support.problems import assert_told_as_it_is, make_gradients, train
 from tests.support.trainers import arguments, load
 
@@ -57,22 +58,12 @@ def saved_stages(stages, model, folder, **options):
     return trainer
 
 
-def weights(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
 def anchors(trainer):
     return projected_optimizer(trainer.optimizer).anchors()
 
 
 def radii(trainer):
     return projected_optimizer(trainer.optimizer).radii()
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), name
 
 
 @pytest.mark.slow

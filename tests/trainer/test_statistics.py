@@ -20,7 +20,8 @@ from transformers import (
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.pretrained.statistics import new_statistics, pretrained_statistics
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import LinearProbeTrainer, train, weights
+from tests.support.baselines import LinearProbeTrainer, train
+from tests.support.equal import weights
 from tests.support.trainers import arguments, load
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ftp_hf import FTPAdamW, FTPArguments, FTPTrainerMixin, RunSummary, adapter_options, projected_optimizer
+from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_llama_config
 from tests.support.trainers import arguments
 
@@ -116,7 +117,7 @@ def test_trls_own_trainer_takes_the_same_steps_with_the_helper(tmp_path):
     )
     theirs.train()
     assert optimizer.radii() == projected_optimizer(ours.optimizer).radii()
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), ours.model.parameters(), strict=True))
+    assert_equal(weights(model), weights(ours.model))
 
 
 def test_the_last_line_of_trls_scripts(tmp_path, monkeypatch):

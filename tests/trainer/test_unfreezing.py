@@ -3,6 +3,7 @@
 import torch
 
 from ftp_hf import FTPTrainer, projected_optimizer
+from tests.support.equal import assert_equal, weights
 from tests.support.pages import ROOT, blocks
 from tests.support.trainers import arguments, load
 
@@ -13,10 +14,6 @@ def trainer_of(checkpoint, dataset, output_dir):
     callback = page["Unfreeze"](("classifier", "bert.encoder.layer.1"), step=2)
     args = arguments(output_dir, max_steps=6, learning_rate=1e-2, save_strategy="steps", save_steps=1)
     return FTPTrainer(load(checkpoint), args, train_dataset=dataset, callbacks=[callback])
-
-
-def weights(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 def test_layers_thaw_at_their_anchors_and_resumed_runs_end_where_the_whole_one_does(checkpoint, dataset, tmp_path):
@@ -37,4 +34,4 @@ def test_layers_thaw_at_their_anchors_and_resumed_runs_end_where_the_whole_one_d
     for step in (1, 4):
         resumed = trainer_of(checkpoint, dataset, tmp_path)
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
-        assert all(torch.equal(value, end[name]) for name, value in weights(resumed.model).items())
+        assert_equal(weights(resumed.model), end)

@@ -27,6 +27,7 @@ from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import check_files, list_run_files
 from ftp_hf.pretrained import new_parameters
 from ftp_hf.runs.summary import RunSummary
+from tests.support.equal import assert_equal
 from tests.support.tiny_data import image_config, write_config
 
 ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "mofo", "lora", "ftp", "lora+ftp", "lora+factors"]
@@ -148,8 +149,7 @@ def test_lp_ft_starts_from_the_probed_head_and_probing_moves_nothing_else(compar
     probed = load_file(probe.folder(folder / "runs", config) / "model.safetensors")
     pretrained = load_file(images / "model" / "model.safetensors")
     held = {name.removeprefix("vit."): tensor for name, tensor in probed.items() if name.startswith("vit.")}
-    assert held.keys() == pretrained.keys()
-    assert all(torch.equal(held[name], pretrained[name]) for name in held)
+    assert_equal(held, pretrained)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ftp_hf.projection.kernels import cpu as cpu_kernels
 from ftp_hf.projection.kernels import cuda as triton_kernels
 from ftp_hf.projection.kernels import dispatch as kernels
 from ftp_hf.projection.kernels import eager as eager_kernels
+from tests.support.equal import assert_equal
 from tests.support.marks import INTERPRETED
 from tests.support.problems import make_gradients, train
 
@@ -295,11 +296,10 @@ def test_a_step_that_is_interrupted_before_the_projection_loses_no_anchor(name, 
     with pytest.raises(KeyboardInterrupt):
         train(optimizer, parameters, gradients[steps : steps + 1])
     optimizer.__class__ = FTPAdamW
-    assert all(torch.equal(anchor, before[key]) for key, anchor in optimizer.anchors().items())
+    assert_equal(optimizer.anchors(), before)
     moved = {key: radius.deviation for key, radius in optimizer.radii().items()}
     train(optimizer, parameters, gradients[steps + 1 : steps + 2])
-    assert all(torch.equal(anchor, before[key]) for key, anchor in optimizer.anchors().items())
-    assert optimizer.anchors().keys() == parameters.keys()
+    assert_equal(optimizer.anchors(), before)
     for key, parameter in parameters.items():
         assert steps == 0 or moved[key] > 1e-2
         # ⟨g, d⟩ / ‖d‖₁ of a row is at most as large as its largest gradient.

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from ftp_hf import FTPTrainer, projected_optimizer
 from tests.support import process_groups
+from tests.support.equal import weights
 from tests.support.trainers import arguments, load
 
 OUTCOME = "outcome.pt"
@@ -54,7 +55,7 @@ def outcome(trainer):
     """What must be the same after a fault: weights, radii and anchors."""
     optimizer = projected_optimizer(trainer.optimizer)
     return {
-        "weights": {name: weight.detach().clone() for name, weight in trainer.model.state_dict().items()},
+        "weights": weights(trainer.model),
         "radii": {name: tuple(radius) for name, radius in optimizer.radii().items()},
         "anchors": {name: anchor.clone() for name, anchor in optimizer.anchors().items()},
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from tests.support import baselines, process_groups
+from tests.support.equal import weights
 
 OPTIONS = {
     "L2SPTrainer": {"alpha": 0.5},
@@ -36,7 +37,7 @@ def train(name, checkpoint, output, processes):
         **baselines.without_whole_steps(name),
     )
     assert trainer.args.world_size == processes
-    torch.save(baselines.weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
+    torch.save(weights(model), output / f"{name}-{processes}-{trainer.args.process_index}.pt")
 
 
 if __name__ == "__main__":
