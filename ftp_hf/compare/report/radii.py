@@ -81,13 +81,22 @@ def _told_apart(values: Sequence[float]) -> list[str]:
 
 
 def _without_common_name(layers: list[str]) -> list[str]:
-    """`"layer.0"` is `"0"`, and `"encoder.layer.0"` `"encoder 0"`, where all numbered layers are called `"layer"`."""
-    numbered = re.compile(r"(?:(?P<stack>.+)\.)?(?P<kind>[^.]+)\.(?P<number>\d+)")
+    """
+    `"layer.0"` is `"0"`, `"encoder.layer.0"` `"encoder 0"`, and the block `"layer.0.blocks.1"` of a stage `"0.1"`, where all
+    numbered layers are called `"layer"`.
+    """
+    word = r"[^.\d][^.]*"
+    numbered = re.compile(
+        rf"(?:(?P<stack>[^.]+(?:\.{word})*?)\.)?(?P<kind>{word})\.(?P<number>\d+)(?:(?:\.{word})?\.(?P<block>\d+))?"
+    )
     matches = {layer: match for layer in layers if (match := numbered.fullmatch(layer))}
     if len({match["kind"] for match in matches.values()}) != 1:
         return layers
-    short = {layer: " ".join(filter(None, match.group("stack", "number"))) for layer, match in matches.items()}
-    return [short.get(layer, layer) for layer in layers]
+    return [_short(matches[layer]) if layer in matches else layer for layer in layers]
+
+
+def _short(layer: re.Match[str]) -> str:
+    return " ".join(filter(None, [layer["stack"], ".".join(filter(None, layer.group("number", "block")))]))
 
 
 def _shortest(kinds: Iterable[str]) -> list[str]:

@@ -509,6 +509,20 @@ def test_radius_grid_of_an_encoder_and_a_decoder():
     np.testing.assert_array_equal(grid, [[1, nan, nan, nan], [nan, 2, 3, 4]])
 
 
+def test_radius_grid_of_stages():
+    radii = {
+        f"swin.encoder.layers.{stage}.blocks.{block}.attention.{part}.weight": stage + block / 10
+        for stage, blocks in enumerate((1, 2))
+        for block in range(blocks)
+        for part in ("q", "k")
+    }
+    layers, kinds, grid = radius_grid(radii | {"swin.encoder.layers.0.downsample.weight": 7.0})
+    assert layers == ["0.0", "1.0", "1.1", "0"]
+    assert kinds == ["q.weight", "k.weight", "downsample.weight"]
+    nan = np.nan
+    np.testing.assert_array_equal(grid, [[0, 1, 1.1, nan], [0, 1, 1.1, nan], [nan, nan, nan, 7]])
+
+
 @pytest.mark.parametrize(
     ("radii", "labels"),
     [
