@@ -129,10 +129,6 @@ def _linked(data: DataFacts) -> str:
     return f"`{data.source if data.name == 'train' else data.name}`"
 
 
-def _first_rows(projection: ProjectionFacts) -> str:
-    return ", ".join(f"`{name}`: {count}" for name, count in projection.pretrained_rows.items())
-
-
 def _rate(options: EarlierOptions | ProjectionFacts) -> str:
     share = options.radius_share
     return f"{options.radius_lr:g}" if share is None else f"ρ = {share:g} of what a step can move a row by"
@@ -144,13 +140,14 @@ def _projection(summary: RunSummary) -> str:
     in_force: list[EarlierOptions | ProjectionFacts] = [*projection.earlier, projection]
     rates = [f"{_rate(options)}, betas {', '.join(f'{b:g}' for b in options.radius_betas)}" for options in in_force]
     steps = [options.until for options in projection.earlier]
+    first_rows = ", ".join(f"`{name}`: {count}" for name, count in projection.pretrained_rows.items())
     rows = [
         ["base optimizer", f"`{summary.optimizer}`" if summary.optimizer else ""],
         ["κ", _in_turn([f"{options.kappa:g}" for options in in_force], steps)],
         ["radii", f"learned with Adam, learning rate {_in_turn(rates, steps)}"],
         ["projected parameters", str(len(projection.projected)) if projection.projected else ""],
         ["trained without projection", str(len(projection.excluded))],
-        ["projected in their first rows", _first_rows(projection)],
+        ["projected in their first rows", first_rows],
         ["anchors", f"`{projection.anchors}`" if projection.anchors else "the weights that training started from"],
     ]
     if projection.radii:

@@ -213,14 +213,14 @@ def _parse(text: str) -> Rule:
     match = _RULE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"the rule {text!r} is not understood: {_GRAMMAR}")
-    if not SET.fullmatch(match["quantity"]) and not _is_over_sets(match["quantity"]):
+    of_distance = _DISTANCE.fullmatch(match["quantity"])
+    if not (SET.fullmatch(match["quantity"]) or match["quantity"] in _OVER or of_distance):
         raise ValueError(f"the rule {text!r} is about {match['quantity']!r}, which is no quantity: {_GRAMMAR}")
     if match["reference"] and match["quantity"] == "forgetting":
         raise ValueError(
             f"the rule {text!r} compares twice: forgetting is measured against the pre-trained model already, so write "
             "a number on the right"
         )
-    of_distance = _DISTANCE.fullmatch(match["quantity"])
     if of_distance and (match["metric"] or match["reference"]):
         raise ValueError(
             f"the rule {text!r} compares twice: {of_distance['distance']} is a distance to the pre-trained model already, so "
@@ -241,10 +241,6 @@ def _parse(text: str) -> Rule:
         relative=match["reference"] == "pretrained",
         learnt=match["reference"] == "learnt",
     )
-
-
-def _is_over_sets(quantity: str) -> bool:
-    return quantity in _OVER or _DISTANCE.fullmatch(quantity) is not None
 
 
 class _Measured(NamedTuple):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ftp_hf.common.figures import MINUS, change, is_share, metric_named, show, together
@@ -75,15 +75,7 @@ def verdicts(results: ComparisonResults) -> list[Verdict]:
     if not finished_seeds(results, REFERENCE):
         return []
     found = differences_to_plain(results)
-    return [
-        _verdict(
-            results,
-            method,
-            {kind: found[method.name, kind] for kind in tested(results) if (method.name, kind) in found},
-        )
-        for method in results.methods
-        if method.name != REFERENCE
-    ]
+    return [_verdict(results, method, found) for method in results.methods if method.name != REFERENCE]
 
 
 def headline(results: ComparisonResults) -> str:
@@ -171,7 +163,10 @@ def _retained(results: ComparisonResults, judged: Sequence[Verdict]) -> str:
     return _joined(*sentences)
 
 
-def _verdict(results: ComparisonResults, method: MethodFacts, differences: dict[str, PairedDifference]) -> Verdict:
+def _verdict(
+    results: ComparisonResults, method: MethodFacts, found: Mapping[tuple[str, str], PairedDifference]
+) -> Verdict:
+    differences = {kind: found[method.name, kind] for kind in tested(results) if (method.name, kind) in found}
     metrics = {kind: metric_of(results, kind) for kind in differences}
     verdict = Verdict(method.name, method.title, "", differences, metrics)
     return dataclasses.replace(verdict, sentence=_sentence(results, verdict))

@@ -1,14 +1,29 @@
 """What a page of a report is made of; Markdown and HTML show each in their way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+import yaml
+
+from ftp_hf.common.privacy import public_value
 from ftp_hf.compare.evidence.formats import difference
 from ftp_hf.compare.evidence.statistics import PairedDifference
 
-__all__ = ["Block", "Code", "Picture", "Points", "Section", "Spot", "Strong", "Table", "Text", "marked"]
+__all__ = [
+    "Block",
+    "Code",
+    "Picture",
+    "Points",
+    "Section",
+    "Spot",
+    "Strong",
+    "Table",
+    "Text",
+    "how_to_repeat",
+    "marked",
+]
 
 
 @dataclass(frozen=True)
@@ -87,3 +102,12 @@ def marked(paired: PairedDifference | None, metric: str) -> str:
     """A cell with a difference, in bold where it is clear."""
     text = difference(paired, metric)
     return Strong(text) if paired is not None and paired.is_clear else text
+
+
+def how_to_repeat(command: str | None, config: Mapping[str, Any]) -> list[Block]:
+    """How what is reported can be run again: the command and the configuration, where known, without paths of the machine."""
+    blocks: list[Block] = [Code(public_value(command))] if command else []
+    if config:
+        text = yaml.safe_dump(public_value(config), sort_keys=False, allow_unicode=True).rstrip()
+        blocks += [Text("with this configuration:" if command else "The configuration:"), Code(text)]
+    return blocks

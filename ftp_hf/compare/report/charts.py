@@ -178,12 +178,12 @@ def _severity(results: ComparisonResults) -> Figure | None:
         return None
     figure = new_figure(5.2)
     axes = figure.add_subplot()
-    drawn = _lines(axes, results, curves, size=6)
+    lines = _lines(axes, results, curves, size=6)
     axes.set_xlabel("severity", fontsize=LARGE)
     axes.set_ylabel(axis_title(results.metric), fontsize=LARGE)
     bare(axes)
     draw_chance(axes, results)
-    draw_legend(figure, results, drawn)
+    draw_legend(figure, results, lines)
     return figure
 
 
@@ -195,15 +195,15 @@ def _corruptions(results: ComparisonResults) -> Figure | None:
     rows = -(-len(kinds) // 2)
     figure = new_figure(0.9 + 1.55 * rows)
     grid = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
-    drawn: dict[str, Line2D] = {}
+    lines: dict[str, Line2D] = {}
     for axes, kind in zip(grid.flat, kinds, strict=False):
         curves = {method.name: severity_curve(results, method.name, kind) for method in results.methods}
-        drawn |= _lines(axes, results, {method: curve for method, curve in curves.items() if curve}, size=4)
+        lines |= _lines(axes, results, {method: curve for method, curve in curves.items() if curve}, size=4)
         axes.set_title(without_formulas(kind.replace("_", " ")), fontsize=MEDIUM, loc="left", pad=3)
         bare(axes)
         axes.tick_params(labelsize=SMALL)
     remove_spare(grid, len(kinds))
-    draw_legend(figure, results, drawn)
+    draw_legend(figure, results, lines)
     figure.supxlabel("severity", fontsize=MEDIUM)
     figure.supylabel(axis_title(results.metric), fontsize=MEDIUM)
     return figure
@@ -243,22 +243,22 @@ def _memory(results: ComparisonResults) -> Figure | None:
 def _costs(results: ComparisonResults, what: str, name: str, show: Callable[[float], str]) -> Figure | None:
     """Bars from zero, followed by the ratio to plain fine-tuning."""
     costs = {method.name: cost(results, method.name, what) for method in results.methods}
-    drawn = {method: each for method, each in costs.items() if each is not None}
-    if not drawn:
+    known = {method: each for method, each in costs.items() if each is not None}
+    if not known:
         return None
-    figure = new_figure(0.55 + 0.34 * len(drawn))
+    figure = new_figure(0.55 + 0.34 * len(known))
     axes = figure.add_subplot()
     short = titles(results)
-    axes.barh(range(len(drawn)), [each.mean for each in drawn.values()], height=0.7, color=[colour(m) for m in drawn])
-    for row, (method, each) in enumerate(drawn.items()):
+    axes.barh(range(len(known)), [each.mean for each in known.values()], height=0.7, color=[colour(m) for m in known])
+    for row, (method, each) in enumerate(known.items()):
         ratio = f"  {each.ratio:.2f}×" if each.ratio is not None and method != REFERENCE else ""
         axes.annotate(
             f"{show(each.mean)}{ratio}", (each.mean, row), xytext=(4, 0), textcoords="offset points", va="center",
             fontsize=MEDIUM,
         )  # fmt: skip
-    axes.set_yticks(range(len(drawn)), [short[method] for method in drawn])
+    axes.set_yticks(range(len(known)), [short[method] for method in known])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.75 * max(each.mean for each in drawn.values()))
+    axes.set_xlim(0, 1.75 * max(each.mean for each in known.values()))
     axes.set_xticks([])
     axes.set_xlabel(name, fontsize=LARGE, loc="left")
     bare(axes, grid=None)

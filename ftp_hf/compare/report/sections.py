@@ -19,10 +19,9 @@ from ftp_hf.compare.evidence.statistics import LEAST_SEEDS
 from ftp_hf.compare.evidence.tuning import at_edge, has_one_learning_rate, tied_with_chosen
 from ftp_hf.compare.evidence.verdict import KEPT, verdicts
 
-from .blocks import Block, Picture, Points, Section, Table, Text
+from .blocks import Block, Picture, Points, Section, Table, Text, how_to_repeat
 from .classes import classes
 from .distances import distances
-from .repeat import how_to_repeat
 from .tables import (
     costs_table,
     data_table,

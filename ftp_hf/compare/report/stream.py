@@ -16,17 +16,16 @@ from ftp_hf.common.figures import (
     size,
 )
 from ftp_hf.compare.evidence.formats import difference, interval, mean, points
+from ftp_hf.compare.evidence.measures import REFERENCE
 from ftp_hf.compare.evidence.statistics import PairedDifference, holm, paired_difference
 from ftp_hf.compare.evidence.stream_results import LEVELS, MEASURES, StreamResults
 
-from .blocks import Block, Picture, Points, Section, Strong, Table, Text, marked
-from .repeat import how_to_repeat
+from .blocks import Block, Picture, Points, Section, Strong, Table, Text, how_to_repeat, marked
 from .stream_rules import broken_rules, rules_met
 from .write import check_charts_can_be_drawn, pages, write_pages
 
 __all__ = ["stream_headline", "write_stream_report"]
 
-_REFERENCE = "plain"
 _FINAL = "final average"
 _MEANING = {
     "final average": "the mean over all stages after the last one",
@@ -133,9 +132,9 @@ def _against_plain(results: StreamResults, measure: str) -> dict[str, PairedDiff
     """Each method minus sequential training over the same orders and seeds, corrected for how many there are."""
     figures = partial(results.measured, measure=measure)
     found = {
-        method.name: paired_difference(*results.pairs(method.name, _REFERENCE, figures), results.possible(measure))
+        method.name: paired_difference(*results.pairs(method.name, REFERENCE, figures), results.possible(measure))
         for method in results.methods
-        if method.name != _REFERENCE and figures(_REFERENCE)
+        if method.name != REFERENCE and figures(REFERENCE)
     }
     return holm({name: paired for name, paired in found.items() if paired is not None})
 
@@ -169,7 +168,7 @@ def _retained(results: StreamResults) -> Iterator[Block]:
         rows.append([method.title, *cells])
     titles = [f"{name} ({metric_title(metric)})" for name, metric in results.retained_metrics.items()]
     yield Table(["method", *titles], rows)
-    if any(method.name == _REFERENCE for method in results.methods):
+    if any(method.name == REFERENCE for method in results.methods):
         yield Text(
             "After the last stage, and in brackets the method minus sequential training over the same orders and seeds, with its 95 % "
             "interval."
@@ -179,9 +178,9 @@ def _retained(results: StreamResults) -> Iterator[Block]:
 def _after_all(results: StreamResults, method: str, name: str, metric: str) -> str:
     figures = partial(results.retained, name=name)
     text = mean_and_sd([run.retained[name][-1] for run in results.of(method)], metric)
-    if method == _REFERENCE or not figures(_REFERENCE):
+    if method == REFERENCE or not figures(REFERENCE):
         return text
-    paired = paired_difference(*results.pairs(method, _REFERENCE, figures), metric_named(metric).possible)
+    paired = paired_difference(*results.pairs(method, REFERENCE, figures), metric_named(metric).possible)
     return text if paired is None else f"{text} ({difference(paired, metric)})"
 
 

@@ -41,7 +41,7 @@ def broken_rules(results: StreamResults) -> list[Block]:
             results.method(run.method).title,
             _place(results, run, number),
             check.stage,
-            *_told(broken),
+            *_rule_cells(broken),
             "rolled back" if check.rolled_back else "stays",
         ]
         for run in results.runs
@@ -58,7 +58,7 @@ def _place(results: StreamResults, run: StreamRun, number: int) -> str:
     return f"{order}seed {run.seed}, stage {number}"
 
 
-def _told(broken: RuleResult) -> list[str]:
+def _rule_cells(broken: RuleResult) -> list[str]:
     of = f" ({broken.data})" if broken.data else ""
     if broken.value is None or broken.threshold is None:
         return [broken.rule, broken.why or "", ""]
