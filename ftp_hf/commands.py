@@ -161,11 +161,13 @@ def run_report(options: Namespace) -> None:
     from ftp_hf.compare.evidence.stream_results import StreamResults, is_stream
     from ftp_hf.compare.report.stream import write_stream_report
 
-    if is_stream(options.folder):
-        files = write_stream_report(StreamResults.load(options.folder), options.folder)
+    folder = options.folder
+    results = (StreamResults if is_stream(folder) else ComparisonResults).load(folder)
+    check_folder("DIR", folder, "copy its results.json to another folder, and name that")
+    if isinstance(results, StreamResults):
+        say(*write_stream_report(results, folder))
     else:
-        files = write_report(ComparisonResults.load(options.folder), options.folder)
-    say(*files)
+        say(*write_report(results, folder))
 
 
 def run_trial(options: Namespace) -> None:

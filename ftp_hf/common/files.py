@@ -44,19 +44,25 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def check_folder(option: str, folder: Path) -> None:
+def check_folder(option: str, folder: Path, remedy: str = "name another one") -> None:
     """
-    Whether a folder is there, or can be made.
+    Whether a folder is there, or can be made, and can be written to.
 
     Args:
         option (`str`): that names it.
         folder (`Path`): which need not exist.
+        remedy (`str`, *optional*): what to do where it cannot.
 
     Raises:
-        FileExistsError: it, or what it would lie in, is a file.
+        FileExistsError: it, or what it would lie in, is a file or a link to what is not there.
+        PermissionError: it cannot be written to.
     """
-    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
-        raise FileExistsError(f"{option} {folder} is no folder, as {file} is a file: name another one")
+    there = next((path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()), Path())
+    if not there.is_dir():
+        found = "a file" if there.exists() else "a link to what is not there"
+        raise FileExistsError(f"{option} {folder} is no folder, as {there} is {found}: {remedy}")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{option} {folder}: nothing can be written to {there}: {remedy}")
 
 
 def move_files(source: Path, target: Path) -> None:

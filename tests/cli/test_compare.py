@@ -1,16 +1,19 @@
 """Which methods `ftp-hf compare` is told to compare."""
 
+import os
+
 import pytest
 
 from ftp_hf.cli import main
-from ftp_hf.compare.run import comparison
+from ftp_hf.compare.run import comparison as run_comparison
+from tests.support.comparisons import comparison
 
 
 @pytest.fixture
 def compared(monkeypatch):
     """The configs that would be compared."""
     configs = []
-    monkeypatch.setattr(comparison, "rehearse", configs.append)
+    monkeypatch.setattr(run_comparison, "rehearse", configs.append)
     return configs
 
 
@@ -54,3 +57,27 @@ def test_a_file_is_no_folder_of_a_comparison(file, compared, capsys, place):
     assert main(["compare", str(file), "--dry-run", "--output_dir", str(folder)]) == 1
     assert f"--output_dir {folder} is no folder, as {file} is a file: name another one" in capsys.readouterr().err
     assert not compared
+
+
+def test_a_link_to_nothing_is_no_folder_of_a_comparison(file, compared, capsys):
+    link = file.parent / "link"
+    link.symlink_to(file.parent / "gone")
+    assert main(["compare", str(file), "--dry-run", "--output_dir", str(link / "out")]) == 1
+    assert (
+        f"--output_dir {link / 'out'} is no folder, as {link} is a link to what is not there" in capsys.readouterr().err
+    )
+    assert not compared
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(file, compared, capsys, monkeypatch):
+    results = comparison()
+    results.save(file.parent)
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (file.parent, os.W_OK))
+    for words, remedy in [
+        (["compare", str(file), "--output_dir", str(file.parent / "out")], "name another one"),
+        (["report", str(file.parent)], "copy its results.json to another folder, and name that"),
+    ]:
+        assert main(words) == 1
+        assert f"nothing can be written to {file.parent}: {remedy}" in capsys.readouterr().err
+    assert not compared
+    assert not (file.parent / "report.md").exists()

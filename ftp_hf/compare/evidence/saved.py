@@ -34,13 +34,19 @@ class SavedResults:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is of something else, of another version, or in a metric that its task does not have.
+            ValueError: it is damaged, of something else, of another version, or in a metric that its task does not have.
         """
         file = Path(folder) / RESULTS
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: name the output_dir of a {cls.what} that has finished")
         try:
-            results = build(cls, json.loads(file.read_text(encoding="utf-8")))
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:  # which does not tell what it is of
+            raise ValueError(
+                f"{file} is damaged: {error}. Start what wrote it again, a comparison or a stream: finished runs are not repeated"
+            ) from error
+        try:
+            results = build(cls, content)
             declare_metrics(results.metrics)
             _check_metric(results)
         except (TypeError, ValueError) as error:

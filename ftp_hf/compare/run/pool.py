@@ -58,7 +58,7 @@ class Pool(Workers[Asked, Done]):
             process.shutdown()
             if not self._alive.closed:
                 process = self._make(number)
-            raise Lost("its process has died, for want of memory perhaps") from error
+            raise Lost("its process has died, for want of memory perhaps: start again with fewer jobs") from error
         finally:
             self._free.put((number, process))
 

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import re
 import statistics
 import sys
@@ -459,6 +460,13 @@ def test_results_that_were_edited_amiss_are_refused(tmp_path, key, value, messag
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     with pytest.raises(ValueError, match=re.escape(f"{file} is not a comparison: {message}")):
         ComparisonResults.load(tmp_path)
+
+
+def test_results_that_were_cut_short_are_damaged_whatever_they_are_of(tmp_path, capsys):
+    os.truncate(comparison().save(tmp_path), 300)
+    assert main(["report", str(tmp_path)]) == 1
+    assert f"{tmp_path / 'results.json'} is damaged: " in (said := capsys.readouterr().err)
+    assert "again, a comparison or a stream" in said
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
