@@ -112,6 +112,7 @@ class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
     """
     `Seq2SeqTrainer` with [`WindowsTrainerMixin`]. Unless `generation_max_length` says otherwise, what Whisper answers is as
     long as words of the window can be: who is silent for the most part of 30 seconds need not wait for an answer of 30.
+    Where a text of the batch has more tokens, as in scripts of which a letter takes several, an answer may be as long.
     """
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -119,6 +120,8 @@ class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
         asked = {**getattr(self, "_gen_kwargs", {}), **kwargs}
         if whisper_encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
             seconds = inputs["input_features"].shape[-1] / _FRAMES_PER_POSITION / POSITIONS_PER_SECOND
-            asked["max_length"] = math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds)
+            # Behind the token that the model starts with.
+            longest_text = 1 + inputs["labels"].shape[-1] if "labels" in inputs else 0
+            asked["max_length"] = max(math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds), longest_text)
         with _encoding_once(model):
             return super().prediction_step(model, inputs, *args, **asked)

@@ -174,14 +174,25 @@ def test_the_same_sounds_are_encoded_once(task, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "options", "longest"), [(0.5, {}, 16), (1.7, {}, 23), (0.5, {"generation_max_length": 5}, 5)]
+    ("seconds", "options", "text", "longest"),
+    [
+        (0.5, {}, "low", 16),  # 8 and 7.5 a second
+        (1.7, {}, "low", 23),
+        (0.5, {"generation_max_length": 5}, "low", 5),
+        (0.5, {}, 30 * "a", 33),  # with what starts them, says that there are no times, and ends them
+        (0.5, {}, 126 * "a", 129),  # as many as the model writes
+    ],
 )
-def test_answers_are_as_long_as_words_of_the_window_can_be_or_as_is_asked(task, tmp_path, seconds, options, longest):
+def test_answers_are_as_long_as_words_of_the_window_can_be_or_as_is_asked(
+    task, tmp_path, seconds, options, text, longest
+):
     model, asked = task.load_model(), []
     generate = model.generate
     model.generate = lambda *args, **kwargs: asked.append(kwargs.get("max_length")) or generate(*args, **kwargs)
-    task.measure(trainer_of(task, tmp_path, model, **options), sounds(2, seconds))
-    assert asked == [longest], "8 and 7.5 a second"
+    data = Dataset.from_list([{"audio": sound(300, seconds), "text": said} for said in ("high", text)])
+    task.check("few", data)
+    task.measure(trainer_of(task, tmp_path, model, **options), data)
+    assert asked == [longest]
 
 
 @pytest.mark.slow
