@@ -16,7 +16,7 @@ from ftp_hf.baselines._beside import adapters_off, frozen_copy
 from ftp_hf.function_distance import answers_kl
 from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
-from tests.support.baselines import KLTrainer, load, load_whole, make, train
+from tests.support.baselines import KLTrainer, load, load_whole, make, nudge, train
 from tests.support.equal import assert_equal, weights
 from tests.support.models import tiny_llama_config
 from tests.support.tiny_language import save_llama
@@ -47,15 +47,6 @@ def llama():
 
 def lora(model, **options):
     return peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **options))
-
-
-def nudge(model):
-    """Move what is trained, as training would, so that the two models answer differently."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.3)
 
 
 def divergence(before, after):
@@ -111,7 +102,7 @@ def test_a_classifier(checkpoint, dataset, tmp_path, precise):
     model = load_whole(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = make(KLTrainer, model, dataset, tmp_path, {"lambda_": 2.0}, **options)
     before = copy.deepcopy(model)
-    nudge(model.train())
+    nudge(model.train(), 0.3)
     batch = {name: torch.tensor(dataset[:4][name]) for name in ("input_ids", "labels")}
     with trainer.accelerator.autocast():
         loss = trainer.compute_loss(model, dict(batch))
@@ -132,7 +123,7 @@ def test_a_language_model_of_trl(tmp_path, adapter, count):
         heads = {"modules_to_save": ["lm_head"]} if adapter == "head" else {}
         model = lora(model, target_modules=["q_proj", "up_proj"], **heads)
     trainer = sft(model, tmp_path, lambda_=2.0)
-    nudge(model.train())
+    nudge(model.train(), 0.3)
     assert (trainer._frozen is None) == bool(adapter)
     loss = trainer.compute_loss(model, dict(TOKENS), num_items_in_batch=count)
     logits, counted = model(**TOKENS).logits[:, :-1], TOKENS["labels"][:, 1:] != -100
@@ -158,7 +149,7 @@ def test_a_recogniser_in_windows_of_the_batch(tmp_path):
     args = trainers.arguments(tmp_path, Seq2SeqTrainingArguments)
     trainer = SpeechKLTrainer(model=model, args=args, lambda_=2.0)
     before = copy.deepcopy(model)
-    nudge(model.train())
+    nudge(model.train(), 0.3)
     batch = {
         "input_features": torch.randn(2, 8, 100, generator=torch.Generator().manual_seed(0)),
         "labels": torch.tensor([[3, 4, 26], [5, 26, -100]]),
@@ -174,7 +165,7 @@ def test_a_recogniser_in_windows_of_the_batch(tmp_path):
 
 def test_adapters_are_off_in_the_block_alone():
     plain, model = llama(), lora(llama(), target_modules=["q_proj"], modules_to_save=["lm_head"])
-    nudge(model)
+    nudge(model, 0.3)
     frozen = [name for name, p in model.named_parameters() if "lora_A" in name]
     for name, parameter in model.named_parameters():
         if name in frozen:
@@ -192,7 +183,7 @@ def test_adapters_are_off_in_the_block_alone():
 def test_a_frozen_copy_answers_for_itself(tmp_path):
     model = sft(llama(), tmp_path, trl.SFTTrainer).model
     copied, before = frozen_copy(model), model(**TOKENS).logits.detach()
-    nudge(model)
+    nudge(model, 0.3)
     assert not torch.allclose(model(**TOKENS).logits, before)
     assert_equal(copied(**TOKENS).logits, before)
     assert not any(parameter.requires_grad for parameter in copied.parameters())
@@ -245,7 +236,7 @@ def test_tokens_weigh_alike_however_batches_are_made(tmp_path):
         batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated, "optim": "sgd"}
         options = {"learning_rate": 0.5, "max_grad_norm": 0.0, "max_steps": 4, "lr_scheduler_type": "constant"}
         trainer = sft(model, tmp_path, rows=rows, lambda_=2.0, **batch, **options)
-        nudge(model)
+        nudge(model, 0.3)
         trainer.train()
         results.append(weights(model))
     assert not torch.allclose(results[0]["lm_head.weight"], start["lm_head.weight"])

@@ -19,7 +19,7 @@ from ftp_hf.baselines import LDIFSTrainerMixin, ldifs_penalty
 from ftp_hf.baselines.ldifs import quarters
 from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
-from tests.support.baselines import LDIFSTrainer, load, make, train
+from tests.support.baselines import LDIFSTrainer, load, make, nudge, train
 from tests.support.equal import assert_equal
 from tests.support.models import tiny_llama_config, tiny_mobilenet_config
 from tests.support.tiny_language import make_pairs, save_llama
@@ -39,14 +39,6 @@ class SFTLDIFSTrainer(LDIFSTrainerMixin, trl.SFTTrainer):
 
 class SentenceLDIFSTrainer(LDIFSTrainerMixin, sentence_transformers.SentenceTransformerTrainer):
     pass
-
-
-def nudge(model):
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
 
 
 def distance(before, after, mask=None):
@@ -84,7 +76,7 @@ def test_a_classifier_with_a_new_head(checkpoint, dataset, tmp_path):
     model = load(checkpoint, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     trainer = make(LDIFSTrainer, model, dataset, tmp_path, {"lambda_": 2.0})
     before = copy.deepcopy(model)
-    nudge(model.train())
+    nudge(model.train(), 0.1)
     batch = {name: torch.tensor(dataset[:3][name]) for name in ("input_ids", "labels")}
     batch["attention_mask"] = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]])
     loss = trainer.compute_loss(model, dict(batch))
@@ -104,7 +96,7 @@ def test_a_network_of_convolutions(tmp_path):
     model = MobileNetV2ForImageClassification(tiny_mobilenet_config(classifier_dropout_prob=0.0))
     trainer = LDIFSTrainer(model=model, args=trainers.arguments(tmp_path), lambda_=2.0)
     before = copy.deepcopy(model).eval()
-    nudge(model.train())
+    nudge(model.train(), 0.1)
     batch = {"pixel_values": torch.randn(2, 3, 32, 32), "labels": torch.tensor([0, 1])}
     states = quarters(before(**batch, output_hidden_states=True).hidden_states)
     counts = {name: value.clone() for name, value in trainer._frozen.named_buffers()}
@@ -120,7 +112,7 @@ def test_a_recogniser_in_windows_of_the_batch(tmp_path):
     model = WhisperForConditionalGeneration.from_pretrained(speech.save_whisper(tmp_path / "whisper"))
     trainer = SpeechLDIFSTrainer(model=model, args=trainers.arguments(tmp_path, Seq2SeqTrainingArguments), lambda_=2.0)
     before = copy.deepcopy(model)
-    nudge(model.train())
+    nudge(model.train(), 0.1)
     features = torch.randn(2, 8, 100, generator=torch.Generator().manual_seed(0))
     batch = {"input_features": features, "labels": torch.tensor([[3, 4, 26], [5, 26, -100]])}
     loss = trainer.compute_loss(model, dict(batch))
@@ -142,7 +134,7 @@ def test_a_language_model_of_trl(tmp_path):
     args = trainers.arguments(tmp_path, trl.SFTConfig, **tokens)
     trainer = SFTLDIFSTrainer(model=model, args=args, train_dataset=rows, processing_class=processor, lambda_=2.0)
     before = copy.deepcopy(model.model)
-    nudge(model.train())
+    nudge(model.train(), 0.1)
     batch = {"input_ids": torch.tensor([[3, 4, 5], [6, 7, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
     batch["labels"] = torch.tensor([[-100, 4, 5], [-100, 7, -100]])
     trainer.current_gradient_accumulation_steps = 2  # the Trainer does not divide a loss over num_items_in_batch
@@ -173,7 +165,7 @@ def test_an_encoder_of_sentences(sentences, tmp_path):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     before = copy.deepcopy(encoder)
-    nudge(trainer.model.train())
+    nudge(trainer.model.train(), 0.1)
     loss = trainer.compute_loss(trainer.model, dict(plain))
     features, _ = trainer.collect_features(dict(plain))
     found = []

@@ -4,18 +4,14 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
-from transformers import BertForSequenceClassification, ResNetConfig, ResNetForImageClassification, ResNetModel
+from transformers import BertForSequenceClassification, ResNetForImageClassification
 
 from ftp_hf.baselines import only_trained
 from ftp_hf.pretrained.loading import load_weights
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import HEAD, SIZES, LinearProbeTrainer, load, make, train
-from tests.support.equal import assert_equal, weights
+from tests.support.baselines import HEAD, SIZES, LinearProbeTrainer, bright_images, load, make, save_resnet, train
+from tests.support.equal import assert_equal, changed, weights
 from tests.support.models import tiny_bert_config
-
-
-def changed(model, start):
-    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])}
 
 
 def test_one_step_of_logistic_regression(checkpoint, dataset, tmp_path):
@@ -42,26 +38,14 @@ def test_the_optimizer_is_given_the_head_alone(checkpoint, dataset, tmp_path):
     assert given == set(trainer.model.classifier.parameters())
 
 
-@pytest.fixture(scope="module")
-def resnet(tmp_path_factory):
-    """A pre-trained network with batch norm, and images."""
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
-    path = tmp_path_factory.mktemp("resnet")
-    ResNetModel(config).save_pretrained(path)
-    pixels = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 2
-    return path, [{"pixel_values": image, "labels": index % 2} for index, image in enumerate(pixels)]
-
-
 @pytest.mark.slow
-def test_batch_norm_keeps_its_statistics(resnet, tmp_path):
-    path, images = resnet
-    model = ResNetForImageClassification.from_pretrained(path, num_labels=2)
+def test_batch_norm_keeps_its_statistics(tmp_path):
+    model = ResNetForImageClassification.from_pretrained(save_resnet(tmp_path / "resnet"), num_labels=2)
     start = weights(model)
     assert any(name.endswith("running_mean") for name in start)
-    probed = train(LinearProbeTrainer, model, images, tmp_path).model
+    probed = train(LinearProbeTrainer, model, bright_images(), tmp_path).model
     assert changed(probed, start) == {"classifier.1.weight", "classifier.1.bias"}
-    plain = train(PlainTrainer, model, images, tmp_path).model
+    plain = train(PlainTrainer, model, bright_images(), tmp_path).model
     assert any(name.endswith("running_mean") for name in changed(plain, start))
 
 

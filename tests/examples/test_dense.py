@@ -1,8 +1,6 @@
 """The examples that tag words and segment images, on tiny models; and the data that are made for them."""
 
 import runpy
-import sys
-from pathlib import Path
 
 import pytest
 from datasets import Dataset, Features, Image, load_dataset
@@ -13,15 +11,8 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, A
 
 from ftp_hf import RunSummary
 from ftp_hf.tasks.entities import entities
+from tests.support.launch import ROOT, run_here
 from tests.support.models import save_bert, save_mobilenet
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_here(monkeypatch, script, *flags):
-    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path(script, run_name="__main__")
 
 
 def test_made_up_sentences_are_tagged_where_their_gaps_were(monkeypatch):

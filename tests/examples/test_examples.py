@@ -1,6 +1,5 @@
 import logging
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -26,9 +25,9 @@ from ftp_hf import RunSummary
 from ftp_hf.runs.facts import DataFacts, Evaluation
 from ftp_hf.tasks import ImageTask, TaskData
 from tests.support.equal import assert_equal
+from tests.support.launch import ROOT, run_here
 from tests.support.summaries import make_summary
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
 needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no data in {SHARED.relative_to(ROOT.parent)}")
@@ -44,13 +43,6 @@ def succeed(*command):
     finished = run(*command)
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
-
-
-def run_here(monkeypatch, script, *flags):
-    """Run it in this process, which has imported already what takes the longest."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
-    monkeypatch.chdir(ROOT)
-    runpy.run_path(script, run_name="__main__")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import re
 import runpy
-import sys
-from pathlib import Path
 
 import pytest
 from datasets import Dataset, Features, Image
@@ -15,16 +13,10 @@ from transformers import AutoConfig
 from ftp_hf import RunSummary
 from ftp_hf.tasks.find import TASKS
 from ftp_hf.tasks.specs import DatasetSpec
+from tests.support.launch import ROOT, run_here
 from tests.support.models import save_bert, save_mobilenet
 
-ROOT = Path(__file__).parents[2]
 NUMBERS = ["one", "two", "three", "four", "five", "six"]
-
-
-def run_here(monkeypatch, script, *flags):
-    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path(script, run_name="__main__")
 
 
 def test_requests_come_with_what_they_mention(monkeypatch):

@@ -1,10 +1,9 @@
 """examples/pairs/data.py: pairs of classified texts."""
 
-import runpy
-import sys
-
 import pytest
 from datasets import Dataset
+
+from tests.support.launch import run_here
 
 FILE = "examples/pairs/data.py"
 TEXTS = {"text": [*"abcdef", *"uvwxyz"], "label": [0] * 6 + [1] * 6}
@@ -12,10 +11,7 @@ TEXTS = {"text": [*"abcdef", *"uvwxyz"], "label": [0] * 6 + [1] * 6}
 
 def make(tmp_path, monkeypatch, *options):
     Dataset.from_dict(TEXTS).to_parquet(tmp_path / "texts.parquet")
-    monkeypatch.setattr(
-        sys, "argv", [FILE, str(tmp_path / "texts.parquet"), str(tmp_path / "made" / "pairs.parquet"), *options]
-    )
-    runpy.run_path(FILE, run_name="__main__")
+    run_here(monkeypatch, FILE, tmp_path / "texts.parquet", tmp_path / "made" / "pairs.parquet", *options)
     return Dataset.from_parquet(str(tmp_path / "made" / "pairs.parquet"), cache_dir=str(tmp_path / "cache"))
 
 

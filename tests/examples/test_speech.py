@@ -1,9 +1,5 @@
 """The examples with speech, on a tiny model and tones; and the data that are made for them."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 from datasets import Dataset
 from transformers import AutoModelForAudioClassification, AutoModelForSpeechSeq2Seq
@@ -13,15 +9,8 @@ pytest.importorskip("jiwer")
 
 from ftp_hf import RunSummary
 from ftp_hf.tasks.specs import DatasetSpec
+from tests.support.launch import run_here
 from tests.support.speech import save_whisper, sound, sounds
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_here(monkeypatch, script, *flags):
-    monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path(script, run_name="__main__")
 
 
 def test_speakers_and_takes_are_kept_apart(monkeypatch, tmp_path):

@@ -1,17 +1,24 @@
 """What wrapped optimizers keep for themselves: state from their construction on, and state in dicts, lists and dtypes of their choice."""
 
 import copy
-import io
+import functools
 from collections import deque
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 
 from ftp_hf import FTP, FTPAdamW
 from tests.support.equal import assert_equal
-from tests.support.problems import assert_goes_on_alike, assert_same_run, clone, make_gradients, make_parameters, train
+from tests.support.problems import (
+    assert_goes_on_alike,
+    assert_same_run,
+    clone,
+    make_gradients,
+    make_parameters,
+    through_torch_save,
+    train,
+)
 
 
 class Nesting(torch.optim.Optimizer):
@@ -60,13 +67,6 @@ class Coarse(torch.optim.Optimizer):
                 parameter.sub_(state["momentum"], alpha=group["lr"])
 
 
-@pytest.fixture
-def _accelerate_as_it_was():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
 def adagrad(parameters, **options):
     return FTP(torch.optim.Adagrad(parameters.items(), lr=1e-2, initial_accumulator_value=0.1), **options)
 
@@ -77,17 +77,6 @@ def tensors(value):
     if isinstance(value, dict):
         return [tensor for part in value.values() for tensor in tensors(part)]
     return [tensor for part in value for tensor in tensors(part)] if isinstance(value, (list, tuple, deque)) else []
-
-
-def through_memory(state):
-    return copy.deepcopy(state)
-
-
-def through_torch_save(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.usefixtures("_accelerate_as_it_was")
@@ -110,7 +99,7 @@ def test_a_parameter_that_took_no_step_resumes_with_the_state_it_was_made_with()
     train(optimizer, parameters, gradients[:10])
     resumed = clone(parameters)
     second = adagrad(resumed)
-    second.load_state_dict(through_memory(optimizer.state_dict()))
+    second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert_goes_on_alike(optimizer, parameters, second, resumed, gradients[10:])
 
 
@@ -153,7 +142,11 @@ def test_bfloat16_state_of_a_plain_run_goes_on_with_anchors(implementation):
     assert all(torch.equal(anchor.bfloat16(), anchors[name]) for name, anchor in optimizer.anchors().items())
 
 
-@pytest.mark.parametrize("through", [through_memory, through_torch_save])
+@pytest.mark.parametrize(
+    "through",
+    [copy.deepcopy, functools.partial(through_torch_save, weights_only=False)],
+    ids=["deepcopy", "torch.save"],
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("own", [Nesting, Coarse])
 def test_state_of_their_own_resumes_bit_for_bit(own, dtype, through):

@@ -22,21 +22,20 @@ from transformers import (
 
 from ftp_hf.pretrained import CheckpointAnchors, load_weights, new_parameters, origin, pretrained_rows
 from tests.support.equal import assert_equal, weights
-from tests.support.models import SIZES, save_bert, tiny_bert_config, tiny_llama_config, tiny_vit_config
+from tests.support.models import (
+    SIZES,
+    save_bert,
+    save_language_models,
+    tiny_bert_config,
+    tiny_vit_config,
+)
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The folders of pre-trained models of 64 words, a Llama with and without tied embeddings and a BERT."""
-    folder = tmp_path_factory.mktemp("saved")
-    torch.manual_seed(0)
-    for tied in (False, True):
-        config = tiny_llama_config(vocab_size=64, tie_word_embeddings=tied)
-        LlamaForCausalLM(config).save_pretrained(folder / ("tied" if tied else "untied"))
-    BertForMaskedLM(tiny_bert_config(vocab_size=64)).save_pretrained(folder / "bert")
-    return folder
+    return save_language_models(tmp_path_factory.mktemp("saved"), words=64)
 
 
 def llama(saved, kind, *resize, **options):

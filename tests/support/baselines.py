@@ -2,7 +2,7 @@
 
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import ResNetConfig, ResNetModel, TrainingArguments
 
 from ftp_hf.baselines import (
     EWCTrainerMixin,
@@ -79,6 +79,29 @@ def sentences(count, seed):
     tokens = torch.randint(5, VOCABULARY, (count, 6), generator=torch.Generator().manual_seed(seed))
     labels = (tokens[:, 1] > tokens[:, 2]).long()
     return Dataset.from_dict({"input_ids": tokens.tolist(), "labels": labels.tolist()})
+
+
+def bright_images():
+    """16 images of two classes, whose mean is far from 0."""
+    pixels = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 2
+    return [{"pixel_values": image, "labels": index % 2} for index, image in enumerate(pixels)]
+
+
+def save_resnet(folder):
+    """A pre-trained network with batch norm in `folder`."""
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    return folder
+
+
+def nudge(model, by):
+    """Move what is trained, as training would, so that the model answers otherwise than the pre-trained one."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=by)
 
 
 def load(checkpoint, **options):

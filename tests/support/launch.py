@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).parents[2]
 WORKERS = Path(__file__).parent / "workers"
 
 
 def environment():
     """The environment of a worker: one thread, no network, and the tests' and examples' modules at hand."""
-    root = Path(__file__).parents[2]
-    paths = [str(root), str(root / "examples")]
+    paths = [str(ROOT), str(ROOT / "examples")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]),
@@ -64,6 +65,13 @@ def run(script, *args, processes=1, config=None, check=True, timeout=300):
         check=False,
     )
     return _checked(script, result) if check else result
+
+
+def run_here(monkeypatch, script, *args):
+    """Run a script of the repository in this process, which has imported already what takes the longest: its globals."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+    monkeypatch.chdir(ROOT)
+    return runpy.run_path(script, run_name="__main__")
 
 
 def fork(script, *args, processes=1, timeout=300):

@@ -3,10 +3,12 @@
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     BertTokenizerFast,
     GPT2Config,
     LlamaConfig,
+    LlamaForCausalLM,
     MobileNetV2Config,
     MobileNetV2ImageProcessor,
     MobileNetV2Model,
@@ -16,6 +18,7 @@ from transformers import (
 __all__ = [
     "SIZES",
     "save_bert",
+    "save_language_models",
     "save_mobilenet",
     "tiny_bert_config",
     "tiny_gpt2_config",
@@ -72,4 +75,14 @@ def save_bert(folder, *, seed=0, words=None, **overrides):
     if words is not None:
         (folder / "vocab.txt").write_text("\n".join(words) + "\n")
         BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def save_language_models(folder, words):
+    """Pre-trained models of so many words in `folder`: a Llama with `tied` and `untied` embeddings, and a `bert`."""
+    torch.manual_seed(0)
+    for tied in (False, True):
+        config = tiny_llama_config(vocab_size=words, tie_word_embeddings=tied)
+        LlamaForCausalLM(config).save_pretrained(folder / ("tied" if tied else "untied"))
+    BertForMaskedLM(tiny_bert_config(vocab_size=words)).save_pretrained(folder / "bert")
     return folder

@@ -1,5 +1,7 @@
 """Small problems that the optimizer tests share: parameters of every kind of shape, and gradients to feed them."""
 
+import io
+
 import pytest
 import torch
 
@@ -78,6 +80,14 @@ def values(parameters):
 def clone(parameters):
     """Name → a new parameter with the same weights."""
     return {name: torch.nn.Parameter(parameter.detach().clone()) for name, parameter in parameters.items()}
+
+
+def through_torch_save(state, *, weights_only=True):
+    """What is read of the file that a state is written to."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
 
 
 def assert_same_run(optimizer, parameters, other, others):

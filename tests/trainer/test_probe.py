@@ -8,7 +8,7 @@ from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.trainer.plain import PlainTrainer
 from ftp_hf.trainer.probe import check_can_probe
 from tests.support.baselines import HEAD, SIZES, L2SPTrainer, LinearProbeTrainer, load, sentences
-from tests.support.equal import assert_equal, weights
+from tests.support.equal import assert_equal, changed, weights
 from tests.support.models import save_bert, tiny_bert_config
 from tests.support.trainers import arguments
 
@@ -45,7 +45,7 @@ def test_it_is_two_trainers_one_after_the_other(checkpoint, small, tmp_path, kin
     args = arguments(tmp_path, TrainingArguments, **probing)
     LinearProbeTrainer(model=probed, args=args, train_dataset=small).train()
     start = load(checkpoint).state_dict()
-    assert {name for name, tensor in probed.state_dict().items() if not torch.equal(tensor, start[name])} == HEAD
+    assert changed(probed, start) == HEAD
     kind(model=probed, args=arguments(tmp_path, **TRAINING), train_dataset=small).train()
 
     trainer = make(kind, load(checkpoint), small, tmp_path)

@@ -12,7 +12,7 @@ from ftp_hf.baselines import L2SPTrainerMixin
 from ftp_hf.cards.sections import sections
 from ftp_hf.distance import model_distance
 from tests.support.equal import assert_equal, weights
-from tests.support.models import tiny_bert_config, tiny_llama_config
+from tests.support.models import save_language_models
 from tests.support.trainers import arguments
 
 WORDS = 64
@@ -31,14 +31,7 @@ SAVED = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "learning_ra
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The folders of pre-trained models of 64 words."""
-    folder = tmp_path_factory.mktemp("saved")
-    torch.manual_seed(0)
-    for tied in (False, True):
-        config = tiny_llama_config(vocab_size=WORDS, tie_word_embeddings=tied)
-        LlamaForCausalLM(config).save_pretrained(folder / ("tied" if tied else "untied"))
-    BertForMaskedLM(tiny_bert_config(vocab_size=WORDS)).save_pretrained(folder / "bert")
-    return folder
+    return save_language_models(tmp_path_factory.mktemp("saved"), WORDS)
 
 
 @pytest.fixture(scope="module")

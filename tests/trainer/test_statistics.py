@@ -12,16 +12,14 @@ from transformers import (
     MobileNetV2Model,
     PretrainedConfig,
     PreTrainedModel,
-    ResNetConfig,
     ResNetForImageClassification,
-    ResNetModel,
 )
 
 from ftp_hf import FTPTrainer, FTPTrainingArguments
 from ftp_hf.pretrained.statistics import new_statistics, pretrained_statistics
 from ftp_hf.trainer.plain import PlainTrainer
-from tests.support.baselines import LinearProbeTrainer, train
-from tests.support.equal import weights
+from tests.support.baselines import LinearProbeTrainer, bright_images, save_resnet, train
+from tests.support.equal import changed, weights
 from tests.support.trainers import arguments, load
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -29,11 +27,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory):
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic")
-    path = tmp_path_factory.mktemp("resnet")
-    ResNetModel(config).save_pretrained(path)
-    return path
+    return save_resnet(tmp_path_factory.mktemp("resnet"))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +40,7 @@ def mobilenet(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    pixels = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 2
-    return [{"pixel_values": image, "labels": index % 2} for index, image in enumerate(pixels)]
+    return bright_images()
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +52,6 @@ def masks():
 def classifier(path):
     torch.manual_seed(1)
     return ResNetForImageClassification.from_pretrained(path, num_labels=2)
-
-
-def changed(model, start):
-    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])}
 
 
 def is_statistic(name):

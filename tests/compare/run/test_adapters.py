@@ -16,16 +16,10 @@ from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import list_run_files
 from tests.support.task_comparisons import compare_whole_and_interrupted
 from tests.support.tiny_data import image_config, write_config
-from tests.support.tiny_language import answers_config, make_answers
+from tests.support.tiny_language import answers_config
 
 ADAPTED = ["corda", "osf", "kappatune"]
 SHORT = {"learning_rate": [1e-2], "seeds": [0]}
-
-
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    pytest.importorskip("trl")
-    return make_answers(tmp_path_factory.mktemp("answers"))
 
 
 def trained_and_evaluated(folder, config, results, name):

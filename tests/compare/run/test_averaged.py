@@ -6,13 +6,13 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerControl, TrainerState
 
 from ftp_hf.baselines import average_checkpoints
-from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.epochs import KeepEpochs, forget_epochs, kept_epochs
 from ftp_hf.compare.run.folder import TRAINED, forget_weights
 from ftp_hf.compare.run.plan import Run, averaged_epochs
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import list_run_files
+from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
 
 PLAIN = Run("plain", {"learning_rate": 1e-2}, 0)
@@ -162,9 +162,3 @@ def stop_at(epoch):
             raise KeyboardInterrupt
 
     return on_save
-
-
-def figures(results):
-    return [
-        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
-    ]

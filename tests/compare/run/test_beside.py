@@ -5,6 +5,7 @@ import pytest
 from ftp_hf.compare import ComparisonConfig, compare
 from ftp_hf.compare.run.runner import Runner
 from tests.support.tiny_data import image_config, write_config
+from tests.support.tiny_language import answers_config
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +26,9 @@ def moved(results, figure, kind):
     return found
 
 
-def test_language_models(tmp_path):
-    pytest.importorskip("trl")
-    from tests.support.tiny_language import answers_config, make_answers  # noqa: PLC0415 - needs tokenizers
-
+def test_language_models(answers, tmp_path):
     methods = {"plain": {}, "kl": {"lambda_": [100.0]}, "ldifs": {"lambda_": [10.0]}, "flow": {}}
-    content = answers_config(make_answers(tmp_path / "data"), methods=methods, learning_rate=[1e-2])
+    content = answers_config(answers, methods=methods, learning_rate=[1e-2])
     results = compare(load(tmp_path, content), tmp_path / "out")
     found = moved(results, "kl", "id")
     assert found["kl"] < 0.7 * found["plain"]

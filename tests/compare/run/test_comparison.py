@@ -27,6 +27,7 @@ from ftp_hf.compare.run.runner import Runner
 from ftp_hf.hub.files import check_files, list_run_files
 from ftp_hf.pretrained import new_parameters
 from ftp_hf.runs.summary import RunSummary
+from tests.support.comparing import figures
 from tests.support.equal import assert_equal
 from tests.support.tiny_data import image_config, write_config
 
@@ -35,13 +36,6 @@ ALL = ["plain", "linear-probe", "lp-ft", "l2-sp", "tpgm", "spd", "mofo", "lora",
 
 def load(folder, content):
     return ComparisonConfig.load(write_config(folder, content))
-
-
-def figures(results):
-    """What a report says, but for the time it took."""
-    return [
-        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
-    ]
 
 
 @pytest.mark.slow

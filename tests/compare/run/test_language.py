@@ -8,28 +8,18 @@ import time
 
 import pytest
 
-from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, compare
+from tests.support.comparing import figures
 from tests.support.tiny_data import write_config
-from tests.support.tiny_language import answers_config, make_answers, make_pairs, pairs_config
+from tests.support.tiny_language import answers_config, make_pairs, pairs_config
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    pytest.importorskip("trl")
-    return make_answers(tmp_path_factory.mktemp("answers"))
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     pytest.importorskip("sentence_transformers")
     return make_pairs(tmp_path_factory.mktemp("pairs"))
-
-
-def figures(results):
-    return [(run.method, run.setting, [plain(result) for result in run.summary.results]) for run in results.runs]
 
 
 def values(results):

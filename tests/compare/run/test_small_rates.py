@@ -15,6 +15,7 @@ from ftp_hf.compare.run.plan import describe_plan
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.runs.facts import DataFacts, Evaluation
 from ftp_hf.runs.summary import RunSummary
+from tests.support.comparing import figures
 from tests.support.tiny_data import image_config, write_config
 
 
@@ -223,10 +224,3 @@ def test_interrupted_it_comes_to_the_same_and_nothing_is_trained_twice(images, t
     report = (tmp_path / "whole" / "report.md").read_text()
     assert "small learning rate" in report
     assert plain(ComparisonResults.load(tmp_path / "whole")) == plain(whole)
-
-
-def figures(results):
-    """All but the time it took."""
-    return [
-        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
-    ]

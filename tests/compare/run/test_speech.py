@@ -9,6 +9,7 @@ from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.tasks.speech import SpeechOptions, SpeechTask
 from ftp_hf.tasks.windows import WindowsTrainerMixin
+from tests.support.comparing import figures
 from tests.support.speech import answered, save_whisper, sounds
 from tests.support.tiny_data import image_config, write_config
 
@@ -32,12 +33,6 @@ def config(folder, to, **changes):
     content = image_config(folder, seeds=[0], learning_rate=[1e-6, 3e-2], max_seconds=1, **changes)
     content["training"] |= {"per_device_train_batch_size": 4}
     return ComparisonConfig.load(write_config(to, content))
-
-
-def figures(results):
-    return [
-        (run.method, run.setting, run.seed, [plain(result) for result in run.summary.results]) for run in results.runs
-    ]
 
 
 def test_word_errors_are_chosen_by_and_told_beside_the_pretrained_model(folder, tmp_path, monkeypatch):
