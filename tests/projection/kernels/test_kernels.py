@@ -296,7 +296,7 @@ def test_a_step_that_is_interrupted_before_the_projection_loses_no_anchor(name, 
     with pytest.raises(KeyboardInterrupt):
         train(optimizer, parameters, gradients[steps : steps + 1])
     optimizer.__class__ = FTPAdamW
-    assert_equal(optimizer.anchors(), before)
+    assert_equal(optimizer.anchors(), before if steps else {})
     moved = {key: radius.deviation for key, radius in optimizer.radii().items()}
     train(optimizer, parameters, gradients[steps + 1 : steps + 2])
     assert_equal(optimizer.anchors(), before)
