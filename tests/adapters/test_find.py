@@ -158,7 +158,7 @@ def test_no_row_of_the_merged_weights_leaves_its_ball(case):
     start = dict(CASES[case][0]().named_parameters())
     optimizer = FTPAdamW(trained(model), lr=5e-3, **adapter_options(model))
     losses, on_boundary = [], 0
-    for value in steps(model, optimizer, loss, 25):
+    for value in steps(model, optimizer, loss, 12):
         losses.append(value)
         weights, radii = merged(model), optimizer.radii()
         names = radii.keys() & weights.keys()

@@ -137,8 +137,8 @@ def test_repository_deleted_between_save_and_push(hub, run):
 
 
 def test_slow_server(hub, run):
-    hub.faults.add("POST", "/", delay(0.2), times=4)
-    hub.faults.add(*UPLOAD, delay(0.5))
+    hub.faults.add("POST", "/", delay(0.05), times=4)
+    hub.faults.add(*UPLOAD, delay(0.1))
     assert push_run(run, "me/model", timeout=5).tag == "v1"
 
 

@@ -88,7 +88,7 @@ def test_images_are_corrupted_at_the_size_that_the_model_sees(folder, tmp_path, 
     shutil.copytree(folder, tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     task, sizes = ImageTask(str(tmp_path / "model"), labels=["dark", "light"]), set()
-    data = rows([image.resize((300, 400)) for image in photographs(64)])
+    data = rows([image.resize((300, 400)) for image in photographs(64)[::4]])
 
     def unchanged(image):
         sizes.add((image.height, image.width))
@@ -101,8 +101,10 @@ def test_images_are_corrupted_at_the_size_that_the_model_sees(folder, tmp_path, 
 
 def test_a_severity_means_the_same_for_images_of_any_size(task):
     changes = []
-    for side in (64, 256, 1024):
-        data = rows([image.resize((side * 3 // 2, side), Pictures.Resampling.BICUBIC) for image in photographs(64)])
+    for side in (64, 256, 512):
+        data = rows(
+            [image.resize((side * 3 // 2, side), Pictures.Resampling.BICUBIC) for image in photographs(64)[::4]]
+        )
         clean, noisy = (
             torch.stack([row["pixel_values"] for row in task.prepare(data, corrupt=corrupt)])
             for corrupt in (None, corruption("gaussian_noise", 5))

@@ -204,8 +204,10 @@ def test_nothing_to_roll_back_to_is_an_error(kind, tmp_path):
     assert [line.get("action") for line in written(tmp_path)] == [None] * 6 + ["roll_back"]
 
 
-@BOTH
-@pytest.mark.parametrize("action", ["alert", "stop", "roll_back"])
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [(FTPTrainer, "alert"), (FTPTrainer, "stop"), (FTPTrainer, "roll_back"), (Trainer, "roll_back")],
+)
 def test_a_new_head_may_learn_before_it_is_held_to_the_rules(kind, action, tmp_path, caplog):
     broken = []
     trainer, guard = guarded(
