@@ -19,9 +19,9 @@ _KEPT = 2**30
 
 def keep_freed_memory() -> None:
     """
-    Have this process keep up to a gigabyte of what it has freed, where the C library is glibc. That maps any tensor above
-    32 MB anew by default, and the system clears it page by page: 64 images of 128 pixels then take a MobileNetV2 34 ms
-    each on a CPU, and 12 without; a step of training takes 59 ms an image, and 38 without. What is computed stays the same.
+    Have this process keep up to a gigabyte of what it has freed, where the C library is glibc. That maps any tensor above 32
+    MB again by default, and the system clears it page by page: 64 images of 128 pixels then take a MobileNetV2 34 ms each on a
+    CPU, and 12 without; a step of training takes 59 ms an image, and 38 without. What is computed stays the same.
     """
     if sys.platform != "linux":
         return

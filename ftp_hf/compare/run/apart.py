@@ -20,28 +20,16 @@ _LEARNT_FROM = {"train", "validation"}
 
 def check_names_apart(content: Mapping[str, Any]) -> None:
     """
-    Raise if two keys name the same rows, in whatever spelling, or one of them is learnt from and one has all of a file of
-    which the other has some. No file is read.
-
-    Args:
-        content (mapping): of a config.
-
-    Raises:
-        ValueError: two of them do.
+    Raise `ValueError` if two keys name the same rows, in whatever spelling, or one of them is learnt from and one has all of a
+    file of which the other has some. No file is read.
     """
     _check(content, _is_named_alike, lambda one, other: None in (one.column, other.column))
 
 
 def check_rows_apart(content: Mapping[str, Any]) -> None:
     """
-    Raise if two keys name files or folders of the same contents, or one of them is learnt from and they have rows of one in
-    common. A folder of a single file, beside its card, is that file.
-
-    Args:
-        content (mapping): of a config, whose data sets can be loaded.
-
-    Raises:
-        ValueError: two of them do.
+    Raise `ValueError` if two keys name files or folders of the same contents, or one of them is learnt from and they have rows
+    of one in common. A folder of a single file, beside its card, is that file. The data sets must be loadable.
     """
     files, rows = functools.cache(_files), functools.cache(DatasetSpec.rows)
 
@@ -57,16 +45,8 @@ def check_rows_apart(content: Mapping[str, Any]) -> None:
 
 def known_inputs(task: Task[Any], train: Dataset, others: Sequence[Dataset]) -> list[int]:
     """
-    How many rows of data sets have the input of a training row, whatever their labels. Sounds and images are the same if their
-    files are.
-
-    Args:
-        task ([`Task`]): whose `input_columns` say what an input is.
-        train (`Dataset`): as it was loaded.
-        others (sequence of `Dataset`): likewise.
-
-    Returns:
-        list of `int`: of each of the others.
+    How many rows of each of the other data sets have the input of a training row (the task's `input_columns`), whatever their
+    labels. Sounds and images are the same if their files are.
     """
     learnt = {*_inputs(task, train)}
     return [sum(each in learnt for each in _inputs(task, other)) for other in others]

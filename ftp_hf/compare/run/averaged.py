@@ -35,7 +35,7 @@ class AveragedRuns(DerivedRuns):
             )
 
     def keep_weights(self, run: Run) -> None:
-        """See to the weights of the epochs: train the base again if it was trained before they were needed."""
+        """Make sure that the weights of the epochs exist: train the base again if it was trained before they were needed."""
         self.trained.train_again_unless(lambda: self._has_epochs(run), source_of(run))
 
     def has_source(self, run: Run) -> bool:

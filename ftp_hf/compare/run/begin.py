@@ -1,4 +1,4 @@
-"""A config to begin with: what must be said, with its comments, and what may be, commented out."""
+"""A config to start with: what must be said, with its comments, and what may be, commented out."""
 
 import math
 import textwrap
@@ -32,13 +32,8 @@ What is commented out has the value that stands there unless you change it.
 
 def first_config(task: str) -> str:
     """
-    A commented config.
-
-    Args:
-        task (`str`): one of `ftp_hf.tasks.TASKS`, or `MODULE:CLASS`.
-
-    Returns:
-        `str`: YAML. It can be read as it is; the model and the data that it names are yours to fill in.
+    A commented config for one of `ftp_hf.tasks.TASKS` or `MODULE:CLASS`, as YAML. It can be read as it is; the model and the
+    data that it names are yours to fill in.
 
     Raises:
         ValueError: there is no such task.
@@ -50,7 +45,7 @@ def first_config(task: str) -> str:
     given = {"task": task, **_GIVEN}
     first = [_entry(keys[name], value) for name, value in given.items()]
     others = [_entry(key, _as_left_out(key), commented=True) for name, key in keys.items() if name not in given]
-    return "\n".join([_comment(_HEAD), *first, _comment("What may be said besides."), *others])
+    return "\n".join([_comment(_HEAD), *first, _comment("What else may be said."), *others])
 
 
 def _as_left_out(key: Key) -> Any:

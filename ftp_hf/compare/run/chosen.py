@@ -30,13 +30,8 @@ _OURS = "# Of the config of the comparison in this folder.\n"
 
 def check_vacant(folder: Path, what: str, rules: Sequence[str] = ()) -> None:
     """
-    Whether the results and the rules in a folder, if there are any, are what such a comparison or stream left there before:
-    called before anything is trained, as they are overwritten afterwards.
-
-    Args:
-        folder (`Path`): of the comparison or stream.
-        what (`str`): which of them, `"comparison"` or `"stream"`.
-        rules (sequence of `str`, *optional*): that a comparison will leave there.
+    Check before anything is trained that results and rules in a folder, if there are any, are of an earlier comparison or
+    stream (`what` says which), as they are overwritten afterwards.
 
     Raises:
         FileExistsError: they are of something else; names the file.
@@ -53,14 +48,10 @@ def check_vacant(folder: Path, what: str, rules: Sequence[str] = ()) -> None:
 def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> None:
     """
     Write `results.json` and a card beside the weights of every chosen run, as a Trainer does; the comparison's rules as
-    `ftp-hf check` reads them; and a link to the recommended run. What was there before is replaced.
-
-    Args:
-        results ([`ComparisonResults`]): finished, with the folders of the runs.
-        folder (`Path`): of the comparison.
-        train ([`DataFacts`]): of the training data, which evaluations do not know.
+    `ftp-hf check` reads them; and a link to the recommended run. What was there before is replaced. `train` has the facts of
+    the training data, which evaluations do not know.
     """
-    # Plain fine-tuning comes last: a run that is another method's as well is told of as plain.
+    # Plain fine-tuning comes last: a run that is another method's as well is described as plain.
     names = sorted((method.name for method in results.methods), key=lambda name: name == REFERENCE)
     for run in (run for name in names for run in results.chosen_runs(name)):
         if run.folder is not None:
@@ -83,16 +74,10 @@ def hand_over(results: ComparisonResults, folder: Path, train: DataFacts) -> Non
 
 
 def what_next(results: ComparisonResults, folder: Path) -> list[str]:
-    """
-    Lines that say where the recommended run is, or why there is none, and the commands to go on with.
-
-    Args:
-        results ([`ComparisonResults`]): as [`hand_over`] took them.
-        folder (`Path`): of the comparison.
-    """
+    """Lines that say where the recommended run is, or why there is none, and the commands to go on with."""
     if not any(run.folder for run in results.all_chosen()):
         return [
-            f"No weights are left: delete a run's folder in {folder / 'runs'} and start again, and it is trained anew."
+            f"No weights are left: delete a run's folder in {folder / 'runs'} and start again, and it is trained again."
         ]
     best = recommended(results)
     rules = str(folder / RULES) if results.rules else None
@@ -115,11 +100,11 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
     """
     compares = run.method != REFERENCE and any(method.name == REFERENCE for method in results.methods)
     ours, plain = results.chosen_runs(run.method), results.chosen_runs(REFERENCE) if compares else []
-    told = [
-        [_told(results, each, train) for each in sorted(runs, key=lambda other: other.seed != run.seed)]
+    described = [
+        [_described(results, each, train) for each in sorted(runs, key=lambda other: other.seed != run.seed)]
         for runs in (ours, plain)
     ]
-    alike, plain_alike = ([each for each in of if each.config_hash == of[0].config_hash] for of in told)
+    alike, plain_alike = ([each for each in of if each.config_hash == of[0].config_hash] for of in described)
     summary = combine(alike, {PLAIN: plain_alike} if plain_alike else None)
     shown = [each.seed for each in alike]
     return dataclasses.replace(summary, other_seeds=[each.seed for each in ours if each.seed not in shown])
@@ -140,7 +125,7 @@ def _is_ours(rules: Path) -> bool:
     return rules.read_bytes().startswith(_OURS.encode())
 
 
-def _told(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:
+def _described(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:
     summary = run.summary
     known = {name.removeprefix("ftp_") for name in (*summary.hyperparameters, *summary.defaults)}
     own = {name: value for name, value in run.setting.items() if name not in known}

@@ -89,13 +89,9 @@ def compare(
 def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1) -> None:
     """
     Train and evaluate the runs of a comparison together with other processes that do the same, on this machine or on others
-    that share the folder: each run is done by one of them, and what one has begun when it is lost another finishes. It ends
-    when all runs are done, by whomever. There is no report: [`compare`] makes it, afterwards or beside them.
-
-    Args:
-        config ([`ComparisonConfig`]): as for [`compare`].
-        folder (`Path`): likewise.
-        jobs (`int`, *optional*, defaults to 1): how many runs at the same time, on this machine.
+    that share the folder. Each run is done by one of them; if that one is lost, another finishes it. `jobs` runs at a time are
+    done on this machine. It ends when all runs are done. There is no report: [`compare`] makes it, afterwards or at the same
+    time.
 
     Raises:
         ValueError, OSError: as [`compare`].
@@ -112,13 +108,8 @@ def take_part(config: ComparisonConfig, folder: Path, *, jobs: int = 1) -> None:
 
 def rehearse(config: ComparisonConfig, *, measure: bool = False) -> None:
     """
-    Check all that [`compare`] checks before it trains, and say which rows were read and what would be trained. Nothing is left
-    behind.
-
-    Args:
-        config ([`ComparisonConfig`]): what would be compared.
-        measure (`bool`, *optional*, defaults to `False`): also say how long that takes and how much memory: an [`estimate`],
-            for which a few steps of each method are trained.
+    Check all that [`compare`] checks before it trains, and say which rows were read and what would be trained. With `measure`,
+    a few steps of each method are trained to [`estimate`] time and memory. No files are left.
 
     Raises:
         ValueError, ImportError: as [`compare`].

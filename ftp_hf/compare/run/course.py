@@ -1,4 +1,4 @@
-"""The course of a comparison: which runs are done when, which setting of a method is chosen, and what has come of all."""
+"""The course of a comparison: which runs are done when, which setting of a method is chosen, and the results of all."""
 
 import dataclasses
 import itertools
@@ -52,11 +52,11 @@ class Course:
         self.chosen: dict[str, dict[str, float]] = {}
         self.open = [name for name in config.methods if isinstance(METHODS[name], Continued)]
         self.tried: list[Run] = []
-        self.told: list[Run] = []
+        self.reported: list[Run] = []
         self.runs: list[ComparedRun] = []
 
     def run(self) -> ComparisonResults:
-        """Do all runs, and see to the weights of the chosen ones."""
+        """Do all runs, and make sure that the weights of the chosen ones exist."""
         pretrained, facts = self.do_all()
         order = list(self.config.methods)
         results = ComparisonResults(
@@ -78,7 +78,7 @@ class Course:
         return results
 
     def do_all(self) -> tuple[list[Evaluation], dict[str, MethodFacts]]:
-        """Do all runs. What the pre-trained model comes to, and what is known of each method."""
+        """Do all runs. The figures of the pre-trained model, and what is known of each method."""
         self.progress.update(self.bar, description=PRETRAINED)
         pretrained = self.runner.pretrained()
         ordered = sorted(self.config.methods, key=lambda name: _bases(self.config, name))
@@ -90,7 +90,7 @@ class Course:
         return pretrained, facts
 
     def _compare_at_once(self, ordered: Sequence[str], workers: Workers[Run, ComparedRun]) -> dict[str, MethodFacts]:
-        """All methods, but each behind its base. One that fails does so when the others have finished."""
+        """All methods, but each after its base. One that fails does so when the others have finished."""
         with ThreadPoolExecutor(len(ordered)) as threads:
             comparing: dict[str, Future[MethodFacts]] = {}
 
@@ -216,7 +216,7 @@ class Course:
         return run
 
     def _ask(self, do: str, runs: Iterable[Run]) -> None:
-        """Let the workers, if there are any, begin with what will be needed."""
+        """Let the workers, if there are any, start with what will be needed."""
         if self.workers:
             self.workers.ask(do, runs)
 
@@ -238,8 +238,8 @@ class Course:
         self.progress.update(self.bar, description=run.describe())
         finished = do(run)
         with self.lock:
-            if run not in self.told:  # another method may have the same
-                self.told.append(run)
+            if run not in self.reported:  # another method may have the same
+                self.reported.append(run)
                 self._tell(run, finished)
         return finished
 

@@ -123,13 +123,7 @@ class RunData:
 
     @torch.no_grad()
     def calibrate(self, model: nn.Module, rows: int = _CALIBRATION_ROWS) -> None:
-        """
-        Run a model on a sample of the training inputs, one by one, so that none is padded for another.
-
-        Args:
-            model (`nn.Module`): moved to where it will be trained.
-            rows (`int`, *optional*, defaults to 256): of the sample.
-        """
+        """Run a model on a sample of the training inputs, one by one, so that none is padded for another."""
         model.to(PartialState().device)
         answer = self.task.logits if self.task.has_logits else self.task.hidden
         for batch in self.task.batches(sample(self._raw.train, rows), 1):

@@ -34,7 +34,7 @@ class DerivedRuns:
         method_of(run, Derived).weights({}, {}, **run.setting)
 
     def keep_weights(self, run: Run) -> None:
-        """See to the weights that a run is computed from."""
+        """Make sure that the weights exist that a run is computed from."""
         self.trained.keep_weights(source_of(run))
 
     def has_source(self, run: Run) -> bool:

@@ -50,16 +50,7 @@ class FunctionDistance:
         self._answers, self._compare = (task.hidden, hidden_change) if by_states else (task.logits, measured_kl)
 
     def measure(self, model: nn.Module, dataset: Dataset) -> dict[str, float]:
-        """
-        On all rows of a data set.
-
-        Args:
-            model (`nn.Module`): fine-tuned.
-            dataset (`Dataset`): as it was loaded.
-
-        Returns:
-            `dict[str, float]`: `eval_kl` or `eval_hidden_change`.
-        """
+        """`eval_kl` or `eval_hidden_change` of a fine-tuned model, on all rows of a data set."""
         device = next(model.parameters()).device
 
         def before(index: int, batch: Mapping[str, Tensor]) -> Tensor:
@@ -78,13 +69,8 @@ def measure_drift(
     model: nn.Module, pretrained: nn.Module, new: Collection[str], sensitivity: ModelSensitivity | None = None
 ) -> Drift:
     """
-    The distances of [`~ftp_hf.distance`], with the sensitivities of [`~ftp_hf.sensitivity`].
-
-    Args:
-        model (`PreTrainedModel`): fine-tuned, with adapters merged.
-        pretrained (`PreTrainedModel`): as fine-tuning started from it.
-        new (collection of `str`): the parameters of `pretrained` that were not loaded.
-        sensitivity ([`ModelSensitivity`], *optional*): of the two, as [`measure_sensitivity`] finds it.
+    The distances of [`~ftp_hf.distance`], with the sensitivities that [`measure_sensitivity`] found. Adapters must be merged.
+    `new` names the parameters of `pretrained` that were not loaded.
     """
     anchors = {name: parameter for name, parameter in pretrained.named_parameters() if name not in new}
     distance = model_distance(model, anchors)
@@ -107,13 +93,8 @@ def measure_sensitivity(
     model: nn.Module, pretrained: nn.Module, batch: Mapping[str, Tensor], before: ModelSensitivity | None = None
 ) -> ModelSensitivity | None:
     """
-    The sensitivities of [`~ftp_hf.sensitivity`], or `None`, with a line in the log, where they cannot be measured.
-
-    Args:
-        model (`PreTrainedModel`): fine-tuned, with adapters merged.
-        pretrained (`PreTrainedModel`): as fine-tuning started from it.
-        batch (mapping): inputs of both.
-        before ([`ModelSensitivity`], *optional*): of another model that was fine-tuned from it, on the same batch.
+    The sensitivities of [`~ftp_hf.sensitivity`], or `None`, with a line in the log, where they cannot be measured. Adapters
+    must be merged. `before` is of another model that was fine-tuned from `pretrained`, on the same batch.
     """
     try:
         with hearing(model, batch), hearing(pretrained, batch):

@@ -65,11 +65,8 @@ class Estimate:
 
 def estimate(runner: Runner) -> Estimate:
     """
-    Train a few steps of each method, evaluate a few batches of each kind of data, and multiply. Models are trained in
-    memory; nothing is kept.
-
-    Args:
-        runner ([`Runner`]): checked.
+    Train a few steps of each method, evaluate a few batches of each kind of data, and multiply. Models are trained in memory;
+    nothing is kept.
     """
     config, found = runner.config, Estimate()
     evaluation = _Evaluation(runner)
@@ -95,7 +92,7 @@ def _training(runner: Runner, name: str, validation: float) -> tuple[float, Hard
     run = Run(name, settings_of(config, name)[0], config.sweep_seed)
     clock = _Clock()
     little = {"max_steps": 1 + _STEPS, "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
-    trainer = runner.trained.make_trainer(run, folder, besides=little)
+    trainer = runner.trained.make_trainer(run, folder, overrides=little)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(clock)
     per_epoch = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)

@@ -43,11 +43,7 @@ TRAINED = "trained.json"
 @contextmanager
 def telling_damage(path: Path, remedy: str) -> Iterator[None]:
     """
-    Have what a file or folder cannot be read for name it.
-
-    Args:
-        path (`Path`): which is read.
-        remedy (`str`): what to do about it, such as `"delete it, and it is written again"`.
+    Name the damaged file or folder in the error, with a remedy such as `"delete it, and it is written again"`.
 
     Raises:
         ValueError: it is damaged.
@@ -78,7 +74,7 @@ def write_run(file: Path, run: ComparedRun) -> None:
 
 
 def forget_run(file: Path) -> None:
-    """Delete what [`write_run`] wrote, likewise."""
+    """Delete what [`write_run`] wrote, on the first process; the others wait."""
     if PartialState().is_main_process:
         file.unlink(missing_ok=True)
     PartialState().wait_for_everyone()
@@ -95,10 +91,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def check_weights(folder: Path) -> None:
-    """
-    Raises:
-        FileNotFoundError: the weights of a run are not there.
-    """
+    """Raise `FileNotFoundError` if the weights of a run are not there."""
     if not has_weights(folder):
         raise FileNotFoundError(f"{folder} has no weights: delete the folder, and the run is trained again")
 

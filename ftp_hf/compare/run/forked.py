@@ -14,14 +14,11 @@ CAN_FORK = sys.platform == "linux" and not any(Path(gpu).exists() for gpu in ("/
 
 def begin_imports(module: str) -> None:
     """
-    Let a module be imported by the process that others will be forked from, beside what this one does until it needs them.
-    It is done once; where there are no forks, nothing is.
-
-    Args:
-        module (`str`): its name.
+    Import a module, in the background, in the process that others will be forked from. It is done once, and nothing happens
+    where there are no forks.
 
     Raises:
-        OSError: it cannot be begun.
+        OSError: the process cannot be started.
     """
     if CAN_FORK:
         multiprocessing.set_forkserver_preload([module])
@@ -29,6 +26,6 @@ def begin_imports(module: str) -> None:
             forkserver.ensure_running()
         except OSError as error:  # of a path that sockets cannot have, say
             raise OSError(
-                f"no process for several jobs can be begun from {tempfile.gettempdir()}: {error}; name a shorter folder, which "
+                f"no process for several jobs can be started from {tempfile.gettempdir()}: {error}; name a shorter folder, which "
                 "can be written to, in TMPDIR"
             ) from error

@@ -1,4 +1,4 @@
-"""What every run of a comparison needs alike, made once and kept in memory for as long as there is room."""
+"""What every run of a comparison needs, made once and kept in memory for as long as there is room."""
 
 import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -51,13 +51,7 @@ class KeptAnswers:
         self._room, self._known = room, dict[Hashable, Tensor]()
 
     def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """
-        A tensor: the one that is known, or it is made, and known from now on if there is room.
-
-        Args:
-            key: what it is of.
-            make (callable): called where it is not known.
-        """
+        """The tensor of a key. If it is not known it is made, and kept if there is room."""
         if key in self._known:
             return self._known[key]
         made = make()
@@ -136,12 +130,9 @@ class _PreparingOnceMixin(Task[Any]):
 
 def preparing_once(kind: type[Task[Any]], room: Room) -> type[Task[Any]]:
     """
-    A task that prepares each data set once for each corruption, and once to train on, unless it is augmented; its models are in
-    float32, whatever their checkpoints are in, unless they are quantized.
-
-    Args:
-        kind (`type`): a [`Task`].
-        room ([`Room`]): for rows to evaluate on. Those to train on have another gigabyte.
+    A task that prepares each data set once for each corruption, and once to train on, unless it is augmented. Its models are
+    in float32, whatever their checkpoints are in, unless they are quantized. `room` is for rows to evaluate on; those to train
+    on have another gigabyte.
     """
     own = {"kind": kind, "room": room, "training_room": Room(_TRAINING_BYTES)}
     return cast("type[Task[Any]]", type(kind.__name__, (_PreparingOnceMixin, kind), own))

@@ -53,12 +53,7 @@ def corruption_keys() -> list[Key]:
 
 
 def keys_of(kind: type[Any]) -> list[Key]:
-    """
-    The fields of a dataclass as keys.
-
-    Args:
-        kind (`type`): such as [`DataOptions`], or the `options_class` of a task.
-    """
+    """The fields of a dataclass, such as [`DataOptions`] or the `options_class` of a task, as keys."""
     hints = get_type_hints(kind)
     return [
         Key(option.name, hints[option.name], _default(option), option.metadata.get("help", ""))

@@ -84,27 +84,15 @@ class Trained(Method):
     def arguments(
         self, setting: Setting, options: Mapping[str, Any], kind: type[TrainingArguments] = TrainingArguments
     ) -> TrainingArguments:
-        """
-        The arguments of a training.
-
-        Args:
-            setting (mapping from `str` to `float`): of the run.
-            options (mapping): those that all methods have in common.
-            kind (`type`, *optional*, defaults to `TrainingArguments`): what the task's Trainer takes.
-        """
+        """The arguments of a training: the options that all methods have in common, and those of the setting."""
         return kind(**{**options, **self.training, **_of_training(setting)})
 
     def with_adapter(
         self, model: nn.Module, setting: Setting, options: Mapping[str, Any], run: Callable[[nn.Module], None]
     ) -> nn.Module:
         """
-        The model with the adapter of a run.
-
-        Args:
-            model (`nn.Module`): pre-trained; changed in place.
-            setting (mapping from `str` to `float`): of the run.
-            options (mapping): arguments of `peft.LoraConfig`.
-            run (callable): runs a model on a sample of the training inputs.
+        The model, changed in place, with the adapter of a run: `options` are arguments of `peft.LoraConfig`, and `run` runs a
+        model on a sample of the training inputs.
 
         Raises:
             ValueError: as [`attach`].
@@ -116,13 +104,8 @@ class Trained(Method):
         self, setting: Setting, given: Mapping[str, Any], base: type[Trainer] = Trainer, **options: Any
     ) -> Trainer:
         """
-        The Trainer of a run.
-
-        Args:
-            setting (mapping from `str` to `float`): of the run.
-            given (mapping): what a method may need, by its keyword.
-            base (`type`, *optional*, defaults to `Trainer`): that of the task.
-            **options: its arguments.
+        The Trainer of a run. `given` is what a method may need, by its keyword; `base` is the Trainer class of the task, and
+        `options` are its arguments.
 
         Raises:
             ValueError: a setting is not a whole number, or as the Trainer.
@@ -210,13 +193,7 @@ class Continued(Method):
             raise ValueError(f"most must be at least 1, got {setting['most']!r}")
 
     def rates(self, setting: Setting, smallest: float) -> list[float]:
-        """
-        The learning rates that follow, in two digits: 0.00032, 0.0001, 0.000032, … below 0.001.
-
-        Args:
-            setting (mapping from `str` to `float`): `factor` and `most`.
-            smallest (`float`): of the base's rates.
-        """
+        """The learning rates that follow the smallest of the base, in two digits: 0.00032, 0.0001, 0.000032, … below 0.001."""
         steps = range(1, int(setting["most"]) + 1)
         return [float(f"{smallest / setting['factor'] ** step:.1e}") for step in steps]
 

@@ -1,4 +1,4 @@
-"""What a model comes to on all data of a comparison."""
+"""The figures of a model on all data of a comparison."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,14 +24,7 @@ __all__ = ["evaluator", "expected_figures", "has_classes", "measure"]
 
 
 def evaluator(runs: TrainedRuns, run: Run, model: Any) -> Any:
-    """
-    A Trainer of a model, for all but training.
-
-    Args:
-        runs ([`TrainedRuns`]): which the run is one of, or was computed from.
-        run ([`Run`]): whose folder and seed it has.
-        model (`nn.Module`): that the run came to.
-    """
+    """A Trainer that only evaluates: of the model of a run, with the run's folder and seed."""
     task = runs.task
     arguments = runs.common_arguments(run, runs.folder(run))
     trainer: Any = plain_trainer(task.trainer_class)(
@@ -47,14 +40,8 @@ def measure(
     data: RunData, run: Run, trainer: Any, distance: FunctionDistance | None = None, known: Sequence[Evaluation] = ()
 ) -> RunSummary:
     """
-    The figures of a Trainer's model on all data.
-
-    Args:
-        data ([`RunData`]): which.
-        run ([`Run`]): gives the summary its name.
-        trainer (`Trainer`): as [`evaluator`] makes it.
-        distance ([`FunctionDistance`], *optional*): is measured besides, on what it can be.
-        known (sequence of [`Evaluation`], *optional*): on the ID validation data, which are not measured again then.
+    The figures on all data of the model of a Trainer that [`evaluator`] made. Those on the ID validation data
+    that are `known` are not measured again. `distance` is measured too, where the data allow it.
     """
     for facts, rows, first, corrupt in data.evaluations:
         if known and facts.kind == "validation":
@@ -72,13 +59,7 @@ def measure(
 
 
 def expected_figures(data: RunData, *distances: str) -> Figures:
-    """
-    What [`measure`] will find out, with zeros for figures.
-
-    Args:
-        data ([`RunData`]): which.
-        distances (`str`): what a [`FunctionDistance`] measures besides, if there is one.
-    """
+    """What [`measure`] will find, with zeros for figures; `distances` are the metrics of its [`FunctionDistance`]."""
     metrics_of = data.task.measured_on
     return figures_of(
         Evaluation(
@@ -92,10 +73,8 @@ def expected_figures(data: RunData, *distances: str) -> Figures:
 
 def has_classes(kind: type[Task[Any]]) -> bool:
     """
-    Whether a task says of each class how well it is told, of the same answers as its metrics.
-
-    Args:
-        kind (`type`): the task; one that overrides `compute_metrics` alone may have other answers.
+    Whether a task has an accuracy per class of the same answers as its metrics: one that overrides `compute_metrics` alone may
+    have other answers.
     """
     return says_of_itself(kind, "by_class", "compute_metrics")
 

@@ -45,23 +45,13 @@ class Run:
 
     def folder(self, runs: Path, config: ComparisonConfig) -> Path:
         """
-        Where the run is kept: named after all that defines it, so that a finished run is found again by every comparison
-        that asks for the same, and by no other.
-
-        Args:
-            runs (`Path`): the folder of all runs.
-            config ([`ComparisonConfig`]): what they have in common.
+        Where the run is kept, in the folder of all runs. It is named after all that defines the run, so that a finished run is
+        found by every comparison that asks for the same, and by no other.
         """
         return runs / f"{self.method}-{_digest(self._definition(config))}-seed{self.seed}"
 
     def evaluation_file(self, runs: Path, config: ComparisonConfig) -> Path:
-        """
-        Where its evaluation is kept: named after the data that it is evaluated on.
-
-        Args:
-            runs (`Path`): the folder of all runs.
-            config ([`ComparisonConfig`]): names the data.
-        """
+        """Where its evaluation is kept: named after the data that it is evaluated on."""
         data = {key: value for key, value in asdict(self.config or config).items() if key in _EVALUATED_ON}
         if not (self.config or config).retained:
             del data["retained"]  # which there was not in files of before
@@ -99,13 +89,7 @@ def method_of(run: Run, kind: type[Kind]) -> Kind:
 
 
 def base_of(config: ComparisonConfig, method: str) -> str | None:
-    """
-    The method whose run of the same seed a run of a method needs.
-
-    Args:
-        config ([`ComparisonConfig`]): of the comparison; says whether heads are probed first.
-        method (`str`): its name.
-    """
+    """The method whose run of the same seed a run of a method needs; with `probe_first`, that may be linear probing."""
     probed = config.probe_first and isinstance(METHODS[method], Trained) and method != PROBE
     return PROBE if probed else METHODS[method].base
 
@@ -133,12 +117,7 @@ def averaged_epochs(config: ComparisonConfig, base: str) -> int:
 
 
 def describe_plan(config: ComparisonConfig) -> str:
-    """
-    What a comparison is going to train, in a line.
-
-    Args:
-        config ([`ComparisonConfig`]): of the comparison.
-    """
+    """What a comparison is going to train, in a line."""
     counts = {
         name: count_runs(config, name) for name in config.methods if isinstance(METHODS[name], Trained | Continued)
     }

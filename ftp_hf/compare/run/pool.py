@@ -58,7 +58,7 @@ class Pool(Workers[Asked, Done]):
             process.shutdown()
             if not self._alive.closed:
                 process = self._make(number)
-            raise Lost("its process has died, for want of memory perhaps: start again with fewer jobs") from error
+            raise Lost("its process has died, perhaps because memory ran out: start again with fewer jobs") from error
         finally:
             self._free.put((number, process))
 
@@ -90,7 +90,7 @@ def _start_process(make_runner: Callable[[], Any], count: int, ended: Connection
 
 
 def _a_gpu_alone(number: int) -> AbstractContextManager[None]:
-    """Let what is started within the block see one of the GPUs, in turn; where there are none, there is nothing to see to."""
+    """Let what is started within the block see one of the GPUs, in turn, if there are any."""
     given = os.environ.get(_GPUS)
     gpus = given.split(",") if given else [*map(str, range(torch.cuda.device_count()))]
     return patch_environment(**{_GPUS: gpus[number % len(gpus)]}) if gpus else nullcontext()
@@ -102,7 +102,7 @@ _make_runner: Callable[[], Any]
 def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[str, str], ended: Connection) -> None:
     global _make_runner  # noqa: PLW0603 - of this process, which has nothing else to do
     _make_runner = make_runner
-    # That which it was forked from has the environment of then, and all would name what they keep of data alike.
+    # The process that it was forked from has an older environment, and all forks would give their cached data the same names.
     os.environ.update(environment)
     fingerprint_rng.seed()
     threading.Thread(target=_end_with_parent, args=(ended,), daemon=True).start()
@@ -111,8 +111,8 @@ def _begin(make_runner: Callable[[], Any], threads: int, environment: Mapping[st
 
 def _end_with_parent(ended: Connection) -> None:
     """
-    End when the parent process stops what it began, and with it, however it ends: a run that goes on alone would keep the
-    next comparison waiting.
+    End when the parent process stops or ends, in whatever way: a run that goes on alone would keep the next comparison
+    waiting.
     """
     if parent := multiprocessing.parent_process():
         wait([parent.sentinel, ended])
@@ -125,7 +125,7 @@ def _runner() -> Any:
 
 
 def _get_ready() -> None:
-    """Make the runner. What fails here fails again, and is told, when something is asked for."""
+    """Make the runner. What fails here fails again when something is asked for, and is reported then."""
     _runner()
 
 

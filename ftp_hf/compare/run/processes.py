@@ -22,11 +22,8 @@ def join_processes(config: ComparisonConfig) -> PartialState:
     """
     The processes of a launcher, as the Trainers will join them.
 
-    Args:
-        config ([`ComparisonConfig`]): says whether they use the CPU.
-
     Raises:
-        ValueError: they would not, so that each would make the whole comparison.
+        ValueError: they would not join, so that each would make the whole comparison.
     """
     state = PartialState(cpu=bool(config.training.get("use_cpu", False)))
     launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -41,18 +38,11 @@ def join_processes(config: ComparisonConfig) -> PartialState:
 
 def begin(config: ComparisonConfig, jobs: int | None = None, *, launched_too: bool = True) -> bool:
     """
-    Join the processes of a launcher, to train one run after the other together.
-
-    Args:
-        config ([`ComparisonConfig`]): as for [`join_processes`].
-        jobs (`int`, *optional*): how many runs are asked for at once.
-        launched_too (`bool`, *optional*, defaults to `True`): whether there may be several of a launcher.
-
-    Returns:
-        `bool`: whether this is the first process.
+    Join the processes of a launcher, to train one run after the other together, and return whether this is the first one.
+    `jobs` is how many runs are asked for at once.
 
     Raises:
-        ValueError: `jobs` is below 1, or there are several processes which may not be.
+        ValueError: `jobs` is below 1, or there are several processes and `launched_too` is `False`.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}")
@@ -73,15 +63,11 @@ class Elsewhere(Exception):  # noqa: N818 - it is none
 @contextmanager
 def working_alone(run: Path, *, wait: bool = True) -> Iterator[None]:
     """
-    Let no other process of the comparison, on any machine, work on a run within the block. Whoever works on it already
-    may enter again.
-
-    Args:
-        run (`Path`): its folder.
-        wait (`bool`, *optional*, defaults to `True`): until nobody else does.
+    Let no other process of the comparison, on any machine, work in the folder of a run within the block. A process that works
+    on it already may enter again.
 
     Raises:
-        Elsewhere: somebody else does, and is not to be waited for.
+        Elsewhere: another process works on it, and `wait` is `False`.
     """
     if PartialState().num_processes > 1:  # which train it together
         yield
@@ -97,12 +83,8 @@ def working_alone(run: Path, *, wait: bool = True) -> Iterator[None]:
 
 def make_once(file: Path, make: Callable[[], None], *, wait: bool = True) -> None:
     """
-    Make a file in the folder of a run, unless it is there: alone, together with the processes of a launcher.
-
-    Args:
-        file (`Path`): that tells that it is done.
-        make (callable): writes it.
-        wait (`bool`, *optional*, defaults to `True`): as for [`working_alone`].
+    Make a file in the folder of a run, unless it is there: alone, together with the processes of a launcher. `wait` is as for
+    [`working_alone`].
     """
     if from_first_process(file.is_file()):
         return

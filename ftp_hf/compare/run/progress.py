@@ -31,11 +31,8 @@ def quiet() -> Iterator[None]:
 
 def make_progress(console: Console, *, disable: bool = False) -> Progress:
     """
-    Bars that are drawn on a terminal only.
-
-    Args:
-        console (`Console`): where to; lines that are printed to it go above the bars.
-        disable (`bool`, *optional*, defaults to `False`): draw none on a terminal either.
+    Bars that are drawn on a terminal only, and with `disable` not even there. Lines that are printed to the console go above
+    them.
     """
     return Progress(
         TextColumn("{task.description}"),

@@ -14,11 +14,7 @@ __all__ = ["read_rules", "rules_in_file", "rules_without_figures", "unchecked_ru
 
 def rules_in_file(folder: Path, name: str) -> list[str]:
     """
-    The rules of a file that a config names.
-
-    Args:
-        folder (`Path`): of the config.
-        name (`str`): of the file, seen from there.
+    The rules of a file that a config names, seen from the folder of the config.
 
     Raises:
         ValueError: it is not there, or has rules in a metric of the file's.
@@ -35,12 +31,8 @@ def rules_in_file(folder: Path, name: str) -> list[str]:
 
 def read_rules(value: Any, sets: Iterable[str], metric: str | None = None) -> list[Rule]:
     """
-    The rules of a config.
-
-    Args:
-        value: what it has.
-        sets (iterable of `str`): that there will be figures on, such as `"id/test"`.
-        metric (`str`, *optional*): of the rules that name none.
+    The rules of a config about `sets` that there will be figures on, such as `"id/test"`. `metric` is that of rules that name
+    none.
 
     Raises:
         ValueError: it is no list of rules, or one is about another set; what else is wrong are notes of the error.
@@ -58,13 +50,7 @@ def read_rules(value: Any, sets: Iterable[str], metric: str | None = None) -> li
 
 
 def rules_without_figures(rules: Sequence[Rule], load_model: Callable[[], Any]) -> Problems:
-    """
-    What is wrong with rules that compare with a pre-trained model which knows nothing of the task.
-
-    Args:
-        rules (sequence of [`Rule`]): of the config.
-        load_model (callable): returns the model before any training.
-    """
+    """What is wrong with rules that compare with a pre-trained model which knows nothing of the task."""
     relative = [rule for rule in rules if rule.needs_pretrained]
     if not relative or not new_parameters(load_model()):
         return Problems()
@@ -78,13 +64,8 @@ def unchecked_rules(
     rules: Sequence[Rule], figures: Figures, before: Figures, learnt: Figures | None = None
 ) -> Problems:
     """
-    Problems of rules that name a metric not measured on their sets, or a number that the metric cannot have.
-
-    Args:
-        rules (sequence of [`Rule`]): of the config.
-        figures ([`Figures`]): any finite ones of all that will be known of a model.
-        before ([`Figures`]): likewise of the pre-trained one.
-        learnt ([`Figures`], *optional*): likewise of the models of the earlier stages.
+    Problems of rules that name a metric not measured on their sets, or a number that the metric cannot have. Any finite
+    figures will do, of all that will be known of a model, of the pre-trained one and of the models of the earlier stages.
     """
     checked = check_rules(rules, figures, before, learnt or {})
     return Problems(f"rules: {result.rule!r} cannot be checked: {result.why}" for result in checked if result.why)

@@ -74,45 +74,34 @@ class Runner:
 
     def train(self, run: Run, progress: Progress = lambda _: None) -> ComparedRun:
         """
-        Train a run, or go on with it, or read what became of it.
-
-        Args:
-            run ([`Run`]): to train, of a method that trains.
-            progress (callable, *optional*): told the share of the steps that are done.
+        Train a run, or go on with it, or read its record. `progress` is called with the share of the steps that are done.
 
         Returns:
-            [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch; of the last with `load_best_model_at_end: false`.
+            [`ComparedRun`]: evaluated on the ID validation data, with the weights of the best epoch; of the last with
+                `load_best_model_at_end: false`.
         """
         with working_alone(self.trained.folder(run), wait=self.wait):
             return self.trained.train(run, progress)
 
     def evaluate(self, run: Run) -> ComparedRun:
         """
-        Evaluate a trained run, or one that is computed from a trained one, on the ID validation and test data, the OOD
-        sets and the corrupted ones; or read what it came to.
-
-        Args:
-            run ([`Run`]): which, or whose base, was trained.
+        Evaluate a trained run, or one that is computed from a trained one, on the ID validation and test data, the OOD sets
+        and the corrupted ones; or read its record.
         """
         file = run.evaluation_file(self.runs, self.config)
         make_once(file, lambda: write_run(file, self._evaluated(run)), wait=self.wait)
         return read_run(file)
 
     def finish(self, run: Run) -> ComparedRun:
-        """
-        Train a run, where its method trains, and evaluate it.
-
-        Args:
-            run ([`Run`]): whose base was trained.
-        """
+        """Train a run, where its method trains, and evaluate it. Its base must have been trained."""
         if isinstance(METHODS[run.method], Trained):
             self.train(run)
         return self.evaluate(run)
 
     def pretrained(self) -> list[Evaluation]:
         """
-        What the pre-trained model comes to, before any training; nothing where it cannot do the task, because a part of it
-        is new.
+        The figures of the pre-trained model, before any training; none where it cannot do the task, because a part of it is
+        new.
         """
         run = Run(PRETRAINED, {}, self.config.sweep_seed)
         file = run.evaluation_file(self.runs, self.config)
@@ -122,14 +111,8 @@ class Runner:
 
     def keep(self, run: Run) -> Path | None:
         """
-        See to the weights of a chosen run that was evaluated: those of one that is computed are saved, so long as there is
-        what they are computed from. Nothing is trained for it.
-
-        Args:
-            run ([`Run`]): at the setting that was chosen.
-
-        Returns:
-            `Path` or `None`: its folder; `None` if its weights are gone.
+        Save the weights of a chosen run that was evaluated, if they are computed and what they are computed from is there.
+        Nothing is trained for it. Its folder, or `None` if its weights are gone.
         """
         folder = run.folder(self.runs, self.config)
         kind = self._kind(run)
@@ -215,12 +198,8 @@ class Runner:
 
 def refused(tried: Iterable[tuple[str, Run]], check: Callable[[Run], None], runs: Path) -> list[str]:
     """
-    Why methods cannot be trained: a line for each reason, with all methods that it is the reason for.
-
-    Args:
-        tried (iterable of pairs): a method's name, and a run of it.
-        check (callable): raises what is wrong with a run.
-        runs (`Path`): the folder of all runs.
+    Why methods cannot be trained: a line for each reason, with all methods that it is the reason for. Each method has runs to
+    try, of which `check` raises what is wrong.
     """
     reasons: dict[str, dict[str, None]] = {}
     for name, run in tried:

@@ -18,11 +18,9 @@ _GIVEN_BY_FLAGS = {"model", "methods", "task"}
 
 def config_schema() -> dict[str, Any]:
     """
-    The schema of a config of `ftp-hf compare`, made of the dataclasses that read it. It asks for what every file has; what
-    is said of values beyond their types is checked when the config is read.
-
-    Returns:
-        `dict`: of draft 7. A task of the package has its own keys and no others; one of your own may have any.
+    The schema (draft 7) of a config of `ftp-hf compare`, made of the dataclasses that read it. It asks for what every file
+    has; values are checked beyond their types when the config is read. A task of the package has its own keys and no others;
+    one of your own may have any.
 
     Raises:
         ImportError: a task needs a package that is not installed.

@@ -19,12 +19,8 @@ sbatch --dependency=afterany:"${{array%%;*}}" --job-name={name} "$@" --wrap {com
 
 def sbatch_script(command: Sequence[str], name: str, count: int) -> str:
     """
-    A script for bash that submits a comparison.
-
-    Args:
-        command (sequence of `str`): the words of `ftp-hf compare` and its arguments, without `--share`.
-        name (`str`): of the jobs.
-        count (`int`): of the jobs that train.
+    A script for bash that submits a comparison to `count` jobs that train. `command` has the words of `ftp-hf compare` and its
+    arguments, without `--share`.
     """
     if count < 1:
         raise ValueError(f"sbatch must be at least 1, got {count}")

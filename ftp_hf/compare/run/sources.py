@@ -23,13 +23,9 @@ _FILE = "sources.json"
 
 def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
     """
-    Raise if a local model or data set is not what it was when the first runs were made in a folder, and note what it is. All
-    of their contents are read, and those of the files that a table names by their paths: of 50,000 images in 1 GB in 10 seconds,
-    where their sizes are told in 5.
-
-    Args:
-        configs (iterable of [`ComparisonConfig`]): name them.
-        folder (`Path`): of the comparison.
+    Raise if a local model or data set is not what it was when the first runs were made in the folder of a comparison, and note
+    what it is. All of their contents are read, and those of the files that a table names by their paths: of 50,000 images in 1
+    GB in 10 seconds, where their sizes alone would take 5.
 
     Raises:
         ValueError: one has changed: finished runs would be taken for runs of what it is now. Or the note is damaged.
@@ -47,7 +43,7 @@ def check_sources(configs: Iterable[ComparisonConfig], folder: Path) -> None:
     if changed := [source for source, contents in now.items() if before.get(source, contents) != contents]:
         raise ValueError(
             f"{', '.join(changed)}: not what it was when the first runs in {folder} were made of it. Name another "
-            "output_dir, or delete this one to begin anew"
+            "output_dir, or delete this one to start again"
         )
     if PartialState().is_main_process and now.keys() - before.keys():
         folder.mkdir(parents=True, exist_ok=True)

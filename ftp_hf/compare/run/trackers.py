@@ -31,15 +31,7 @@ _FOLDER = "tensorboard"
 
 
 def check_trackers(value: str | list[str] | None) -> None:
-    """
-    Check the value of `report_to`.
-
-    Args:
-        value (`str` or list of `str`, *optional*): as `TrainingArguments` takes it.
-
-    Raises:
-        ValueError: transformers knows no such tracker, or its package is not installed.
-    """
+    """Raise `ValueError` if transformers knows no such tracker of `report_to`, or its package is not installed."""
     known: Any = integrations
     there = known.get_available_reporting_integrations()
     for name in _asked(value):
@@ -50,12 +42,8 @@ def check_trackers(value: str | list[str] | None) -> None:
 
 def tracker_arguments(training: Mapping[str, Any], group: str, name: str) -> dict[str, Any]:
     """
-    The arguments with which a training is tracked; none if it is not.
-
-    Args:
-        training (mapping): what the config says of trainings: `report_to` and, of trackio, `project`.
-        group (`str`): the name of the comparison.
-        name (`str`): of the run.
+    The arguments with which a training is tracked; none if it is not. `training` is the config's: `report_to` and, of trackio,
+    `project`. `group` is the name of the comparison, `name` that of the run.
     """
     asked = _asked(training.get("report_to"))
     return {"report_to": asked, "project": training.get("project", group), "run_name": name} if asked else {}
@@ -65,14 +53,8 @@ def tracker_arguments(training: Mapping[str, Any], group: str, name: str) -> dic
 def tracked(training: Mapping[str, Any], group: str, name: str, run: Path, *, resumes: bool) -> Iterator[None]:
     """
     Say to the trackers what no argument says: in which folder TensorBoard finds the run, and which run of which group it is in
-    W&B. The environment is as before afterwards.
-
-    Args:
-        training (mapping): as of [`tracker_arguments`].
-        group (`str`): the name of the comparison.
-        name (`str`): of the run.
-        run (`Path`): its folder, in the folder of all runs.
-        resumes (`bool`): whether the training goes on. What TensorBoard has of another one of this name is deleted otherwise.
+    W&B. The environment is as before afterwards. Unless the training resumes, what TensorBoard has of another one of this name
+    is deleted.
     """
     asked = _asked(training.get("report_to"))
     if not asked:

@@ -95,22 +95,14 @@ class TrainedRuns:
 
     @contextmanager
     def untouched(self, run: Run | None) -> Iterator[None]:
-        """
-        Hold the run's lock, so that no other process retrains it and replaces its weights.
-
-        Args:
-            run ([`Run`], *optional*): which; of no run there is nothing to see to.
-        """
+        """Hold the run's lock, if there is a run, so that no other process retrains it and replaces its weights."""
         with nullcontext() if run is None else working_alone(self.folder(run), wait=self.wait):
             yield
 
     def train_again_unless(self, is_there: Callable[[], bool], run: Run) -> None:
         """
-        Train a run that has finished from its beginning. If that is cut short, the run has not finished.
-
-        Args:
-            is_there (callable): whether there is what it would be trained for.
-            run ([`Run`]): which.
+        Train a finished run again from its start, unless what it would be trained for is there. If that is cut short, the run
+        has not finished.
         """
         with working_alone(self.folder(run), wait=self.wait):
             if from_first_process(is_there()):  # asked within: whoever trains it again begins by forgetting it
@@ -134,7 +126,7 @@ class TrainedRuns:
         return METHODS[run.method].adapter
 
     def load(self, run: Run) -> nn.Module:
-        """The model that a run came to."""
+        """The model of a trained run."""
         model = self.pretrained(run)
         if self.has_adapter(run):
             from peft import PeftModel  # noqa: PLC0415 - only these methods need it
@@ -158,11 +150,8 @@ class TrainedRuns:
 
     def start(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
         """
-        The model that the training of a run starts from, and the names of the parameters that are new in it.
-
-        Args:
-            run ([`Run`]): of a method that trains.
-            calibrate (callable): runs a model on a sample of the training inputs.
+        The model that the training of a run starts from, and the names of the parameters that are new in it. `calibrate` runs
+        a model on a sample of the training inputs.
         """
         model, method = self.pretrained(run), method_of(run, Trained)
         new = new_parameters(model)
@@ -184,14 +173,8 @@ class TrainedRuns:
         """Options of the Trainer that only this run has."""
         return {}
 
-    def save_besides(self, run: Run, model: Any) -> None:
-        """
-        Write what a run leaves in its folder besides what its Trainer has saved there.
-
-        Args:
-            run ([`Run`]): trained.
-            model (`nn.Module`): that it came to.
-        """
+    def save_extras(self, run: Run, model: Any) -> None:
+        """Write what a trained run leaves in its folder in addition to what its Trainer has saved there."""
         if (save := method_of(run, Trained).save) is not None:
             save(model, self.folder(run))
 
@@ -233,7 +216,7 @@ class TrainedRuns:
         with self.untouched(run.base):
             if run.base is not None:
                 check_weights(self.folder(run.base))
-            trainer = self.make_trainer(run, folder, besides=trackers)
+            trainer = self.make_trainer(run, folder, overrides=trackers)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(progress))
         trainer.add_callback(
@@ -244,7 +227,7 @@ class TrainedRuns:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
         if PartialState().is_main_process:
-            self.save_besides(run, trainer.model)
+            self.save_extras(run, trainer.model)
         summary = trainer.run_summary(run.describe())
         if checkpoint and summary.hardware:
             summary.hardware.total_seconds = None  # of the part after the interruption it would be
@@ -263,20 +246,15 @@ class TrainedRuns:
         run: Run,
         folder: Path,
         calibrate: Callable[[nn.Module], None] | None = None,
-        besides: Mapping[str, Any] = MappingProxyType({}),
+        overrides: Mapping[str, Any] = MappingProxyType({}),
     ) -> Any:
         """
-        The Trainer of a run.
-
-        Args:
-            run ([`Run`]): of a method that trains; without a base it starts with a new head.
-            folder (`Path`): its `output_dir`.
-            calibrate (callable, *optional*): as of [`start`]; by default on as many rows as a training takes.
-            besides (mapping, *optional*): arguments of the training that take the place of others.
+        The Trainer of a run, in `folder`; without a base it starts with a new head. `calibrate` is as of [`start`], by default
+        on as many rows as a training takes; `overrides` are arguments of the training that take the place of others.
         """
         method = method_of(run, Trained)
         model, new = self.start(run, calibrate or self.data.calibrate)
-        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **besides}
+        arguments = {**self.common_arguments(run, folder), **self.own_arguments(run), **overrides}
         trainer: Any = method.make_trainer(
             run.setting,
             {"new": new, "held_out_dataset": self.data.validation},

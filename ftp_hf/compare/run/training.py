@@ -1,4 +1,4 @@
-"""What a config may say of the trainings, alike for all methods."""
+"""What a config may say of the trainings, the same for all methods."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ DECIDED = {
     "seed",
     "data_seed",
 }
-"""What the comparison itself decides, alike for all methods."""
+"""What the comparison itself decides, the same for all methods."""
 
 _Allowed = tuple[Callable[[float], bool], str]
 _POSITIVE: _Allowed = (lambda number: number > 0, "positive")
@@ -64,16 +64,12 @@ _ALLOWED: Mapping[str, _Allowed] = {
     "bf16_full_eval": _NEVER,
     "fp16_full_eval": _NEVER,
 }
-"""Which values are allowed, and how that is said, where transformers would fail in the midst of a training."""
+"""Which values are allowed, and how that is said, where transformers would fail during a training."""
 
 
 def check_training(value: dict[str, Any], kind: type[TrainingArguments]) -> None:
     """
-    Check what a config has under `training`.
-
-    Args:
-        value (`dict`): arguments by name.
-        kind (`type`): what takes them: `TrainingArguments`, or what the task's Trainer takes.
+    Check what a config has under `training`; `kind` is the class that takes it.
 
     Raises:
         ValueError: the comparison decides one of them, there is none of its name, or its value is not allowed.

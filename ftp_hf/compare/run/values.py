@@ -25,12 +25,8 @@ __all__ = [
 
 def read_content(file: Path, model: str | None = None, methods: Sequence[str] | None = None) -> dict[str, Any]:
     """
-    The keys and values of a config, unchecked.
-
-    Args:
-        file (`Path`): the YAML file.
-        model (`str`, *optional*): takes the place of its `model`.
-        methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
+    The keys and values of a YAML config, unchecked. `model` and `methods` take the place of its own; the methods keep the
+    settings that it has for them.
 
     Raises:
         FileNotFoundError: it does not exist, or is a folder.
@@ -75,12 +71,8 @@ def check_keys(where: str, content: Mapping[str, Any], allowed: Iterable[str]) -
 
 def known_methods(value: Any, known: Collection[str], problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
     """
-    The methods of a config with their settings, as they were given, `{}` where nothing was.
-
-    Args:
-        value: of the key `methods`: names, or a mapping from names to settings.
-        known (collection of `str`): the methods that there are.
-        problems ([`Problems`]): are told of other names, and of what is no setting; both are passed over.
+    The methods of a config, names or a mapping from names to settings, with their settings, `{}` where it has none. Other
+    names and non-mapping settings are passed over, and become `problems`.
 
     Raises:
         ValueError: it is neither, or empty.
@@ -117,15 +109,8 @@ _TYPES: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
 
 def wrong_types(where: str, kind: type, content: Mapping[str, Any]) -> dict[str, str]:
     """
-    What is wrong with values that the types of their options do not allow.
-
-    Args:
-        where (`str`): what the key is printed after, such as `"training: "`.
-        kind (`type`): the dataclass of the options. Types other than plain ones, and `None`, pass.
-        content (mapping from `str`): the values.
-
-    Returns:
-        `dict[str, str]`: by the key.
+    What is wrong, by key, with values that the types of their options in a dataclass do not allow. Types other than plain
+    ones, and `None`, pass. `where` comes before the key in the message, such as `"training: "`.
     """
     problems = {}
     for key, hint in get_type_hints(kind).items():

@@ -46,17 +46,17 @@ class Lost(Exception):  # noqa: N818 - what was lost is said in its message
 class Workers(ABC, Generic[Asked, Done]):
     """
     Do what [`Runner`] does, or another that does something to one thing after the other, with several at once: trainings first,
-    as what they come to decides what is asked for next.
+    as their results decide what is asked for next.
 
     Args:
-        count (`int`): of so many.
+        count (`int`): how many at once.
     """
 
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count)
         self._lock = threading.Lock()
         self._asked: dict[str, Future[Done]] = {}
-        # What is not begun, in the order in which it will be: what can wait behind what cannot, by its number.
+        # What has not started, in the order in which it will: what can wait comes after what cannot, then by number.
         self._waiting: queue.PriorityQueue[tuple[bool, int, str, Asked, Future[Done]]] = queue.PriorityQueue()
         self._count = itertools.count()
 
@@ -70,34 +70,20 @@ class Workers(ABC, Generic[Asked, Done]):
     @abstractmethod
     def do(self, do: str, run: Asked) -> Done:
         """
-        Have something done to a run, and wait for it.
-
-        Args:
-            do (`str`): the method of [`Runner`] that does it.
-            run ([`Run`]): all that it needs is there.
+        Do something to a run, by the name of a method of [`Runner`], and wait for it. All that the run needs is there.
 
         Raises:
-            Lost: whoever did it has died.
+            Lost: the worker that did it has died.
         """
 
     def ask(self, do: str, runs: Iterable[Asked]) -> None:
-        """
-        Have something done to runs, each once, as soon as there is room.
-
-        Args:
-            do (`str`): as for [`do`].
-            runs (iterable of [`Run`]): likewise.
-        """
+        """Have something done to runs (see [`do`]), each once, as soon as there is room."""
         for run in runs:
             self._future(do, run)
 
     def result(self, do: str, run: Asked) -> Done:
         """
-        What something that is done to a run comes to, also where another process of the comparison does it.
-
-        Args:
-            do (`str`): as for [`do`].
-            run ([`Run`]): likewise.
+        The result of something that is done to a run (see [`do`]), also where another process of the comparison does it.
 
         Raises:
             ValueError: it has failed; names the run.
@@ -111,14 +97,14 @@ class Workers(ABC, Generic[Asked, Done]):
             time.sleep(_PATIENCE)
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what was begun."""
+        """Start nothing new, and wait for what has started."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._waiting.get_nowait()[-1].cancel()
         self._threads.shutdown()
 
     def stop(self) -> None:
-        """Begin nothing more, and give up what was begun; it can be resumed."""
+        """Start nothing new, and give up what has started; it can be resumed."""
         self.close()
 
     def _future(self, do: str, run: Asked) -> Future[Done]:
@@ -158,27 +144,15 @@ _for_good = contextlib.ExitStack()
 
 
 def make_runner(config: ComparisonConfig, runs: Path, *, wait: bool = True) -> Runner:
-    """
-    The runner of a process that has nothing else to do.
-
-    Args:
-        config ([`ComparisonConfig`]): as for [`Runner`].
-        runs (`Path`): likewise.
-        wait (`bool`, *optional*, defaults to `True`): likewise.
-    """
+    """The [`Runner`] of a process that has nothing else to do."""
     begin_worker(config)
     return Runner(config, runs, wait=wait)
 
 
 def begin_worker(config: ComparisonConfig) -> None:
-    """
-    Set up a worker process: allocator, logging, warnings, distributed state.
-
-    Args:
-        config ([`ComparisonConfig`]): of what it is going to do.
-    """
+    """Set up a worker process: allocator, logging, warnings, distributed state."""
     keep_freed_memory()
-    # The process that began this one says what the data are like.
+    # The process that started this one reports on the data.
     logging.getLogger("ftp_hf.tasks").setLevel(logging.ERROR)
     _for_good.enter_context(quiet())
     _for_good.enter_context(leaving_out_what_stays())

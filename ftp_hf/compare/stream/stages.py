@@ -69,10 +69,10 @@ class StageRuns(TrainedRuns):
         named = next((each.earlier for each in STREAM_METHODS.values() if each.trains == run.method), None)
         return {} if named is None or self.data.earlier is None else {named: self.data.earlier}
 
-    def save_besides(self, run: Run, model: Any) -> None:
+    def save_extras(self, run: Run, model: Any) -> None:
         """As of [`TrainedRuns`]; an adapter that is merged is saved as the whole model, and no longer for itself."""
         if not self.config.merged:
-            super().save_besides(run, model)
+            super().save_extras(run, model)
             return
         model.merge_and_unload().save_pretrained(self.folder(run))
         for file in self.folder(run).glob("adapter_*"):
