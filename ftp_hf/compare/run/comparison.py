@@ -1,4 +1,4 @@
-"""A comparison from beginning to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
+"""A comparison from start to end: sweep each method, choose on ID validation, run all seeds, evaluate, report."""
 
 import sys
 import tempfile

@@ -45,7 +45,7 @@ class StageConfig(ComparisonConfig):
     Args:
         stage (`str`): its name.
         heads (`str`, *optional*): as of [`StreamConfig`].
-        replayed (`int`, *optional*, defaults to 0): so many rows of each class of the earlier stages are trained besides.
+        replayed (`int`, *optional*, defaults to 0): so many rows of each class of the earlier stages are trained too.
         joined (list of [`JoinedStage`], *optional*): the other stages, where all are trained at once.
         anchors (`str`, *optional*): the model whose weights are the anchors; by default that of the stage before.
         merged (`bool`, *optional*, defaults to `False`): the adapter becomes part of the weights.
@@ -103,12 +103,8 @@ class StreamConfig:
     @classmethod
     def load(cls, file: Path, model: str | None = None, methods: Sequence[str] | None = None) -> "StreamConfig":
         """
-        Read and check a config.
-
-        Args:
-            file (`Path`): the YAML file.
-            model (`str`, *optional*): takes the place of its `model`.
-            methods (sequence of `str`, *optional*): take the place of its `methods`, with the settings that it has for them.
+        Read and check a YAML config. `model` and `methods` take the place of its own; the methods keep the settings that it
+        has for them.
 
         Raises:
             FileNotFoundError: it does not exist.

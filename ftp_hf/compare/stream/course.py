@@ -94,11 +94,8 @@ class StreamCourse:
 
     def run(self, workers: Workers[Chain, StreamRun] | None = None) -> StreamResults:
         """
-        Train and evaluate all that is not finished.
-
-        Args:
-            workers ([`Workers`], *optional*): that do it in its place, several chains at once. One that fails does not keep
-                the others from being finished.
+        Train and evaluate all that is not finished; workers do several chains at once. One that fails does not keep the others
+        from being finished.
 
         Raises:
             ValueError: workers failed, which names their chains.
@@ -136,12 +133,7 @@ class StreamCourse:
         )
 
     def finish(self, chain: Chain) -> StreamRun:
-        """
-        Train and evaluate what is not finished of a chain.
-
-        Args:
-            chain ([`Chain`]): of the stream.
-        """
+        """Train and evaluate what is not finished of a chain."""
         runs, order, seed = self.chains[chain], [*chain.order], chain.seed
         before = self._left(Run(PRETRAINED, {}, seed, config=self.config.first))
         kept, in_use, trained, checks = [before], [], [], []
@@ -164,13 +156,13 @@ class StreamCourse:
             self.done += 1
             self._show(0.0)
             average = show(final_average([trained[-1].row(order, self.metric)]), self.metric)
-            line = f"{self.done} {where}: mean of all stages {average}{_told(check)}"
+            line = f"{self.done} {where}: mean of all stages {average}{_broken(check)}"
             self.progress.console.print(line, soft_wrap=True, highlight=False)
         if not self.beside_others:
-            self._see_to_last(chain, kept[-1].run, has_start=bool(rolled_back) and len(kept) > 1)
+            self._keep_last(chain, kept[-1].run, has_start=bool(rolled_back) and len(kept) > 1)
         self._open.remove(chain)
-        told = self._tell(chain.method, order, before, in_use, trained)
-        return dataclasses.replace(told, checks=checks if self.config.rules else [])
+        finished = self._gather(chain.method, order, before, in_use, trained)
+        return dataclasses.replace(finished, checks=checks if self.config.rules else [])
 
     def _tried(self) -> Iterator[tuple[str, Run]]:
         for method in self.config.methods:
@@ -180,7 +172,7 @@ class StreamCourse:
                     continue  # the adapter of the stage before is not there yet
                 yield method, run
 
-    def _see_to_last(self, chain: Chain, last: Run, *, has_start: bool) -> None:
+    def _keep_last(self, chain: Chain, last: Run, *, has_start: bool) -> None:
         """Keep the last model in use of each method in the first order with the first seed, and delete the others."""
         if (list(chain.order), chain.seed) != (self.config.orders[0], self.config.seeds[0]):
             self._forget(last, chain)
@@ -190,7 +182,7 @@ class StreamCourse:
         if has_start and not from_first_process(has_weights(self._folder(last))):
             self._restore(last)
 
-    def _tell(
+    def _gather(
         self, method: str, order: list[str], before: Left, in_use: Sequence[Left], trained: Sequence[Left]
     ) -> StreamRun:
         retained = {
@@ -261,8 +253,8 @@ class StreamCourse:
         summary = measure(runs.data, run, evaluator(runs, run, model))
         if record is None:
             record = ComparedRun(PRETRAINED, _UNTRAINED, run.seed, summary)
-        told = dataclasses.replace(record.summary, name=summary.name, results=summary.results, data=summary.data)
-        write_run(file, dataclasses.replace(record, summary=told))
+        full = dataclasses.replace(record.summary, name=summary.name, results=summary.results, data=summary.data)
+        write_run(file, dataclasses.replace(record, summary=full))
 
     def _forget(self, run: Run, chain: Chain) -> None:
         """Delete the weights of a run of a chain that no other has which is not finished."""
@@ -288,6 +280,6 @@ class StreamCourse:
         self.progress.update(self.bar, completed=(self.done + share) * _STEPS)
 
 
-def _told(check: StageCheck) -> str:
+def _broken(check: StageCheck) -> str:
     broken = "; ".join(map(describe, check.broken))
     return f". {'Rolled back' if check.rolled_back else 'Broken'}: {broken}" if broken else ""

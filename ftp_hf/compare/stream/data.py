@@ -50,11 +50,7 @@ class StageData(RunData):
 
     def after(self, stages: Sequence["StageData"], replayed: int = 0) -> "StageData":
         """
-        The same, at its place in a stream.
-
-        Args:
-            stages (sequence of [`StageData`]): the earlier ones, in their order.
-            replayed (`int`, *optional*, defaults to 0): how many rows of each of their classes are trained besides.
+        The same, at its place in a stream, after the other stages. Of each of their classes, `replayed` rows are trained too.
         """
         placed = copy.copy(self)
         placed.evaluations = self.evaluations  # the same, as their rows are kept
@@ -66,12 +62,7 @@ class StageData(RunData):
         return placed
 
     def joined(self, stages: Sequence["StageData"]) -> "StageData":
-        """
-        The same with all training and validation data of other stages besides.
-
-        Args:
-            stages (sequence of [`StageData`]): the others.
-        """
+        """The same with all training and validation data of other stages too."""
         joined = copy.copy(self)
         joined._train_on(concatenate_datasets([stage._raw.train for stage in (self, *stages)]))
         joined.validation = joined.task.prepare(
@@ -86,12 +77,7 @@ class StageData(RunData):
 
 def some_rows(dataset: Dataset, count: int, column: str | None) -> Dataset:
     """
-    A few rows of each class, or of a data set without classes: always the same ones.
-
-    Args:
-        dataset (`Dataset`): to draw from.
-        count (`int`): how many of each; all where there are fewer.
-        column (`str`, *optional*): of the class of a row.
+    The same `count` rows each time of each class in `column`, or of a data set without classes; all where there are fewer.
     """
     mixed = dataset.shuffle(seed=0)
     if column is None or is_listed(dataset, column):

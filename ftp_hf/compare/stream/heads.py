@@ -29,7 +29,7 @@ class HeadPerStageMixin(Task[Any]):
         return super().compute_metrics(self._among_competitors(prediction))
 
     def by_class(self, prediction: Any) -> Any:
-        """Likewise."""
+        """As of the task, of the same logits."""
         return super().by_class(self._among_competitors(prediction))
 
     def _among_competitors(self, prediction: Any) -> EvalPrediction:
@@ -48,22 +48,13 @@ class HeadPerStageMixin(Task[Any]):
 
 
 def head_per_stage(kind: type[Task[Any]]) -> type[Task[Any]]:
-    """
-    A task with [`HeadPerStageMixin`].
-
-    Args:
-        kind (`type`): a task whose rows have a class each.
-    """
+    """A task with [`HeadPerStageMixin`]; each of its rows must have a class."""
     return type(f"HeadPerStage{kind.__name__}", (HeadPerStageMixin, kind), {})
 
 
 def competitors(classes: Iterable[set[int]], count: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """
-    Which classes compete with which.
-
-    Args:
-        classes (iterable of sets of `int`): of each stage.
-        count (`int`): of all classes.
+    Which of `count` classes compete with which, from the classes of each stage.
 
     Raises:
         ValueError: stages share a class: it would not tell the stage of a row.

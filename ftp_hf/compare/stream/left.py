@@ -1,4 +1,4 @@
-"""What a stage left: a model, and what it came to on the test sets of all stages."""
+"""What a stage left: a model, and its figures on the test sets of all stages."""
 
 from typing import NamedTuple
 
@@ -22,13 +22,7 @@ class Left(NamedTuple):
         return stage_of(self.run).stage
 
     def row(self, order: list[str], metric: str) -> list[float]:
-        """
-        Its row of the matrix.
-
-        Args:
-            order (list of `str`): of the stages.
-            metric (`str`): of the figures.
-        """
+        """Its row of the matrix: the figures of a metric on the stages in this order."""
         found = self.measured.values("ood", metric)
         found[self.stage] = self.measured.values("id", metric)["test"]
         return [found[stage] for stage in order]

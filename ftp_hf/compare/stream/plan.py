@@ -32,26 +32,16 @@ class Chain:
     seed: int
 
     def describe(self, length: int | None = None) -> str:
-        """
-        In a few words.
-
-        Args:
-            length (`int`, *optional*): of the stages that are named; by default all.
-        """
+        """In a few words; `length` is how many stages are named, by default all."""
         kind = STREAM_METHODS[self.method]
         stages = "all stages" if kind.joint else " → ".join(self.order[:length])
         return f"{kind.title}, {stages}, seed {self.seed}"
 
     def runs(self, config: StreamConfig, rolled_back: Collection[int] = ()) -> list[Run]:
         """
-        Its runs, each of which starts from the one before. Runs of several chains that are alike are the same.
-
-        Args:
-            config ([`StreamConfig`]): of the stream.
-            rolled_back (collection of `int`, *optional*): the places in the order whose runs no later one starts from.
-
-        Returns:
-            list of [`Run`]: one for each stage; a single one of a method that trains all of them at once.
+        Its runs, each of which starts from the one before, but not from those at the places that were rolled back: one for
+        each stage, and a single one of a method that trains all of them at once. Runs of several chains that are alike are the
+        same.
         """
         kind, setting = STREAM_METHODS[self.method], config.methods[self.method]
         trained = {key: value for key, value in setting.items() if key not in kind.settings}
@@ -74,10 +64,7 @@ class Chain:
 
 def chains(config: StreamConfig) -> list[Chain]:
     """
-    All that a stream trains: each method in each order with each seed, but one that trains all stages at once in one.
-
-    Args:
-        config ([`StreamConfig`]): of the stream.
+    All that a stream trains: each method in each order with each seed, but one that trains all stages at once in one order.
     """
     return [
         Chain(method, tuple(order), seed)
@@ -118,16 +105,10 @@ def stages_before(run: Run) -> list[str]:
 
 
 def describe_stream(config: StreamConfig, count: int) -> str:
-    """
-    What a stream is going to train, in a line.
-
-    Args:
-        config ([`StreamConfig`]): of the stream.
-        count (`int`): of the runs of stages.
-    """
+    """What a stream is going to train, in a line; `count` is the number of runs of stages."""
     titles = ", ".join(STREAM_METHODS[method].title for method in config.methods)
     counts = f"{len(config.orders)} order{'s' * (len(config.orders) > 1)}, {len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     return (
-        f"{count} runs of stages ({titles}; {len(config.stages)} stages in {counts}; what streams begin with in common is "
+        f"{count} runs of stages ({titles}; {len(config.stages)} stages in {counts}; what streams have in common at the start is "
         "trained once); what is finished is not repeated"
     )

@@ -20,14 +20,9 @@ _EARLIER = "earlier/"
 
 def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: list[str]) -> StageCheck:
     """
-    Whether what a stage left may take the place of the model before it. Rules about stages that are not among the earlier ones
-    are not checked; what is trained on all stages at once is held to none.
-
-    Args:
-        config ([`StreamConfig`]): has the rules, and says what becomes of a model that breaks one.
-        kept (sequence of [`Left`]): the model before any stage, and what the earlier stages left that were not rolled back.
-        left ([`Left`]): by the stage.
-        order (list of `str`): of all stages.
+    Whether what a stage left may take the place of the model before it. `kept` has the model before any stage, and what the
+    earlier stages left that were not rolled back; `order` has all stages. Rules about stages that are not among the earlier
+    ones are not checked; what is trained on all stages at once is held to none.
     """
     before, *earlier = kept
     if stage_of(left.run).joined:
@@ -43,12 +38,8 @@ def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: l
 
 def rules_without_metrics(rules: Sequence[Rule], stage: str, expected: Figures) -> Problems:
     """
-    Problems of rules that name a metric not measured after a stage, or a number that the metric cannot have.
-
-    Args:
-        rules (sequence of [`Rule`]): of the stream.
-        stage (`str`): any.
-        expected ([`Figures`]): any finite ones of all that will be measured after it.
+    Problems of rules that name a metric not measured after a stage (any will do), or a number that the metric cannot have.
+    `expected` has any finite figures of all that will be measured after it.
     """
     figures = _as_earlier(stage, expected)
     figures[_OWN] = figures[_EARLIER + stage]

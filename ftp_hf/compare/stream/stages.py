@@ -38,7 +38,7 @@ class StageRuns(TrainedRuns):
         super().__init__(config, runs, data)
 
     def keep_weights(self, run: Run) -> None:
-        """Nothing: it is of another stage, with whose data the course has seen to it."""
+        """Nothing: it is of another stage, and the course has made sure of its weights."""
 
     def start(self, run: Run, calibrate: Callable[[nn.Module], None]) -> tuple[nn.Module, set[str]]:
         """
@@ -55,7 +55,7 @@ class StageRuns(TrainedRuns):
         return model, set()
 
     def tracked_name(self, run: Run) -> str:
-        """As of [`TrainedRuns`], with the stages up to this one, and what tells streams apart whose stages train alike."""
+        """As of [`TrainedRuns`], with the stages up to this one, and what tells apart streams whose stages train the same."""
         stages = "+".join([*stages_before(run), self.config.stage, *(other.name for other in self.config.joined)])
         own = {"replayed": self.config.replayed, "anchored": self.config.anchors, "merged": self.config.merged}
         return "/".join([stages, *(name for name, value in own.items() if value), run.tracked_name])

@@ -1,4 +1,4 @@
-"""A stream from beginning to end: train each chain of stages, evaluate after each of them on all, report."""
+"""A stream from start to end: train each chain of stages, evaluate after each of them on all, report."""
 
 import sys
 import tempfile
@@ -73,9 +73,6 @@ def stream(config: StreamConfig, folder: Path, *, jobs: int | None = None) -> St
 def rehearse_stream(config: StreamConfig) -> None:
     """
     Check all that [`stream`] checks before it trains, and say what it would train. Nothing is trained or left behind.
-
-    Args:
-        config ([`StreamConfig`]): what would be trained.
 
     Raises:
         ValueError, ImportError: as [`stream`].
