@@ -175,11 +175,10 @@ def _body(model: nn.Module, role: str) -> PreTrainedModel:
 
 class _Watched:
     """
-    A layer, and the largest ratios that were met in it. It is the layer's forward hook, in a body that sees each batch
-    and the changed batches one behind the other.
+    A layer, and the largest ratios that were met in it. It is the layer's forward hook, in a model that sees each batch and the
+    changed batches one after the other.
 
     Args:
-        layer (`nn.Module`): one of `LINEAR_LAYERS`.
         changes (`int`): how many changed batches there are.
         pretrained (`nn.Module`, *optional*): the layer to compare it with.
     """

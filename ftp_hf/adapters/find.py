@@ -51,11 +51,8 @@ class Adapters(NamedTuple):
 
     def new(self, named: Mapping[str, Tensor], unknown: set[str]) -> list[str]:
         """
-        The parameters without a pre-trained value, such as a new head in `modules_to_save`.
-
-        Args:
-            named (mapping from `str` to `Tensor`): the trained parameters.
-            unknown (`set[str]`): as [`new_parameters`] returns them, which knows nothing of adapters.
+        The trained parameters without a pre-trained value, such as a new head in `modules_to_save`. `unknown` is what
+        [`new_parameters`] returns, which knows nothing of adapters.
         """
         return [name for name in named if self.twin_of.get(name, name) in unknown]
 
@@ -81,11 +78,8 @@ class Adapters(NamedTuple):
 
     def anchors(self, named: Mapping[str, Tensor], checkpoint: CheckpointAnchors | None) -> Mapping[str, Tensor] | None:
         """
-        The anchors of the trained parameters that are projected densely; `None` if their present values will do.
-
-        Args:
-            named (mapping from `str` to `Tensor`): these parameters.
-            checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
+        The anchors of the trained parameters that are projected densely; `None` if their present values will do. `checkpoint`
+        is the pre-trained model, where the one in memory is already fine-tuned.
 
         Raises:
             ValueError: as [`~ftp_hf.pretrained.anchors.check_one_name_each`].
@@ -108,13 +102,10 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
     Sort the trained parameters of a model with adapters. One line in the log names the methods that are not projected.
 
     Args:
-        model (`nn.Module`): with adapters of PEFT, or without, of which nothing is found.
+        model (`nn.Module`): with adapters of PEFT, or without: then nothing is found.
         adapters (`str`, *optional*, defaults to `"product"`): `"product"` projects what the adapters add to each weight
             where it can be projected exactly, and leaves the others to the plain optimizer; `"factors"` projects every
             parameter of an adapter around its first value, whatever that does to the model; `"none"` projects none.
-
-    Returns:
-        [`Adapters`]
 
     Raises:
         ValueError: `adapters` is none of the three; an adapter started with a product that was taken out of the base
@@ -148,12 +139,7 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
 
 
 def trains_adapters_alone(model: nn.Module) -> bool:
-    """
-    Whether PEFT tells of every trained parameter what it is: one that an adapter adds, no copy of weights, such as a head.
-
-    Args:
-        model (`nn.Module`): as for [`find_adapters`].
-    """
+    """Whether PEFT says of every trained parameter what it is: one that an adapter adds, no copy of weights, such as a head."""
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     beside = trained & {copy.name for copy in _copies(model)}
     return has_adapters(model) and not beside and _own(model, trained).keys() == trained

@@ -60,7 +60,7 @@ def model_options(
     checkpoint: CheckpointAnchors | None = None,
 ) -> dict[str, Any]:
     """
-    What [`adapter_options`] returns, of parts that the caller knows better. One line in the log names what is new.
+    As [`adapter_options`], from parts that the caller knows better. One line in the log names what is new.
 
     Args:
         model (`nn.Module`): with or without adapters of PEFT.
@@ -71,9 +71,6 @@ def model_options(
             returns it.
         adapters (`str`, *optional*, defaults to `"product"`): what is projected, as for [`find_adapters`].
         checkpoint ([`CheckpointAnchors`], *optional*): the pre-trained model, where the one in memory is trained.
-
-    Returns:
-        `dict[str, Any]`: `low_rank`, `exclude`, `rows`, `pretrained_rows` and `anchors`.
 
     Raises:
         ValueError: as [`find_adapters`].

@@ -38,9 +38,6 @@ def configs_by_module(model: nn.Module) -> dict[nn.Module, Mapping[str, Any]]:
     """
     The configs of the adapters around each module, by adapter. Parts of a model may have adapters of the same name: the
     innermost counts.
-
-    Args:
-        model (`nn.Module`): a model of PEFT, or any module that has some inside.
     """
     found: dict[nn.Module, Mapping[str, Any]] = {}
     for part in model.modules():
@@ -64,12 +61,8 @@ def weight_name(layer: Any) -> str:
 
 def layer_products(layer: Any, name_of: Mapping[Tensor, str], configs: Mapping[str, Any]) -> Iterator[LowRankProduct]:
     """
-    What the trained adapters that are active in a layer add to its weight.
-
-    Args:
-        layer (`nn.Module`): of PEFT, with [`has_products`].
-        name_of (mapping from `Tensor` to `str`): the names of the trained parameters.
-        configs (mapping from `str` to `PeftConfig`): those of the adapters.
+    What the trained adapters that are active in a layer of PEFT with [`has_products`] add to its weight. `name_of` names the
+    trained parameters.
 
     Raises:
         Unprojectable: the update is no product, or the factor whose rows are its rows is not trained.
@@ -123,11 +116,8 @@ def restore_base_weights(model: nn.Module) -> None:
 
 def product_taken_out(model: nn.Module) -> str | None:
     """
-    The initialisation by which an adapter took a product out of the base weights, so that without the adapter they are not
-    the pre-trained ones; `None` if there is none.
-
-    Args:
-        model (`nn.Module`): with adapters of PEFT, or without.
+    The initialisation by which an adapter took a product out of the base weights, so that without the adapter they are not the
+    pre-trained ones; `None` if there is none.
     """
     inits = map(_init, _each(configs_by_module(model)))
     return next((init for init in inits if init.startswith((*_TAKEN_OUT, "loftq"))), None)

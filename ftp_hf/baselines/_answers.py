@@ -92,20 +92,13 @@ class AnswersMixin(PretrainedBesideMixin):
         return True
 
     def anchored_loss(self, loss: Tensor, answers: Answers, num_items_in_batch: Tensor | int | None) -> Tensor:
-        """
-        The loss that is trained.
-
-        Args:
-            loss (`Tensor`): that of the Trainer class (0-D).
-            answers ([`Answers`]): of the batch.
-            num_items_in_batch: of `compute_loss`.
-        """
+        """The loss that is trained, from that of the Trainer class (both 0-D)."""
         raise NotImplementedError
 
 
 def both_answers(method: str, pretrained: Tensor, trained: Tensor, labels: Tensor | None, *, shifted: bool) -> Answers:
     """
-    What both models answer, as [`labelled`] has it.
+    The answers of both models, as [`labelled`] has them.
 
     Raises:
         ValueError: the models do not answer alike, or not with distributions over classes; as [`labelled`].
@@ -123,7 +116,7 @@ def labelled(
     method: str, logits: Tensor, labels: Tensor | None, *, shifted: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """
-    What a model answers, the labels of these answers, and which of them the loss counts.
+    The answers of a model, their labels, and which of them the loss counts.
 
     Args:
         method (`str`): for errors.

@@ -31,13 +31,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def recorded(module: nn.Module, **asked: Any) -> Iterator[list[Call]]:
-    """
-    The calls of a module within the block.
-
-    Args:
-        module (`nn.Module`): is called by others.
-        **asked: keywords that it is called with besides.
-    """
+    """The calls of a module within the block; `asked` is more keywords that it is called with."""
     calls: list[Call] = []
     # Not a hook, because sentence-transformers calls `forward` itself.
     forward = module.forward
@@ -64,10 +58,8 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 @contextmanager
 def adapters_off(model: Any) -> Iterator[nn.Module]:
     """
-    Within the block, a model of PEFT is the one that its adapters were put on, in evaluation mode.
-
-    Args:
-        model (`PeftModel`): which parameters of it are trained is afterwards as before.
+    Within the block, a model of PEFT is the one that its adapters were put on, in evaluation mode. Afterwards the same
+    parameters are trained as before.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -116,11 +108,8 @@ class PretrainedBesideMixin(Host):
     @contextmanager
     def pretrained(self, inputs: Mapping[str, Any]) -> Iterator[nn.Module]:
         """
-        What is looked at of the pre-trained model, for a call within the block, in the precision of the training and
-        without gradients.
-
-        Args:
-            inputs (mapping): of `compute_loss`, for which the Trainer may have to prepare the model (`forward_context`).
+        What is looked at of the pre-trained model, for a call within the block, in the precision of the training and without
+        gradients. The Trainer may have to prepare the model for the inputs (`forward_context`).
         """
         prepared: Any = getattr(self, "forward_context", _no_context)
         inner = self.accelerator.unwrap_model(self.model)

@@ -13,15 +13,8 @@ __all__ = ["as_collated", "own_randomness"]
 
 def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]:
     """
-    A data set without the columns that the model does not take, and what makes a batch of its rows.
-
-    Args:
-        trainer (`Trainer`): whose model and collator it is for.
-        dataset (`Dataset`): of rows as those of `train_dataset`.
-        description (`str`): what it is, for the log.
-
-    Returns:
-        `tuple`: the data set and the collator.
+    A data set, with rows as those of `train_dataset`, without the columns that the model does not take; and its collator.
+    `description` is for the log.
     """
     # As `Trainer._get_dataloader` tells them apart (transformers 5.18 to 5.23).
     if hasattr(dataset, "remove_columns"):

@@ -18,16 +18,14 @@ def combine_states(
     combine: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """
-    What each floating-point tensor becomes. Integers, such as the count of batches, come from the fine-tuned model.
+    Each floating-point tensor, combined; by the names in `fine_tuned`. Integers, such as the count of batches, come from the
+    fine-tuned model.
 
     Args:
         start (mapping from `str` to `Tensor`): θ₀, the state dict of the model that fine-tuning started from.
         fine_tuned (mapping from `str` to `Tensor`): θ₁, that of the same model after it.
         new (collection of `str`): the tensors kept as in `fine_tuned`.
         combine (callable): from a tensor of θ₀, in the dtype and on the device of `fine_tuned`, and the one of θ₁.
-
-    Returns:
-        `dict[str, Tensor]`: under the names of `fine_tuned`.
 
     Raises:
         ValueError: `new` names no tensor, or `start` lacks a tensor or has it in another shape.

@@ -91,11 +91,8 @@ def attach_kappatune(model: nn.Module, options: Mapping[str, Any], *, top_p: flo
 
 def targeted_layers(model: nn.Module, options: Mapping[str, Any]) -> list[str]:
     """
-    The names of the layers that LoRA would adapt.
-
-    Args:
-        model (`nn.Module`): which is frozen, but otherwise left as it is.
-        options (mapping): arguments of `peft.LoraConfig`.
+    The names of the layers that LoRA would adapt with these arguments of `peft.LoraConfig`. The model is frozen, but otherwise
+    left as it is.
     """
     adapted = attach_lora(model, options)
     names = list(adapted.targeted_module_names)

@@ -43,7 +43,7 @@ def condition(gradient: Tensor, weight: Tensor, anchor: Tensor) -> Tensor:
 
 def decay(weight: Tensor, anchor: Tensor, condition: Tensor, deviation: Tensor, lambda_: float = 1.0) -> Tensor:
     """
-    What a step of the optimizer is followed by.
+    The weight after a step of the optimizer, decayed towards its anchor if the condition selects it.
 
     Args:
         weight (`Tensor`): `W̃(t)`.

@@ -22,18 +22,9 @@ _STATE = "tpgm.pt"
 
 def held_out_rows(number: int, size: int, count: int, seed: int) -> list[int]:
     """
-    The rows of one batch of an endless pass over a data set that is shuffled anew each time. It depends on nothing but the
-    arguments, so a resumed run goes on with the batches that it would have had. The last batch of a pass is filled up with
-    its first rows, so that all batches weigh the same.
-
-    Args:
-        number (`int`): of the batch, from 0.
-        size (`int`): of the data set.
-        count (`int`): rows in a batch.
-        seed (`int`): of the order.
-
-    Returns:
-        `list[int]`: indices of rows.
+    The `count` rows of batch `number`, counted from 0, in endless passes over a data set of `size` rows, which is shuffled
+    again for each pass. It depends on nothing but the arguments, so a resumed run goes on with the batches that it would have
+    had. The last batch of a pass is filled up with its first rows, so that all batches weigh the same.
     """
     epoch, position = divmod(number, -(-size // count))
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed + epoch))

@@ -87,11 +87,8 @@ def find_damage(checkpoint: Path) -> str | None:
 
 def begin_checkpoint(checkpoint: Path) -> None:
     """
-    Make the folder of a checkpoint, marked as incomplete until [`finish_checkpoint`]. If it exists and may be whole, it
-    is kept aside until then.
-
-    Args:
-        checkpoint (`Path`): the folder.
+    Make the folder of a checkpoint, marked as incomplete until [`finish_checkpoint`]. If it exists and may be whole, it is kept
+    aside until then.
     """
     _restore(checkpoint)
     if any((checkpoint / name).exists() for name in (MANIFEST, TRAINER_STATE)):
@@ -106,11 +103,8 @@ def begin_checkpoint(checkpoint: Path) -> None:
 
 def finish_checkpoint(checkpoint: Path) -> None:
     """
-    Declare a checkpoint whole, once all its files are written: their sizes and checksums go into `checksums.json`, and
-    the checkpoint that it replaces is deleted.
-
-    Args:
-        checkpoint (`Path`): the folder.
+    Declare a checkpoint whole, once all its files are written: their sizes and checksums go into `checksums.json`, and the
+    checkpoint that it replaces is deleted.
     """
     inside = sorted(path for path in checkpoint.rglob("*") if path.name not in (MANIFEST, INCOMPLETE))
     files = [path for path in inside if path.is_file()]
@@ -125,12 +119,7 @@ def finish_checkpoint(checkpoint: Path) -> None:
 
 
 def restore_replaced(run: Path) -> None:
-    """
-    Put back the checkpoints of a run whose replacement was cut short.
-
-    Args:
-        run (`Path`): the run's `output_dir`, which nobody may be writing to.
-    """
+    """Put back the checkpoints of a run (its `output_dir`) whose replacement was cut short. Nobody may be writing there."""
     for aside in run.glob(f"{REPLACED}*"):
         _restore(run / aside.name.removeprefix(REPLACED))
 

@@ -16,10 +16,8 @@ _REFERENCE = re.compile(r"\[(`[^`]+`)\](?!\()")  # to a class
 
 def with_help(kind: Kind) -> Kind:
     """
-    Set each field's `help` from the `Args:` section of the dataclass's docstring.
-
-    Args:
-        kind (`type`): the dataclass. Fields that it inherits keep the help that they have.
+    Set each field's `help` from the `Args:` section of the dataclass's docstring. Inherited fields keep the help that they
+    have.
     """
     said = {
         name: _REFERENCE.sub(r"\1", " ".join(text.split()))

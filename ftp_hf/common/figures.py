@@ -34,7 +34,7 @@ SPACE = "\N{NO-BREAK SPACE}"
 @dataclass(frozen=True)
 class Metric:
     """
-    What there is to know of a metric beside its values.
+    What is known of a metric beside its values.
 
     Args:
         name (`str`): as `compute_metrics` calls it, such as `"wer"`.
@@ -89,10 +89,8 @@ _declared: dict[str, Metric] = {}
 
 def declare_metrics(metrics: Iterable[Metric]) -> None:
     """
-    Make metrics known, for as long as the process lasts: those of a task that is not the package's, or of its results.
-
-    Args:
-        metrics (iterable of [`Metric`]): known ones are passed over.
+    Make metrics known, for as long as the process lasts: those of a task that is not the package's, or of its results. Known
+    ones are passed over.
 
     Raises:
         ValueError: one of that name means something else.
@@ -114,11 +112,8 @@ def metric_named(name: str) -> Metric:
 
 def check_possible(figures: Mapping[str, float], where: str) -> None:
     """
-    Refuse figures that their metrics cannot have, such as accuracies in percent: intervals end where a metric does.
-
-    Args:
-        figures (mapping from `str` to `float`): by metric. What is not finite is of a model that diverged, and passes.
-        where (`str`): the run and the data, for the error.
+    Refuse figures, by metric, that their metrics cannot have, such as accuracies in percent: intervals end where a metric does.
+    Figures that are not finite, of a model that diverged, pass. The error says `where`.
 
     Raises:
         ValueError: names the metric, its value, what is possible, and the remedy.

@@ -18,15 +18,7 @@ _STEMS = {_MODEL: "model", _ADAPTER: "adapter_model"}
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """
-    Yield a temporary path; its file replaces `path` if the block succeeds.
-
-    Args:
-        path (`Path`): the file, which may exist.
-
-    Returns:
-        `Path`: the path to write to, in the same folder.
-    """
+    """Yield a temporary path in the same folder; its file replaces `path` if the block succeeds."""
     part = path.with_name(f"_{path.name}.part")
     try:
         yield part
@@ -46,12 +38,7 @@ def write_text(path: Path, text: str) -> None:
 
 def check_folder(option: str, folder: Path, remedy: str = "name another one") -> None:
     """
-    Whether a folder is there, or can be made, and can be written to.
-
-    Args:
-        option (`str`): that names it.
-        folder (`Path`): which need not exist.
-        remedy (`str`, *optional*): what to do where it cannot.
+    Raise unless a folder is there, or can be made, and can be written to. The error names the `option` for it and the `remedy`.
 
     Raises:
         FileExistsError: it, or what it would lie in, is a file or a link to what is not there.
@@ -67,13 +54,9 @@ def check_folder(option: str, folder: Path, remedy: str = "name another one") ->
 
 def move_files(source: Path, target: Path) -> None:
     """
-    Move all files of a saved model into a folder that may hold an earlier one: each takes its place whole, and weights
-    that the earlier model had more of are removed; so is an adapter where a whole model comes, and a whole model where the
-    adapter of another one does.
-
-    Args:
-        source (`Path`): a folder in the same file system.
-        target (`Path`): where they go, under the same names.
+    Move all files of a saved model into a folder of the same file system that may hold an earlier one: each takes its place
+    whole, and weights that the earlier model had more of are removed; so is an adapter where a whole model comes, and a whole
+    model where the adapter of another one does.
     """
     names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
     weights = {name: match for name in names if (match := _WEIGHTS.fullmatch(str(name)))}

@@ -54,13 +54,8 @@ def check_steps_after_backward(optim: str) -> None:
 
 def optimizer_of(trainer: Any, create: Callable[..., Any], model: Any) -> "Optimizer":
     """
-    The optimizer that a `Trainer` class creates, also one whose `create_optimizer` takes no model, as in transformers 4, or
-    leaves the optimizer in `self.optimizer` and returns nothing: `Trainer` itself needs no more.
-
-    Args:
-        trainer (`Trainer`): the one that creates it.
-        create (`Callable`): `super().create_optimizer` of a mixin.
-        model (`nn.Module` or `None`): what the mixin's `create_optimizer` was given.
+    The optimizer that a `Trainer` class creates by `create`, the `super().create_optimizer` of a mixin. That may take no model,
+    as in transformers 4, or leave the optimizer in `self.optimizer` and return nothing: `Trainer` itself needs no more.
     """
     made: Optimizer | None = create() if model is None else create(model)
     return trainer.optimizer if made is None else made

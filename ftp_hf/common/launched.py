@@ -20,12 +20,7 @@ def let_the_first_speak() -> None:
 
 
 def say(*lines: object) -> None:
-    """
-    Print what came of a command that is done. It has not failed where nobody reads on, as behind `| head`.
-
-    Args:
-        lines: on a line each.
-    """
+    """Print the results of a command, each on a line. The command has not failed where nobody reads on, as with `| head`."""
     try:
         print(*lines, sep="\n", flush=True)
     except BrokenPipeError:

@@ -8,12 +8,5 @@ __all__ = ["warn_once"]
 
 @functools.cache
 def warn_once(logger: logging.Logger, message: str, *args: str) -> None:
-    """
-    `logger.warning`, the first time that this process says these words.
-
-    Args:
-        logger (`logging.Logger`): of the module whose line it is.
-        message (`str`): with a `%s` for each of `args`.
-        args (`str`): what to put there.
-    """
+    """`logger.warning`, the first time that this process says these words."""
     logger.warning(message, *args)

@@ -18,14 +18,8 @@ _WRAPPER = re.compile(
 
 def canonical_name(name: str) -> str:
     """
-    A parameter's name without what wrappers add to it: `module.` in front (DDP), `_orig_mod.` anywhere
-    (`torch.compile`, of the model or of one of its layers).
-
-    Args:
-        name (`str`): for example `"module.bert._orig_mod.embeddings.weight"`.
-
-    Returns:
-        `str`: for example `"bert.embeddings.weight"`.
+    A parameter's name without what wrappers add to it: `module.` at the start (DDP), `_orig_mod.` anywhere (`torch.compile`, of
+    the model or of one of its layers). `"module.bert._orig_mod.embeddings.weight"` is `"bert.embeddings.weight"`.
     """
     return name.replace("_orig_mod.", "").removeprefix("module.")
 
@@ -44,13 +38,8 @@ def first_match(name: str, patterns: tuple[str, ...]) -> str | None:
 
 def base_name(name: str) -> str:
     """
-    What a parameter of a model with adapters is called in the model without them.
-
-    Args:
-        name (`str`): for example `"base_model.model.bert.pooler.dense.base_layer.weight"`.
-
-    Returns:
-        `str`: for example `"bert.pooler.dense.weight"`.
+    The name in the model without adapters of a parameter of a model with them.
+    `"base_model.model.bert.pooler.dense.base_layer.weight"` is `"bert.pooler.dense.weight"`.
     """
     return _WRAPPER.sub("", name)
 

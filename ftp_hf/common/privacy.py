@@ -79,13 +79,8 @@ def find_local_path(text: str) -> str | None:
 
 def public_name(name_or_path: str) -> tuple[str, bool]:
     """
-    What a model or a data set may be called in public.
-
-    Args:
-        name_or_path (`str`): a name on the Hub, or a local path.
-
-    Returns:
-        `tuple[str, bool]`: the name on the Hub, or the last part of the path; and whether it is on the Hub.
+    What a model or a data set may be called in public: the name on the Hub, or the last part of a local path; and whether it is
+    on the Hub.
     """
     path = Path(name_or_path)
     if path.exists():
@@ -97,10 +92,8 @@ def public_name(name_or_path: str) -> tuple[str, bool]:
 
 def public_value(value: Any) -> Any:
     """
-    A setting as it may be shown: local paths are reduced to their last part, tokens are taken out.
-
-    Args:
-        value: what JSON can hold; anything else is shown as its type's name.
+    A setting as it may be shown: local paths are reduced to their last part, tokens are taken out, and what JSON cannot hold is
+    shown as its type's name.
     """
     if isinstance(value, str):
         value = _MAYBE_TOKEN.sub("…", value)
@@ -115,12 +108,7 @@ def public_value(value: Any) -> Any:
 
 
 def public_command(arguments: Sequence[str]) -> str:
-    """
-    A command line as it may be shown.
-
-    Args:
-        arguments (sequence of `str`): such as `sys.argv`.
-    """
+    """A command line, such as `sys.argv`, as it may be shown."""
     shown = []
     hide = False
     for argument in arguments:

@@ -11,12 +11,7 @@ Value = TypeVar("Value")
 
 
 def from_first_process(value: Value) -> Value:
-    """
-    The first process's value, on all of them. Each of them has to call it.
-
-    Args:
-        value: anything that can be pickled.
-    """
+    """The first process's value, which can be pickled, on all of them. Each of them has to call it."""
     values = [value]
     if torch.distributed.is_initialized():
         torch.distributed.broadcast_object_list(values, src=0)
@@ -24,12 +19,7 @@ def from_first_process(value: Value) -> Value:
 
 
 def from_all_processes(value: Value) -> list[Value]:
-    """
-    The value of every process, in their order, on all of them. Each of them has to call it.
-
-    Args:
-        value: anything that can be pickled.
-    """
+    """The value of every process, in their order, on all of them. It can be pickled. Each of them has to call it."""
     if not torch.distributed.is_initialized():
         return [value]
     values = [value] * torch.distributed.get_world_size()

@@ -12,12 +12,7 @@ __all__ = ["unchanged_randomness"]
 
 @contextmanager
 def unchanged_randomness(devices: list[torch.device] | None = None) -> Iterator[None]:
-    """
-    Restore the random states of Python, numpy and torch after the block.
-
-    Args:
-        devices (list of `torch.device`, *optional*): CUDA devices whose generators are kept, too; all by default.
-    """
+    """Restore the random states of Python, numpy and torch after the block, on CUDA those of `devices`; by default of all."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices):
         try:

@@ -38,12 +38,8 @@ def _tells_nothing(field: Any) -> bool:
 
 def build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built:
     """
-    A dataclass from what [`plain`] made of it. A number that cannot be `None`, but is, was not finite: it is NaN.
-
-    Args:
-        kind (`type`): the dataclass; its fields may be dataclasses, and lists and dicts of them.
-        content: as `json.load` returns it.
-        derived (sequence of `str`, *optional*): keys that were added for readers, and are left out.
+    A dataclass from what [`plain`] made of it, as `json.load` returns it. Keys in `derived` were added for readers, and are
+    left out. A number that cannot be `None`, but is, was not finite: it is NaN.
 
     Raises:
         TypeError: it is not an object, lacks a field, or has no object or list where one belongs.

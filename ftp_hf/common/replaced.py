@@ -10,11 +10,8 @@ __all__ = ["replaced"]
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """
-    Set attributes for the block, then restore them. What came from the class is deleted from the instance again.
-
-    Args:
-        owner: has them already, itself or by its class.
-        **values: by the name of the attribute.
+    Set attributes that `owner` has already, itself or by its class, for the block, then restore them. What came from the class
+    is deleted from the instance again.
     """
     before = {name: getattr(owner, name) for name in values}
     of_class = values.keys() - vars(owner).keys()

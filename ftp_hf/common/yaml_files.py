@@ -14,9 +14,6 @@ def read_yaml(file: str | Path) -> Any:
     """
     Read a YAML file.
 
-    Args:
-        file (`str` or `Path`): in UTF-8.
-
     Raises:
         OSError: it cannot be read.
         ValueError: it is not UTF-8, not YAML, or has a key twice; names the file.

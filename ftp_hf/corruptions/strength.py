@@ -18,15 +18,8 @@ def geometric(first: float, last: float, place: float) -> float:
 
 def generator(seed: int, kind: str, content: bytes) -> np.random.RandomState:
     """
-    The random numbers of one corruption of one value.
-
-    Args:
-        seed (`int`): any.
-        kind (`str`): the corruption.
-        content (`bytes`): the value.
-
-    Returns:
-        `np.random.RandomState`: whose stream NumPy keeps from version to version, as it does not for `Generator`.
+    The random numbers of one corruption of one value (its `content`). NumPy keeps their stream from version to version, as it
+    does not for `Generator`.
     """
     digest = blake2b(f"{seed} {kind} ".encode() + content, digest_size=16).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))

@@ -41,16 +41,9 @@ class HubError(OSError):
 
 def calling_hub(repo_id: str, doing: str, function: Callable[[], Result], *, retries: int = _RETRIES) -> Result:
     """
-    Call `function`, and again a few times if the server is overloaded, fails, or the connection breaks.
-
-    Args:
-        repo_id (`str`): the repository, for the error.
-        doing (`str`): what `function` does, for the error: `"creating the repository"`.
-        function (`Callable`): asks the Hub. It may be called although an earlier call took effect.
-        retries (`int`, *optional*, defaults to 3): 0 for calls that `huggingface_hub` repeats by itself.
-
-    Returns:
-        What `function` returns.
+    Call `function`, and again a few times if the server is overloaded, fails, or the connection breaks. It may be called
+    although an earlier call took effect. The error says what it was `doing`: `"creating the repository"`. `retries` is 0 for
+    calls that `huggingface_hub` repeats by itself.
 
     Raises:
         HubError: with the cause and the remedy.

@@ -64,14 +64,8 @@ _VOCABULARIES = {"added_tokens.json", "merges.txt", "tokenizer.json", "vocab.jso
 
 def list_run_files(run: Path) -> list[str]:
     """
-    The files of a finished run that belong on the Hub: model (of sentence-transformers with all of its modules), tokenizer
-    or processor, card, the pictures that the card shows, and results.
-
-    Args:
-        run (`Path`): the run's `output_dir`.
-
-    Returns:
-        `list[str]`: paths relative to `run`, sorted.
+    The files of a finished run that belong on the Hub, sorted, as paths relative to `run`, its `output_dir`: model (of
+    sentence-transformers with all of its modules), tokenizer or processor, card, the pictures that the card shows, and results.
 
     Raises:
         ValueError: there is no whole model in the folder.
@@ -110,12 +104,8 @@ def is_model_file(name: str) -> bool:
 
 def check_files(run: Path, names: Iterable[str], secrets: Mapping[str, str]) -> None:
     """
-    Refuse files that hold a secret, or an absolute path of this machine.
-
-    Args:
-        run (`Path`): the folder.
-        names (`Iterable[str]`): the files, relative to `run`.
-        secrets (`Mapping[str, str]`): values that must not be in them, each by a name that the error may show.
+    Refuse files of a run that hold an absolute path of this machine, or a secret; `secrets` has a name for each, which the
+    error shows.
 
     Raises:
         ValueError: names the file and what is in it, but not the secret.

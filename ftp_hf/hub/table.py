@@ -17,13 +17,8 @@ _LASTING = ("earlier/", "retained/")
 
 def abilities_table(versions: Sequence[Version]) -> Table | None:
     """
-    A row for each version, a column for each stage's test set and each retained set.
-
-    Args:
-        versions (sequence of [`Version`]): as [`history`] lists them.
-
-    Returns:
-        `Table`, or `None` where no version was evaluated on an earlier stage or a retained set.
+    A row for each version, a column for each stage's test set and each retained set; `None` where no version was evaluated on
+    an earlier stage or a retained set.
     """
     figures = [version.figures or {} for version in versions]
     if not any(name.startswith(_LASTING) for each in figures for name in each):

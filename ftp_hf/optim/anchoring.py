@@ -19,13 +19,7 @@ __all__ = ["anchor_of", "otherwise_anchored", "own_anchors", "states_before"]
 
 
 def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[str, Tensor]:
-    """
-    The anchors by parameter name, none of them in the memory of a parameter.
-
-    Args:
-        anchors (mapping from `str` to `Tensor`, `str` or `Path`): as for [`FTPAdamW`].
-        groups (sequence of `dict`): the param groups.
-    """
+    """The anchors by parameter name, none of them in the memory of a parameter."""
     opened = open_anchors(anchors)
     if not isinstance(opened, dict):
         return opened
@@ -36,13 +30,9 @@ def own_anchors(anchors: Anchors, groups: Sequence[dict[str, Any]]) -> Mapping[s
 
 def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Tensor:
     """
-    What a given anchor is to the weight of a tensor, in the parameter's own dtype: the weights that the pre-trained model
-    would run with.
-
-    Args:
-        tensor ([`ProjectedTensor`]): which is projected.
-        anchor (`Tensor`): whole; of a parameter whose first rows are projected, these or more.
-        parameter (`Tensor`): that of the model, which the tensor may be the float32 master of.
+    The given anchor of a tensor, in the parameter's own dtype: the weights that the pre-trained model would run with. `anchor`
+    is whole; where only the first rows are projected, it has these or more. The tensor may be the float32 master of the
+    parameter.
     """
     whole = anchor.detach()
     if tensor.first_rows is not None and whole.shape != parameter.shape:
@@ -56,12 +46,8 @@ def states_before(
     anchors: Mapping[str, Tensor] | None,
 ) -> list[dict[str, Tensor]]:
     """
-    The states of tensors before their first step, those of low-rank updates first. An anchor is the given one, or the weight as
-    it is.
-
-    Args:
-        tensors (sequence of [`ProjectedTensor`] and [`LowRankTensor`]): without state, the low-rank updates first.
-        anchors (mapping from `str` to `Tensor`, *optional*): the given ones, whole.
+    The states of tensors before their first step. Low-rank updates come first, in the tensors and in the states. An anchor is
+    the given whole one, or the weight as it is.
 
     Raises:
         ValueError: a parameter cannot be projected.
@@ -83,12 +69,8 @@ def otherwise_anchored(
     tensors: Sequence[ProjectedTensor], anchors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
 ) -> list[str]:
     """
-    The names of the tensors that have other anchors than the given ones.
-
-    Args:
-        tensors (sequence of [`ProjectedTensor`]): that have taken a step.
-        anchors (mapping from `str` to `Tensor`): the given ones, whole.
-        parameters (mapping from `str` to `Tensor`): those of the model, by the names of the tensors.
+    The names of the tensors, which have taken a step, whose anchors are not the given whole ones. `parameters` has those of the
+    model, by the names of the tensors.
     """
     return [
         tensor.name

@@ -51,11 +51,7 @@ class _Signature(NamedTuple):
 
 def findings(participants: Participants, before: Findings | None) -> Findings:
     """
-    What takes part in a step.
-
-    Args:
-        participants ([`Participants`]): the parameters that are looked at, with their masters.
-        before ([`Findings`] or `None`): of the last step, which are returned where nothing has changed.
+    What takes part in a step: the findings of the last step (`before`), where nothing has changed.
 
     Raises:
         ValueError: as [`Participants.with_gradient`].

@@ -29,14 +29,8 @@ def load_between_hooks(
     restore: Callable[[dict[str, Any]], None],
 ) -> None:
     """
-    Load a state dict and restore what that loses: after the hooks that may put another state dict in its place, and before those
-    that may change what was loaded.
-
-    Args:
-        optimizer (`Optimizer`): which has the hooks.
-        state_dict (`dict`): to load.
-        load (`Callable`): loads a state dict.
-        restore (`Callable`): takes the one that is loaded in the end.
+    Load a state dict and restore what that loses: after the hooks that may put another state dict in its place, and before
+    those that may change what was loaded. `restore` takes the state dict that is loaded in the end.
     """
     loaded: list[dict[str, Any]] = []
 

@@ -38,12 +38,8 @@ def master_of(parameter: Tensor, state: Mapping[str, Any]) -> Tensor | None:
 
 def adopt_masters(states: Mapping[Tensor, dict[str, Any]], parameters: Set[Tensor]) -> None:
     """
-    Copy the masters that are left from when parameters were in bfloat16 into these, and drop them. A parameter that got
-    more rows keeps its master until that has them, too.
-
-    Args:
-        states (mapping from `Tensor` to `dict`): the optimizer's.
-        parameters (set of `Tensor`): those to look at.
+    Copy the masters that are left from when these parameters were in bfloat16 into them, and drop the masters. That of a
+    parameter that got more rows stays until it has them, too.
     """
     for parameter in parameters:
         state = states.get(parameter, {})
@@ -69,13 +65,8 @@ def pieces_of_a_step(
 ) -> list[set[Tensor]]:
     """
     The parameters in the pieces that a step is taken over one after another, so that only one piece of the parameters without
-    masters is in memory in float32 at a time. All others are the first piece. Sharded parameters are in the same pieces on
-    every process.
-
-    Args:
-        groups (sequence of `dict`): the optimizer's param groups.
-        together (set of `Tensor`): parameters that cannot be projected without each other.
-        moves_each_alone (`bool`): as for [`step_in_pieces`].
+    masters is in memory in float32 at a time. All others are the first piece, and so are parameters that cannot be projected
+    without each other (`together`). Sharded parameters are in the same pieces on every process.
     """
     everything = {parameter for group in groups for parameter in group["params"]}
     widened = {
@@ -101,13 +92,6 @@ def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
     A master stays in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. With `stochastic_rounding` it is given up, and
     the moments are in float32 only while it is open: 10 bytes. Groups with `project=False` are left alone.
-
-    Args:
-        optimizer (`Optimizer`): whose param groups have the key `project`.
-        piece (set of `Tensor`): the parameters that the step is over.
-
-    Yields:
-        [`Masters`]
 
     Raises:
         ValueError: a master that was kept has another shape than its parameter.
@@ -148,15 +132,9 @@ def step_in_pieces(
     moves_each_alone: bool,
 ) -> None:
     """
-    Let an optimizer step over what has not moved yet, with masters in the places of their parameters: in the param groups, and as
-    the keys of its state. Only a few are replaced at a time, so that only their gradients are in float32.
-
-    Args:
-        optimizer (`Optimizer`): whose step it is.
-        masters ([`Masters`]): what the step is over, and what has moved.
-        step (`Callable`): the optimizer's, over the parameters that are in its groups.
-        moves_each_alone (`bool`): whether what it does to a parameter depends on its own gradient and state alone. If not,
-            all are one piece.
+    Let an optimizer step over what has not moved yet, with masters in the places of their parameters: in the param groups, and
+    as the keys of its state. Only a few are replaced at a time, so that only their gradients are in float32. If what the step
+    does to a parameter does not depend on its own gradient and state alone (`moves_each_alone`), all are one piece.
     """
     groups, master_of = optimizer.param_groups, masters.master_of
     everything = [group["params"] for group in groups]

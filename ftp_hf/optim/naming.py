@@ -21,11 +21,7 @@ def names_in(group: Mapping[str, Any], number: int) -> Sequence[str]:
 
 def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable[tuple[str, Tensor]]) -> None:
     """
-    Name the parameters of all groups.
-
-    Args:
-        groups (sequence of `dict`): the param groups.
-        named_parameters (iterable of `(str, Tensor)`): as `model.named_parameters()` gives them.
+    Name the parameters of all groups, as `model.named_parameters()` does.
 
     Raises:
         ValueError: a parameter has no name.
@@ -43,11 +39,8 @@ def name_parameters(groups: Sequence[dict[str, Any]], named_parameters: Iterable
 
 def name_unnamed_groups(groups: Sequence[dict[str, Any]], named: Mapping[str, Tensor]) -> None:
     """
-    Name the parameters of the groups that have no names; those of another module go by their position.
-
-    Args:
-        groups (sequence of `dict`): the param groups.
-        named (mapping from `str` to `Tensor`): the parameters of the model.
+    Name the parameters of the groups that have no names by those of the model; parameters of another module go by their
+    position.
 
     Raises:
         ValueError: not one of the parameters is the model's.
@@ -70,13 +63,8 @@ def add_patterns(
     group: dict[str, Any], option: str, patterns: Iterable[str], parameters: Collection[Tensor] = ()
 ) -> None:
     """
-    Add to an option of a named group what it does not say yet.
-
-    Args:
-        group (`dict`): the param group.
-        option (`str`): `"exclude"` or `"transposed"`.
-        patterns (iterable of `str`): names or glob patterns to add.
-        parameters (collection of `Tensor`, *optional*): those of the group are added by the name that they have in it.
+    Add to an option of a named group (`"exclude"` or `"transposed"`) patterns, and the names in the group of `parameters`, that
+    it does not cover yet.
 
     Raises:
         TypeError: `patterns` is a string.
@@ -91,14 +79,7 @@ def add_patterns(
 def by_name(
     groups: Sequence[dict[str, Any]], value_of: Mapping[Tensor, Value], patterns: tuple[str, ...]
 ) -> dict[str, Value]:
-    """
-    What is known of parameters, by the names that they have in their groups.
-
-    Args:
-        groups (sequence of `dict`): the param groups, with names.
-        value_of (mapping from `Tensor`): of some parameters.
-        patterns (tuple of `str`): of names to leave out.
-    """
+    """The values of parameters, by the names that they have in their groups, without names that match `patterns`."""
     return {
         name: value_of[parameter]
         for group in groups
@@ -111,12 +92,8 @@ def rows_by_name(
     groups: Sequence[dict[str, Any]], dims_of: Mapping[Tensor, Sequence[int]], patterns: tuple[str, ...]
 ) -> dict[str, tuple[int, ...]]:
     """
-    Which dimensions count the rows of parameters, by the names that they have in their groups.
-
-    Args:
-        groups (sequence of `dict`): the param groups, with names.
-        dims_of (mapping from `Tensor` to sequence of `int`): the dimensions of some parameters.
-        patterns (tuple of `str`): of names whose rows are known; so are those of the groups' `transposed`.
+    The dimensions that count the rows of parameters, by the names that they have in their groups. Names that match `patterns`
+    or the groups' `transposed` are left out: their rows are known.
     """
     found = [by_name([group], dims_of, (*patterns, *group["transposed"])) for group in groups]
     return {name: tuple(dims) for of_group in found for name, dims in of_group.items()}

@@ -14,12 +14,8 @@ __all__ = ["map_tensors", "same"]
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any, key: Any = None) -> Any:
     """
-    The value with other tensors in it. Those under the key `"step"` stay: torch has rules of its own for where they are.
-
-    Args:
-        function (`Callable`): tensor → tensor.
-        value: a tensor, a dict, list, tuple or deque that holds some, or anything else, which is returned as it is.
-        key (*optional*): the key of the value in its dict.
+    The value, or the dict, list, tuple or deque, with `function` applied to its tensors. Those under the key `"step"` stay:
+    torch has rules of its own for where they are.
     """
     if isinstance(value, Tensor):
         return value if key == "step" else function(value)

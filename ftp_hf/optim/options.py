@@ -105,11 +105,8 @@ def first_rows_of(name: str, pretrained_rows: Mapping[str, int]) -> int | None:
 
 def group_options(optimizer: str, options: ProjectionOptions) -> dict[str, Any]:
     """
-    What the param groups take from the options of their optimizer, where they say nothing themselves.
-
-    Args:
-        optimizer (`str`): what the error calls it.
-        options ([`ProjectionOptions`]): those that are given.
+    What the param groups take from the given options of their optimizer, where they say nothing themselves. `optimizer` is its
+    name in the error.
 
     Raises:
         TypeError: there is no such option.

@@ -32,12 +32,7 @@ class Radius(NamedTuple):
 
 
 def radii_of(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> dict[str, Radius]:
-    """
-    The [`Radius`] of each tensor, by name.
-
-    Args:
-        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
-    """
+    """The [`Radius`] of each tensor that has taken a step, by name."""
     distance_of: dict[str, Tensor] = {}
     for part in _parts(tensors):
         for kernels, batch in batches([tensor.widened() for tensor in part]):
@@ -53,11 +48,8 @@ def raise_radii(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> None:
     """
     `γ ← max(γ, max_row ‖W − W0‖₁)`, for weights that are not where the last projection left them. `∇γ` takes each row outside
     its ball for one on it, of a norm of γ: it would be too large by how far outside the row is, 1e8 times for a radius at the
-    floor, and the second moment would hold that radius for tens of thousands of steps.
-    Where weights are not finite, the radius stays.
-
-    Args:
-        tensors (sequence of `ProjectedTensor` or `LowRankTensor`): that have taken a step.
+    floor, and the second moment would hold that radius for tens of thousands of steps. Where weights are not finite, the radius
+    stays.
     """
     told = radii_of(tensors)
     for tensor in tensors:

@@ -17,11 +17,8 @@ __all__ = ["lengthen_states", "restart_radii"]
 @torch.no_grad()
 def restart_radii(optimizer: ProjectedOptimizer) -> None:
     """
-    Have the radii forget what they learnt: each is again as far as its tensor is from its anchor, and its moments are zero,
-    as those of an optimizer that was built just now on these weights, around the same anchors.
-
-    Args:
-        optimizer (`ProjectedOptimizer`): between two steps.
+    Make the radii forget what they learned: each is again as far as its tensor is from its anchor, and its moments are zero, as
+    in an optimizer that was just built on these weights, around the same anchors. Call it between two steps.
     """
     tensors = optimizer._participants.with_state()
     for tensor in tensors:
@@ -35,14 +32,9 @@ def restart_radii(optimizer: ProjectedOptimizer) -> None:
 @torch.no_grad()
 def lengthen_states(optimizer: Optimizer) -> dict[Tensor, int]:
     """
-    Give the state of parameters that got more rows zeros for them, and masters the new rows themselves. The anchors of new
-    rows are zero too: they are not to be projected.
-
-    Args:
-        optimizer (`Optimizer`): whose parameters were made longer in place, or whose state was saved before they were.
-
-    Returns:
-        `dict[Tensor, int]`: of the parameters that got more rows, how many they had.
+    Give the state of parameters that got more rows in place, or after it was saved, zeros for them, and masters the new rows
+    themselves. The anchors of new rows are zero too: they are not projected. Returns how many rows each of these parameters
+    had.
     """
     rows: dict[Tensor, int] = {}
     for parameter, state in optimizer.state.items():

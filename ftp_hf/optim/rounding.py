@@ -75,8 +75,8 @@ def round_parameter(
     parameter: Tensor, master: Tensor, state: dict[str, Any], group: Mapping[str, Any], place: tuple[int, int]
 ) -> None:
     """
-    Round a parameter and its moments after a step, with random numbers of their own: those that the same step of a resumed run
-    and of a replica draws, too.
+    Round a parameter and its moments after a step, with random numbers of their own, which the same step of a resumed
+    run and of a replica draws, too.
 
     Args:
         parameter (`Tensor`): in bfloat16.
@@ -101,12 +101,8 @@ def _round(values: Tensor, *numbers: Any) -> None:
 
 def round_stochastically(values: Tensor, generator: torch.Generator) -> None:
     """
-    Put in the place of each value one of its two neighbours in bfloat16, so that it is right on average. What bfloat16 holds stays
-    as it is, and so do infinities and NaN.
-
-    Args:
-        values (`Tensor`): in float32, of any shape.
-        generator (`torch.Generator`): on their device.
+    Replace each float32 value by one of its two neighbours in bfloat16, so that it is right on average. What bfloat16 holds
+    stays as it is, and so do infinities and NaN.
     """
     blocks = torch.split(values.view(-1), _BLOCK_ELEMENTS) if values.is_cpu and values.is_contiguous() else [values]
     for block in blocks:

@@ -35,12 +35,8 @@ def restore_options(
     groups: Sequence[dict[str, Any]], saved: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]
 ) -> None:
     """
-    Keep the options of the projection that a loaded state says nothing of, and check the others.
-
-    Args:
-        groups (sequence of `dict`): the param groups, loaded.
-        saved (sequence of `dict`): those of the state dict.
-        before (sequence of `dict`): those of the optimizer before it was loaded.
+    Keep the options of the projection that a loaded state does not have, and check the others. `saved` are the groups of the
+    state dict, `before` those of the optimizer before it was loaded.
     """
     for group, stored, old in zip(groups, saved, before, strict=True):
         missing = [option for option in GROUP_OPTIONS if option not in stored]
@@ -67,11 +63,6 @@ def restore_dtypes(
     would be widened. It forgets the `maxlen` of a deque, too.
 
     Where the parameter is trained in another dtype than the one that was saved, tensors are cast to that.
-
-    Args:
-        state (mapping from `Tensor` to `dict`): the optimizer's, loaded.
-        groups (sequence of `dict`): its param groups.
-        state_dict (`dict`): what was loaded.
     """
     for group, parameter, saved in _saved_states(state_dict, groups):
         if RADIUS in saved or MASTER in saved or (is_rounded(group) and needs_master(parameter)):
@@ -84,13 +75,8 @@ def is_handed_back(
     before: Mapping[Tensor, dict[str, Any]], groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]
 ) -> bool:
     """
-    Whether the state to load is the optimizer's own, as Accelerate hands it back. Any other comes with the weights that it was
-    saved with.
-
-    Args:
-        before (mapping from `Tensor` to `dict`): the optimizer's state before it was loaded.
-        groups (sequence of `dict`): its param groups.
-        state_dict (`dict`): what was loaded.
+    Whether the state to load is the optimizer's own (`before`), as Accelerate hands it back. Any other comes with the weights
+    that it was saved with.
     """
     return any(
         RADIUS in saved and saved[RADIUS] is before.get(parameter, {}).get(RADIUS)
@@ -100,11 +86,8 @@ def is_handed_back(
 
 def is_narrowed(groups: Sequence[dict[str, Any]], state_dict: dict[str, Any]) -> bool:
     """
-    Whether the weights are in a narrower dtype than the loaded state, and so are not where the last projection left them.
-
-    Args:
-        groups (sequence of `dict`): the optimizer's param groups, loaded.
-        state_dict (`dict`): what was loaded.
+    Whether the weights of the loaded groups are in a narrower dtype than the loaded state, and so are not where the last
+    projection left them.
     """
     return any(
         saved[RADIUS].dtype.itemsize > parameter.dtype.itemsize
@@ -121,14 +104,8 @@ def check_anchored(
     state_dict: dict[str, Any],
 ) -> None:
     """
-    Raise if parameters have a state to load that was trained without projection. The state that some optimizers make in
-    their constructors is none: Accelerate loads it back into the optimizer before the first step.
-
-    Args:
-        parameters (mapping from `str` to `Tensor`): those that are projected.
-        before (mapping from `Tensor` to `dict`): the optimizer's state before it was loaded.
-        groups (sequence of `dict`): its param groups.
-        state_dict (`dict`): what was loaded.
+    Raise if projected parameters have a state to load that was trained without projection. The state that some optimizers make
+    in their constructors is none: Accelerate loads it back into the optimizer (`before`) before the first step.
     """
     saved_of = {parameter: saved for _, parameter, saved in _saved_states(state_dict, groups)}
     without = [

@@ -171,13 +171,8 @@ def _opened(file: Path) -> Iterator[Any]:
 
 def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Tensor]:
     """
-    Anchors as a mapping from parameter name to tensor.
-
-    Args:
-        anchors (`Mapping[str, Tensor]`, `str` or `Path`): the mapping itself, or the path of a checkpoint.
-
-    Returns:
-        `Mapping[str, Tensor]`: names without wrapper prefixes; a checkpoint's tensors are read on access.
+    Anchors by parameter name, without wrapper prefixes, from a mapping or the path of a checkpoint. A checkpoint's tensors are
+    read on access.
 
     Raises:
         TypeError: they are neither.
@@ -196,12 +191,8 @@ def open_anchors(anchors: Mapping[str, Tensor] | str | Path) -> Mapping[str, Ten
 
 def check_one_name_each(checkpoint: CheckpointAnchors, names: Iterable[str]) -> None:
     """
-    Check that no two parameters would take the same tensor of a checkpoint: of a model with two encoders, a checkpoint of
-    one does not tell which it is.
-
-    Args:
-        checkpoint ([`CheckpointAnchors`]): names that it does not hold are left out.
-        names (iterable of `str`): of the parameters.
+    Check that no two parameters would take the same tensor of a checkpoint: of a model with two encoders, a checkpoint of one
+    does not show which it is. Names that it does not hold are left out.
 
     Raises:
         ValueError: names the tensors of the checkpoint, and the parameters of each.

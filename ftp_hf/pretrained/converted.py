@@ -37,10 +37,7 @@ class ConvertedTensor:
 
     def make(self, read: Callable[[str], Tensor]) -> Tensor:
         """
-        The tensor.
-
-        Args:
-            read (`Callable`): gives a tensor of the checkpoint by its key, whole or on the meta device.
+        The tensor. `read` gives a tensor of the checkpoint by its key, whole or on the meta device.
 
         Raises:
             ValueError: these tensors do not make this one, as where the checkpoint holds some of them only.

@@ -56,13 +56,8 @@ def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
 def renew_classifier(model: PreTrainedModel) -> bool:
     """
     Initialise the last layer of a classifier, in place, as `from_pretrained` does one that the checkpoint does not hold: its
-    parameters are among the [`new_parameters`]. Of a model with several heads, such as an auxiliary one, that of each.
-
-    Args:
-        model (`PreTrainedModel`): with a linear or convolutional layer for its classes.
-
-    Returns:
-        `bool`: whether it was pre-trained.
+    parameters are then among the [`new_parameters`]. If the model has several heads, such as an auxiliary one, that of each.
+    Returns whether it was pre-trained.
 
     Raises:
         ValueError: no such layer outside the base model has a row for each class.

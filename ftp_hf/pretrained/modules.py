@@ -13,14 +13,8 @@ ROUTER = "router_config.json"
 
 def module_folders(checkpoint: Path) -> dict[str, str]:
     """
-    The folders of the modules of a checkpoint.
-
-    Args:
-        checkpoint (`Path`): any folder.
-
-    Returns:
-        `dict[str, str]`: what the names of a module's parameters begin with → its folder within the checkpoint, `""` for the
-        checkpoint itself. Empty for a checkpoint that is no list of modules.
+    The folders of the modules of a checkpoint: what the names of a module's parameters begin with → its folder within the
+    checkpoint, `""` for the checkpoint itself. Empty for a checkpoint that is no list of modules.
     """
     if not (checkpoint / MODULES).is_file():
         return {}

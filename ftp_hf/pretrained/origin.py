@@ -225,12 +225,7 @@ def _held_by_other_modules(model: nn.Module, names: set[str]) -> set[str]:
 
 
 def has_origin(model: nn.Module) -> bool:
-    """
-    Whether a model tells which checkpoint it was loaded from, so that [`new_parameters`] can tell what is new in it.
-
-    Args:
-        model (`nn.Module`): any model.
-    """
+    """Whether a model says which checkpoint it was loaded from, so that [`new_parameters`] knows what is new in it."""
     return any(map(is_loaded, model.parameters())) or bool(getattr(model, "name_or_path", ""))
 
 
@@ -241,13 +236,8 @@ def _in_transformers(model: nn.Module) -> set[str]:
 
 def local_checkpoint(name_or_path: str) -> Path:
     """
-    The folder or file that holds a model's safetensors weights, fetched from the Hub if it is not a local path.
-
-    Args:
-        name_or_path (`str`): a local folder, a safetensors file, or a name on the Hub.
-
-    Returns:
-        `Path`: a path that [`~ftp_hf.pretrained.anchors.CheckpointAnchors`] reads.
+    The folder or file of a model's safetensors weights, for [`~ftp_hf.pretrained.anchors.CheckpointAnchors`]. A name on the Hub
+    is fetched.
 
     Raises:
         FileNotFoundError: it is neither here nor could it be fetched.
@@ -273,25 +263,14 @@ def _fetched(name: str) -> Path:
 
 def is_fine_tuned(checkpoint: Path) -> bool:
     """
-    Whether a local checkpoint was written by a `Trainer`, so that its weights are not the pre-trained ones. Told by the
-    files that a `Trainer` leaves beside the weights: a bare `save_pretrained` of a fine-tuned model is not recognised.
-
-    Args:
-        checkpoint (`Path`): as [`local_checkpoint`] returns it.
-
-    Returns:
-        `bool`
+    Whether a `Trainer` wrote a local checkpoint, so that its weights are not the pre-trained ones. The files that a `Trainer`
+    leaves beside the weights show it: a bare `save_pretrained` of a fine-tuned model is not recognised.
     """
     return any((checkpoint / name).exists() for name in (TRAINER_STATE, TRAINING_ARGS_NAME))
 
 
 def has_adapters(model: nn.Module) -> bool:
-    """
-    Whether a model has adapters of PEFT.
-
-    Args:
-        model (`nn.Module`): a `PeftModel`, a model of transformers after `add_adapter`, or any other.
-    """
+    """Whether a model has adapters of PEFT: a `PeftModel`, or a model of transformers after `add_adapter`."""
     if "peft" not in sys.modules:
         return False
     from peft import PeftModel  # noqa: PLC0415 - optional, and imported already
@@ -301,12 +280,7 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def adapter_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """
-    The parameters that adapters of PEFT added to a model, copies of what is trained whole (`modules_to_save`) included.
-
-    Args:
-        model (`nn.Module`): as for [`has_adapters`].
-    """
+    """The parameters that adapters of PEFT added to a model, copies of what is trained whole (`modules_to_save`) included."""
     added = (
         getattr(module, name)
         for module in model.modules()

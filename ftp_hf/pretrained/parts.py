@@ -12,13 +12,8 @@ def outermost_models(
     module: nn.Module, where: Callable[[PreTrainedModel], bool] = lambda _: True, prefix: str = ""
 ) -> Iterator[tuple[str, PreTrainedModel]]:
     """
-    The outermost models of transformers, each with what the names of its parameters begin with in the whole: `""` of the
-    module itself.
-
-    Args:
-        module (`nn.Module`): any module.
-        where (callable, *optional*): whether one is meant; if not, those within it may be. By default all are.
-        prefix (`str`, *optional*, defaults to `""`): of the module.
+    The outermost models of transformers for which `where` is true, each with what the names of its parameters begin with in the
+    whole: `prefix` for the module itself. One for which it is not may hold others.
     """
     if isinstance(module, PreTrainedModel) and where(module):
         yield prefix, module

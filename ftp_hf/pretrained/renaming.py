@@ -27,15 +27,11 @@ def converted_names(
     folder: Path, keys: Sequence[str], model: nn.Module | None = None
 ) -> dict[str, str | ConvertedTensor]:
     """
-    What `from_pretrained` calls the tensors of a checkpoint, and what it makes of them. `save_pretrained` writes the
-    tensors of the model's first release, which are not always those of today's modules: `vit.encoder.layer.0.…` for
-    `vit.layers.0.…`, `LayerNorm.gamma` for `LayerNorm.weight`, a tensor for each expert of a layer.
-
-    Args:
-        folder (`Path`): the folder whose `config.json` names the class of the model that was saved.
-        keys (sequence of `str`): the names in the checkpoint.
-        model (`nn.Module`, *optional*): the model that the tensors are for; its own conversions count too, and those of
-            the models of transformers in it.
+    The names that `from_pretrained` has for the tensors of a checkpoint (`keys`), or what it makes of them. `save_pretrained`
+    writes the tensors of the model's first release, which are not always those of today's modules: `vit.encoder.layer.0.…` for
+    `vit.layers.0.…`, `LayerNorm.gamma` for `LayerNorm.weight`, a tensor for each expert of a layer. The `config.json` in
+    `folder` names the class of the model that was saved; if the `model` that the tensors are for is given, its own conversions
+    count too, and those of the models of transformers in it.
 
     Returns:
         `dict[str, str | ConvertedTensor]`: from the model's name to the checkpoint's, or to how the tensor is made;
@@ -53,13 +49,8 @@ def converted_names(
 
 def rebuilt_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
-    The parameters that models of transformers compute whenever they are made, and never save: Marian's sinusoidal positions.
-
-    Args:
-        model (`nn.Module`): any module; those of each model within it count.
-
-    Returns:
-        `dict[str, nn.Parameter]`: by name.
+    The parameters that models of transformers compute whenever they are made, and never save, such as Marian's sinusoidal
+    positions; by name, in each model within this one.
     """
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     rebuilt = {

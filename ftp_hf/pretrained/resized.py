@@ -23,14 +23,8 @@ __all__ = ["embedding_parameters", "first_rows", "has_other_vocabulary"]
 
 def embedding_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """
-    The parameters that resizing can have changed: the input and output embeddings of the models of transformers in a model,
-    and what has as many rows, unless `from_pretrained` did not load the input embeddings.
-
-    Args:
-        model (`nn.Module`): any model, with or without adapters of PEFT.
-
-    Returns:
-        `dict[str, nn.Parameter]`: by name.
+    The parameters that resizing can have changed, by name: the input and output embeddings of the models of transformers in a
+    model, and what has as many rows, unless `from_pretrained` did not load the input embeddings.
     """
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     held = {parameter for part in parts for parameter in _embeddings(part)}
@@ -85,11 +79,8 @@ def _shape(anchors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 def has_other_vocabulary(model: PreTrainedModel) -> bool:
     """
-    Whether the config of a model says another size of the vocabulary than the one that its checkpoint was saved with, which
-    is told without reading its tensors, or asking the Hub. `False` where that config is not here.
-
-    Args:
-        model (`PreTrainedModel`): that says where it was loaded from.
+    Whether the config of a model has another size of the vocabulary than its checkpoint was saved with. That is read without
+    its tensors, and without asking the Hub. `False` where the checkpoint's config is not here.
     """
     try:
         if cached_file(str(model.name_or_path), CONFIG_NAME, local_files_only=True) is None:

@@ -37,9 +37,6 @@ def new_statistics(model: nn.Module) -> dict[str, nn.Module]:
     """
     The others: batch norms of a new head, whose statistics have to be found in training.
 
-    Args:
-        model (`nn.Module`): any model.
-
     Raises:
         UnknownOriginError: as [`~ftp_hf.pretrained.new_parameters`].
     """

@@ -68,12 +68,9 @@ class AdamWNumbers(NamedTuple):
 
 def adamw_steps(tensors: Sequence[ProjectedTensor]) -> list[AdamWStep | None]:
     """
-    The steps that torch's `AdamW(fused=True)` would take, which counts them as taken. `None` for the tensors that are left to
-    torch: without `fused=True`, with AMSGrad or `capturable`, with β₁ up to a half, with options that are on a GPU, without
-    moments yet, or only some of whose rows are projected.
-
-    Args:
-        tensors (sequence of `ProjectedTensor`): of one param group, on one device.
+    The steps that torch's `AdamW(fused=True)` would take for tensors of one param group on one device, which counts them as
+    taken. `None` for the tensors that are left to torch: without `fused=True`, with AMSGrad or `capturable`, with β₁ up to a
+    half, with options that are on a GPU, without moments yet, or only some of whose rows are projected.
     """
     if not _is_fused(tensors[0].group):
         return [None] * len(tensors)

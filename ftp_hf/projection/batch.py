@@ -21,12 +21,8 @@ class Batch(list[Any]):
 
 def remembered(batch: Sequence[Any], key: Hashable, find: Callable[[], _T]) -> _T:
     """
-    A value that depends on the memory of the tensors of a batch alone, computed once for a [`Batch`].
-
-    Args:
-        batch (sequence of tensors): a [`Batch`] keeps the value, another sequence does not.
-        key: of the value.
-        find (`Callable`): computes the value.
+    A value that depends on the memory of the tensors of a batch alone. A [`Batch`] keeps it under its key, another sequence
+    does not.
     """
     if not isinstance(batch, Batch):
         return find()

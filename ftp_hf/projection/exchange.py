@@ -44,13 +44,8 @@ class PendingProjection(NamedTuple):
 
 def gather_shards(projections: Sequence[PendingProjection]) -> list[PendingProjection]:
     """
-    Make the radius gradients of sharded tensors those of the whole tensors, and find their largest row norms.
-
-    Args:
-        projections (sequence of [`PendingProjection`]): after the unconstrained step.
-
-    Returns:
-        `list[PendingProjection]`: the same projections.
+    Make the radius gradients of sharded tensors, after the unconstrained step, those of the whole tensors, and find their
+    largest row norms. Returns the same projections.
     """
     parts: dict[str, _Part] = {}
     for projection in filter(_is_sharded, projections):

@@ -22,15 +22,9 @@ def first_states(
     tensors: Sequence[ProjectedTensor], anchor_of: Callable[[ProjectedTensor], Tensor]
 ) -> list[dict[str, Tensor]]:
     """
-    The states before the first step. Sharded tensors take one all-gather, for all of them together.
-
-    Args:
-        tensors (`Sequence[ProjectedTensor]`): without state.
-        anchor_of (`Callable`): `W0`, the shape of the weight. One anchor at a time is in memory, for which it is asked
-            twice for each tensor if any is sharded.
-
-    Returns:
-        `list[dict[str, Tensor]]`: one state for each tensor.
+    The states before the first step, in the order of the tensors. Sharded tensors take one all-gather, for all of them
+    together. One anchor (`W0`, the shape of the weight) is in memory at a time: if any tensor is sharded, `anchor_of` is called
+    twice for each.
     """
     if all(tensor.sharding is None for tensor in tensors):
         anchored = ((tensor, anchor_of(tensor)) for tensor in tensors)
@@ -40,15 +34,7 @@ def first_states(
 
 
 def low_rank_first_states(tensors: Sequence[LowRankTensor]) -> list[dict[str, Tensor]]:
-    """
-    The states of low-rank updates before the first step: the first radius is how far they are from zero.
-
-    Args:
-        tensors (`Sequence[LowRankTensor]`): without state.
-
-    Returns:
-        `list[dict[str, Tensor]]`: one state for each update.
-    """
+    """The states of low-rank updates before the first step: the first radius is how far they are from zero."""
     if not tensors:
         return []
     distance_of: dict[str, Tensor] = {}

@@ -47,17 +47,8 @@ def layout_of(
     row_dim: RowDim,
 ) -> Layout | None:
     """
-    A tensor, its buffer and its gradient as matrices of rows.
-
-    Args:
-        shape (`tuple[int, ...]`): of all three.
-        weight (`tuple[int, ...]`): its strides.
-        held (`tuple[int, ...]`): those of the buffer.
-        gradient (`tuple[int, ...]`): its own.
-        row_dim ([`RowDim`]): the dimensions that count rows.
-
-    Returns:
-        [`Layout`] or `None`: `None` if rows, or the elements of a row, are spaced in more than two ways.
+    A tensor of this shape, its buffer and its gradient as matrices of rows, from their strides (`weight`, `held`, `gradient`);
+    `None` if rows, or the elements of a row, are spaced in more than two ways.
     """
     counting = row_dims(row_dim, len(shape))
     # In the order of the weight, so that the rows and columns of the three are the same elements.
@@ -74,16 +65,7 @@ def layout_of(
 
 
 def grid_of(layout: Layout, columns: int) -> Grid | None:
-    """
-    A layout as a grid.
-
-    Args:
-        layout ([`Layout`]): of a weight, its buffer and its gradient.
-        columns (`int`): the number of elements in a row.
-
-    Returns:
-        [`Grid`] or `None`: `None` if it is none.
-    """
+    """A layout with rows of so many elements as a grid; `None` if it is none."""
     if not layout.weight == layout.held == layout.gradient:
         return None
     group_stride, row_stride, step, stride = layout.weight

@@ -120,14 +120,8 @@ class LowRankTensor(WithRadius):
         group: dict[str, Any],
     ) -> "LowRankTensor":
         """
-        The update, with the factors that it has now. Call it with gradients disabled.
-
-        Args:
-            update ([`LowRankUpdate`]): which update.
-            parameters (mapping from `str` to `Tensor`): the optimizer's parameters by name, which have the gradients.
-            trained (mapping from `str` to `Tensor`): the same, or their masters.
-            state (`dict`): that of the first product's `rows`.
-            group (`dict`): the param group with the options.
+        The update, with the factors that it has now. Call it with gradients disabled. `trained` has the parameters or their
+        masters, `state` is that of the first product's `rows`.
 
         Raises:
             ValueError: a factor is sharded through the rows of the update, or it scales rows that are not sharded with it.

@@ -48,12 +48,8 @@ class RadiusState(NamedTuple):
 
     def learned(self, gradients: Tensor, rates: float | Tensor, group: dict[str, Any]) -> "RadiusState":
         """
-        One Adam step on every radius, which is not clipped to the largest row norm yet.
-
-        Args:
-            gradients (`Tensor`): `∇γ(t)`, one value per tensor.
-            rates (`float` or `Tensor`): their learning rates, as [`radius_rates`] returns them.
-            group (`dict`): the param group of all of the tensors.
+        One Adam step on every radius, which is not clipped to the largest row norm yet, from `∇γ(t)`, one value per tensor, and
+        the learning rates of [`radius_rates`].
         """
         radius, exp_avg, exp_avg_sq = equations.radius_adam_step(
             self.radius,

@@ -34,28 +34,15 @@ __all__ = ["fan_ins", "radius_rates"]
 
 def radius_rates(group: dict[str, Any], reaches: Callable[[torch.dtype], Tensor], dtype: torch.dtype) -> float | Tensor:
     """
-    The learning rates of the radii of a batch.
-
-    Args:
-        group (`dict`): the param group of all of its tensors.
-        reaches (`Callable`): dtype → the reach of each of them, `(n,)`; called only where `radius_share` is set.
-        dtype (`torch.dtype`): of the rates.
-
-    Returns:
-        `float` or `Tensor`: one for all of them, or one each.
+    The learning rates of the radii of a batch in one param group: one for all of its tensors, or one each. `reaches` gives the
+    reach of each, (n,), in a dtype; it is called only where `radius_share` is set.
     """
     share = group.get("radius_share")
     return group["radius_lr"] if share is None else reaches(dtype) * (share * group["lr"])  # type: ignore[no-any-return]
 
 
 def fan_ins(batch: Sequence[ProjectedTensor], dtype: torch.dtype) -> Tensor:
-    """
-    The reach of each dense tensor.
-
-    Args:
-        batch (sequence of [`ProjectedTensor`]): of one device, where the result is, too.
-        dtype (`torch.dtype`): of the result.
-    """
+    """The reach of each dense tensor, on their device."""
     return _on_device(batch[0].weight.device, dtype, tuple(tensor.fan_in for tensor in batch))
 
 

@@ -56,15 +56,8 @@ class Sharding(NamedTuple):
     @classmethod
     def of(cls, name: str, tensor: Tensor, row_dim: RowDim) -> "Sharding | None":
         """
-        How a tensor is sharded.
-
-        Args:
-            name (`str`): what errors call it.
-            tensor (`Tensor`): a parameter.
-            row_dim (`int` or tuple of `int`): the dimensions that count rows.
-
-        Returns:
-            `Sharding` or `None`: `None` for an ordinary tensor, and for a `DTensor` that every process has all of.
+        How a parameter is sharded, called `name` in errors; `None` for an ordinary tensor, and for a `DTensor` that every
+        process has all of.
 
         Raises:
             ValueError: rows of a matrix are cut through, or the tensor is cut along two dimensions of the mesh.
@@ -137,15 +130,8 @@ def shard_number(tensor: Tensor) -> int:
 
 def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:
     """
-    A new tensor that is sharded like another one.
-
-    Args:
-        tensor (`Tensor`): the other one.
-        part (`Tensor`): the values of the part that this process has: the shape of `local(tensor)`.
-        **options: `dtype`, `device` and `pin_memory`, as for `torch.empty_like`.
-
-    Returns:
-        `Tensor`: a `DTensor` if `tensor` is one.
+    A new tensor that is sharded like another one, a `DTensor` if that is one. `part` has the values of the part that this
+    process has, in the shape of `local(tensor)`; `options` are `dtype`, `device` and `pin_memory`, as for `torch.empty_like`.
     """
     # Not DTensor.from_local, which moves a part that is on the CPU to the device of the mesh.
     new = torch.empty_like(tensor, **options)
@@ -155,14 +141,8 @@ def like(tensor: Tensor, part: Tensor, **options: Any) -> Tensor:
 
 def local_part_of(whole: Tensor, tensor: Tensor) -> Tensor:
     """
-    The part of a whole tensor that this process would have, were it sharded like another one.
-
-    Args:
-        whole (`Tensor`): the shape of `tensor`; an ordinary tensor, or a `DTensor` that is sharded in any way.
-        tensor (`Tensor`): the other one.
-
-    Returns:
-        `Tensor`: the shape of `local(tensor)`.
+    The part of a whole tensor that this process would have, were it sharded like another one of its shape; in the shape of
+    `local(tensor)`. The whole tensor may be a `DTensor` that is sharded in any way.
     """
     if not is_dtensor(tensor):
         return whole
@@ -176,12 +156,8 @@ def local_part_of(whole: Tensor, tensor: Tensor) -> Tensor:
 
 def gathered(values: Tensor, group: ProcessGroup, device_type: str) -> Tensor:
     """
-    The values of every process, along a new first dimension.
-
-    Args:
-        values (`Tensor`): of one shape on all processes.
-        group (`ProcessGroup`): the processes.
-        device_type (`str`): of the tensors that they can send.
+    The values of every process, of one shape on all, along a new first dimension. `device_type` is of the tensors that the
+    group can send.
     """
     sent = values.to(device_type).contiguous()
     processes = torch.distributed.get_world_size(group)
@@ -193,10 +169,8 @@ def gathered(values: Tensor, group: ProcessGroup, device_type: str) -> Tensor:
 def whole_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
     """
     Whole tensors, from the parts of all processes: one all-gather for all of one dtype (and process group), where
-    `DTensor.full_tensor` takes one or more for each. Every process has to call it, with the same tensors.
-
-    Args:
-        tensors (sequence of `Tensor`): `DTensor`s, and ordinary ones, which are returned as they are.
+    `DTensor.full_tensor` takes one or more for each. Every process has to call it, with the same tensors; ordinary ones are
+    returned as they are.
     """
     whole: dict[int, Tensor] = {}
     together: dict[tuple[ProcessGroup, str, torch.dtype], list[int]] = {}

@@ -91,17 +91,9 @@ class ProjectedTensor(WithRadius):
         first_rows: int | None = None,
     ) -> "ProjectedTensor":
         """
-        The tensor of a parameter. Call it with gradients disabled.
-
-        Args:
-            name (`str`): what errors and radii call it.
-            parameter (`Tensor`): the parameter or a master.
-            stands_for (`Tensor` or `None`): the parameter that the master stands in for during a step, which has the
-                gradient and is the master rounded after it.
-            state (`dict`): the optimizer's, of the parameter.
-            group (`dict`): the param group.
-            row_dim ([`RowDim`]): the dimensions that count rows.
-            first_rows (`int`, *optional*): how many of the first rows are projected; all by default.
+        The tensor of a parameter or a master. Call it with gradients disabled. `stands_for` is the parameter that the master
+        stands in for during a step, which has the gradient and is the master rounded after it. Only the first `first_rows` rows
+        are projected; all by default.
 
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
@@ -238,13 +230,8 @@ class ProjectedTensor(WithRadius):
 
 def check_shape(name: str, parameter: Tensor, key: str, kept: Tensor) -> None:
     """
-    Raise if what the optimizer keeps of a parameter has another shape than the parameter, as after embeddings were resized.
-
-    Args:
-        name (`str`): of the parameter.
-        parameter (`Tensor`): the parameter, or the part of it that is here.
-        key (`str`): of what is kept, in the optimizer's state.
-        kept (`Tensor`): what is kept, or the same part of it.
+    Raise if what the optimizer keeps of a parameter (`kept`, under `key` in its state) has another shape than the parameter, as
+    after embeddings were resized. Both may be the same part of the whole.
     """
     if kept.shape != parameter.shape:
         raise ValueError(
@@ -261,12 +248,8 @@ def _rows(tensor: Tensor, row_dim: RowDim) -> int:
 
 def placed(held: Tensor, parameter: Tensor, anchor_device: str | None) -> Tensor:
     """
-    The buffer where the option wants it.
-
-    Args:
-        held (`Tensor`): on any device.
-        parameter (`Tensor`): whose device is that of the buffer, unless it is to be kept in host memory.
-        anchor_device (`str` or `None`): `"cpu"` for host memory, pinned if the parameter is on a CUDA device.
+    The buffer on the device of its parameter, or, where the option `anchor_device` is `"cpu"`, in host memory, pinned if the
+    parameter is on a CUDA device.
     """
     place = _place(parameter, anchor_device)
     if held.device == place["device"] and not place["pin_memory"]:

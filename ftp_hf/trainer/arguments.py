@@ -112,12 +112,7 @@ class FTPArguments:
 
 
 def named_anchors(value: str | None) -> str | None:
-    """
-    The model that `ftp_anchors` names, if it is not left out and no policy.
-
-    Args:
-        value (`str`, *optional*): of `ftp_anchors`.
-    """
+    """The model that `ftp_anchors` names; `None` where it is left out or is a policy."""
     return None if value in (PRETRAINED, PREVIOUS) else value
 
 
@@ -133,13 +128,8 @@ class FTPTrainingArguments(FTPArguments, TrainingArguments):
 
 def with_ftp_options(kind: type[TrainingArguments]) -> type[TrainingArguments]:
     """
-    The arguments of another Trainer with the options of the projection.
-
-    Args:
-        kind (`type`): such as `Seq2SeqTrainingArguments`.
-
-    Returns:
-        `type`: a dataclass; what it makes can be pickled, as `training_args.bin` is.
+    The arguments of another Trainer, such as `Seq2SeqTrainingArguments`, with the options of the projection. Instances can be
+    pickled, as `training_args.bin` is.
     """
     if kind is TrainingArguments:
         return FTPTrainingArguments

@@ -43,12 +43,8 @@ class CardOptions:
 
     def updated(self, method: Callable[..., Any], given: Sequence[Any], named: Mapping[str, Any]) -> "CardOptions":
         """
-        These, with what a call tells anew.
-
-        Args:
-            method (`Callable`): `create_model_card` of the class that is extended, in whose order `given` is.
-            given (sequence): the call's positional arguments.
-            named (mapping from `str`): those by name. What a card has no place for is left out.
+        These, updated with the arguments of a call of `create_model_card`: `given` in the order of `method`, and `named`. What
+        a card has no place for is left out.
 
         Raises:
             TypeError: neither that method nor a card takes an argument of that name.

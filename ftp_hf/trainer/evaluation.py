@@ -70,16 +70,9 @@ class EvaluationMixin(Host):
 
 def evaluated(trainer: Any, dataset: Any, description: str, prefix: str) -> Mapping[str, Any]:
     """
-    As `Trainer.evaluate`, which would log, and tell callbacks, as if `dataset` were the validation data.
-
-    Args:
-        trainer (`Trainer`): with its model, as it is.
-        dataset (`Dataset`): as the Trainer takes it.
-        description (`str`): what the progress bar says.
-        prefix (`str`): of the names of the metrics, such as `"guard_"`.
-
-    Returns:
-        mapping from `str`: what `compute_metrics` returned, and the loss.
+    What `compute_metrics` returns on `dataset`, and the loss, under names that start with `prefix`, such as `"guard_"`;
+    `description` is for the progress bar. `Trainer.evaluate` would log them, and call callbacks, as if they were of the
+    validation data.
     """
     key = prefix.rstrip("_")
     if trainer.compute_metrics is not None and getattr(trainer.args, "predict_with_generate", False):

@@ -346,10 +346,5 @@ class FTPTrainer(FTPTrainerMixin, Trainer):
 
 
 def ftp_trainer(base: type[Trainer]) -> type[Trainer]:
-    """
-    [`FTPTrainerMixin`] on any Trainer.
-
-    Args:
-        base (`type`): such as `Seq2SeqTrainer`.
-    """
+    """[`FTPTrainerMixin`] on any Trainer class, such as `Seq2SeqTrainer`."""
     return FTPTrainer if base is Trainer else type(f"FTP{base.__name__}", (FTPTrainerMixin, base), {})

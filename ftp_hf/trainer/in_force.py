@@ -62,34 +62,20 @@ class OptionsInForce:
     @classmethod
     def of(cls, optimizer: ProjectedOptimizer, options: FTPArguments, exclude: Sequence[str] = ()) -> "OptionsInForce":
         """
-        The options of an optimizer that was built just now.
-
-        Args:
-            optimizer (`ProjectedOptimizer`): before a state is loaded into it.
-            options ([`FTPArguments`]): those of the Trainer.
-            exclude (sequence of `str`, *optional*): what an optimizer that the user built was told to exclude.
+        The options of an optimizer that was just built and has loaded no state yet. `exclude` is the exclusions of an optimizer
+        that the user built.
         """
         fixed = {option: getattr(options, option) for option in _FIXED} | ({"exclude": [*exclude]} if exclude else {})
         return cls([adjustable_options(group) for group in optimizer.param_groups], fixed)
 
     def take_up_added(self, optimizer: ProjectedOptimizer) -> None:
-        """
-        Know what is in force in groups that were added to the optimizer since.
-
-        Args:
-            optimizer (`ProjectedOptimizer`): that of the run, whose groups have these options now.
-        """
+        """Record what is in force in groups that were added to the optimizer since."""
         added = optimizer.param_groups[len(self.groups) :]
         self.groups = [*self.groups, *map(adjustable_options, added)]
 
     def change(self, optimizer: ProjectedOptimizer, before: FTPArguments, now: FTPArguments) -> None:
         """
-        Have an optimizer go on with the options that the Trainer has now.
-
-        Args:
-            optimizer (`ProjectedOptimizer`): that of the run; its groups take what may change.
-            before ([`FTPArguments`]): those that the Trainer had.
-            now ([`FTPArguments`]): those that it has.
+        Let an optimizer go on with other options: its groups take those that may change.
 
         Raises:
             ValueError: names an option that may not change, with both values.
@@ -106,13 +92,8 @@ class OptionsInForce:
 
     def resume(self, optimizer: ProjectedOptimizer, checkpoint: Path, step: int, excluded: set[str]) -> None:
         """
-        Put what the run asks for into the groups of an optimizer whose state was loaded, with those of the run before.
-
-        Args:
-            optimizer (`ProjectedOptimizer`): loaded.
-            checkpoint (`Path`): where it was loaded from.
-            step (`int`): that of the checkpoint.
-            excluded (set of `str`): the names that were excluded before it was loaded.
+        Put the run's options, and those of the run before it, into the groups of an optimizer that was loaded from a
+        checkpoint. `excluded` has the names that were excluded before it was loaded.
 
         Raises:
             ValueError: names an option that may not change, with both values.

@@ -44,12 +44,8 @@ class CompleteLoadingMixin(Host):
 
 def kept_step(args: Any, state: Any) -> int:
     """
-    The step whose weights a finished training keeps. That of the best checkpoint, not of the best evaluation
-    (`state.best_global_step`), of which there may be no checkpoint.
-
-    Args:
-        args (`TrainingArguments`): whether the best ones are loaded at the end.
-        state (`TrainerState`): after the training.
+    The step whose weights a finished training keeps. Where the best ones are loaded at the end it is that of the best
+    checkpoint, not of the best evaluation (`state.best_global_step`), which may have no checkpoint.
     """
     best = state.best_model_checkpoint if args.load_best_model_at_end else None
     step = None if best is None else step_of(best)
@@ -57,13 +53,7 @@ def kept_step(args: Any, state: Any) -> int:
 
 
 def load_best_model(trainer: Any, load: Callable[[], None]) -> None:
-    """
-    Have a Trainer load the weights of its best checkpoint, all of them, under an optimizer that may go on.
-
-    Args:
-        trainer (`Trainer`): `state.best_model_checkpoint` names the checkpoint.
-        load (`Callable`): how it does that, `Trainer._load_best_model`.
-    """
+    """Load all weights of a Trainer's best checkpoint by its `Trainer._load_best_model`, under an optimizer that may go on."""
     if (projected := projected_optimizer(trainer.optimizer)) is not None:
         projected.release_weights()
     _load_whole(trainer, trainer.model, trainer.state.best_model_checkpoint, load)

@@ -58,10 +58,8 @@ _SUFFIXES = {
 
 def task_of(model_class: type) -> str | None:
     """
-    The task of a model, such as `"text-classification"`; `None` where nothing is known of it.
-
-    Args:
-        model_class (`type`): the model's class. One that inherits a class of transformers has its task.
+    The task of a model's class, such as `"text-classification"`; `None` where it is not known. A class that inherits one of
+    transformers has its task.
     """
     known = {name: task for task, auto in reversed(_TASKS.items()) for name in _class_names(auto)}
     names = [base.__name__ for base in model_class.__mro__]

@@ -9,12 +9,8 @@ __all__ = ["parameters_outside"]
 
 def parameters_outside(trainer: Any, model: nn.Module) -> dict[str, nn.Parameter]:
     """
-    The parameters of modules that a Trainer holds beside its model, such as a loss of sentence-transformers with a
-    classifier in it. No checkpoint holds them.
-
-    Args:
-        trainer (`Trainer`): whose attributes are modules, or dictionaries of modules.
-        model (`nn.Module`): its model, whose own parameters are left out wherever they are.
+    The parameters of modules that a Trainer holds beside its model, such as a loss of sentence-transformers with a classifier
+    in it. No checkpoint holds them.
 
     Returns:
         `dict[str, nn.Parameter]`: by the name of the attribute and their name there, for example `"loss.classifier.weight"`.

@@ -32,10 +32,5 @@ class PlainTrainer(PlainTrainerMixin, Trainer):
 
 
 def plain_trainer(base: type[Trainer]) -> type[Trainer]:
-    """
-    [`PlainTrainerMixin`] on any Trainer.
-
-    Args:
-        base (`type`): such as `Seq2SeqTrainer`.
-    """
+    """[`PlainTrainerMixin`] on any Trainer class, such as `Seq2SeqTrainer`."""
     return PlainTrainer if base is Trainer else type(f"Plain{base.__name__}", (PlainTrainerMixin, base), {})

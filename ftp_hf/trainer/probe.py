@@ -166,15 +166,7 @@ def _check_options(epochs: float, learning_rate: float | None) -> None:
 
 
 def check_can_probe(trainer: Any) -> None:
-    """
-    Raise if the new parameters of a Trainer's model could not be trained alone.
-
-    Args:
-        trainer (`Trainer`): after its constructor.
-
-    Raises:
-        ValueError: as [`ProbeFirstMixin`].
-    """
+    """Raise if the new parameters of a Trainer's model could not be trained alone, for the reasons of [`ProbeFirstMixin`]."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ValueError(
             "probe_epochs: FSDP and DeepSpeed replace the parameters, so that they would stay frozen: probe on one process or "

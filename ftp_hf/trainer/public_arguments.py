@@ -13,12 +13,7 @@ __all__ = ["forget_folders", "public_arguments", "saving_public_arguments"]
 
 
 def public_arguments(args: Any) -> Any:
-    """
-    Training arguments as they may be published: without the Hub's token, and without folders above the last.
-
-    Args:
-        args (`TrainingArguments`): left as they are.
-    """
+    """A copy of training arguments that may be published: without the Hub's token, and with only the last part of folders."""
     public = copy.copy(args)
     for name, value in vars(args).items():
         if is_secret(name):
@@ -31,10 +26,8 @@ def public_arguments(args: Any) -> Any:
 
 def forget_folders(state: Path) -> None:
     """
-    Leave only the name of the best checkpoint in a saved `TrainerState`, which is pushed with its checkpoint.
-
-    Args:
-        state (`Path`): a `trainer_state.json`; where this process did not write one, nothing happens.
+    Leave only the name of the best checkpoint in a `trainer_state.json`, which is pushed with its checkpoint. Where this
+    process did not write the file, nothing happens.
     """
     if not state.is_file():
         return
@@ -69,10 +62,7 @@ def saving_public_arguments(trainer: Any) -> AbstractContextManager[None]:
     """
     Within it, the trainer's arguments are saved as [`public_arguments`], and are themselves for everything else.
 
-    `Trainer` pickles `args`, with the Hub's token, into the `training_args.bin` that it pushes, and pushes it in the
-    same breath (transformers 5.18 to 5.23): there is no moment to replace the file.
-
-    Args:
-        trainer (`Trainer`): whose `args` are saved.
+    `Trainer` pickles `args`, with the Hub's token, into the `training_args.bin` that it pushes, and pushes it in the same call
+    (transformers 5.18 to 5.23): there is no moment to replace the file.
     """
     return replaced(trainer, args=_SavedAsPublic(trainer.args))

@@ -14,16 +14,7 @@ __all__ = ["check_finite", "check_weights", "summarize"]
 
 
 def summarize(radii: Mapping[str, Radius], *, each: bool) -> dict[str, float]:
-    """
-    The radii in a few numbers.
-
-    Args:
-        radii (mapping from `str` to `Radius`): by parameter name, at least one.
-        each (`bool`): whether to list every radius too.
-
-    Returns:
-        `dict[str, float]`: by the key of the log.
-    """
+    """The radii in a few numbers, by the key of the log; with `each`, every radius too."""
     radius, deviation, on_boundary = zip(*radii.values(), strict=True)
     summary = {
         "ftp_radius_max": max(radius),
@@ -39,11 +30,7 @@ def summarize(radii: Mapping[str, Radius], *, each: bool) -> dict[str, float]:
 
 def check_finite(radii: Mapping[str, Radius], steps: int) -> None:
     """
-    Raise if the weights are lost, before they are saved over good ones.
-
-    Args:
-        radii (mapping from `str` to `Radius`): by parameter name.
-        steps (`int`): how many steps were taken.
+    Raise if the weights are not finite, before they are saved over good ones.
 
     Raises:
         FloatingPointError: names a parameter whose distance from its anchor is not finite.
@@ -53,12 +40,8 @@ def check_finite(radii: Mapping[str, Radius], steps: int) -> None:
 
 def check_weights(groups: Sequence[dict[str, Any]], steps: int) -> None:
     """
-    Raise if a weight is lost, whether it is projected or not. Sharded ones are left to [`check_finite`]: a process sees only
-    its part, and would raise alone.
-
-    Args:
-        groups (sequence of `dict`): the param groups of the optimizer.
-        steps (`int`): how many steps were taken.
+    Raise if a weight is not finite, projected or not. Sharded ones are left to [`check_finite`]: a process sees only its part,
+    and would raise alone.
 
     Raises:
         FloatingPointError: names a parameter that is not finite.

@@ -27,11 +27,8 @@ __all__ = ["go_on", "load_last_stage", "saved_stage"]
 
 def saved_stage(model: nn.Module, options: FTPArguments) -> Path | None:
     """
-    The checkpoint of an earlier stage that a model was loaded from, if its anchors and radii are to be gone on with.
-
-    Args:
-        model (`nn.Module`): whose `name_or_path` tells.
-        options ([`FTPArguments`]): of the stage that begins.
+    The checkpoint of an earlier stage that a model was loaded from, if the stage that begins is to continue with its anchors
+    and radii.
 
     Raises:
         ValueError: a Trainer wrote the folder of the model, and no state of an optimizer is in it.
@@ -50,12 +47,8 @@ def saved_stage(model: nn.Module, options: FTPArguments) -> Path | None:
 
 def load_last_stage(optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
     """
-    Give an optimizer the state of one that an earlier stage saved. Options that are not the projection's, such as the
-    learning rate, stay those of this stage.
-
-    Args:
-        optimizer (`ProjectedOptimizer`): built just now, for the same parameters in the same groups.
-        checkpoint (`Path`): of the earlier stage.
+    Give an optimizer that was just built the state of one that an earlier stage saved, for the same parameters in the same
+    groups. Options that are not the projection's, such as the learning rate, stay those of this stage.
     """
     own = [{key: value for key, value in group.items() if key not in GROUP_OPTIONS} for group in optimizer.param_groups]
     optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER_NAME, map_location="cpu", weights_only=True))
@@ -66,13 +59,8 @@ def load_last_stage(optimizer: ProjectedOptimizer, checkpoint: Path) -> None:
 
 def go_on(optimizer: ProjectedOptimizer, model: Any, options: FTPArguments) -> None:
     """
-    What changes in an optimizer that goes on with another stage: heads may have grown, embeddings may have been resized, and
-    radii may start anew.
-
-    Args:
-        optimizer (`ProjectedOptimizer`): between two stages.
-        model (`nn.Module`): whose parameters it has.
-        options ([`FTPArguments`]): of the stage that begins.
+    What changes in an optimizer between two stages: heads may have grown, embeddings may have been resized, and radii may start
+    again.
     """
     lengthened, projected = lengthen_states(optimizer), set(optimizer.projected_parameters().values())
     parameters = dict(model.named_parameters())

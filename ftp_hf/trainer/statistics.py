@@ -61,12 +61,7 @@ class FrozenStatisticsMixin(Host):
 
 
 def warn_of_drift(model: nn.Module) -> None:
-    """
-    Say how many batch norms have pre-trained statistics that training will move, if there are any.
-
-    Args:
-        model (`nn.Module`): that is going to be trained.
-    """
+    """Warn of batch norms whose pre-trained statistics the training will move, and say how many."""
     try:
         count = len(pretrained_statistics(model))
     except UnknownOriginError:

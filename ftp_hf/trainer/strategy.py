@@ -23,10 +23,7 @@ _FSDP2 = (
 
 def check_strategy(accelerator: Any) -> None:
     """
-    Raise if the weights would not be trained as asked, or not exactly: on one process, with DDP and with FSDP2 they are.
-
-    Args:
-        accelerator (`accelerate.Accelerator`): that of the Trainer.
+    Raise if the Trainer's accelerator would not train the weights as asked, or not exactly. One process, DDP and FSDP2 do.
 
     Raises:
         ValueError: FSDP1 or DeepSpeed, which flatten tensors so that rows are cut through; or FSDP was asked for where
@@ -47,14 +44,11 @@ def check_strategy(accelerator: Any) -> None:
 
 def check_loaded(model: nn.Module) -> None:
     """
-    Raise, on every process, if parameters would be taken for one another. Each of them has to call it.
+    Raise, on every process, if parameters would be taken for one another once they are sharded. Each process has to call it.
 
     Where only the first process reads the checkpoint, the others hold what is new in the model as tensors without memory;
-    Accelerate, which finds the sharded parameters by their addresses, would train only one of them there (accelerate
-    1.15, https://github.com/huggingface/accelerate/issues/3930).
-
-    Args:
-        model (`nn.Module`): before it is sharded.
+    Accelerate, which finds the sharded parameters by their addresses, would train only one of them there (accelerate 1.15,
+    https://github.com/huggingface/accelerate/issues/3930).
 
     Raises:
         ValueError: names the parameters.
@@ -72,7 +66,7 @@ def check_loaded(model: nn.Module) -> None:
 
 def check_agreement(optimizer: ProjectedOptimizer, *, compare_weights: bool) -> None:
     """
-    Raise, on every process, if the processes would project differently. Each of them has to call it.
+    Raise, on every process, if the processes would project differently. Each process has to call it.
 
     Args:
         optimizer (`ProjectedOptimizer`): with the whole parameters, before they are sharded.

@@ -51,14 +51,8 @@ def summarize_run(
     step_seconds: Sequence[float],
 ) -> RunSummary:
     """
-    All that the trainer knows; what was evaluated is added by the one who knows on what.
-
-    Args:
-        trainer (`Trainer`): after `train()`.
-        name (`str`): of the model.
-        log_history (sequence of `dict`): as `TrainerState.log_history`, of the training.
-        radii (mapping from `str` to [`Radius`]): of the weights that are kept; may be empty.
-        step_seconds (sequence of `float`): what each step took; may be empty.
+    All that the trainer knows after `train()`; the caller, who knows the data sets, adds the evaluations. `log_history` is that
+    of the training; `radii`, of the weights that are kept, and `step_seconds` may be empty.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     projected = projected_optimizer(trainer.optimizer)

@@ -14,12 +14,7 @@ __all__ = ["PeakMemory", "StepTimer", "peak_memory"]
 
 
 class StepTimer(TrainerCallback):
-    """
-    Times the steps of a run, without fetching the batches.
-
-    Attributes:
-        seconds (`list[float]`): of each step so far.
-    """
+    """Measures the `seconds` of each step of a run, without fetching the batches."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
