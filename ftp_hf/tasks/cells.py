@@ -30,16 +30,7 @@ class RowError(ValueError):
 
 
 def check_column(name: str, dataset: Dataset, column: str, key: str | None = None) -> None:
-    """
-    Args:
-        name (`str`): of the data set.
-        dataset (`Dataset`): as it was loaded.
-        column (`str`): that it has to have.
-        key (`str`, *optional*): of the config, which names the column.
-
-    Raises:
-        ValueError: it has none of that name.
-    """
+    """Raise `ValueError` for a data set without a column; `key` is the key of the config that names it, if there is one."""
     if column not in dataset.column_names:
         remedy = f": name it in {key}" if key else ""
         raise ValueError(f"no column {column!r} in {name} with the columns {dataset.column_names}{remedy}")
@@ -52,51 +43,21 @@ def check_rows(name: str, dataset: Dataset) -> None:
 
 
 def check_texts(name: str, dataset: Dataset, column: str) -> None:
-    """
-    Raise for a row without a text. An empty text is allowed.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): as it was loaded.
-        column (`str`): of texts.
-
-    Raises:
-        ValueError: a row has none.
-    """
+    """Raise `ValueError` for a row without a text, naming the data set. An empty text is allowed."""
     for row, text in enumerate(_cells(dataset, column)):
         if not isinstance(text, str):
             raise RowError(row, f"{name} has no text in {column!r}, but {text!r}: write one, or leave it out")
 
 
 def check_numbers(name: str, dataset: Dataset, column: str) -> None:
-    """
-    Raise for a row without a number that can be learnt.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): as it was loaded.
-        column (`str`): of numbers.
-
-    Raises:
-        ValueError: one is missing or not finite.
-    """
+    """Raise `ValueError` for a row whose number is missing or not finite, naming the data set."""
     for row, value in enumerate(_cells(dataset, column)):
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise RowError(row, f"{name} has {value!r} in {column!r}: it must be a finite number")
 
 
 def check_filled(name: str, dataset: Dataset, column: str) -> None:
-    """
-    Raise for a row without a value, or with a list in which one is missing. An empty list is allowed.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): as it was loaded.
-        column (`str`): of values of any kind, or of lists of them.
-
-    Raises:
-        ValueError: a row has none.
-    """
+    """Raise `ValueError` for a row without a value, or with a list in which one is missing. An empty list is allowed."""
     for row, value in enumerate(_cells(dataset, column)):
         if value is None or (isinstance(value, list) and None in value):
             raise RowError(

@@ -14,11 +14,8 @@ __all__ = ["class_feature", "class_key", "in_order_of", "with_class_indices", "w
 
 def class_feature(train: Dataset, column: str) -> ClassLabel | List | None:
     """
-    The type that a column of names of classes is converted to; `None` if the training data have no names in it.
-
-    Args:
-        train (`Dataset`): the training data, whose texts, lists of texts, or True and False, sorted, are the classes.
-        column (`str`): of the classes; it may be missing.
+    The type that a column of names of classes is converted to; `None` if the training data have no names in it, or no such
+    column. Their texts, lists of texts, or True and False, sorted, are the classes.
     """
     if column not in train.column_names:
         return None
@@ -35,15 +32,9 @@ def with_class_indices(
     dataset: Dataset, name: str, column: str, feature: ClassLabel | List, aliases: Mapping[str, str]
 ) -> Dataset:
     """
-    A data set with the indices of its classes in place of their names. It is returned unchanged if it has indices already, or
-    has lists where the training data have none, or the other way round.
-
-    Args:
-        dataset (`Dataset`): whose numbers are read as names too, which CSV files do not tell apart.
-        name (`str`): of it, for the error.
-        column (`str`): of the classes; what has no such column is left as it is.
-        feature (`ClassLabel` or `List`): as [`class_feature`] returns it.
-        aliases (mapping from `str` to `str`): other names for the classes.
+    A data set with the indices of its classes in place of their names. Numbers are read as names too, as CSV files do not tell
+    them apart. It is returned unchanged if it lacks the column, has indices already, or has lists where the training data have
+    none, or the other way round. `aliases` are other names for the classes.
 
     Raises:
         ValueError: a row has no class, or one that the training data do not have.
@@ -80,13 +71,8 @@ def with_class_indices(
 def with_training_indices(dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> Dataset:
     """
     A data set whose `ClassLabel` has some of the classes of the training data, as a folder of images that lacks one, with the
-    indices that they have there. Any other data set as it is.
-
-    Args:
-        dataset (`Dataset`): to be evaluated on.
-        column (`str`): of class indices, or of lists of them; it may be missing.
-        labels (sequence of `str`): the names of the classes in the training data, by index.
-        aliases (mapping from `str` to `str`): other names for them.
+    indices that they have there: `labels` are their names, by index, and `aliases` other names for them. Any other data set as
+    it is.
     """
     given = label_feature(dataset, column) if column in dataset.column_names else None
     if not isinstance(given, ClassLabel):
@@ -98,13 +84,7 @@ def with_training_indices(dataset: Dataset, column: str, labels: Sequence[str], 
 
 
 def in_order_of(head: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """
-    Labels in the order of a pre-trained head, if it has the same classes, compared without case; as they are otherwise.
-
-    Args:
-        head (sequence of `str`): the names of its classes, by index.
-        labels (sequence of `str`): of the data.
-    """
+    """Labels in the order of a pre-trained head, if it has the same classes, compared without case; as they are otherwise."""
     known = {class_key(label): label for label in labels}
     order = [*map(class_key, head)]
     return [known[key] for key in order] if sorted(order) == sorted(map(class_key, labels)) else [*labels]
@@ -119,14 +99,9 @@ def with_order(
     dataset: Dataset, column: str, labels: Sequence[str], order: Sequence[str], aliases: Mapping[str, str]
 ) -> Dataset:
     """
-    A data set with the indices that its classes have in another order. One of other classes is left as it is.
-
-    Args:
-        dataset (`Dataset`): with class indices, or lists of them; it may lack the column.
-        column (`str`): of them.
-        labels (sequence of `str`): the names of the classes, by index.
-        order (sequence of `str`): the same names in the other order.
-        aliases (mapping from `str` to `str`): other names for them.
+    A data set with the indices that its classes have in another order: `labels` are their names by index, `order` the same
+    names in the other order, and `aliases` other names for them. One of other classes, or without the column, is left as it
+    is.
     """
     given = label_feature(dataset, column) if column in dataset.column_names else None
     if given is None or [*labels] == [*order]:

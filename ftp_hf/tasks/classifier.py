@@ -34,7 +34,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _OTHER_CLASSES = (
-    "The head of %s is of other classes (%s, …) than the data (%s, …), and begins anew. If they mean the same, write them as "
+    "The head of %s is of other classes (%s, …) than the data (%s, …), and starts again. If they mean the same, write them as "
     "the model does, or as their indices in it."
 )
 
@@ -115,13 +115,8 @@ class OtherHeadTask(ClassificationTask[Options]):
 
 def compute_scores(prediction: EvalPrediction) -> dict[str, float]:
     """
-    Accuracy, and accuracy averaged over the classes that have rows, for `Trainer(compute_metrics=compute_scores)`.
-
-    Args:
-        prediction (`EvalPrediction`): logits (rows, classes), and class indices (rows,).
-
-    Returns:
-        `dict[str, float]`: `"accuracy"` and `"balanced_accuracy"`, in [0, 1].
+    Accuracy, and accuracy averaged over the classes that have rows, in [0, 1], for `Trainer(compute_metrics=compute_scores)`:
+    of logits (rows, classes), and class indices (rows,).
     """
     return {
         "accuracy": float(_is_right(prediction).mean()),
@@ -140,7 +135,7 @@ def _recalls(prediction: EvalPrediction) -> dict[int, float]:
 
 
 def classifier_options(labels: Sequence[str]) -> dict[str, Any]:
-    """What `from_pretrained` has to know for a classifier of these labels, with a new head where need be."""
+    """What `from_pretrained` has to know for a classifier of these labels, with a new head where necessary."""
     return {
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
@@ -150,17 +145,11 @@ def classifier_options(labels: Sequence[str]) -> dict[str, Any]:
 
 def load_classifier(kind: Any, name: str, head: Mapping[str, Any], **options: Any) -> PreTrainedModel:
     """
-    A pre-trained model with a head for the labels. Its own one is kept if it is of these classes in this order, or either have no
-    names; one of as many other classes begins anew, and a line in the log says so.
-
-    Args:
-        kind (`type`): such as `AutoModelForSequenceClassification`.
-        name (`str`): Hub name or local folder of the model.
-        head (mapping): as [`classifier_options`] returns it, and what else `from_pretrained` has to know for the head.
-        **options: likewise, for the model.
+    A pre-trained model with a head for the labels, as [`classifier_options`] has them. Its own head is kept if it is of these
+    classes in this order, or either have no names; one of as many other classes starts again, and a line in the log says so.
 
     Raises:
-        ValueError: the head cannot begin anew.
+        ValueError: the head cannot start again.
     """
     model: PreTrainedModel = kind.from_pretrained(name, **head, **options)
     own, labels = pretrained_labels(name), [*head["id2label"].values()]
@@ -171,12 +160,7 @@ def load_classifier(kind: Any, name: str, head: Mapping[str, Any], **options: An
 
 
 def pretrained_labels(model: str) -> list[str]:
-    """
-    The classes that a checkpoint names, by index; none where it has numbers alone, or `LABEL_0` and so on.
-
-    Args:
-        model (`str`): Hub name or local folder.
-    """
+    """The classes that a checkpoint names, by index; none where it has numbers alone, or `LABEL_0` and so on."""
     names = getattr(config_of(model), "id2label", None) or {}
     return _named([str(names[index]) for index in sorted(names)])
 

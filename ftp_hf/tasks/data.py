@@ -201,13 +201,7 @@ class TaskData:
 
 
 def sample(dataset: Dataset, count: int | None) -> Dataset:
-    """
-    A sample of `count` rows of a data set, the same each time; all rows if there are no more.
-
-    Args:
-        dataset (`Dataset`): of any kind.
-        count (`int`, *optional*): how many.
-    """
+    """A sample of `count` rows of a data set, the same each time; all rows with `None`, or if there are no more."""
     if count is None or count >= len(dataset):
         return dataset
     return dataset.shuffle(seed=0).select(range(count))
@@ -216,11 +210,8 @@ def sample(dataset: Dataset, count: int | None) -> Dataset:
 @contextmanager
 def naming(key: str, numbers: Sequence[int] | None = None) -> Iterator[None]:
     """
-    Put the name of an option before the message of an error.
-
-    Args:
-        key (`str`): the option.
-        numbers (sequence of `int`, *optional*): of the rows of its data set, as they are to be said in a [`RowError`].
+    Put the name of an option before the message of an error. `numbers` are those of the rows of its data set, as a
+    [`RowError`] names them.
     """
     try:
         yield

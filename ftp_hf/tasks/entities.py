@@ -17,14 +17,12 @@ _OUTSIDE = "O"
 
 def entities(tags: Iterable[str]) -> set[tuple[str, int, int]]:
     """
-    The entities of a sentence: type, first word, and the word behind the last.
+    The entities of a sentence, from the tags of its words in IOB1, IOB2, IOE, IOBES or BILOU: type, first word, and the word
+    after the last.
 
-    A word begins an entity where its tag says so (`B-`, `S-`), where the one before it ends one (`E-`, `S-`), is outside, or
-    is of another type: so `I-` after `O` begins one, in IOB2 too, where it would be a slip. A tag without such a prefix, as
-    of a part of speech, is an entity of its word alone.
-
-    Args:
-        tags (iterable of `str`): of the words, in IOB1, IOB2, IOE, IOBES or BILOU.
+    A word starts an entity where its tag says so (`B-`, `S-`), where the one before it ends one (`E-`, `S-`), is outside, or
+    is of another type: so `I-` after `O` starts one, in IOB2 too, where it would be a slip. A tag without such a prefix, as of
+    a part of speech, is an entity of its word alone.
 
     Example:
         ```python
@@ -46,15 +44,8 @@ def entities(tags: Iterable[str]) -> set[tuple[str, int, int]]:
 
 def entity_scores(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> dict[str, float]:
     """
-    Precision, recall and their harmonic mean over the entities of all sentences: one is right if its type and both of its
-    ends are. 0 where there is nothing to divide by.
-
-    Args:
-        answers (sequence of sequences of `str`): the tags that a model gives, sentence by sentence.
-        truth (sequence of sequences of `str`): the right ones.
-
-    Returns:
-        `dict[str, float]`: `"f1"`, `"precision"` and `"recall"`, in [0, 1].
+    `"precision"`, `"recall"` and their harmonic mean `"f1"`, in [0, 1], over the entities of all sentences, from the tags of
+    each: one is right if its type and both of its ends are. 0 where there is nothing to divide by.
     """
     counts = _counts(answers, truth)
     right, answered, true = (sum(of_type[number] for of_type in counts.values()) for number in range(3))
@@ -66,16 +57,7 @@ def entity_scores(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str
 
 
 def type_scores(answers: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> dict[str, float]:
-    """
-    The `f1` of [`entity_scores`] for each type of entity that occurs, in the answers or in the truth.
-
-    Args:
-        answers (sequence of sequences of `str`): the tags that a model gives, sentence by sentence.
-        truth (sequence of sequences of `str`): the right ones.
-
-    Returns:
-        `dict[str, float]`: by type, in [0, 1].
-    """
+    """The `f1` of [`entity_scores`], in [0, 1], for each type of entity that occurs, in the answers or in the truth."""
     counts = _counts(answers, truth)
     return {kind: 2 * right / (answered + true) for kind, (right, answered, true) in sorted(counts.items())}
 

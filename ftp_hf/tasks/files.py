@@ -23,12 +23,7 @@ _SPLITS = {*chain.from_iterable(SPLIT_KEYWORDS.values())}
 
 def as_files(dataset: Dataset, column: str, feature: Any) -> Dataset:
     """
-    A data set with files in a column.
-
-    Args:
-        dataset (`Dataset`): with paths, seen from the working directory if they are relative, or bytes, or both.
-        column (`str`): that holds them.
-        feature (`Audio` or `Image`): what they are.
+    A data set with files in a column: paths, seen from the working directory if they are relative, or bytes, or both.
 
     Raises:
         ValueError: it holds something else.
@@ -44,14 +39,8 @@ def as_files(dataset: Dataset, column: str, feature: Any) -> Dataset:
 
 def named_files(dataset: Dataset, column: str) -> list[Path]:
     """
-    The files that a column names by their paths, each once, without those that are not there. Of one that holds files as bytes, none.
-
-    Args:
-        dataset (`Dataset`): as for [`as_files`].
-        column (`str`): likewise.
-
-    Raises:
-        ValueError: as [`as_files`].
+    The files that a column (see [`as_files`]) names by their paths, each once, without those that are not there. Of one that
+    holds files as bytes, none.
     """
     contents, paths = as_files(dataset, column, Image(decode=False)).data.column(column).flatten()
     named = paths.filter(contents.is_null()).drop_null().unique().to_pylist()
@@ -65,11 +54,6 @@ def load_folder(source: str, config: str | None, split: str) -> Dataset:
     `datasets` finds splits by words such as "test" in the names of folders and files, and drops files without one. Images or
     sounds of which some would be dropped are all in the split `train` here, unless a folder with such a name holds folders of
     classes or metadata.
-
-    Args:
-        source (`str`): the folder.
-        config (`str`, *optional*): its configuration.
-        split (`str`): which part of it.
     """
     builder, options = load_dataset_builder(source, config), {}
     if (
@@ -115,17 +99,11 @@ class _SoundFile(Audio):  # type: ignore[misc] # of no known type
 
 def read_images(name: str, dataset: Dataset, column: str, convert: Callable[[Pictures.Image], T]) -> Iterator[T]:
     """
-    What is made of each image of a data set, to find out before anything is trained whether all can be read. To decode one takes
-    less than a hundredth of what it takes a small model to learn from it.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): as it was loaded.
-        column (`str`): of images or their files.
-        convert (callable): makes it.
+    What `convert` makes of each image of a data set, to find out before anything is trained whether all can be read. To decode
+    one takes less than a hundredth of what it takes a small model to learn from it.
 
     Raises:
-        ValueError: one is missing or damaged, or `convert` refuses it.
+        ValueError: one is missing or damaged, or `convert` refuses it; names the data set and the row.
     """
     for row, file in enumerate(as_files(dataset, column, Image(decode=False))[column]):
         if file is None:

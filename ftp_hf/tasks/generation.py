@@ -19,9 +19,6 @@ def final_answer(text: str) -> str:
     """
     What is compared of an answer: the number that follows "####" in those of GSM8K, without the commas of thousands and the
     zeros at its end, so that 18.00 is 18; of one without that mark, all of it.
-
-    Args:
-        text (`str`): the answer.
     """
     _, mark, final = text.partition(_MARK)
     if not mark:
@@ -36,13 +33,8 @@ def final_answer(text: str) -> str:
 @torch.no_grad()
 def exact_match(trainer: Trainer, tokenizer: Any, pairs: Sequence[tuple[str, str]], max_new_tokens: int) -> float:
     """
-    The share of prompts whose generated answer ends as it should.
-
-    Args:
-        trainer (`Trainer`): with the model, which decodes greedily.
-        tokenizer (`PreTrainedTokenizerBase`): of the model.
-        pairs (sequence of `tuple[str, str]`): prompts, and the right answers.
-        max_new_tokens (`int`): of an answer.
+    The share of prompts whose generated answer ends as the right one of its pair. The model decodes greedily, at most
+    `max_new_tokens` of an answer.
     """
     model: Any = trainer.model
     model.eval()

@@ -107,12 +107,8 @@ class ImageTask(ClassificationTask[ImageOptions]):
         corrupt: Callable[[Image.Image], Image.Image] | None = None,
     ) -> Dataset:
         """
-        The data set as the model reads it, pixels and labels, made when a row is read.
-
-        Args:
-            dataset (`Dataset`): with a column of images.
-            augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
-            corrupt (callable from `Image` to `Image`, *optional*): changes each image first, at the size that the model sees.
+        As of [`Task`]: pixels and labels, made when a row is read; augmented as `random_flip` says, and corrupted at the size
+        that the model sees.
         """
         sizing, others = (_with_steps(self.processor, sizing=kept) for kept in (True, False))
 

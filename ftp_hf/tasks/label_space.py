@@ -14,15 +14,11 @@ __all__ = ["check_labels", "class_indices", "is_listed", "label_feature", "label
 
 def label_names(dataset: Dataset, column: str) -> list[str]:
     """
-    The names of the classes, by index.
-
-    Args:
-        dataset (`Dataset`): the training data.
-        column (`str`): of class indices, or of lists of them.
+    The names of the classes of the training data, by index; the column holds class indices, or lists of them.
 
     Raises:
-        ValueError: there is no such column, a row is empty there, or it holds something else; numbers do not count from 0;
-            two names differ only in the spaces around them.
+        ValueError: there is no such column, a row is empty there, or it holds something else; numbers do not count from 0; two
+            names differ only in the spaces around them.
     """
     feature = _class_feature("the training data", dataset, column)
     if isinstance(feature, ClassLabel):
@@ -58,14 +54,8 @@ def class_indices(dataset: Dataset, column: str) -> set[int]:
 
 def check_labels(name: str, dataset: Dataset, column: str, labels: Sequence[str], aliases: Mapping[str, str]) -> None:
     """
-    Raise if a data set has other labels than the training data, as its accuracy would be wrong.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): to check.
-        column (`str`): of class indices, or of lists of them.
-        labels (sequence of `str`): the names of the classes in the training data, by index.
-        aliases (mapping from `str` to `str`): other names for them.
+    Raise if a data set has other labels than the training data, as its accuracy would be wrong. `labels` are theirs by index,
+    and `aliases` other names for them.
 
     Raises:
         ValueError: the data set is empty, lacks the column or a label, or has other labels.

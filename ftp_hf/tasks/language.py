@@ -112,12 +112,8 @@ class LanguageTask(Task[LanguageOptions]):
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
     ) -> Dataset:
         """
-        The data set as tokens (`input_ids`) and what counts of them (`labels`, −100 elsewhere), longest rows first.
-
-        Args:
-            dataset (`Dataset`): with the columns of one of the forms, but for multiple choice.
-            augment (`bool`, *optional*, defaults to `False`): rows have no augmentation; for training, their order stays.
-            corrupt (callable from `str` to `str`, *optional*): changes each prompt first, or text.
+        As of [`Task`]: tokens (`input_ids`) and what counts of them (`labels`, −100 elsewhere), longest rows first, but for
+        training in their order. Of a prompt and its answer, the prompt alone is corrupted.
 
         Raises:
             ValueError: its rows are multiple choice, of which most answers are wrong.

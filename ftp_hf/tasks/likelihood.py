@@ -65,15 +65,8 @@ class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc] # of no known type
 
 def next_token_logits(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
     """
-    What a causal language model says of the next tokens.
-
-    Args:
-        model (`nn.Module`): of transformers, or of PEFT.
-        batch (mapping from `str` to `Tensor`): its inputs, with `labels` (rows, tokens).
-
-    Returns:
-        `tuple[Tensor, Tensor]`: logits (rows, tokens − 1, vocabulary), and where the label of the next token counts (rows,
-        tokens − 1).
+    What a causal language model says of the next tokens: logits (rows, tokens − 1, vocabulary), and where the label of the
+    next token counts (rows, tokens − 1). The batch has `labels` (rows, tokens).
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return model(**inputs, use_cache=False).logits[:, :-1], batch["labels"][:, 1:] != IGNORED_LABEL
@@ -81,10 +74,8 @@ def next_token_logits(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
 
 def loss_per_token(prediction: EvalPrediction) -> dict[str, float]:
     """
-    The loss of all tokens that count, each alike, for `Trainer(compute_metrics=loss_per_token)` of [`LikelihoodTrainer`].
-
-    Args:
-        prediction (`EvalPrediction`): log-likelihoods (rows,) and numbers of tokens (rows,).
+    The loss of all tokens that count, each with the same weight, for `Trainer(compute_metrics=loss_per_token)` of
+    [`LikelihoodTrainer`], whose predictions are log-likelihoods (rows,) and numbers of tokens (rows,).
 
     Raises:
         ValueError: no token counts.
@@ -99,16 +90,12 @@ def choice_accuracy(
     likelihoods: Sequence[float], choices: Sequence[Sequence[str]], answers: Sequence[int]
 ) -> dict[str, float]:
     """
-    The share of questions whose likeliest choice is the answer, as lm-evaluation-harness computes it.
-
-    Args:
-        likelihoods (sequence of `float`): log-likelihoods of all choices of the first question, the second, …
-        choices (sequence of sequences of `str`): of each question.
-        answers (sequence of `int`): the index of the right one, likewise.
+    The share of questions whose likeliest choice is the answer (`answers` has its index), as lm-evaluation-harness computes
+    it. `likelihoods` are log-likelihoods of all choices of the first question, the second, …
 
     Returns:
-        `dict[str, float]`: `"acc_norm"`, with log-likelihoods over the numbers of characters of the choices, and `"acc"`;
-            NaN where a log-likelihood is not finite, as the first NaN would be taken for the likeliest.
+        `dict[str, float]`: `"acc_norm"`, with log-likelihoods over the numbers of characters of the choices, and `"acc"`; NaN
+            where a log-likelihood is not finite, as the first NaN would be taken for the likeliest.
     """
     if not np.isfinite(likelihoods).all():
         return {"acc_norm": np.nan, "acc": np.nan}

@@ -12,10 +12,7 @@ _SLASHES = 1
 
 def check_model_folder(name: str) -> None:
     """
-    Raise for the path of a model that is not one: the libraries would take it for a name on the Hub.
-
-    Args:
-        name (`str`): Hub name or local folder; a Hub name passes.
+    Raise for the path of a model that is not one: the libraries would take it for a name on the Hub. Hub names pass.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds neither a model's config nor an adapter's.

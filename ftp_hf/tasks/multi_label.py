@@ -54,13 +54,7 @@ class MultiLabelTask(OtherHeadTask[Options]):
             _check_no_vectors(name, dataset[self.label_column][:], self.label_column)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """
-        Args:
-            prediction (`EvalPrediction`): logits and labels of 0 and 1, (rows, classes).
-
-        Returns:
-            `dict[str, float]`: `"f1_micro"`, `"f1_macro"` and `"exact_match"`, in [0, 1].
-        """
+        """`"f1_micro"`, `"f1_macro"` and `"exact_match"`, in [0, 1], of logits and labels of 0 and 1, (rows, classes)."""
         labels, answers = _answered(prediction)
         right, counted = _counts(labels, answers)
         occurring = counted > 0

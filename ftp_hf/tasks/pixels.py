@@ -35,7 +35,7 @@ class SegmentationTrainer(Trainer):
         return loss, *pixel_counts(logits_alone(logits), labels)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Without a last batch of one image: a batch norm behind a global pooling has one value there, and no variance."""
+        """Without a last batch of one image: a batch norm after a global pooling has one value there, and no variance."""
         data, args = self.train_dataset, self.args
         one_is_left = isinstance(data, Sized) and len(data) % args.train_batch_size == 1
         # Here alone, because evaluation heeds it as well.
@@ -45,15 +45,12 @@ class SegmentationTrainer(Trainer):
 
 def pixel_counts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
-    How many pixels of each image are of which class, of those that are not ignored.
-
-    Args:
-        logits (`Tensor`): (rows, classes, height, width), of any resolution.
-        labels (`Tensor`): class indices, (rows, height, width); 255 is ignored.
+    How many pixels of each image are of which class, from logits (rows, classes, height, width) of any resolution and class
+    indices (rows, height, width), of which 255 is ignored.
 
     Returns:
         `tuple[Tensor, Tensor]`: those that are right and those that were predicted, (rows, 2, classes); those that are
-        labelled, (rows, classes).
+            labelled, (rows, classes).
     """
     rows, classes = logits.shape[:2]
     enlarged = nn.functional.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
@@ -70,10 +67,8 @@ def pixel_counts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def mean_iou(answers: NDArray[np.int64], labelled: NDArray[np.int64]) -> float:
     """
     The mean of `intersection / union` over the classes that occur, in the labels or in the answers; NaN if none does.
-
-    Args:
-        answers (`np.ndarray`): pixels that are right and pixels that were predicted, (2, classes).
-        labelled (`np.ndarray`): (classes,).
+    `answers` counts pixels that are right and pixels that were predicted, (2, classes), and `labelled` those that are
+    labelled, (classes,).
     """
     right, predicted = answers
     union = predicted + labelled - right
@@ -86,12 +81,7 @@ def pixel_accuracy(answers: NDArray[np.int64], labelled: NDArray[np.int64]) -> f
 
 
 def mask_indices(mask: Image.Image) -> NDArray[np.int64]:
-    """
-    The class indices of a mask, (height, width).
-
-    Raises:
-        ValueError: it has several channels.
-    """
+    """The class indices of a mask, (height, width); raises `ValueError` for one with several channels."""
     indices = np.array(mask, dtype=np.int64)
     if indices.ndim != 2:
         raise ValueError(f"a mask is an image of the mode {mask.mode}: it must hold one class index for each pixel")

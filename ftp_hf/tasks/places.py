@@ -1,4 +1,4 @@
-"""How many tokens a model has places for: those behind the last have no position."""
+"""How many tokens a model has places for: those after the last have no position."""
 
 import json
 from dataclasses import fields, replace
@@ -17,13 +17,8 @@ Options = TypeVar("Options")
 
 def within_places(options: Options, key: str, model: str, places: int | None) -> Options:
     """
-    Options with no more tokens than the model has places for. Only their default is lowered to it.
-
-    Args:
-        options (dataclass): how texts are read.
-        key (`str`): the option that says after how many tokens they are cut.
-        model (`str`): Hub name or local folder of the model, for the error.
-        places (`int`, *optional*): as [`places_of`] has them.
+    Options with no more tokens (`key`) than the model has places for, as [`places_of`] counts them. Only their default is
+    lowered to it.
 
     Raises:
         ValueError: more tokens are asked for.
@@ -37,12 +32,7 @@ def within_places(options: Options, key: str, model: str, places: int | None) ->
 
 
 def places_of(model: str) -> int | None:
-    """
-    As [`places_in`], of a model that is not loaded.
-
-    Args:
-        model (`str`): Hub name or local folder, of an adapter too. Where that is no model of transformers, nothing is known.
-    """
+    """As [`places_in`], of a model or an adapter that is not loaded; `None` where it is no model of transformers."""
     config = config_of(model)
     if config is None or _positions(config) is None:
         return None
@@ -55,10 +45,8 @@ def places_of(model: str) -> int | None:
 
 def config_of(model: str) -> PreTrainedConfig | None:
     """
-    The config of a model that is not loaded; of an adapter, that of its base model.
-
-    Args:
-        model (`str`): Hub name or local folder. Where that is no model of transformers, there is none.
+    The config of a model that is not loaded; of an adapter, that of its base model. `None` where it is no model of
+    transformers.
     """
     try:
         adapter = find_adapter_config_file(model)
@@ -70,18 +58,13 @@ def config_of(model: str) -> PreTrainedConfig | None:
 
 
 def places_in(model: nn.Module) -> int | None:
-    """
-    How many tokens a model has places for; nothing of one that computes positions, as many as there are.
-
-    Args:
-        model (`nn.Module`): of transformers.
-    """
+    """How many tokens a model has places for; `None` if it computes positions, as many as there are."""
     places = _positions(model.config)
     if places is None:
         return None
     positions = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
     paddings = [index for module in positions if (index := getattr(module, "padding_idx", None)) is not None]
-    # RoBERTa and its kin count from behind the place of the padding.
+    # RoBERTa and similar models count from after the place of the padding.
     return places - 1 - max(paddings, default=-1)
 
 

@@ -1,4 +1,4 @@
-"""What a row says to a language model: a prompt and its answer, told by the columns, as tokens of which some count."""
+"""What a row says to a language model: a prompt and its answer, found by the columns, as tokens of which some count."""
 
 import logging
 import re
@@ -63,15 +63,8 @@ class LanguageOptions:
 
 def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -> None:
     """
-    Raise for a data set of none of the forms that [`LanguageTask`] lists.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        columns (sequence of `str`): that it has.
-        options ([`LanguageOptions`]): how rows are read.
-
-    Raises:
-        ValueError: names the columns that it has, and those that are expected.
+    Raise `ValueError` for a data set of none of the forms that [`LanguageTask`] lists, with the columns that it has and those
+    that are expected.
     """
     own = (options.prompt_column, options.answer_column)
     if not ({*own} <= {*columns} or {_INSTRUCTION, _OUTPUT} <= {*columns} or _TEXT in columns):
@@ -82,17 +75,7 @@ def check_columns(name: str, columns: Sequence[str], options: LanguageOptions) -
 
 
 def check_cells(name: str, dataset: Dataset, options: LanguageOptions) -> None:
-    """
-    Raise for a row without one of the texts that are read of it, but for the answers of multiple choice.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): of one of the forms that [`LanguageTask`] lists.
-        options ([`LanguageOptions`]): how rows are read.
-
-    Raises:
-        ValueError: as [`check_texts`].
-    """
+    """Raise `ValueError` for a row without one of the texts that are read of it, except for the answers of multiple choice."""
     columns = {*dataset.column_names}
     if {options.prompt_column, options.answer_column} <= columns:
         read = [options.prompt_column] if CHOICES in columns else [options.prompt_column, options.answer_column]
@@ -104,13 +87,8 @@ def check_cells(name: str, dataset: Dataset, options: LanguageOptions) -> None:
 
 def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None:
     """
-    Raise for multiple choice whose right choices cannot be told: every question would count as answered wrong, before the
+    Raise for multiple choice whose right choices are unknown: every question would count as answered wrong, before the
     training as after it.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): with a column of choices.
-        options ([`LanguageOptions`]): how rows are read.
 
     Raises:
         ValueError: it lacks the prompts or the answers; a row has nothing to choose from, or an answer that is not the
@@ -135,13 +113,8 @@ def check_choices(name: str, dataset: Dataset, options: LanguageOptions) -> None
 
 def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageOptions) -> None:
     """
-    Raise for a data set of which nothing counts; say in the log how many rows are like that, where some are.
-
-    Args:
-        name (`str`): of the data set.
-        dataset (`Dataset`): of one of the forms that [`LanguageTask`] lists, but for multiple choice.
-        tokenizer (`PreTrainedTokenizerBase`): of the model.
-        options ([`LanguageOptions`]): how rows are read.
+    Raise for a data set of which nothing counts; say in the log how many rows are like that, where some are. Not for multiple
+    choice.
 
     Raises:
         ValueError: `max_tokens` cuts off all answers, or no text has a second token.
@@ -155,7 +128,7 @@ def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageO
         )
     if counted < len(dataset):
         logger.warning(
-            "%d of %d rows of %s have no token that counts within max_tokens, %d: nothing is learnt or measured of them",
+            "%d of %d rows of %s have no token that counts within max_tokens, %d: nothing is learnt or measured from them",
             len(dataset) - counted,
             len(dataset),
             name,
@@ -165,17 +138,8 @@ def check_tokens(name: str, dataset: Dataset, tokenizer: Any, options: LanguageO
 
 def check_prompts(name: str, dataset: Dataset, tokenizer: Any, options: LanguageOptions, places: int) -> None:
     """
-    Raise for a prompt so long that the model has no positions left for the answer that it is to generate.
-
-    Args:
-        name (`str`): of the data set, for the error.
-        dataset (`Dataset`): of prompts and answers.
-        tokenizer (`PreTrainedTokenizerBase`): of the model.
-        options ([`LanguageOptions`]): how rows are read.
-        places (`int`): for how many tokens the model has them.
-
-    Raises:
-        ValueError: prompt and `max_new_tokens` are more.
+    Raise `ValueError` for a prompt so long that the model, which has `places` tokens, has none left for `max_new_tokens` of an
+    answer.
     """
     prompts = [prompt.rstrip(" ") for row in dataset for prompt, _ in pairs_of(row, options)]
     for row, tokens in enumerate(tokenizer(prompts)["input_ids"]):
@@ -191,12 +155,8 @@ def pairs_of(
     row: Mapping[str, Any], options: LanguageOptions, corrupt: Callable[[str], str] | None = None
 ) -> Iterator[tuple[str, str]]:
     """
-    The prompt of a row in the template, with its answer; of multiple choice, with each of the choices.
-
-    Args:
-        row (mapping from `str`): of one of the forms that [`LanguageTask`] lists; a plain text answers an empty prompt.
-        options ([`LanguageOptions`]): how it is read.
-        corrupt (callable from `str` to `str`, *optional*): changes the prompt first, or the text.
+    The prompt of a row in the template, with its answer; of multiple choice, with each of the choices. A plain text answers an
+    empty prompt. `corrupt` changes the prompt first, or the text.
     """
     changed = corrupt or str
     if options.prompt_column in row and options.answer_column in row:
@@ -216,13 +176,7 @@ def encoded(
 ) -> Dataset:
     """
     A data set as tokens, longest rows first; of multiple choice a row for each choice. Rows without tokens, such as the blank
-    lines of a text, are left out: there is nothing in them that a loss could count.
-
-    Args:
-        dataset (`Dataset`): as it was loaded.
-        tokenizer (`PreTrainedTokenizerBase`): of the model.
-        options ([`LanguageOptions`]): how rows are read.
-        corrupt (callable from `str` to `str`, *optional*): as for [`pairs_of`].
+    lines of a text, are left out: there is nothing in them that a loss could count. `corrupt` is as for [`pairs_of`].
 
     Returns:
         `Dataset`: `input_ids`; `labels`, the same where a token counts and −100 elsewhere; `place`, as they were in order.

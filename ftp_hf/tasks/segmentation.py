@@ -168,14 +168,7 @@ class SegmentationTask(Task[SegmentationOptions]):
         augment: bool = False,
         corrupt: Callable[[Image.Image], Image.Image] | None = None,
     ) -> Dataset:
-        """
-        The data set as the model reads it, pixels and labels, made when a row is read.
-
-        Args:
-            dataset (`Dataset`): with a column of images and one of masks.
-            augment (`bool`, *optional*, defaults to `False`): for training, as `random_flip` says.
-            corrupt (callable from `Image` to `Image`, *optional*): changes each image first.
-        """
+        """As of [`Task`]: pixels and labels, made when a row is read; augmented as `random_flip` says."""
 
         def row(image: Image.Image, mask: Image.Image) -> tuple[Tensor, Tensor]:
             image = to_rgb(image)
@@ -203,12 +196,8 @@ class SegmentationTask(Task[SegmentationOptions]):
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """
-        Args:
-            prediction (`EvalPrediction`): of [`SegmentationTrainer`]: the counts of [`pixel_counts`] of each image.
-
-        Returns:
-            `dict[str, float]`: `"mean_iou"` and `"pixel_accuracy"`, in [0, 1], NaN where no pixel counts; and as
-                [`loss_of_labels`], of pixels.
+        `"mean_iou"` and `"pixel_accuracy"`, in [0, 1], NaN where no pixel counts; and as [`loss_of_labels`], of pixels.
+        Predictions are those of [`SegmentationTrainer`]: the counts of [`pixel_counts`] of each image.
         """
         counts = _added_up(prediction)
         loss = loss_of_labels(prediction, np.asarray(prediction.label_ids).sum(axis=1))

@@ -141,14 +141,7 @@ class SimilarityTask(Task[SimilarityOptions]):
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
     ) -> Dataset:
-        """
-        The data set as the Trainer takes it: `sentence1`, `sentence2` and `score`.
-
-        Args:
-            dataset (`Dataset`): with the columns of the options.
-            augment (`bool`, *optional*, defaults to `False`): sentences have no augmentation.
-            corrupt (callable from `str` to `str`, *optional*): changes each sentence first.
-        """
+        """As of [`Task`]: `sentence1`, `sentence2` and `score`; sentences have no augmentation."""
         del augment
         first, second = ([*map(corrupt or str, dataset[column])] for column in self.options.sentence_columns)
         scores = [*map(float, dataset[self.options.score_column])]
@@ -179,16 +172,7 @@ class SimilarityTask(Task[SimilarityOptions]):
         return {"compute_metrics": self.compute_metrics}
 
     def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """
-        The embeddings of sentences.
-
-        Args:
-            model (`nn.Module`): in evaluation mode.
-            batch (mapping from `str` to `Tensor`): tokens of sentences.
-
-        Returns:
-            `tuple[Tensor, Tensor]`: embeddings (sentences, width), all of which count (sentences,).
-        """
+        """As of [`Task`]: embeddings (sentences, width), all of which count (sentences,)."""
         embeddings: Tensor = model(dict(batch))["sentence_embedding"]
         return embeddings, torch.ones(len(embeddings), dtype=torch.bool, device=embeddings.device)
 

@@ -81,10 +81,6 @@ class Sounds:
         """
         Raise for a data set whose sounds cannot be read, or not be heard as a whole.
 
-        Args:
-            name (`str`): of the data set, for the error.
-            dataset (`Dataset`): as it was loaded.
-
         Raises:
             ValueError: it lacks the column; a row is no sound, has samples that are not finite, or is longer than the longest
                 window.
@@ -99,7 +95,7 @@ class Sounds:
             if not len(sound.samples):
                 raise RowError(row, f"{name} is a sound without any samples")
             if not np.isfinite(sound.samples).all():
-                raise RowError(row, f"{name} has samples in {column!r} that are not finite: make the file anew")
+                raise RowError(row, f"{name} has samples in {column!r} that are not finite: make the file again")
             if self._longest is not None and _seconds(sound) > self._longest:
                 raise RowError(
                     row,
@@ -118,12 +114,8 @@ class Sounds:
         corrupt: Corruption | None = None,
     ) -> Dataset:
         """
-        A data set as a model reads it, made when a row is read.
-
-        Args:
-            dataset (`Dataset`): with the column of sounds.
-            others (callable): what else the model reads, of a batch of rows.
-            corrupt (callable, *optional*): changes each sound first.
+        A data set as a model reads it, made when a row is read. `others` reads what else the model needs of a batch of rows,
+        and `corrupt` changes each sound first.
         """
         column, files = self.options.audio_column, self.undecoded(dataset)
 
@@ -147,7 +139,7 @@ class Sounds:
         return dict(self.extractor.pad([{self.name: row[self.name]} for row in rows], return_tensors="pt"))
 
     def _window(self, sounds: Iterable[Sound]) -> dict[str, int]:
-        """What the extractor is told of the window that all of these sounds are heard in."""
+        """What the extractor has to know of the window that all of these sounds are heard in."""
         seconds = self.options.max_seconds
         if self._longest is None or seconds is None:
             return {}
@@ -184,13 +176,7 @@ class SoundTask(WindowsTask[Heard]):
 
 
 def at_rate(sound: Sound, rate: int) -> Sound:
-    """
-    A sound resampled to another rate.
-
-    Args:
-        sound ([`Sound`]): in any.
-        rate (`int`): samples a second to have.
-    """
+    """A sound resampled to another rate, in samples a second."""
     if sound.rate == rate:
         return sound
     shared = math.gcd(rate, sound.rate)

@@ -128,7 +128,7 @@ class SpeechTask(SoundTask[SpeechOptions]):
             )
             for tokens in (prediction.label_ids, prediction.predictions)
         )
-        # Up to their end: behind it the Trainer pads with tokens.
+        # Up to their end: after it the Trainer pads with tokens.
         lengths = (prediction.label_ids == tokenizer.eos_token_id).argmax(axis=1) + 1
         return {**word_errors(texts, answers), **loss_of_labels(prediction, lengths)}
 
@@ -143,15 +143,11 @@ class SpeechTask(SoundTask[SpeechOptions]):
 
 def word_errors(texts: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """
-    How far answers are from the texts, both normalised as [`SpeechTask`] says.
-
-    Args:
-        texts (sequence of `str`): what was said.
-        answers (sequence of `str`): what was understood.
+    How far answers are from the texts that were said, both normalised as [`SpeechTask`] says.
 
     Returns:
         `dict[str, float]`: `"wer"` and `"cer"`, the words (letters) that are missing, wrong or added, as shares of those of
-        all texts, which may be above 1; and `"exact_match"`, the share of the texts that were understood entirely.
+            all texts, which may be above 1; and `"exact_match"`, the share of the texts that were understood entirely.
 
     Raises:
         ImportError: jiwer is missing.

@@ -121,12 +121,8 @@ class TaggingTask(Task[TaggingOptions]):
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
     ) -> Dataset:
         """
-        The data set as the model reads it: tokens, and labels of which all but those of first tokens are ignored.
-
-        Args:
-            dataset (`Dataset`): with a column of words and one of tags.
-            augment (`bool`, *optional*, defaults to `False`): sentences have no augmentation.
-            corrupt (callable from `str` to `str`, *optional*): changes each sentence first, a word a line.
+        As of [`Task`]: tokens, and labels of which all but those of first tokens are ignored; sentences have no augmentation,
+        and are corrupted a word a line.
         """
         del augment
 
@@ -151,11 +147,8 @@ class TaggingTask(Task[TaggingOptions]):
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """
-        Args:
-            prediction (`EvalPrediction`): tags (rows, tokens), or logits (rows, tokens, tags), and labels (rows, tokens).
-
-        Returns:
-            `dict[str, float]`: as [`entity_scores`], `"token_accuracy"`, and as [`loss_of_labels`], of words.
+        As [`entity_scores`], `"token_accuracy"`, and as [`loss_of_labels`], of words. Predictions are tags (rows, tokens), or
+        logits (rows, tokens, tags), and labels (rows, tokens).
         """
         answers, labels = _answered(prediction)
         counted = labels != IGNORED_LABEL

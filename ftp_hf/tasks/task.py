@@ -147,7 +147,7 @@ class Task(Generic[Options]):
 
     def by_class(self, prediction: Any) -> Mapping[str, Mapping[str, float]]:
         """
-        How well each class is recognised in a prediction. Not used of a task that overrides [`compute_metrics`] alone, whose
+        Figures per class of a prediction, such as their recall. Not used of a task that overrides [`compute_metrics`] alone, whose
         answers may mean something else.
 
         Args:
@@ -185,8 +185,8 @@ class Task(Generic[Options]):
         self, trainer: Trainer, dataset: Dataset, *, corrupt: Callable[[Any], Any] | None = None
     ) -> Mapping[str, Any]:
         """
-        What a model comes to on a data set, texts of like length together. A task that retained data test in another way than
-        new ones overrides it.
+        The figures of a model on a data set, texts of similar length together. A task that tests retained data in another way
+        than new ones overrides it.
 
         Args:
             trainer (`Trainer`): of `trainer_class`, with the model.
@@ -222,7 +222,7 @@ class Task(Generic[Options]):
 
     def batches(self, dataset: Dataset, size: int) -> list[Mapping[str, Tensor]]:
         """
-        A data set as inputs of the model; where there is more than one row to a batch, texts of like length together, the
+        A data set as inputs of the model; where there is more than one row to a batch, texts of similar length together, the
         longest first.
 
         Args:
@@ -251,7 +251,7 @@ class Task(Generic[Options]):
 
     def hidden(self, model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """
-        The last hidden states of a model, likewise, where answers cannot be compared because the head is new.
+        The last hidden states of a model, for [`function_distance`], where answers cannot be compared because the head is new.
 
         Args:
             model (`nn.Module`): in evaluation mode.
@@ -270,12 +270,9 @@ class Task(Generic[Options]):
 
 def logits_alone(outputs: Tensor | tuple[Any, ...], labels: Tensor | None = None) -> Tensor:
     """
-    The logits of what a model answers, for `Trainer(preprocess_logits_for_metrics=logits_alone)`: an encoder-decoder has hidden
-    states behind them, as has any model whose config says `output_hidden_states`.
-
-    Args:
-        outputs (`Tensor` or tuple): of the model, without the loss.
-        labels (`Tensor`, *optional*): not looked at.
+    The logits of what a model answers without the loss, for `Trainer(preprocess_logits_for_metrics=logits_alone)`: an
+    encoder-decoder has hidden states after them, as has any model whose config says `output_hidden_states`. Labels are not
+    used.
     """
     del labels
     return outputs if isinstance(outputs, Tensor) else outputs[0]
@@ -283,16 +280,13 @@ def logits_alone(outputs: Tensor | tuple[Any, ...], labels: Tensor | None = None
 
 def loss_of_labels(prediction: EvalPrediction, counted: NDArray[np.int64]) -> dict[str, float]:
     """
-    The loss of all labels that count, each alike, whatever batches their rows were in, of a model whose loss is the mean over the
-    labels of a batch. For `compute_metrics` of a Trainer with `include_for_metrics=["loss"]`, whose own loss weighs batches by
-    their rows. Rows that fill up the last batch of several processes are in the mean of that batch.
-
-    Args:
-        prediction (`EvalPrediction`): with the loss of its batch for each row (rows,), or without losses.
-        counted (`np.ndarray`): how many labels of each row count (rows,).
+    The loss of all labels that count, each with the same weight, whatever batches their rows were in, of a model whose loss is
+    the mean over the labels of a batch. For `compute_metrics` of a Trainer with `include_for_metrics=["loss"]`, whose own loss
+    weighs batches by their rows. Rows that fill up the last batch of several processes are in the mean of that batch.
+    `prediction` has the loss of its batch for each row (rows,), `counted` how many labels of each row count (rows,).
 
     Returns:
-        `dict[str, float]`: `"loss"`, NaN if no label counts; nothing where losses are not given.
+        `dict[str, float]`: `"loss"`, NaN if no label counts; empty where losses are not given.
     """
     if prediction.losses is None:
         return {}
@@ -304,12 +298,7 @@ def loss_of_labels(prediction: EvalPrediction, counted: NDArray[np.int64]) -> di
 
 
 def longest_first(prepared: Dataset) -> Dataset:
-    """
-    Texts of like length together, so that little is padded in a batch; any other data as they are.
-
-    Args:
-        prepared (`Dataset`): as a model reads it.
-    """
+    """Texts of similar length together, so that little is padded in a batch; any other data as they are."""
     if "input_ids" not in prepared.column_names:
         return prepared
     lengths = [len(tokens) for tokens in prepared["input_ids"]]
@@ -318,13 +307,8 @@ def longest_first(prepared: Dataset) -> Dataset:
 
 def says_of_itself(kind: type[Task[Any]], name: str, of: str) -> bool:
     """
-    Whether the class that last overrode `of` (or a subclass of it) also defines `name`; otherwise the inherited `name` may no
-    longer be true.
-
-    Args:
-        kind (`type`): the task.
-        name (`str`): an attribute or method that describes `of`.
-        of (`str`): the method that it describes.
+    Whether the class that last overrode the method `of` (or a subclass of it) also defines `name`, which describes it;
+    otherwise the inherited `name` may no longer be true.
     """
     definer = next(each for each in kind.__mro__ if {name, of} & vars(each).keys())
     return definer is not Task and name in vars(definer)

@@ -81,14 +81,7 @@ class TextTask(ClassificationTask[TextOptions]):
     def prepare(
         self, dataset: Dataset, *, augment: bool = False, corrupt: Callable[[str], str] | None = None
     ) -> Dataset:
-        """
-        The data set as the model reads it: tokens and labels.
-
-        Args:
-            dataset (`Dataset`): with a column of texts.
-            augment (`bool`, *optional*, defaults to `False`): texts have no augmentation.
-            corrupt (callable from `str` to `str`, *optional*): changes each text first.
-        """
+        """As of [`Task`]: tokens and labels; texts have no augmentation."""
         del augment
         columns = self.columns(dataset, "a data set")
 

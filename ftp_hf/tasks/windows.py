@@ -31,12 +31,9 @@ def freeze_positions(model: nn.Module) -> None:
 @contextmanager
 def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
     """
-    Have Whisper take a batch whose windows are shorter than its own. Behind the block it is as it was before, and so are
-    its checkpoints: a model that was trained on 2 seconds at a time is saved as one that hears 30.
-
-    Args:
-        model (`nn.Module`): of another architecture, it is left as it is.
-        batch (mapping from `str` to `Tensor`): with `input_features` (rows, channels, frames).
+    Have Whisper take a batch (`input_features`: rows, channels, frames) whose windows are shorter than its own. After the
+    block it is as it was before, and so are its checkpoints: a model that was trained on 2 seconds at a time is saved as one
+    that hears 30. A model of another architecture is left as it is.
     """
     encoder = whisper_encoder(model)
     if encoder is None or "input_features" not in batch:
@@ -55,7 +52,7 @@ def hearing(model: Any, batch: Mapping[str, Tensor]) -> Iterator[None]:
 
 @contextmanager
 def _encoding_once(model: nn.Module) -> Iterator[None]:
-    """Have Whisper encode the same sounds once, where it writes what it hears and is asked for the loss besides."""
+    """Have Whisper encode the same sounds once, where it writes what it hears and its loss is asked for too."""
     encoder = whisper_encoder(model)
     if encoder is None or isinstance(model, nn.DataParallel):  # whose replicas would share what is known
         yield
@@ -99,7 +96,7 @@ class WindowsTrainerMixin(Host):
             return super().compute_loss(model, inputs, *args, **kwargs)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Likewise."""
+        """As the Trainer does, in the windows of the batch."""
         with hearing(model, inputs):
             return super().prediction_step(model, inputs, *args, **kwargs)
 
@@ -120,7 +117,7 @@ class SpeechTrainer(WindowsTrainerMixin, Seq2SeqTrainer):
         asked = {**getattr(self, "_gen_kwargs", {}), **kwargs}
         if whisper_encoder(model) is not None and not asked.keys() & {"max_length", "max_new_tokens"}:
             seconds = inputs["input_features"].shape[-1] / _FRAMES_PER_POSITION / POSITIONS_PER_SECOND
-            # Behind the token that the model starts with.
+            # After the token that the model starts with.
             longest_text = 1 + inputs["labels"].shape[-1] if "labels" in inputs else 0
             asked["max_length"] = max(math.ceil(_TOKENS + _TOKENS_PER_SECOND * seconds), longest_text)
         with _encoding_once(model):

@@ -140,7 +140,7 @@ def test_a_head_of_other_classes_is_told(tmp_path, caplog):
     for _ in range(2):
         load_classifier(AutoModelForSequenceClassification, str(tmp_path), classifier_options(["a", "b", "c"]))
     [said] = [record.getMessage() for record in caplog.records if record.name == "ftp_hf.tasks.classifier"]
-    assert "of other classes (negative, neutral, positive, …) than the data (a, b, c, …), and begins anew" in said
+    assert "of other classes (negative, neutral, positive, …) than the data (a, b, c, …), and starts again" in said
 
 
 def test_places_without_a_model_name_no_classes(tmp_path):

@@ -98,7 +98,7 @@ def test_rows_of_which_nothing_is_left_are_told_and_a_set_of_such_is_refused(fol
     task = LanguageTask(folder, LanguageOptions(max_tokens=7))
     task.check("few", ANSWERS)
     assert caplog.messages == [
-        "1 of 2 rows of few have no token that counts within max_tokens, 7: nothing is learnt or measured of them"
+        "1 of 2 rows of few have no token that counts within max_tokens, 7: nothing is learnt or measured from them"
     ]
     with pytest.raises(
         ValueError, match="no row of few has a token that counts within max_tokens, 7: raise it, or leave"

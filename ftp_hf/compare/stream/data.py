@@ -49,9 +49,7 @@ class StageData(RunData):
         return class_indices(self._raw.train, self._column) | class_indices(self._raw.test, self._column)
 
     def after(self, stages: Sequence["StageData"], replayed: int = 0) -> "StageData":
-        """
-        The same, at its place in a stream, after the other stages. Of each of their classes, `replayed` rows are trained too.
-        """
+        """The same, at its place in a stream; of each class of the earlier stages, `replayed` rows are trained too."""
         placed = copy.copy(self)
         placed.evaluations = self.evaluations  # the same, as their rows are kept
         placed.earlier = stages[-1].train if stages else None
@@ -76,9 +74,7 @@ class StageData(RunData):
 
 
 def some_rows(dataset: Dataset, count: int, column: str | None) -> Dataset:
-    """
-    The same `count` rows each time of each class in `column`, or of a data set without classes; all where there are fewer.
-    """
+    """The same `count` rows each time of each class in `column`, or of all data without one; all where there are fewer."""
     mixed = dataset.shuffle(seed=0)
     if column is None or is_listed(dataset, column):
         return mixed.select(range(min(count, len(mixed))))

@@ -63,9 +63,7 @@ class Chain:
 
 
 def chains(config: StreamConfig) -> list[Chain]:
-    """
-    All that a stream trains: each method in each order with each seed, but one that trains all stages at once in one order.
-    """
+    """All that a stream trains: each method in each order with each seed, but joint training in one order."""
     return [
         Chain(method, tuple(order), seed)
         for method in config.methods
