@@ -27,15 +27,10 @@ __all__ = ["main", "make_parser"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run a subcommand.
-
-    Args:
-        arguments (`Sequence[str]`, *optional*): defaults to those of the process.
-
-    Returns:
-        `int`: the exit status. 0 if it did what it says; 1 after an error, which is one line on stderr (one for each thing
-            that is wrong with a config), and if `check` finds a broken rule. Arguments that cannot be used, such as bad
-            rules, end the process with 2. Of the processes of a launcher the first of each machine says so.
+    Run a subcommand, by default with the arguments of the process, and return the exit status: 0 if it did what it says; 1
+    after an error, which is one line on stderr (one for each thing that is wrong with a config), and if `check` finds a broken
+    rule. Arguments that cannot be used, such as bad rules, end the process with 2. Of the processes of a launcher the first of
+    each machine says so.
     """
     words = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, TextIOWrapper):
@@ -59,10 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser(words: Sequence[str]) -> Parser:
     """
-    The parser of the command and of all its subcommands.
-
-    Args:
-        words (`Sequence[str]`): what it will parse, in which an error looks for misspelt words.
+    The parser of the command and of all its subcommands. `words` are what it will parse, in which an error looks for misspelt
+    words.
     """
     parser = Parser(prog="ftp-hf", description="Compare methods of fine-tuning, and look after what they made.")
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="show program's version number and exit")
@@ -89,7 +82,7 @@ def make_parser(words: Sequence[str]) -> Parser:
 def _add_compare(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "compare",
-        help="train and evaluate several methods alike",
+        help="train and evaluate several methods in the same way",
         description="Train the methods of a config on one model and data set, choose their settings on ID validation, "
         "evaluate them in and out of distribution, and write a report. What is finished is not repeated. "
         "Progress goes to stderr, the verdict, the place of the report and of the recommended run to stdout.",
@@ -172,11 +165,11 @@ def _add_report(commands: "_SubParsersAction[Parser]") -> None:
 def _add_trial(commands: "_SubParsersAction[Parser]") -> None:
     parser = commands.add_parser(
         "trial",
-        help="begin a trial, or fill in its page for the decision",
+        help="start a trial, or fill in its page for the decision",
         description="A trial that a decision can rest on. `init` makes a folder with a config, a file of rules, a checklist of "
         "what to collect, and a page for the decision; `report` fills the page in from the comparison in DIR/comparison.",
     )
-    parser.add_argument("action", choices=["init", "report"], help="begin, or fill in")
+    parser.add_argument("action", choices=["init", "report"], help="start, or fill in")
     parser.add_argument("folder", type=path, metavar="DIR", help="of the trial")
     parser.add_argument("--task", metavar="TASK", help="of init: what the model does; see ftp-hf tasks")
     parser.add_argument("--language", choices=["en", "ja"], default="en", help="of init: of the pages (en)")
@@ -188,7 +181,7 @@ def _add_check(commands: "_SubParsersAction[Parser]") -> None:
         "check",
         help="check a finished run against rules",
         description="Check what a finished run measured, as its results.json has it, against rules. Nothing is measured "
-        "anew: whoever replaces the model's weights has to evaluate them too. Exits with 1 if a rule is broken or cannot be "
+        "again: new weights of the model have to be evaluated first. Exits with 1 if a rule is broken or cannot be "
         "checked, and with 2 if the rules or the results cannot be read.",
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=loading(load_run), help="the run's output_dir")
@@ -210,7 +203,9 @@ def _add_push(commands: "_SubParsersAction[Parser]") -> None:
         default=None,
         help="create it as a private repository; refuses one that exists and is public",
     )
-    parser.add_argument("--revision", metavar="BRANCH", help="the branch to push to (main), created if need be")
+    parser.add_argument(
+        "--revision", metavar="BRANCH", help="the branch to push to (main), created if it does not exist"
+    )
     _add_rules(parser, required=False)
     parser.set_defaults(run=run_push)
 

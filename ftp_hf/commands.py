@@ -91,7 +91,7 @@ def run_stream(options: Namespace) -> None:
 
 
 def _begin_imports(options: Namespace) -> None:
-    """Of the processes that are going to be asked for, beside those of this one."""
+    """Start the imports of the processes that are going to be asked for, beside those of this one."""
     others = ("dry_run", "estimate", "init", "ray", "sbatch")
     if (options.jobs or 1) > 1 and not any(getattr(options, other, None) for other in others):
         begin_imports("ftp_hf.compare.run.pool")
@@ -171,7 +171,7 @@ def run_report(options: Namespace) -> None:
 
 
 def run_trial(options: Namespace) -> None:
-    """Begin a trial, or fill in its page."""
+    """Start a trial, or fill in its page."""
     if options.action == "report":
         from ftp_hf.trial.decision import write_decision
 
