@@ -1,13 +1,13 @@
-"""Arguments of a command: what argparse leaves to be said of those that are misspelt, or files that cannot be read."""
+"""Arguments of a command: errors for those that are misspelt and for files that cannot be read, beyond those of argparse."""
 
 import importlib.metadata
 from argparse import Action, ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from ftp_hf.common.launched import let_the_first_speak
+from ftp_hf.common.problems import did_you_mean
 
 __all__ = ["Parser", "ShowVersion", "loading", "path", "positive"]
 
@@ -49,11 +49,6 @@ class ShowVersion(Action):
         parser.exit()
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def positive(text: str) -> int:
     """A positive whole number, as the type of an argument."""
     try:
@@ -74,10 +69,8 @@ def path(text: str) -> Path:
 
 def loading(load: Callable[[Path], Loaded]) -> Callable[[str], Loaded]:
     """
-    What reads a file that is an argument, so that argparse reports what is wrong with it as it reports any other argument.
-
-    Args:
-        load (callable): raises `OSError` or `ValueError`.
+    What reads a file that is an argument with `load`, whose `OSError` or `ValueError` argparse then reports as it does of any
+    other argument.
     """
 
     def checked(text: str) -> Loaded:

@@ -4,10 +4,11 @@ What is wrong with what a person asked for: gathered, so that all of it is said 
 An error about several things has the first in its message, and the others as its notes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
-__all__ = ["Problems"]
+__all__ = ["Problems", "did_you_mean"]
 
 
 class Problems(list[str]):
@@ -18,7 +19,7 @@ class Problems(list[str]):
 
     @contextmanager
     def gathered(self, where: str = "") -> Iterator[None]:
-        """Keep what a `ValueError` or a `FileNotFoundError` says, after `where`, and go on behind the block."""
+        """Keep what a `ValueError` or a `FileNotFoundError` says, after `where`, and go on after the block."""
         try:
             yield
         except (FileNotFoundError, ValueError) as error:
@@ -31,3 +32,9 @@ class Problems(list[str]):
             error = (FileNotFoundError if self.missing_file else ValueError)(self[0])
             error.__notes__ = self[1:]  # what add_note makes, which Python 3.10 does not have
             raise error
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """What to add to an error about an unknown word: the known one that is closest, if one is close."""
+    close = get_close_matches(str(word), known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

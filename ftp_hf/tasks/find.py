@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+from ftp_hf.common.problems import did_you_mean
 
 from .task import Task
 
@@ -41,9 +42,8 @@ def task_class(name: Any) -> type[Task[Any]]:
     """
     module_name, colon, class_name = TASKS.get(str(name), str(name)).partition(":")
     if not (isinstance(name, str) and colon):
-        close = get_close_matches(str(name), TASKS, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, or MODULE:CLASS of your own, got {name!r}.{meant}")
+        meant = did_you_mean(name, TASKS)
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or MODULE:CLASS of your own, got {name!r}{meant}")
     if name not in TASKS and not {"", str(Path.cwd())} & {*sys.path}:
         # A command has its own folder there, in which nobody's tasks are.
         sys.path.insert(0, str(Path.cwd()))

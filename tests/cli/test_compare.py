@@ -39,7 +39,7 @@ def test_methods_of_the_command_take_the_place_of_those_of_the_config(file, comp
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ("plain,fpt", "unknown method 'fpt'; did you mean 'ftp'?"),
+        ("plain,fpt", "unknown method 'fpt' (did you mean 'ftp'?)"),
         ("plain,", "unknown method ''. Allowed: plain,"),
         ("", "unknown method ''. Allowed: plain,"),
         ("wise-ft", "method 'wise-ft' builds on 'plain': add it to methods"),

@@ -1,6 +1,5 @@
 """Checks of the values in a config; their errors name the key, the value and what is allowed, and say all that is wrong."""
 
-import difflib
 import math
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ftp_hf.common.problems import Problems
+from ftp_hf.common.problems import Problems, did_you_mean
 from ftp_hf.common.yaml_files import read_yaml
 
 __all__ = [
@@ -92,8 +91,7 @@ def known_methods(value: Any, known: Collection[str], problems: Problems) -> Ite
 
 
 def _named(unknown: Any, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(unknown), known, n=1)
-    return f"{unknown!r}{f'; did you mean {close[0]!r}?' if close else '.'} Allowed: {', '.join(known)}"
+    return f"{unknown!r}{did_you_mean(unknown, known)}. Allowed: {', '.join(known)}"
 
 
 # By the hint of an option: how it is called, and what it may be.

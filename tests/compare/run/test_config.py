@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
     ("changes", "message"),
     [
         ({"methods": ["plain", "magic"]}, "unknown method 'magic'. Allowed: plain, small-lr, linear-probe, lp-ft"),
-        ({"methods": {"ftp": {"kapa": 1}}}, "unknown key of methods: ftp: 'kapa'; did you mean 'kappa'?"),
+        ({"methods": {"ftp": {"kapa": 1}}}, "unknown key of methods: ftp: 'kapa' (did you mean 'kappa'?)"),
         (
             {"methods": {"ftp": {"kappa": "much"}}},
             "methods: ftp: kappa must be a number or a list of numbers, got 'much'",
@@ -39,11 +39,11 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
             "methods: ftp must be a mapping of settings to values, got False: to leave a method out, delete it",
         ),
         ({"methods": {"plain": []}}, "methods: plain must be a mapping of settings to values, got []"),
-        ({"metod": ["plain"]}, "unknown key 'metod'; did you mean 'methods'? Allowed: classifier_dropout"),
+        ({"metod": ["plain"]}, "unknown key 'metod' (did you mean 'methods'?). Allowed: classifier_dropout"),
         ({"max_length": 8}, "unknown key 'max_length'"),
         ({"task": ["captioning"]}, "or MODULE:CLASS of your own, got ['captioning']"),
         ({"task": "captioning"}, "or MODULE:CLASS of your own, got 'captioning'"),
-        ({"task": "text-clasification"}, "got 'text-clasification'. Did you mean 'text-classification'?"),
+        ({"task": "text-clasification"}, "got 'text-clasification' (did you mean 'text-classification'?)"),
         ({"task": "nowhere.at_all:Task"}, "there is no module 'nowhere' in the working directory"),
         (
             {"task": "ftp_hf.tasks:DataOptions"},
@@ -80,7 +80,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "compare"
         ({"ood": "a"}, "ood must be a list of texts, got 'a'"),
         ({"corruptions": {"kinds": ["fogg"]}}, "corruptions: kinds must be 'all' or a list of"),
         ({"corruptions": {"severities": [6]}}, "corruptions: severities must be a list of"),
-        ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind'; did you mean 'kinds'?"),
+        ({"corruptions": {"kind": "all"}}, "unknown key of corruptions: 'kind' (did you mean 'kinds'?)"),
         ({"rules": "ood_mean >= 0.5"}, "rules must be a list of texts, or the name of a file of them in"),
         ({"rules": ["ood mean >= 0.5"]}, "rules: the rule 'ood mean >= 0.5' is about 'ood mean', which is no quantity"),
         ({"rules": ["ood/dark >= 0.5"]}, "rules: 'ood/dark >= 0.5' cannot be checked: there is no set ood/dark, only"),
@@ -310,7 +310,7 @@ def test_methods_take_the_place_of_those_of_the_config(images, tmp_path):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        (["plain", "fpt"], "unknown method 'fpt'; did you mean 'ftp'? Allowed: plain,"),
+        (["plain", "fpt"], "unknown method 'fpt' (did you mean 'ftp'?). Allowed: plain,"),
         (["plain", "captioning"], "unknown method 'captioning'. Allowed: plain,"),
         (["ftp", "wise-ft"], "method 'wise-ft' builds on 'plain': add it to methods"),
     ],

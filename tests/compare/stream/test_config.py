@@ -95,7 +95,7 @@ def test_rules_stand_in_the_config_or_in_a_file_beside_it(tmp_path):
     ("changes", "problem"),
     [
         ({"methods": {"l2-sp": {}}}, r"one value of alpha: give one, such as one of \[0.001"),
-        ({"methods": {"fpt": {}}}, "unknown method 'fpt'; did you mean 'ftp'"),
+        ({"methods": {"fpt": {}}}, r"unknown method 'fpt' \(did you mean 'ftp'\?\)"),
         ({"methods": {"replay": {"rows": 0.5}}}, "rows must be a whole number"),
         ({"methods": {"plain": {"alpha": 1}}}, "unknown key of methods: plain: 'alpha'"),
         ({"stages": ["films"]}, "at least two names"),
@@ -121,7 +121,7 @@ def test_rules_stand_in_the_config_or_in_a_file_beside_it(tmp_path):
         ({"when_broken": "alert"}, "when_broken is 'alert', but there are no rules"),
         ({"test": "test.parquet"}, "test must have {stage}"),
         ({"seeds": [0, 0]}, "seeds must be a list of different integers"),
-        ({"sedes": [0]}, "unknown key 'sedes'; did you mean 'seeds'"),
+        ({"sedes": [0]}, r"unknown key 'sedes' \(did you mean 'seeds'\?\)"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file(tmp_path, changes, problem):
