@@ -291,9 +291,8 @@ def loss_of_labels(prediction: EvalPrediction, counted: NDArray[np.int64]) -> di
     if prediction.losses is None:
         return {}
     counts = counted > 0  # a batch without labels that count has no loss
-    losses = np.asarray(
-        prediction.losses[: len(counted)], dtype=np.float64
-    )  # Seq2SeqTrainer's own loop fills up the last batch
+    # Seq2SeqTrainer's own loop fills up the last batch.
+    losses = np.asarray(prediction.losses[: len(counted)], dtype=np.float64)
     return {"loss": float(np.average(losses[counts], weights=counted[counts])) if counts.any() else np.nan}
 
 

@@ -248,10 +248,12 @@ def _naming_what_is_left(saved: Path, run: Path) -> Iterator[None]:
             if whole
             else f"{run} has no whole checkpoint; a comparison or stream that is started again repeats what is not finished"
         )
-        less = f"; {saved.name} can be deleted, and a training of your own takes less of it with save_total_limit and save_only_model"
-        raise OSError(
-            f"{saved} could not be saved: {error}. If the disk is full, make room{less * (saved in listed)}: {left}"
-        ) from error
+        less = (
+            f"; {saved.name} can be deleted, and a training of your own takes less of it with save_total_limit and save_only_model"
+            if saved in listed
+            else ""
+        )
+        raise OSError(f"{saved} could not be saved: {error}. If the disk is full, make room{less}: {left}") from error
 
 
 def _say_what_to_resume_from(checkpoint: Path, damage: str) -> str:
