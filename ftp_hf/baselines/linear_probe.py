@@ -4,15 +4,13 @@ Out-of-Distribution", ICLR 2022, arXiv 2202.10054).
 """
 
 from collections.abc import Collection
-from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftp_hf.common.host import Host, optimizer_of
-from ftp_hf.pretrained.probing import only_trained, parameters_to_freeze, set_probing_mode
-from ftp_hf.pretrained.statistics import new_statistics
+from ftp_hf.pretrained.probing import Probe, parameters_to_freeze
 
 from ._anchored import check_whole, parameters_without_anchor
 
@@ -21,8 +19,8 @@ __all__ = ["LinearProbeTrainerMixin"]
 
 class LinearProbeTrainerMixin(Host):
     """
-    For any `Trainer` class: trains the new parameters on the frozen features of the pre-trained model. The whole model is
-    in evaluation mode meanwhile, as in the authors' code: no dropout, and batch norm keeps the statistics that it came
+    For any `Trainer` class: trains the new parameters on the frozen features of the pre-trained model. The whole model is then
+    in evaluation mode, as in the authors' code: no dropout, and batch norm keeps the statistics that it came
     with. Only batch norms of the new head, which came with none, go on training. When `train()` is over, the same
     parameters can be trained as before, so LP-FT is two Trainers on one model:
 
@@ -49,8 +47,7 @@ class LinearProbeTrainerMixin(Host):
         check_whole(self.method_name, self.model, self.accelerator)
         self._probed = parameters_without_anchor(self.model, new)
         parameters_to_freeze(self.model, self._probed)
-        self._probing = ExitStack()
-        self._new_statistics: tuple[nn.Module, ...] = ()
+        self._probing = Probe()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`, with all but the new parameters frozen until it returns."""
@@ -61,13 +58,10 @@ class LinearProbeTrainerMixin(Host):
         """The optimizer of the Trainer class, which is not given what is frozen."""
         # Here, and not in `train`, because only now is the model certain that is trained (`model_init`), and not later,
         # because DDP looks at what is trained when it wraps the model.
-        self._probing.close()
-        probed = self.model if model is None else model
-        self._probing.enter_context(only_trained(probed, self._probed))
-        self._new_statistics = tuple(new_statistics(probed).values())
+        self._probing.begin(self.model if model is None else model, self._probed)
         return optimizer_of(self, super().create_optimizer, model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, with the model in evaluation mode, from which each training step takes it."""
-        set_probing_mode(model, self._new_statistics)
+        self._probing.set_mode(model)
         return super().compute_loss(model, *args, **kwargs)

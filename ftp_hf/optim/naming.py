@@ -1,4 +1,4 @@
-"""Names for the parameters of an optimizer that was built without them, and what can be told only by name."""
+"""Names for the parameters of an optimizer that was built without them, and options that go by names."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -54,9 +54,8 @@ def name_unnamed_groups(groups: Sequence[dict[str, Any]], named: Mapping[str, Te
         )
     for number, group in enumerate(groups):
         if "param_names" not in group:
-            group["param_names"] = [
-                name_of.get(parameter, f"{number}.{index}") for index, parameter in enumerate(group["params"])
-            ]
+            named_here = zip(group["params"], names_in(group, number), strict=True)
+            group["param_names"] = [name_of.get(parameter, position) for parameter, position in named_here]
 
 
 def add_patterns(

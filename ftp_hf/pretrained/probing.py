@@ -1,13 +1,14 @@
-"""A new head on the frozen features of a pre-trained model: what is trained meanwhile, and in which mode."""
+"""A new head on the frozen features of a pre-trained model: what is trained, and in which mode."""
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 
 from .origin import has_origin
+from .statistics import new_statistics
 
-__all__ = ["only_trained", "parameters_to_freeze", "set_probing_mode"]
+__all__ = ["Probe", "only_trained", "parameters_to_freeze"]
 
 
 @contextmanager
@@ -55,17 +56,23 @@ def parameters_to_freeze(model: nn.Module, names: Collection[str]) -> list[nn.Pa
     return [parameter for name, parameter in trainable.items() if name not in names]
 
 
-def set_probing_mode(model: nn.Module, new_statistics: Iterable[nn.Module]) -> None:
-    """
-    Have a model that is in training mode compute the features of its evaluation: no dropout, and batch norms with the
-    statistics that they came with. Batch norms of a new head came with none, and go on training.
+class Probe(ExitStack):
+    """Training of a few parameters of a model, on features of its evaluation mode, until it is closed."""
 
-    Args:
-        model (`nn.Module`): one in evaluation mode is left in it.
-        new_statistics (iterable of `nn.Module`): the batch norms of
-            [`~ftp_hf.pretrained.statistics.new_statistics`].
-    """
-    training = model.training
-    model.eval()
-    for norm in new_statistics:
-        norm.train(training)
+    _new_statistics: tuple[nn.Module, ...] = ()
+
+    def begin(self, model: nn.Module, names: Collection[str]) -> None:
+        """Open [`only_trained`], in place of that of an earlier model."""
+        self.close()
+        self.enter_context(only_trained(model, names))
+        self._new_statistics = tuple(new_statistics(model).values())
+
+    def set_mode(self, model: nn.Module) -> None:
+        """
+        Let a model that is in training mode compute the features of its evaluation: no dropout, and batch norms with the
+        statistics that they came with. Batch norms of a new head came with none, and go on training.
+        """
+        training = model.training
+        model.eval()
+        for norm in self._new_statistics:
+            norm.train(training)

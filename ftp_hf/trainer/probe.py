@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, Scheduler
 from ftp_hf.common.host import Host, optimizer_of
 from ftp_hf.common.replaced import replaced
 from ftp_hf.pretrained.origin import has_adapters, has_origin, new_parameters
-from ftp_hf.pretrained.probing import only_trained, set_probing_mode
-from ftp_hf.pretrained.statistics import new_statistics
+from ftp_hf.pretrained.probing import Probe
 
 from .arguments import FTPArguments
 
@@ -28,11 +27,11 @@ class ProbeFirstMixin(Host):
     """
     For any `Trainer` class: the option that the new parameters are fitted before anything else moves. `train()` first
     trains them alone, on the features of the pre-trained model in evaluation mode, for some epochs with a learning rate
-    of their own, and then everything as usual, from the same seed. It comes to what two Trainers come to, a
+    of their own, and then everything as usual, from the same seed. The result is that of two Trainers, a
     [`~ftp_hf.baselines.LinearProbeTrainerMixin`] and this one.
 
-    The probe has the optimizer and the schedule that `args` name, without warm-up, but a linear one in the place of a schedule
-    whose phases are counted in steps (`num_decay_steps`), which are those of the training; no callback hears of it, and it is
+    The probe has the optimizer and the schedule that `args` name, without warm-up, but a linear one instead of a schedule
+    whose phases are counted in steps (`num_decay_steps`), which are those of the training; no callback is called, and it is
     neither logged, evaluated nor saved. A run that is resumed, and a second `train()` on the same model, probe no more.
 
     Args:
@@ -43,7 +42,7 @@ class ProbeFirstMixin(Host):
 
     Raises:
         ValueError: an option is out of range, or a learning rate is given without epochs; the model has no new parameter, or
-            the data no length; the model has adapters, or FSDP or DeepSpeed would replace what is frozen meanwhile.
+            the data no length; the model has adapters, or FSDP or DeepSpeed would replace what is frozen.
     """
 
     probing = False
@@ -52,7 +51,6 @@ class ProbeFirstMixin(Host):
     _given_epochs: float | None = None
     _given_learning_rate: float | None = None
     _was_probed = False
-    _new_statistics: tuple[nn.Module, ...] = ()
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class ProbeFirstMixin(Host):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._given_epochs, self._given_learning_rate = probe_epochs, probe_learning_rate
-        self._freezing = ExitStack()
+        self._head_alone = Probe()
         self._check_probe()
 
     @property
@@ -105,14 +103,13 @@ class ProbeFirstMixin(Host):
         if self.probing:
             # Here, because only now is the model certain that is trained (`model_init`), and DDP has not looked at it yet.
             probed = self.model if model is None else model
-            self._freezing.enter_context(only_trained(probed, new_parameters(probed)))
-            self._new_statistics = tuple(new_statistics(probed).values())
+            self._head_alone.begin(probed, new_parameters(probed))
         return optimizer_of(self, super().create_optimizer, model)
 
     def compute_loss(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, Any]:
         """As `Trainer.compute_loss`, in a probe with features of the evaluation mode."""
         if self.probing:
-            set_probing_mode(model, self._new_statistics)
+            self._head_alone.set_mode(model)
         return super().compute_loss(model, *args, **kwargs)
 
     @contextmanager
@@ -128,7 +125,7 @@ class ProbeFirstMixin(Host):
             "probing": True,
         }
         silent = replaced(self.callback_handler, callbacks=[DefaultFlowCallback()])
-        with replaced(self, **of_training), silent, self._freezing:
+        with replaced(self, **of_training), silent, self._head_alone:
             yield
         self.model_wrapped = self.model  # DDP looks again at what is trained
 
