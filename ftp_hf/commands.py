@@ -263,7 +263,7 @@ def run_history(options: Namespace) -> None:
 
 
 def _quietly() -> None:
-    """No bars of the Hub's client where nobody watches them."""
+    """No bars of the Hub's client without a terminal."""
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():

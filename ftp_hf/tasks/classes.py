@@ -50,7 +50,7 @@ def with_class_indices(
     known = {label: index for index, label in enumerate(classes)}
     rows = dataset[column][:] if listed else [[label] for label in dataset[column][:]]
     written = [[str(label) for label in labels] for labels in rows]
-    # As indices, numbers would follow the order of the alphabet, which nobody who wrote them had in mind.
+    # As indices, numbers would follow the order of the alphabet, which is not what they mean.
     if unknown := {label for labels in written for label in labels if aliases.get(label, label) not in known}:
         if "string" not in given.dtype:
             raise ValueError(

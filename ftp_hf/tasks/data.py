@@ -136,7 +136,7 @@ class TaskData:
             loaded[_TRAIN] = loaded[_TRAIN].select(range(min(options.max_train_samples, len(loaded[_TRAIN].numbers))))
         sets = {key: some.dataset for key, some in loaded.items()}
         if column is not None:
-            # Not before: which rows are drawn goes by the order of the data, and is the same for all models.
+            # Not before: which rows are drawn depends on the order of the data, and is the same for all models.
             order = in_order_of(head, labels)
             sets = {key: with_order(rows, column, labels, order, aliases) for key, rows in sets.items()}
             labels = order

@@ -45,7 +45,7 @@ def task_class(name: Any) -> type[Task[Any]]:
         meant = did_you_mean(name, TASKS)
         raise ValueError(f"task must be one of {', '.join(TASKS)}, or MODULE:CLASS of your own, got {name!r}{meant}")
     if name not in TASKS and not {"", str(Path.cwd())} & {*sys.path}:
-        # A command has its own folder there, in which nobody's tasks are.
+        # A command has its own folder there, which holds no tasks.
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)

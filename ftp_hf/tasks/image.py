@@ -70,7 +70,7 @@ class ImageTask(ClassificationTask[ImageOptions]):
 
     def __init__(self, model: str, options: ImageOptions | None = None, **about: Any) -> None:
         super().__init__(model, options, **about)
-        # In the processor itself, which is saved with the model: whoever loads both sees what the model was trained on.
+        # In the processor itself, which is saved with the model: with both loaded, inputs are as in training.
         side = self.options.image_size
         size = {} if side is None else {"size": {"height": side, "width": side}, "do_center_crop": False}
         self.processor = AutoImageProcessor.from_pretrained(model, **size)  # type: ignore[no-untyped-call]

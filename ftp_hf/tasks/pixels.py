@@ -38,7 +38,7 @@ class SegmentationTrainer(Trainer):
         """Without a last batch of one image: a batch norm after a global pooling has one value there, and no variance."""
         data, args = self.train_dataset, self.args
         one_is_left = isinstance(data, Sized) and len(data) % args.train_batch_size == 1
-        # Here alone, because evaluation heeds it as well.
+        # Here alone: evaluation reads this argument too.
         with replaced(args, dataloader_drop_last=args.dataloader_drop_last or one_is_left):
             return super().get_train_dataloader()
 

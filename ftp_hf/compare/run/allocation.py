@@ -1,4 +1,4 @@
-"""Memory that is freed, or kept for the next tensor, and objects that nobody looks through for what could be freed."""
+"""Memory that is freed, or kept for the next tensor, and objects that the garbage collector need not look through."""
 
 import ctypes
 import gc

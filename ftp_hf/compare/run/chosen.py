@@ -111,7 +111,7 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
 
 
 def _whose(results: Path) -> str | None:
-    """What left a file of results; `None` where nobody could read it."""
+    """What left a file of results; `None` where it cannot be read."""
     try:
         content = json.loads(results.read_text(encoding="utf-8"))
     except (OSError, ValueError):

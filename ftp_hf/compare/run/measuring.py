@@ -49,7 +49,7 @@ def measure(
             continue
         metrics = data.task.measure(trainer, rows, corrupt=corrupt)
         data.task.check_measured(metrics, f"{run.describe()}, {facts.kind} data {facts.name!r}")
-        if facts.kind not in DISTANT:  # nobody asks for the classes of each corruption, and validation is known without
+        if facts.kind not in DISTANT:  # reports show no classes of corruptions, and the known validation has none
             metrics = {name: value for name, value in metrics.items() if not name.endswith(BY_CLASS)}
         if distance is not None and facts.kind in DISTANT:
             metrics = {**metrics, **distance.measure(trainer.model, first)}

@@ -105,7 +105,9 @@ class TrainedRuns:
         has not finished.
         """
         with working_alone(self.folder(run), wait=self.wait):
-            if from_first_process(is_there()):  # asked within: whoever trains it again begins by forgetting it
+            if from_first_process(
+                is_there()
+            ):  # asked with the lock held: a process that trains it again deletes it first
                 return
             forget_run(self.folder(run) / TRAINED)
             self._fit(run)

@@ -52,7 +52,7 @@ class StreamCourse:
         runs (`Path`): the folder of all runs.
         progress (`Progress`): gets a bar, and a line for each run.
         beside_others (`bool`, *optional*, defaults to `False`): whether other processes train other chains at the same time,
-            so that weights which one of them may need are left to who knows about all.
+            so that weights that one of them may need are deleted by the process that knows all chains.
 
     Raises:
         ValueError: the data of a stage do not fit.

@@ -70,7 +70,7 @@ class StageRuns(TrainedRuns):
         return {} if named is None or self.data.earlier is None else {named: self.data.earlier}
 
     def save_extras(self, run: Run, model: Any) -> None:
-        """As of [`TrainedRuns`]; an adapter that is merged is saved as the whole model, and no longer for itself."""
+        """As of [`TrainedRuns`]; an adapter that is merged is saved as the whole model, and no longer as an adapter."""
         if not self.config.merged:
             super().save_extras(run, model)
             return
