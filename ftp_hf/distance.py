@@ -50,7 +50,7 @@ from ftp_hf.projection.equations import RowDim, row_blocks, row_sums
 __all__ = ["LINEAR_LAYERS", "ModelDistance", "ParameterDistance", "model_distance", "parameter_distance"]
 
 LINEAR_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
-"""Layers whose output is linear in the input, but for the bias, with one row of the weight per output unit."""
+"""Layers whose output is linear in the input, except for the bias, with one row of the weight per output unit."""
 
 
 @dataclass(frozen=True)

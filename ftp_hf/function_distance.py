@@ -45,7 +45,7 @@ def hidden_change(pretrained: Tensor, fine_tuned: Tensor) -> Tensor:
 
     Args:
         pretrained (`Tensor`): states (answers, width).
-        fine_tuned (`Tensor`): likewise.
+        fine_tuned (`Tensor`): of the same shape.
 
     Returns:
         `Tensor`: (answers whose pre-trained state is not zero,), float32, or float64 if the states are.
@@ -118,7 +118,7 @@ def distance_from(
         pretrained (iterable of pairs): what [`counted_answers`] of the pre-trained model are to a batch, and the batch.
         model (`nn.Module`): fine-tuned.
         answers (callable): as for [`function_distance`].
-        compare (callable, *optional*): likewise.
+        compare (callable, *optional*): as for [`function_distance`].
 
     Raises:
         ValueError: there is no answer that counts.

@@ -14,7 +14,7 @@ How an owner reads these figures:
   it that the inputs already go where the layer was changed most.
 - The largest ratio is decided by one component of one input: a single steep channel is enough. Where activations have a
   ceiling it ends there: MobileNetV2's last one is a ReLU6, so that a channel that opens fully answers 6, and 6 / `ε` is
-  what every such model comes to, whatever its other channels do. Read orders of magnitude, and go by the next ones.
+  what every such model gives, whatever its other channels do. Read orders of magnitude, and go by the next ones.
 - `typical_fine_tuned` and `typical_pretrained` are medians over the inputs of `rms(Δoutput) / rms(Δinput)`, root mean
   squares over all components of the body's output: they rise and fall with all of its channels, and no ceiling of a few
   of them holds them.
@@ -102,7 +102,7 @@ def model_sensitivity(
     Args:
         model (`PreTrainedModel` or `SentenceTransformer`): the fine-tuned model, in float32 or float64.
         pretrained (`PreTrainedModel`): the pre-trained one, with or without a head; of the same body.
-        batches (iterable of mappings): what the models are called with. Labels are ignored, but for what the decoder
+        batches (iterable of mappings): what the models are called with. Labels are ignored, except for what the decoder
             of a model with an encoder has written before each of them; and padding counts like any other input: batches of
             one length have none. They are kept in memory.
         size (`float`, *optional*, defaults to 0.01): `ε` as a share of the inputs' root mean square.

@@ -109,7 +109,7 @@ def find_adapters(model: nn.Module, adapters: str = "product") -> Adapters:
 
     Raises:
         ValueError: `adapters` is none of the three; an adapter started with a product that was taken out of the base
-            weight (PiSSA and its like); a weight is trained together with its adapter; adapters share memory.
+            weight (as PiSSA's is); a weight is trained together with its adapter; adapters share memory.
     """
     if adapters not in ADAPTER_MODES:
         modes = ", ".join(map(repr, ADAPTER_MODES))

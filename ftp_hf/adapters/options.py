@@ -1,4 +1,4 @@
-"""What an optimizer is told of the model that it projects: what is new in it, what its adapters do, which way rows lie."""
+"""What an optimizer has to know of the model that it projects: what is new in it, what its adapters do, which way rows lie."""
 
 import logging
 from collections.abc import Mapping

@@ -173,7 +173,7 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_no_weight_decay(method: str, optimizer: Optimizer) -> None:
-    """Raise if the optimizer also pulls the weights to zero, where the method stands in the place of weight decay."""
+    """Raise if the optimizer also pulls the weights to zero, where the method replaces weight decay."""
     if any(group.get("weight_decay", 0.0) for group in optimizer.param_groups):
         raise ValueError(f"{method} takes the place of weight decay, which pulls to zero as well: set weight_decay=0.0")
 

@@ -16,7 +16,7 @@ def as_collated(trainer: Any, dataset: Any, description: str) -> tuple[Any, Any]
     A data set, with rows as those of `train_dataset`, without the columns that the model does not take; and its collator.
     `description` is for the log.
     """
-    # As `Trainer._get_dataloader` tells them apart (transformers 5.18 to 5.23).
+    # As `Trainer._get_dataloader` distinguishes them (transformers 5.18 to 5.23).
     if hasattr(dataset, "remove_columns"):
         return trainer._remove_unused_columns(dataset, description), trainer.data_collator
     return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description)

@@ -28,7 +28,7 @@ def attach_osf(model: nn.Module, options: Mapping[str, Any], *, effective_rank: 
     """
     OSF, Orthogonal Subspace Fine-tuning (Nayak et al., 2025, arXiv 2504.07097): of the singular value decomposition of each
     weight the largest components are frozen and the others are trained, with gradients from which the frozen directions are
-    taken out: `dU ← dU − U_high U_highᵀ dU`, and likewise `dV`.
+    taken out: `dU ← dU − U_high U_highᵀ dU`, and in the same way `dV`.
 
     The steps of an optimizer that scales entries one by one, such as Adam's, are not orthogonal to those directions to the
     last digit, as PEFT projects gradients alone. Weight decay would pull a part of the pre-trained weights to zero: train

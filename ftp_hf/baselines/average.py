@@ -21,7 +21,7 @@ def average(state_dicts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     (Vaswani et al., NeurIPS 2017, arXiv 1706.03762, who take 5 or 20).
 
     Batch-norm statistics are averaged as the weights are: nearby checkpoints have nearby ones. They are not those of the
-    averaged network; SWA, whose weights lie further apart, estimates them anew, as `torch.optim.swa_utils.update_bn` does.
+    averaged network; SWA, whose weights lie further apart, estimates them again, as `torch.optim.swa_utils.update_bn` does.
     Integers, such as the count of batches, come from the last.
 
     Args:

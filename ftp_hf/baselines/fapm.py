@@ -63,7 +63,7 @@ def fapm(
 def forgetting_aware_score(start: Tensor, fine_tuned: Tensor) -> Tensor:
     """
     `S = |ΔW| − mean(|W₀|) · |ΔW| / |W₀|`: a change counts less, the larger it is beside the pre-trained weight, by which
-    the paper tells what is forgotten; the mean brings both terms to one scale.
+    the paper finds what is forgotten; the mean brings both terms to one scale.
 
     The score of an entry whose pre-trained value is zero is −∞, the limit, also where it has not changed (0 / 0, which the
     authors' code would sort first). Where all of a tensor is zero there is no scale, and the score is `|ΔW|`.

@@ -78,7 +78,7 @@ class FLOWTrainerMixin(AnswersMixin):
             )
 
     def anchored_loss(self, loss: Tensor, answers: Answers, num_items_in_batch: Tensor | int | None) -> Tensor:
-        """The weighted loss, in the place of the Trainer's."""
+        """The weighted loss, instead of the Trainer's."""
         del loss
         if self.temperature is None:
             self.temperature = self._median()

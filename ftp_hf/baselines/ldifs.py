@@ -30,7 +30,7 @@ def ldifs_penalty(pretrained: Tensor, trained: Tensor, mask: Tensor | None = Non
     Args:
         pretrained (`Tensor`): Φ⁰, (rows, width), (rows, positions, width), or images with their channels first (rows,
             channels, height, width).
-        trained (`Tensor`): Φ, likewise.
+        trained (`Tensor`): Φ, of the same shape.
         mask (`Tensor`, *optional*): which positions count (rows, positions), of features of that shape; by default all do.
 
     Returns:
@@ -51,8 +51,8 @@ def _by_position(states: Tensor) -> Tensor:
 class LDIFSTrainerMixin(PretrainedBesideMixin):
     """
     For any `Trainer` class: `loss + λ · LDIFS`, the mean of [`ldifs_penalty`] over the rows, and over hidden states at five
-    depths as the authors take them: those that enter the first layer, and those behind each quarter of the layers; of a
-    model with encoder and decoder, so of each. Padding does not count. Heads are not looked at, and may be new.
+    depths as the authors take them: those that enter the first layer, and those after each quarter of the layers; with
+    encoder and decoder, those of each. Padding does not count. Heads are not looked at, and may be new.
 
     Lengths are those over the channels of each position, as in LPIPS, which the authors' code follows. The code itself
     takes lengths along the tokens, and the mean over the channels where a norm has the sum: its default λ = 10, of images
@@ -64,7 +64,7 @@ class LDIFSTrainerMixin(PretrainedBesideMixin):
         lambda_ (`float`, *optional*, defaults to 1.0): λ, to be swept. With 0 the training is that of the Trainer class.
 
     Raises:
-        ValueError: λ is negative; the model is none of transformers, and has not one within it, as those of
+        ValueError: λ is negative; the model is none of transformers, and has none within it, as those of
             sentence-transformers have; as [`PretrainedBesideMixin`]; when training, a model without hidden states, or a
             loss that computes gradients by itself (sentence-transformers' cached ones).
     """

@@ -20,11 +20,11 @@ _NOT_ARGUMENTS = ("differentiable", "decoupled_weight_decay")
 
 class MoFOTrainerMixin(Host):
     """
-    For any `Trainer` class: [`MoFO`] in the place of the AdamW that it creates, with its param groups and its learning rate,
+    For any `Trainer` class: [`MoFO`] instead of the AdamW that it creates, with its param groups and its learning rate,
     betas, epsilon and weight decay.
 
     All entries move in biases, normalisation parameters and other tensors of fewer than two dimensions, as in the authors'
-    code, which tells them by their names; and in new parameters (a classification head), which have nothing to keep: the
+    code, which knows them by their names; and in new parameters (a classification head), which have nothing to keep: the
     paper has none. The factors of LoRA are filtered as other tensors are.
 
     Args:

@@ -126,7 +126,7 @@ def restore_replaced(run: Path) -> None:
 
 def has_optimizer_state(checkpoint: Path) -> bool:
     """
-    Whether `Trainer` resumes the optimizer from a checkpoint: as it tells itself in `_load_optimizer_and_scheduler`
+    Whether `Trainer` resumes the optimizer from a checkpoint: as it decides in `_load_optimizer_and_scheduler`
     (transformers 5.18 to 5.23), where FSDP has a file or a folder of another name.
 
     Args:

@@ -80,10 +80,10 @@ _KNOWN = {
     )
 }
 _ROUNDING = 1e-6
-"""By so much a figure may be beyond what is possible, as a correlation of 1 + 2e-16."""
+"""How far a figure may be beyond what is possible, as a correlation of 1 + 2e-16."""
 _SHARES = ("accuracy", "f1", "precision", "recall")
 BESIDE = ("loss", "kl", "hidden_change")
-"""What is measured beside something more telling."""
+"""What says less than other metrics measured with it."""
 _declared: dict[str, Metric] = {}
 
 
@@ -150,7 +150,7 @@ def metric_title(name: str) -> str:
 
 
 def show(value: float, metric: str) -> str:
-    """A figure as it is printed: accuracies and their like in percent."""
+    """A figure as it is printed: accuracies and the like in percent."""
     return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
 
 

@@ -65,7 +65,7 @@ def move_files(source: Path, target: Path) -> None:
         flush(source / name)
     replaced = _replaced_config(source, target)
     for name in [*indices, *replaced]:
-        # Shards of two saves have the same names: without an index nobody takes them for one model. And whoever finds the
+        # Shards of two saves have the same names: without an index nobody takes them for one model. And a library that finds the
         # configs of both loads an adapter onto a model that it was not trained on.
         (target / name).unlink(missing_ok=True)
     for name in [*(name for name in names if name not in indices), *indices]:
@@ -102,7 +102,7 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the file system can."""
+    """Flush the names in a folder to the disk, where the file system can."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -49,7 +49,7 @@ CHECKPOINT = "checkpoint-"
 """What the name of a checkpoint's folder starts with. The step follows."""
 
 REPLACED = "_replaced-"
-"""In front of the name of a checkpoint that is kept until the one which replaces it is whole."""
+"""Before the name of a checkpoint that is kept until the one which replaces it is whole."""
 
 OPTIONS = "ftp_options.json"
 """Of a checkpoint: the options of the projection that its run was asked for, and its radii."""

@@ -6,7 +6,7 @@ What a mixin for any `Trainer` class is written against.
             super().log(logs, *args, **kwargs)
 
 To a type checker [`Host`] is `Trainer`: it knows the attributes that the mixin finds in `self` and the methods that it
-overrides. When the program runs it imports nothing and has no methods, so that the mixin goes in front of any class. Behind
+overrides. When the program runs it imports nothing and has no methods, so that the mixin goes before any class. After
 `Trainer`, which does not call what follows, the mixin would do nothing: such a class is refused.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 else:
 
     class Host:
-        """Refuses, with a `TypeError`, a class whose mixins stand behind `Trainer`."""
+        """Refuses, with a `TypeError`, a class whose mixins stand after `Trainer`."""
 
         def __init_subclass__(cls, **kwargs: Any) -> None:
             super().__init_subclass__(**kwargs)
@@ -40,7 +40,7 @@ else:
             if "transformers.trainer.Trainer" in before:
                 mixins_first = sorted(cls.__bases__, key=lambda base: not issubclass(base, Host))
                 bases = ", ".join(base.__name__ for base in mixins_first)
-                raise TypeError(f"a mixin behind Trainer is never called: write class {cls.__name__}({bases})")
+                raise TypeError(f"a mixin after Trainer is never called: write class {cls.__name__}({bases})")
 
 
 def check_steps_after_backward(optim: str) -> None:

@@ -1,4 +1,4 @@
-"""What a command says that is done, and what the processes of a launcher say before any of them has imported torch."""
+"""What a command prints when it is done, and what the processes of a launcher say before any of them has imported torch."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Lines of the log that a process writes once, however often it meets their reason."""
+"""Lines of the log that a process writes once, however often there is a reason for them."""
 
 import functools
 import logging

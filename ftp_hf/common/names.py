@@ -47,7 +47,7 @@ def base_name(name: str) -> str:
 def layers_of(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """
     The layer that each parameter of a model belongs to: the module with the first number in its name, or the one below the
-    root. Where such modules are stages of like blocks, as in a Swin or a ResNet, a block is a layer. Layers of one name, as
+    root. Where such modules are stages of similar blocks, as in a Swin or a ResNet, a block is a layer. Layers of one name, as
     an encoder and a decoder have them, are told apart by what they are in.
 
     Args:
@@ -125,5 +125,5 @@ def _difference(path: tuple[str, ...], paths: list[tuple[str, ...]]) -> tuple[st
 
 
 def _alike(paths: list[tuple[str, ...]]) -> int:
-    """With how many parts all paths begin alike."""
+    """How many of their first parts all paths share."""
     return sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, zip(*paths, strict=False)))

@@ -35,7 +35,7 @@ _TOKEN = re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")
 _START = r"(?:~[\w.-]*|[A-Za-z]:|\.\.|\\(?=\\))?"
 _PATH = re.compile(rf"(?<![\w.:/~<-]){_START}(?:[/\\][^/\\\s'\",;=?#]+)+[/\\]?")
 _NOTHING_BUT_A_PATH = re.compile(rf"{_START}(?:[/\\][^/\\=?#]+)+[/\\]?")
-# What looks like one: a word (`/think`, which tells nothing), an aside (`/think and/or not`), a regular expression (`\s+`), none of
+# What looks like one: a word (`/think`, which reveals nothing), an aside (`/think and/or not`), a regular expression (`\s+`), none of
 # whose parts is a word.
 _NO_PATH = re.compile(
     r"/[^/]*/?|/[^/\s]*\s[^/]*(?:/[^/]*)?|\\[^\\]*\\?|\\(?!\\)(?!(?:.*\\)?[^\W\d_]{4,}(?:\\|$)).*", re.DOTALL
@@ -43,7 +43,7 @@ _NO_PATH = re.compile(
 _LOCAL = re.compile(r"[/.~\\]|.:[/\\]")
 # With spaces in it, because it counts only if it is there.
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~$})-])/(?:[\w.@+ -]*[\w.@+-]/)+[\w.@+-]+")
-# The same everywhere, so that they tell nothing.
+# The same everywhere, so that they reveal nothing.
 _SYSTEM = ("/bin/", "/dev/", "/etc/", "/lib/", "/proc/", "/sys/", "/usr/")
 
 

@@ -1,4 +1,4 @@
-"""What processes that train together tell one another."""
+"""What processes that train together send to one another."""
 
 from typing import TypeVar
 

@@ -15,12 +15,12 @@ _JSON: Mapping[type, str] = {dict: "an object", list: "a list"}
 
 def plain(value: Any) -> Any:
     """
-    A value as JSON can hold it: dataclasses as dicts, without the fields that tell nothing; scalars and arrays of numpy and
+    A value as JSON can hold it: dataclasses as dicts, without empty fields; scalars and arrays of numpy and
     torch as numbers and lists; `None` for a number that is not finite; of what JSON has no form for, the type's name.
     """
     if dataclasses.is_dataclass(value):
         fields = {option.name: getattr(value, option.name) for option in dataclasses.fields(value)}
-        return {name: plain(field) for name, field in fields.items() if not _tells_nothing(field)}
+        return {name: plain(field) for name, field in fields.items() if not _is_empty(field)}
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, type(None))) else type(value).__name__
 
 
-def _tells_nothing(field: Any) -> bool:
+def _is_empty(field: Any) -> bool:
     return field is None or (isinstance(field, (dict, list)) and not field)
 
 
@@ -43,7 +43,7 @@ def build(kind: type[Built], content: Any, derived: Sequence[str] = ()) -> Built
 
     Raises:
         TypeError: it is not an object, lacks a field, or has no object or list where one belongs.
-        ValueError: it has a key that the dataclass has not.
+        ValueError: it has a key that the dataclass does not have.
     """
     hints = get_type_hints(kind)
     content = {name: value for name, value in _checked(dict, content).items() if name not in derived}

@@ -9,7 +9,7 @@ seeded by all of them but the severity, so that
 - neither the order of the rows, nor batches, shards, workers or processes change what comes out,
 - equal values are corrupted equally, and
 - the severities of one value share their draw: the places that severity 3 hits, severity 4 hits too, and blurs keep
-  their direction. Differences along a severity curve are due to the severity. (Only shot noise counts its photons anew.)
+  their direction. Differences along a severity curve are due to the severity. (Only shot noise counts its photons again.)
 
 Images need Pillow (`pip install "ftp-hf[demo]"`), sounds SciPy and soundfile (`pip install "ftp-hf[audio]"`). Any function
 of a value takes the place of [`corruption`] in a transform of `datasets`.

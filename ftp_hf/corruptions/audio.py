@@ -45,7 +45,7 @@ def corrupt_audio(sound: Sound, kind: str, severity: int, seed: int = 0) -> Soun
         seed (`int`, *optional*, defaults to 0): another seed draws other noises, rooms, directions and losses.
 
     Returns:
-        [`Sound`]: at the same rate, float32, from -1 to 1, and of the same length, but for `speed`.
+        [`Sound`]: at the same rate, float32, from -1 to 1, and of the same length, except for `speed`.
 
     Raises:
         ImportError: SciPy is not installed.

@@ -59,8 +59,8 @@ def corrupted(dataset: Dataset, column: str, kind: str, severity: int, seed: int
     """
     A data set of which one column is corrupted whenever rows are read. Nothing is computed or stored before.
 
-    `map` sees the corrupted values. `with_transform` *replaces* the corruption: whoever needs a transform of his own
-    calls [`corruption`] in it.
+    `map` sees the corrupted values. `with_transform` *replaces* the corruption: for a transform of your own,
+    call [`corruption`] in it.
 
     Args:
         dataset (`datasets.Dataset`): without a format or transform of its own. It is not changed.

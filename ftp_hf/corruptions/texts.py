@@ -75,7 +75,7 @@ def _inside_words(text: str) -> list[int]:
 
 
 def _words(text: str) -> list[str]:
-    """The words, each with the whitespace behind it; in front of the first one there may be some too."""
+    """The words, each with the whitespace after it; before the first one there may be some too."""
     return re.findall(r"^\s+|\S+\s*", text)
 
 

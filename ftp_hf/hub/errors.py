@@ -63,7 +63,7 @@ def calling_hub(repo_id: str, doing: str, function: Callable[[], Result], *, ret
 
 
 def _find_cause(error: BaseException) -> BaseException:
-    """What the network or the server said, behind what `huggingface_hub` made of it."""
+    """The error of the network or the server from which `huggingface_hub` made its own."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, _HTTP_ERROR):
@@ -83,7 +83,7 @@ def _retry_after(cause: BaseException) -> float | None:
 
 def _seconds_to_wait(cause: BaseException, attempt: int) -> float | None:
     status = _status(cause)
-    # 409 and 412: somebody else was first; `function` looks at the repository anew.
+    # 409 and 412: somebody else was first; `function` looks at the repository again.
     passes = isinstance(cause, _HTTP_ERROR) if status is None else status in (408, 409, 412, 429) or status >= 500
     asked = _retry_after(cause)
     wait = float(2**attempt) if asked is None else asked

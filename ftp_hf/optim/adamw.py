@@ -26,7 +26,7 @@
    only copy of its anchor, and a bfloat16 weight is overwritten by its master. Load other weights before the first step,
    with the optimizer state that was saved beside them, or after `release_weights()`.
 7. **Sharded parameters (FSDP2) have one radius, not one for each process.** Every process projects the rows that it has,
-   and one all-gather a step tells them the radius gradient and the largest row norm of the whole tensor. So all
+   and one all-gather a step gives them the radius gradient and the largest row norm of the whole tensor. So all
    processes have to call `step()` and `radii()`. See `projection/sharding.py` and
    `projection/exchange.py`.
 8. A step counts for a parameter if the parameter had a gradient. As in torch, the step number in the bias correction
@@ -107,7 +107,7 @@ class FTPAdamW(ProjectedOptimizer, AdamW):
             step, for a model that fits the GPU only just. By default they are beside the weights.
         stochastic_rounding (`bool`, *optional*, defaults to False): keep no float32 masters of bfloat16 weights: weights and
             moments are rounded to bfloat16 at random after each step, so that they are right on average, and take 10 bytes a
-            parameter with gradient and anchor, in the place of 18. What is projected is in float32, before it is rounded. By
+            parameter with gradient and anchor, instead of 18. What is projected is in float32, before it is rounded. By
             default nothing is rounded so; float32 weights never are.
         low_rank (sequence of [`LowRankUpdate`], *optional*, defaults to ()): adapters whose product is projected, and
             not their factors; [`adapter_options`] makes them of a model of PEFT.

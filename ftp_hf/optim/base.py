@@ -41,7 +41,7 @@ from .unconstrained import MOVE_EACH_ALONE, radius_gradients
 __all__ = ["ProjectedOptimizer"]
 
 _PICKLED = ("_options", "_anchors", "_low_rank", "_rows", "_pretrained_rows", "_weights_are_elsewhere", "_begun")
-"""What an optimizer is pickled with besides that of torch's optimizers."""
+"""What an optimizer is pickled with, in addition to what torch's optimizers have."""
 
 
 class ProjectedOptimizer(Optimizer):
@@ -77,7 +77,7 @@ class ProjectedOptimizer(Optimizer):
 
     @torch.no_grad()
     def _set_anchors(self, anchors: Anchors | None) -> None:
-        """Take the anchors, once all param groups are there, and check what one group alone cannot tell."""
+        """Take the anchors, once all param groups are there, and check what takes all groups."""
         self._anchors = None if anchors is None else own_anchors(anchors, self.param_groups)
         # torch's fused optimizers unscale gradients inside their kernel and skip the step there when one overflowed. The
         # radius must read unscaled gradients and skip as well, so GradScaler has to do both (torch 2.8 to 2.13).
@@ -105,7 +105,7 @@ class ProjectedOptimizer(Optimizer):
         Raises:
             ValueError: an option is out of range, or a projected parameter is complex or float16, has no anchor, or has the name
                 of another one; the group is not added.
-            TypeError: an option is of the wrong type; likewise.
+            TypeError: an option is of the wrong type; the group is not added.
         """
         self._add_unconstrained_group(param_group)
         group = self.param_groups[-1]
@@ -119,7 +119,7 @@ class ProjectedOptimizer(Optimizer):
             raise
 
     def _complete(self, group: dict[str, Any]) -> None:
-        """Give a group the options that it does not set, and check what it alone can tell."""
+        """Give a group the options that it does not set, and check what takes no other group."""
         self._fill_in(group)
         check_options(group)
         check_parameters(group, self._rows, self._pretrained_rows)
@@ -334,7 +334,7 @@ class ProjectedOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
-        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, but for
+        Load a state dict. The radii and anchors come with it, and so do the options of the param groups, as torch's do, except for
         what is a matter of memory: `anchor_device` and `stochastic_rounding` stay as they are. Masters that were saved are where
         the next step starts from, whether it keeps them or, with float32 weights for example, not; where none were saved, it starts
         from the weights. Hooks are run as torch runs them: what one returns before loading is what is loaded, and what one changes

@@ -255,7 +255,7 @@ def _check_matches(option: str, pattern: str, groups: Sequence[dict[str, Any]]) 
 
 
 def check_names(groups: Sequence[dict[str, Any]], updates: Sequence[LowRankUpdate]) -> None:
-    """Raise if two parameters that may be projected, or are factors, have one name: all that is told of them goes by it."""
+    """Raise if two parameters that may be projected, or are factors, have one name: their options and radii go by it."""
     factors = {factor for update in updates for factor in update.factors}
     owner_of: dict[str, Tensor] = {}
     for group in groups:

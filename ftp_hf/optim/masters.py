@@ -87,7 +87,7 @@ def pieces_of_a_step(
 def masters_of(optimizer: Optimizer, piece: Set[Tensor]) -> Iterator[Masters]:
     """
     Context in which the bfloat16 parameters that have a gradient have float32 masters, in their states, so that the step trains
-    in float32. On exit the parameters become their masters rounded to bfloat16, but for those that the step reports as `rounded`.
+    in float32. On exit the parameters become their masters rounded to bfloat16, except those that the step reports as `rounded`.
 
     A master stays in the state of its parameter, and the anchor of a bfloat16 checkpoint is exact in bfloat16, so
     that weight, gradient, master, anchor and two moments are 18 bytes a parameter. With `stochastic_rounding` it is given up, and
@@ -132,7 +132,7 @@ def step_in_pieces(
     moves_each_alone: bool,
 ) -> None:
     """
-    Let an optimizer step over what has not moved yet, with masters in the places of their parameters: in the param groups, and
+    Let an optimizer step over what has not moved yet, with masters in place of their parameters: in the param groups, and
     as the keys of its state. Only a few are replaced at a time, so that only their gradients are in float32. If what the step
     does to a parameter does not depend on its own gradient and state alone (`moves_each_alone`), all are one piece.
     """

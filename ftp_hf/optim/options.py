@@ -66,7 +66,7 @@ DEFAULTS: GroupOptions = {
 }
 
 ADJUSTABLE = ("kappa", "radius_lr", "radius_share", "radius_betas")
-"""The options of a param group that may change within a run: they say how radii are learnt, not what is projected."""
+"""The options of a param group that may change within a run: they say how radii are learned, not what is projected."""
 
 ROUNDED_STEPS = "rounded_steps"
 """The key of a param group that counts its steps with `stochastic_rounding`."""

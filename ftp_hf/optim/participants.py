@@ -56,7 +56,7 @@ class Participants(NamedTuple):
         for number, group in enumerate(self.groups):
             if not group["project"]:
                 continue
-            check_patterns(group)  # anew, because what is in a group can be set at any time
+            check_patterns(group)  # again, because what is in a group can be set at any time
             # A dict, because torch only warns of a parameter that is twice in its group.
             for parameter, name in dict(zip(group["params"], names_in(group, number), strict=True)).items():
                 if not self._has(parameter) or not parameter.numel():

@@ -1,4 +1,4 @@
-"""What the radii of an optimizer came to, in one transfer to the host per device."""
+"""The radii of an optimizer, in one transfer to the host per device."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ __all__ = ["Radius", "radii_of", "raise_radii"]
 
 
 class Radius(NamedTuple):
-    """What [`~ProjectedOptimizer.radii`] tells of one parameter."""
+    """What [`~ProjectedOptimizer.radii`] says of one parameter."""
 
     radius: float
     """γ, in units of a row's L1 norm."""
@@ -51,9 +51,9 @@ def raise_radii(tensors: Sequence[ProjectedTensor | LowRankTensor]) -> None:
     floor, and the second moment would hold that radius for tens of thousands of steps. Where weights are not finite, the radius
     stays.
     """
-    told = radii_of(tensors)
+    radii = radii_of(tensors)
     for tensor in tensors:
-        deviation = told[tensor.name].deviation
+        deviation = radii[tensor.name].deviation
         if math.isfinite(deviation):
             tensor.radius_state.radius.clamp_(min=deviation + RADIUS_FLOOR)
 

@@ -1,4 +1,4 @@
-"""What an optimizer that goes on takes to its next stage: radii that start anew, and parameters that got more rows."""
+"""What an optimizer that goes on takes to its next stage: radii that start again, and parameters that got more rows."""
 
 import torch
 from torch import Tensor

@@ -136,11 +136,11 @@ def _as_saved(
     saved: dict[str, Any], loaded: dict[str, Any], parameter: Tensor, group: Mapping[str, Any]
 ) -> dict[str, Any]:
     trained_in = torch.float32 if needs_master(parameter) else parameter.dtype
-    tells = saved.get(RADIUS, saved.get(MASTER))
+    as_saved = saved.get(RADIUS, saved.get(MASTER))
 
     def as_trained(tensor: Tensor) -> Tensor:
         # What is excluded and has no master was trained in float64 where it is in it, and else in float32.
-        is_other = tensor.dtype == torch.float64 if tells is None else tells.dtype != trained_in
+        is_other = tensor.dtype == torch.float64 if as_saved is None else as_saved.dtype != trained_in
         return tensor.to(trained_in) if is_other and tensor.is_floating_point() else tensor
 
     # Stochastically rounded moments are not kept when weights are in float32.

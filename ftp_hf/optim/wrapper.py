@@ -72,7 +72,7 @@ class FTP(ProjectedOptimizer):
                 _set_aside(group, optimizer.defaults)
             if named_parameters is not None:
                 name_parameters(optimizer.param_groups, named_parameters)
-            # torch's constructor would begin with new groups and an empty state: what it does besides is all here.
+            # torch's constructor would begin with new groups and an empty state: all else that it does is here.
             Optimizer.__setstate__(self, {"optimizer": optimizer})
             for group in self.param_groups:
                 self._complete(group)

@@ -1,4 +1,4 @@
-"""Heads that grow by new classes, whose old rows stay what they are and are told from the new ones; and heads that begin anew."""
+"""Heads that grow by new classes and know their old rows, which stay as they are; and heads that are initialised again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _MARK = "_rows_before_growing"
 def grow_classifier(model: PreTrainedModel, labels: Sequence[str]) -> None:
     """
     Give the head of a classifier rows for new classes, in place: an optimizer that holds its parameters goes on with them.
-    [`pretrained_rows`] then tells the old rows from the new ones, so that [`FTPTrainer`] projects the old ones alone.
+    [`pretrained_rows`] then tells old rows from new ones, so that [`FTPTrainer`] projects the old ones alone.
 
     Args:
         model (`PreTrainedModel`): with a linear head for each of its present classes.

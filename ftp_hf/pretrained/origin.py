@@ -1,4 +1,4 @@
-"""What a transformers model tells of the checkpoint that it came from."""
+"""What a transformers model says of the checkpoint that it came from."""
 
 import logging
 import sys
@@ -61,9 +61,9 @@ class UnknownOriginError(ValueError):
 def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -> set[str]:
     """
     The parameters without a pre-trained value: those that `from_pretrained` did not find in the checkpoint, or found in
-    another shape, and so initialised (a new classification head), and those that were put in the place of others since,
+    another shape, and so initialised (a new classification head), and those that have replaced others since,
     unless they have the values of a checkpoint that is here, such as the copies that PEFT leaves of `modules_to_save` where
-    it merges. Of resized embeddings the first rows have a value: they are not listed, [`pretrained_rows`] tells how many. Nor
+    it merges. Of resized embeddings the first rows have a value: they are not listed, [`pretrained_rows`] says how many. Nor
     are parameters that the model computes itself and never saves, such as Marian's sinusoidal positions.
 
     Args:
@@ -73,7 +73,7 @@ def new_parameters(model: nn.Module, anchors: CheckpointAnchors | None = None) -
 
     Returns:
         `set[str]`: their names; empty for a model that was not loaded from a checkpoint, of which nothing is known: a line in
-        the log says so, once for each class of models, where `anchors` do not tell either.
+        the log says so, once for each class of models, where `anchors` do not show it either.
 
     Raises:
         UnknownOriginError: the model is a copy, or made of a config, and its checkpoint is not there to be looked at.
@@ -180,7 +180,7 @@ def _copied(model: nn.Module, names: set[str]) -> set[str]:
             if name_of[name] in checkpoint and checkpoint.shape(name_of[name]) == parameter.shape
         }
         others = {name for name, p in held.items() if not _has_values(p, checkpoint[name_of[name]])}
-        # Zero biases of a head that was initialised anew are no sign of anything.
+        # Zero biases of a head that was newly initialised are no sign of anything.
         initialised = {name.rpartition(".")[0] for name in (unmarked.keys() - held.keys()) | others}
         found = {f"{prefix}{name}": p for name, p in held.items() if name.rpartition(".")[0] not in initialised}
         if others:

@@ -3,7 +3,7 @@ Embeddings that were resized: which of their rows a checkpoint holds.
 
 `resize_token_embeddings` keeps the first rows of the input embeddings, of the output embeddings with their bias, and in a
 few models of other tensors with a row for each token (Gemma 4's embeddings of each layer), and adds rows at the end or takes
-them away (transformers 5.18 to 5.23). Any other tensor of another shape than the checkpoint's was initialised anew: a head of
+them away (transformers 5.18 to 5.23). Any other tensor of another shape than the checkpoint's was newly initialised: a head of
 other classes, embeddings that `ignore_mismatched_sizes` did not load.
 """
 

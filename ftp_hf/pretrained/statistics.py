@@ -16,11 +16,11 @@ __all__ = ["new_statistics", "new_tensors", "pretrained_statistics"]
 def pretrained_statistics(model: nn.Module) -> dict[str, nn.Module]:
     """
     The modules whose running statistics are pre-trained: batch norms of any dimension, `SyncBatchNorm`, and instance norms
-    with `track_running_stats`, which too compute with these statistics in evaluation mode, and with those of the batch in
+    with `track_running_stats`, which also compute with these statistics in evaluation mode, and with those of the batch in
     training. In evaluation mode such a module keeps them, while its weight and bias can still be trained.
 
     Args:
-        model (`nn.Module`): any model. Where nothing tells where it came from, all of them count as pre-trained.
+        model (`nn.Module`): any model. Where nothing says where it came from, all of them count as pre-trained.
 
     Returns:
         `dict[str, nn.Module]`: by name; without those of a new head, whose weights, or without weights, whose statistics,

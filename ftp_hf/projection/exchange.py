@@ -1,5 +1,5 @@
 """
-What processes that share tensors tell each other: one all-gather a step, of two numbers per tensor.
+What processes that share tensors send to each other: one all-gather a step, of two numbers per tensor.
 
 The radius gradient of a tensor is the sum over its parts, and its largest row norm the largest of theirs, or the sum
 where one row is spread over all of them. An all-reduce could add or compare, not both, and two would take twice the time;

@@ -15,7 +15,7 @@ could move the row by, it is the share that the radius lets through, whatever th
 - Of a dense weight it is the fan-in, the number of entries in a row of the whole parameter; in one dimension all of them.
 - Of a low-rank update `ΔW = L R` it is what moves the rows of `L` alone, whose entries are trained times `s`: row `i` goes
   by at most `s · Σ_r ‖R_r‖₁`, all entries of `R` ([`LowRankProduct.reach`]). At the usual start `L = 0` this is all that a
-  step can do; later `R` adds `Σ_r |L_ir| · n` of its own, which is left out: it grows with the very length that the radius
+  step can do; later `R` adds `Σ_r |L_ir| · n` of its own, which is left out: it grows with the length itself that the radius
   bounds, so that a radius with that share of it would grow by a factor a step where this one grows by an amount. What `R`
   has grown to does count.
 """
@@ -48,5 +48,5 @@ def fan_ins(batch: Sequence[ProjectedTensor], dtype: torch.dtype) -> Tensor:
 
 @functools.lru_cache(maxsize=1024)
 def _on_device(device: torch.device, dtype: torch.dtype, values: tuple[int, ...]) -> Tensor:
-    # Not `remembered`: the batches of shards and of masters of one step are made anew at each, and sending waits for the device.
+    # Not `remembered`: the batches of shards and of masters of one step are made again at each, and sending waits for the device.
     return torch.tensor(values, dtype=dtype, device=device)

@@ -1,8 +1,8 @@
 """
 The Trainers: [`FTPTrainer`], [`PlainTrainer`] to compare it with, and the mixins that both are made of. What they do to a
-step of training is in `optim`; here it is only found out what the optimizer is told, and what of a run is kept.
+step of training is in `optim`; here it is only decided what the optimizer gets, and what of a run is kept.
 
-Each mixin overrides hooks of transformers' `Trainer` and calls what it overrides, so that it can be put in front of any
+Each mixin overrides hooks of transformers' `Trainer` and calls what it overrides, so that it can be put before any
 `Trainer` class. Where two files have a hook, the upper row calls the lower one: `ModelCardMixin` stands before
 `CompleteSavingMixin`, whose `save_state` calls nothing.
 
@@ -41,7 +41,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `compute_loss` | trainer/probe.py | the same, in a probe |
 | `compute_loss` | trainer/statistics.py | evaluation mode of batch norms alone |
 | `get_eval_dataloader` | trainer/evaluation.py | the rows of the last batch too |
-| `get_test_dataloader` | trainer/evaluation.py | likewise |
+| `get_test_dataloader` | trainer/evaluation.py | the same |
 | `evaluation_loop` | trainer/evaluation.py | each row once and the loss of one process, however many there are; anchors are not rounded |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |

@@ -12,7 +12,7 @@ from ftp_hf.optim.options import DEFAULTS
 __all__ = ["PRETRAINED", "PREVIOUS", "FTPArguments", "FTPTrainingArguments", "named_anchors", "with_ftp_options"]
 
 PRETRAINED, PREVIOUS = "pretrained", "previous"
-"""What `ftp_anchors` can be besides the name of a model: where the anchors of the stages of a stream come from."""
+"""What `ftp_anchors` can be other than the name of a model: where the anchors of the stages of a stream come from."""
 
 
 @with_help
@@ -43,11 +43,11 @@ class FTPArguments:
             are found in the checkpoint that the model was loaded from, or each around those that it starts from
             (docs/streams.md). A folder of such a name is `"./pretrained"`.
         ftp_restart_radii (`bool`, *optional*, defaults to `False`): with each further training around the same anchors, the
-            radii start anew, at the distances that the weights have by then. By default they go on.
+            radii start again, at the distances that the weights have by then. By default they go on.
         ftp_anchor_device (`"cpu"`, *optional*): keep the anchors in host memory, for a model that fits the GPU only
             just. By default they are beside the weights.
         ftp_stochastic_rounding (`bool`, *optional*, defaults to `False`): train bfloat16 weights without float32 masters: each
-            step is rounded at random, so that it is right on average. 10 bytes a parameter with AdamW in the place of 18.
+            step is rounded at random, so that it is right on average. 10 bytes a parameter with AdamW instead of 18.
         ftp_adapters (`str`, *optional*, defaults to `"product"`): of a model with adapters of PEFT, project what they add
             to each weight where that can be done exactly (`"product"`), each of their parameters around its first value
             (`"factors"`), or none of them (`"none"`). docs/adapters.md says which method is which.
@@ -56,7 +56,7 @@ class FTPArguments:
         ftp_probe_epochs (`float`, *optional*, defaults to 0.0): train the new parameters alone for so many epochs first, on
             the features of the pre-trained model ([`ProbeFirstMixin`]).
         ftp_probe_learning_rate (`float`, *optional*): of these epochs; by default that of the training.
-        ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, besides the
+        ftp_log_parameters (`bool`, *optional*, defaults to `False`): log the radius of each parameter, in addition to the
             summary over all of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The part of the Trainers that tells what happened: the run's summary, its model card, and what is pushed with them."""
+"""The part of the Trainers that says what happened: the run's summary, its model card, and what is pushed with them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -58,7 +58,7 @@ class ModelCardMixin(Host):
 
     def note_data(self, data: DataFacts) -> None:
         """
-        Tell what is known of a data set. Of the training data the Trainer knows what `datasets` knows.
+        Note what is known of a data set. Of the training data the Trainer knows what `datasets` knows.
 
         Args:
             data ([`DataFacts`]): takes the place of the one that has its name and kind, or that is for training too.
@@ -67,7 +67,7 @@ class ModelCardMixin(Host):
 
     def note_settings(self, **settings: Any) -> None:
         """
-        Tell what else defines the run, beside the training arguments: `note_settings(max_length=128)`.
+        Note what else defines the run, beside the training arguments: `note_settings(max_length=128)`.
 
         Args:
             **settings: what JSON can hold.
@@ -83,7 +83,7 @@ class ModelCardMixin(Host):
             metrics (mapping from `str`): as `Trainer.evaluate` returns it, with any `metric_key_prefix`. What is no number
                 (a list of each class, a text) goes into `results.json` beside the figures.
             data ([`DataFacts`]): what it was evaluated on; [`data_facts`] reads it from a data set.
-            model (`str`, *optional*): which other model it is: `"pre-trained"` before training, so that the card tells
+            model (`str`, *optional*): which other model it is: `"pre-trained"` before training, so that the card says
                 what was forgotten.
         """
         if data.kind not in KINDS[1:]:
@@ -100,7 +100,7 @@ class ModelCardMixin(Host):
 
     def note_earlier_stages(self, run: str | Path | RunSummary) -> None:
         """
-        Tell that what is trained next is a stage after a finished run, and after the stages which that run followed. Summary and
+        Note that what is trained next is a stage after a finished run, and after the stages which that run followed. Summary and
         card then have what the model of each could do, rules may say `learnt`, and the pre-trained model is that of the first
         stage, with what was measured of it. Evaluations of the run before, which this Trainer may have noted, are forgotten.
 
@@ -127,7 +127,7 @@ class ModelCardMixin(Host):
         What happened, so far as this process knows it.
 
         Args:
-            name (`str`, *optional*): of the model; by default that which `create_model_card` was told, that on the Hub, or
+            name (`str`, *optional*): of the model; by default that which `create_model_card` was given, that on the Hub, or
                 the name of `output_dir`.
         """
         hub_id = getattr(self, "hub_model_id", None) or self.args.hub_model_id
@@ -136,7 +136,7 @@ class ModelCardMixin(Host):
             self,
             name=name or self._card_options.model_name or here,
             log_history=self.state.log_history if self.is_in_train else self._training_log,
-            radii=self._radii_to_tell() or {},
+            radii=self._radii_to_show() or {},
             step_seconds=self._step_seconds,
         )
         summary.hyperparameters |= public_value(plain(self._noted_settings or {}))
@@ -151,7 +151,7 @@ class ModelCardMixin(Host):
             summary.kept_step = guard.restored_step or summary.kept_step
         if not summary.results:
             self._take_results_from_log(summary)
-        self._card_options.tell(summary)
+        self._card_options.put_into(summary)
         return summary
 
     def save_run_summary(self) -> None:
@@ -167,8 +167,8 @@ class ModelCardMixin(Host):
 
         Args:
             *args: in the order of the Trainer class that this is mixed into.
-            **options: those of [`CardOptions`]; others that the Trainer class takes have no place in this card. What was told
-                once stands until it is told otherwise.
+            **options: those of [`CardOptions`]; others that the Trainer class takes have no place in this card. What was given
+                once stays until something else is given.
 
         Raises:
             TypeError: neither knows an argument of that name.
@@ -185,7 +185,7 @@ class ModelCardMixin(Host):
             write_run_files(self.run_summary(), folder, model_id=hub_id)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's `train`, remembering what the card tells."""
+        """As the Trainer's `train`, remembering what the card needs."""
         if self.args.push_to_hub:
             self._check_base_is_public()
         # They are of another model from here on; data and other models stay what they are.
@@ -259,7 +259,7 @@ class ModelCardMixin(Host):
         known = None if step is None else (self._saved_radii or {}).get(step)
         return saved_radii(Path(checkpoint)) if known is None else known
 
-    def _radii_to_tell(self) -> Mapping[str, Radius] | None:
+    def _radii_to_show(self) -> Mapping[str, Radius] | None:
         """Of the kept weights; while training, of the checkpoint that is saved at this step."""
         return (self._saved_radii or {}).get(self.state.global_step) if self.is_in_train else self._kept_radii
 
@@ -300,13 +300,13 @@ class ModelCardMixin(Host):
 
 
 def _with(noted: tuple[Evaluation, ...], evaluation: Evaluation) -> tuple[Evaluation, ...]:
-    """In the place of what was noted of the same data."""
+    """In place of what was noted of the same data."""
     place = evaluation.data, evaluation.kind
     return (*(each for each in noted if (each.data, each.kind) != place), evaluation)
 
 
 def _of_set(measured: Mapping[str, Any], name: str, names: Collection[str]) -> dict[str, Any]:
-    """Of what was measured of several sets, in whose names it begins, that of one of them."""
+    """The metrics of one of several sets, whose names begin with that of their set; without it."""
 
     def is_of(metric: str) -> bool:
         of = (each for each in names if metric.startswith(f"{each}_"))

@@ -1,4 +1,4 @@
-"""What `create_model_card` is told of a run."""
+"""What `create_model_card` is given about a run."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ class CardOptions:
         tags (`str` or list of `str`, *optional*): more tags for the Hub.
         model_name (`str`, *optional*): by default the name on the Hub, or that of `output_dir`.
         finetuned_from (`str`, *optional*): the base model, if not the one that the model was loaded from.
-        tasks (`str` or list of `str`, *optional*): the task, if not the one that the model's class tells.
+        tasks (`str` or list of `str`, *optional*): the task, if not the one of the model's class.
         dataset_tags (`str` or list of `str`, *optional*): the training data's name on the Hub; of a list the first.
         dataset (`str` or list of `str`, *optional*): its name in the card.
         dataset_args (`str` or list of `str`, *optional*): its config.
@@ -52,11 +52,11 @@ class CardOptions:
         signature = inspect.signature(method)
         ours = {option.name for option in fields(self)}
         theirs = {name: value for name, value in named.items() if name in signature.parameters or name not in ours}
-        told = {**named, **signature.bind_partial(*given, **theirs).arguments}
-        return replace(self, **{name: value for name, value in told.items() if name in ours and value is not None})
+        arguments = {**named, **signature.bind_partial(*given, **theirs).arguments}
+        return replace(self, **{name: value for name, value in arguments.items() if name in ours and value is not None})
 
-    def tell(self, summary: RunSummary) -> None:
-        """Have a summary say it too."""
+    def put_into(self, summary: RunSummary) -> None:
+        """Put them into a summary."""
         summary.language, summary.license = self.language, self.license
         summary.tags = [self.tags] if isinstance(self.tags, str) else list(self.tags or [])
         summary.task = _first(self.tasks) or summary.task

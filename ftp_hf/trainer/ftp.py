@@ -52,7 +52,7 @@ _SET_BY_OPTIMIZER = (
     *("ftp_anchor_device", "ftp_stochastic_rounding"),
 )
 _BY_NAME = ("exclude", "transposed", "rows", "pretrained_rows", "anchors", "low_rank")
-"""What an optimizer that projects can only be told with names."""
+"""The options of an optimizer that projects which go by names."""
 
 
 class FTPTrainerMixin(PlainTrainerMixin):
@@ -66,7 +66,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
     (`save_only_model=True`), from the pre-trained checkpoint that `ftp_anchors` or the model's config names. A second
     `train()` of the same trainer goes on with its anchors and radii, unless `ftp_anchors` and `ftp_restart_radii` say
     otherwise; κ and the radii's learning rate or share and betas may change in between, what is projected may not.
-    `create_model_card` and `push_to_hub` tell what happened ([`ModelCardMixin`]).
+    `create_model_card` and `push_to_hub` say what happened ([`ModelCardMixin`]).
     """
 
     _resume_anchors: Path | None = None
@@ -91,7 +91,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
         if self.probing:
             return optimizer_of(self, super().create_optimizer, model)
         own = self._projecting
-        optimizer, told = self._create_optimizer(model)
+        optimizer, by_name = self._create_optimizer(model)
         projected, options = projected_optimizer(optimizer), FTPArguments.of(self.args)
         model = self.model if model is None else model
         if projected is None:
@@ -103,9 +103,9 @@ class FTPTrainerMixin(PlainTrainerMixin):
         else:
             self._check_given(projected, options)
             self.options_in_force = OptionsInForce.of(
-                projected, options, exclude=[*_excluded(projected), *told.get("exclude", ())]
+                projected, options, exclude=[*_excluded(projected), *by_name.get("exclude", ())]
             )
-            self._tell(projected, model, told)
+            self._complete(projected, model, by_name)
         self._projecting, self._options = projected, options
         if own is None and not self.freeze_statistics:
             warn_of_drift(model)
@@ -120,7 +120,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
         return super().training_step(*args, **kwargs)
 
     def _create_optimizer(self, model: Any) -> tuple[Optimizer, dict[str, Any]]:
-        """The optimizer of the Trainer class, and what an optimizer that projects can be told only by name."""
+        """The optimizer of the Trainer class, and those options of one that projects which go by names."""
         made: Any = self.optimizer
         self._given_optimizer |= made is not None and self._projecting is None
         kind, arguments = self.optimizer_cls_and_kwargs or (None, {})
@@ -143,7 +143,7 @@ class FTPTrainerMixin(PlainTrainerMixin):
         if self.options_in_force is not None and self._options is not None:
             self.options_in_force.change(projected, self._options, options)
         if self._resume_anchors is not None and projected.external_anchors is None and not projected.anchors():
-            self._tell(projected, self.model, {})
+            self._complete(projected, self.model, {})
 
     def _go_on_with_saved(self, projected: ProjectedOptimizer, options: FTPArguments) -> None:
         """The model is that of an earlier stage, whose anchors and radii this one goes on with."""
@@ -185,8 +185,8 @@ class FTPTrainerMixin(PlainTrainerMixin):
                 f"the fine-tuned weights for anchors: build it with anchors={str(self._resume_anchors)!r}"
             )
 
-    def _tell(self, projected: ProjectedOptimizer, model: nn.Module, told: dict[str, Any]) -> None:
-        """Fill in what an optimizer that projects was not told of the model."""
+    def _complete(self, projected: ProjectedOptimizer, model: nn.Module, by_name: dict[str, Any]) -> None:
+        """Fill in what a projecting optimizer does not know of the model."""
         if projected.radii():
             return  # it is in the middle of a run
         options = FTPArguments.of(self.args)
@@ -200,33 +200,33 @@ class FTPTrainerMixin(PlainTrainerMixin):
             unprojected=[trained[name] for name in of_model["exclude"]],
             row_dims={trained[name]: dims for name, dims in of_model["rows"].items()},
             first_rows={trained[name]: count for name, count in of_model["pretrained_rows"].items()},
-            exclude=[*told.get("exclude", ()), *(options.ftp_exclude or ())],
-            transposed=told.get("transposed", ()),
-            rows=told.get("rows", {}),
-            pretrained_rows=told.get("pretrained_rows", {}),
-            anchors=told.get("anchors", of_model["anchors"]),
-            low_rank=told.get("low_rank", of_model["low_rank"]),
+            exclude=[*by_name.get("exclude", ()), *(options.ftp_exclude or ())],
+            transposed=by_name.get("transposed", ()),
+            rows=by_name.get("rows", {}),
+            pretrained_rows=by_name.get("pretrained_rows", {}),
+            anchors=by_name.get("anchors", of_model["anchors"]),
+            low_rank=by_name.get("low_rank", of_model["low_rank"]),
         )
         check_something_is_left(projected, model)
 
     def _model_options(
         self, optimizer: Optimizer, model: nn.Module, options: FTPArguments
     ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """What the model tells of the optimizer's parameters, and these by name."""
+        """The options that follow from the model for the optimizer's parameters, and these by name."""
         named = named_anchors(options.ftp_anchors)
         source = self._resume_anchors if named is None else local_checkpoint(named)
         checkpoint = None if source is None else CheckpointAnchors(source, model)
         if checkpoint is None and options.ftp_anchors is None:
             warn_of_fine_tuned(model)
-        # Where the user or PEFT says what is new in a model that cannot tell, no warning is needed.
-        is_told = bool(options.ftp_exclude or _excluded(optimizer)) or trains_adapters_alone(model)
-        asks = options.ftp_exclude_new and (checkpoint is not None or has_origin(model) or not is_told)
+        # Where the user or PEFT says what is new in a model of unknown origin, no warning is needed.
+        is_named = bool(options.ftp_exclude or _excluded(optimizer)) or trains_adapters_alone(model)
+        asks = options.ftp_exclude_new and (checkpoint is not None or has_origin(model) or not is_named)
         given = {parameter for group in optimizer.param_groups for parameter in group["params"]}
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter in given}
         new = new_parameters(model, checkpoint) if asks else set()
-        # Of new rows a checkpoint has no anchors.
+        # A checkpoint has no anchors for new rows.
         resized = pretrained_rows(model, checkpoint) if options.ftp_exclude_new or checkpoint is not None else {}
-        # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it can tell.
+        # Where only the first process reads the checkpoint (FSDP2's cpu_ram_efficient_loading), only it knows.
         new, resized = (set(), grown_rows(model)) if self._left_by_stage else from_first_process((new, resized))
         outside = {name: p for name, p in parameters_outside(self, model).items() if p in given}
         trained |= outside

@@ -70,10 +70,10 @@ class RobustnessGuard(TrainerCallback):
 
     Args:
         trainer (`Trainer`): the one that this callback is added to afterwards. It is named here as well because a Trainer
-            does not tell its callbacks who is calling, and the guard evaluates with its data loaders and metrics.
+            does not pass itself to its callbacks, and the guard evaluates with its data loaders and metrics.
         data (mapping from `str` to `Dataset`): by set, `"id/NAME"`, `"ood/NAME"` or `"validation"`, as rules and model
             cards call them. Evaluated with the Trainer's `compute_metrics`. In a later stage, `"earlier/NAME"` is the ID test set
-            of one that [`~ModelCardMixin.note_earlier_stages`] told of; rules may compare it with what was `learnt` then.
+            of one that [`~ModelCardMixin.note_earlier_stages`] was given; rules may compare it with what was `learnt` then.
         rules (sequence of `str` or [`Rule`]): see [`parse_rules`]; [`load_rules`] reads them from a file.
         action (`str`, *optional*, defaults to `"alert"`): `"alert"`, `"stop"` or `"roll_back"`.
         on_broken (`Callable`, *optional*): called with the [`GuardCheck`] that broke a rule, on the first process.
@@ -227,7 +227,7 @@ class RobustnessGuard(TrainerCallback):
         with unchanged_randomness([device] if device.type == "cuda" else []):
             for name, dataset in self._data.items():
                 numbers, _ = split_numbers(measured(evaluated(trainer, dataset, f"Guard, {name}", _PREFIX), _PREFIX))
-                # What a model answers whose loss is not finite is the first class, and has an accuracy.
+                # A model whose loss is not finite answers with the first class, which has an accuracy.
                 is_lost = not math.isfinite(numbers.get("loss", 0.0))
                 found[name] = {
                     metric: None if is_lost or not math.isfinite(value) else float(value)

@@ -36,7 +36,7 @@ _FIXED = ("ftp_exclude", "ftp_exclude_new", "ftp_anchors", "ftp_adapters")
 
 
 def asked_of_groups(options: FTPArguments) -> dict[str, Any]:
-    """What a param group is told of the options that may change within a run."""
+    """What a param group gets of the options that may change within a run."""
     return {
         "kappa": options.ftp_kappa,
         "radius_lr": options.ftp_radius_lr,
@@ -55,7 +55,7 @@ class OptionsInForce:
     """What may not, because radii and anchors would be those of another run: exclusions, anchors, adapters."""
     earlier: list[EarlierOptions] = field(default_factory=list)
     pretrained_rows: dict[str, int] = field(default_factory=dict)
-    """As the optimizer has them: a model that is loaded from the checkpoint does not tell what it was resized from."""
+    """As the optimizer has them: a model that is loaded from the checkpoint does not say what it was resized from."""
     radii: dict[str, list[float]] = field(default_factory=dict)
     """In a checkpoint: each [`Radius`] of its weights, for the card of a run that is resumed after it and still keeps them."""
 
@@ -149,7 +149,7 @@ def saved_radii(checkpoint: Path) -> dict[str, Radius]:
 
 
 def first_in_force(optimizer: ProjectedOptimizer) -> dict[str, Any]:
-    """The options that may change, as plain data, of the first group that is projected: the one that is told of."""
+    """The options that may change, as plain data, of the first group that is projected: the one that cards show."""
     group = next(group for group in optimizer.param_groups if group["project"])
     return adjustable_options(group) | {"radius_betas": [*group["radius_betas"]]}
 
@@ -187,7 +187,7 @@ def _adopt(
                 else:
                     group[option] = new[option]
                 if option == "radius_share":
-                    # It takes the place of whatever rate there was, and gives it back to what is asked for.
+                    # A share replaces any rate; without one, the rate that is asked for counts again.
                     group["radius_lr"] = new["radius_lr"]
     if changes:
         logger.warning("The run goes on with other options of the projection: %s", ", ".join(dict.fromkeys(changes)))
@@ -203,7 +203,7 @@ def _matching(names: Sequence[str], patterns: Sequence[str] | None) -> set[str]:
 
 
 def _check_same(option: str, before: Any, now: Any, names: Sequence[str]) -> None:
-    # Patterns that come to the same are the same.
+    # Patterns that match the same names are the same.
     both = [_comparable(option, value, names) for value in (before, now)]
     if both[0] != both[1]:
         raise _changed(option, before, now)

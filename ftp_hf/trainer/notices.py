@@ -1,4 +1,4 @@
-"""What a user has to be told of what is projected, and around what, before anything is trained."""
+"""Errors and warnings about what is projected, and around what."""
 
 import logging
 from pathlib import Path

@@ -21,7 +21,7 @@ class PlainTrainerMixin(
     EvaluationMixin,
 ):
     """
-    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that tell what happened, evaluations that
+    What [`FTPTrainerMixin`] has beside the projection: whole checkpoints, cards that say what happened, evaluations that
     change nothing ([`EvaluationMixin`]), and the options `probe_epochs` ([`ProbeFirstMixin`]) and `freeze_statistics`
     ([`FrozenStatisticsMixin`]).
     """

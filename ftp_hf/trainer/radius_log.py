@@ -1,4 +1,4 @@
-"""What the logs of a run tell of its radii, and when they end it."""
+"""What the logs of a run say of its radii, and which radii end it."""
 
 import math
 import statistics

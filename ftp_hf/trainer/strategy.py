@@ -1,4 +1,4 @@
-"""What is asked of processes that train together, before they do: a strategy that is exact, and one opinion."""
+"""Checks of processes before they train together: an exact strategy, and the same projection on all of them."""
 
 from collections.abc import Iterable
 from typing import Any

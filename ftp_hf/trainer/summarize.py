@@ -1,4 +1,4 @@
-"""What a `Trainer` tells of its run, as a [`RunSummary`]."""
+"""What a `Trainer` knows of its run, as a [`RunSummary`]."""
 
 import dataclasses
 import re
@@ -57,7 +57,7 @@ def summarize_run(
     model = trainer.accelerator.unwrap_model(trainer.model)
     projected = projected_optimizer(trainer.optimizer)
     hyperparameters, defaults = _hyperparameters(trainer.args, trainer.state)
-    # Which not all Trainers are told by their arguments.
+    # Not all Trainers take these from their arguments.
     own = {name: getattr(trainer, name, None) for name in ("freeze_statistics", "probe_epochs", "probe_learning_rate")}
     hyperparameters |= {name: value for name, value in own.items() if value}
     adapter = next(iter(getattr(model, "peft_config", {}).values()), None)
@@ -161,7 +161,7 @@ def _is_default(option: str, value: Any, default: Any) -> bool:
     empty: tuple[Any, ...] = (None, "", [], {})
     if value == default or (value in empty and default in empty):
         return True
-    # Of other options `None` may stand for `True`: a text model of TRL trains in bfloat16 unless it is told not to.
+    # Of other options `None` may stand for `True`: a text model of TRL trains in bfloat16 unless `bf16` says otherwise.
     return value is False and default is None and option in _OFF_WHEN_MADE
 
 

@@ -1,4 +1,4 @@
-"""What a training takes: the time of its steps, and its memory at most."""
+"""What a training takes: the time of its steps, and its peak memory."""
 
 import time
 from contextlib import suppress

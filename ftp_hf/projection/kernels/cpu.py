@@ -48,7 +48,7 @@ def takes(tensor: ProjectedTensor) -> bool:
 def radius_gradients(batch: Sequence[ProjectedTensor], steps: Sequence[AdamWStep | None] = ()) -> Tensor:
     """
     `∇γ(t)` of every tensor, as in [`eager.radius_gradients`]; and AdamW's steps, which then do not read weights and gradients
-    once more: 44 bytes a parameter are moved in all, of float32, in the place of 52.
+    once more: 44 bytes a parameter are moved in all, of float32, instead of 52.
 
     Args:
         batch (sequence of `ProjectedTensor`): tensors that have taken a step, before the unconstrained step.
@@ -94,12 +94,12 @@ def _largest(of_blocks: Tensor, owners: Tensor, count: int) -> Tensor:
 
 
 def _zeros(count: int) -> Tensor:
-    # Of no default dtype or device of torch's: cpu.cpp is told where they are, and takes them for floats.
+    # Of no default dtype or device of torch's: cpu.cpp gets their addresses, and reads them as floats.
     return torch.zeros(count, dtype=torch.float32, device="cpu")
 
 
 class _Tensor(NamedTuple):
-    """The fields of a `Tensor` of cpu.cpp, of eight bytes each but for the last."""
+    """The fields of a `Tensor` of cpu.cpp, of eight bytes each except the last."""
 
     weight: int
     held: int

@@ -1,4 +1,4 @@
-"""What the CUDA kernels are told: where tensors are, how they read them, how their rows are cut into blocks, and the options."""
+"""What the CUDA kernels get: where tensors are, how they read them, how their rows are cut into blocks, and the options."""
 
 import functools
 import itertools
@@ -44,7 +44,7 @@ class Reading(IntEnum):
 
 
 class Row(NamedTuple):
-    """A row of the table: where a tensor is, but for its gradient, and its [`Layout`]."""
+    """A row of the table: where a tensor is, without its gradient, and its [`Layout`]."""
 
     weight: int
     held: int
