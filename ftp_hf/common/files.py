@@ -44,7 +44,8 @@ def check_folder(option: str, folder: Path, remedy: str = "name another one") ->
         FileExistsError: it, or what it would lie in, is a file or a link to what is not there.
         PermissionError: it cannot be written to.
     """
-    there = next((path for path in (folder, *folder.parents) if path.exists() or path.is_symlink()), Path())
+    # Of what lies in a folder that may not be entered, Path.exists raises in Python 3.11.
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), Path())
     if not there.is_dir():
         found = "a file" if there.exists() else "a link to what is not there"
         raise FileExistsError(f"{option} {folder} is no folder, as {there} is {found}: {remedy}")

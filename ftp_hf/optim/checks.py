@@ -255,18 +255,25 @@ def _check_matches(option: str, pattern: str, groups: Sequence[dict[str, Any]]) 
 
 
 def check_names(groups: Sequence[dict[str, Any]], updates: Sequence[LowRankUpdate]) -> None:
-    """Raise if two parameters that may be projected, or are factors, have one name: their options and radii go by it."""
+    """
+    Raise if two parameters that may be projected, or are factors, have one name: their options and radii go by it. In another
+    group one may be excluded, as a head is that takes the place of an earlier one.
+    """
     factors = {factor for update in updates for factor in update.factors}
-    owner_of: dict[str, Tensor] = {}
+    owner_of: dict[str, tuple[Tensor, dict[str, Any]]] = {}
     for group in groups:
         for name, parameter in zip(group.get("param_names", ()), group["params"], strict=False):
             called = canonical_name(name)
-            if (group["project"] or called in factors) and owner_of.setdefault(called, parameter) is not parameter:
+            if not (group["project"] or called in factors):
+                continue
+            other, of_other = owner_of.setdefault(called, (parameter, group))
+            is_told_apart = group is not of_other and any(matches(name, each["exclude"]) for each in (group, of_other))
+            if other is not parameter and (called in factors or not is_told_apart):
                 raise ValueError(
                     f"two parameters are called {called!r}, so that radii(), anchors= and exclude= cannot tell them "
                     "apart: give those of each module a prefix, [*enc.named_parameters('enc'), *dec.named_parameters('dec')], "
                     "also in the param_names of a state dict to load. If one took the place of the other in the model, take the "
-                    "old one out of its param group, or set project=False in the group of the new one"
+                    "old one out of its param group, or name it in exclude or set project=False in the group of the new one"
                 )
 
 

@@ -43,6 +43,7 @@ Each mixin overrides hooks of transformers' `Trainer` and calls what it override
 | `get_eval_dataloader` | trainer/evaluation.py | the rows of the last batch too |
 | `get_test_dataloader` | trainer/evaluation.py | the same |
 | `evaluation_loop` | trainer/evaluation.py | each row once and the loss of one process, however many there are; anchors are not rounded |
+| `prediction_step` | trainer/evaluation.py | rows that a model answers NaN to, whose loss is left out otherwise |
 | `log` | trainer/ftp.py | adds the radii: callbacks that report are called before any of ours; ends a run that diverged |
 | `save_model` | trainer/ftp.py | refuses weights that are not finite |
 | `save_model` | trainer/saving.py | an earlier model stays until the new one is whole |

@@ -84,9 +84,8 @@ class FTPArguments:
         for name, kind in get_type_hints(FTPArguments).items():
             value = getattr(self, name)
             if kind in (float, float | None) and not isinstance(value, Real | kind):
-                raise TypeError(
-                    f"{name} must be a number, got {value!r}; in YAML 1e-1 is a text, and 1.0e-1 or 0.1 is a number"
-                )
+                point = "; in YAML 1e-1 is a text, and 1.0e-1 or 0.1 is a number" if isinstance(value, str) else ""
+                raise TypeError(f"{name} must be a number, got {value!r}{point}")
         if isinstance(self.ftp_exclude, str):
             raise TypeError(
                 "ftp_exclude must be a list of parameter names or glob patterns, got "

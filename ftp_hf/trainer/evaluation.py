@@ -3,14 +3,19 @@ Evaluations: of every row, with a loss that does not depend on the number of pro
 that follows.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import TrainOutput
 
 from ftp_hf.common.host import Host
+from ftp_hf.common.labels import IGNORED_LABEL
+from ftp_hf.common.processes import from_all_processes
 from ftp_hf.common.replaced import replaced
 from ftp_hf.optim.unwrap import projected_optimizer
 
@@ -30,7 +35,7 @@ class EvaluationMixin(Host):
     - `average_tokens_across_devices` multiplies the loss by the number of processes, also for models that take a mean over
       their own rows.
     - `logging_nan_inf_filter`, which is on by default, leaves out batches whose loss is not finite: a model that answers NaN to
-      some rows has the loss of the others. (A batch none of whose labels count has no finite loss either.)
+      some rows has the loss of the others. Only a batch none of whose labels count may be left out.
     - `bf16_full_eval` and `fp16_full_eval` round the weights for good, and with them the anchors of tensors at the floor,
       which are kept there.
     - A model that is evaluated before its first training is not wrapped in DDP afterwards: each process would train alone.
@@ -55,7 +60,7 @@ class EvaluationMixin(Host):
         with replaced(self.args, dataloader_drop_last=False):
             return super().get_test_dataloader(test_dataset)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """As `Trainer.evaluation_loop`, with each row once, and the loss of each process over all of its own rows."""
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             projected = projected_optimizer(self.optimizer)
@@ -64,8 +69,27 @@ class EvaluationMixin(Host):
         self.gather_function = partial(
             self.accelerator.gather_for_metrics, use_gather_object=self.args.eval_use_gather_object
         )
-        with replaced(self.args, average_tokens_across_devices=False, logging_nan_inf_filter=False):
-            return super().evaluation_loop(*args, **kwargs)
+        self._has_lost_rows = False
+        with replaced(self.args, average_tokens_across_devices=False):
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if any(from_all_processes(self._has_lost_rows)):
+            output.metrics[f"{metric_key_prefix}_loss"] = math.nan
+        return output
+
+    def prediction_step(self, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """As `Trainer.prediction_step`; takes down whether rows whose labels count have no finite loss."""
+        count = _labels_count(inputs, self.label_names)
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        if loss is not None and count and not torch.isfinite(loss).all():
+            self._has_lost_rows = True
+        return loss, logits, labels
+
+
+def _labels_count(inputs: Mapping[str, Any], names: Collection[str]) -> bool:
+    """Whether any label of a batch is not to be ignored; labels of other kinds than classes always count."""
+    given = [inputs[name] for name in names if inputs.get(name) is not None]
+    classes = [labels for labels in given if isinstance(labels, Tensor) and not labels.is_floating_point()]
+    return len(classes) < len(given) or not classes or any(bool((labels != IGNORED_LABEL).any()) for labels in classes)
 
 
 def evaluated(trainer: Any, dataset: Any, description: str, prefix: str) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ class CompleteLoadingMixin(Host):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """As `Trainer.get_batch_samples`, but none once all steps are done."""
-        if self.state.global_step < self.state.max_steps:
+        if not self.is_in_train or self.state.global_step < self.state.max_steps:
             return super().get_batch_samples(*args, **kwargs)
         # `Trainer` asks only after a step whether it was the last: resumed, a run that ended within an epoch would take one more.
         self.control.should_training_stop = True

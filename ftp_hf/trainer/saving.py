@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -35,6 +36,9 @@ from .public_arguments import forget_folders
 __all__ = ["CompleteSavingMixin"]
 
 logger = logging.getLogger(__name__)
+
+_OF_WRITING = re.compile("iostream|inline_container|StreamWriter")
+"""In the RuntimeErrors that torch.save raises where a file cannot be written (torch 2.8 to 2.13)."""
 
 Result = TypeVar("Result")
 
@@ -240,6 +244,8 @@ def _naming_what_is_left(saved: Path, run: Path) -> Iterator[None]:
         yield
     # torch and safetensors do not report a full disk as an OSError.
     except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and not _OF_WRITING.search(str(error)):
+            raise
         listed = list_checkpoints(run)
         whole = newest_whole([path for path in listed if path != saved])
         resumed = "started again, a comparison or stream, like train(resume_from_checkpoint=True), goes on from"

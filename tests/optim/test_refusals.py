@@ -418,10 +418,11 @@ def test_two_parameters_of_one_name_are_refused(make):
 
 
 @every_class
-def test_parameters_that_are_not_projected_may_have_the_names_of_others(make):
+@pytest.mark.parametrize("options", [{"project": False}, {"exclude": ["0.*"]}])
+def test_parameters_that_are_not_projected_may_have_the_names_of_others(make, options):
     encoder, decoder = two_modules()
     optimizer = make(encoder.named_parameters())
-    optimizer.add_param_group({"params": [*decoder.named_parameters()], "project": False})
+    optimizer.add_param_group({"params": [*decoder.named_parameters()], **options})
     assert list(optimizer.projected_parameters().values()) == [*encoder.parameters()]
     factors = make_factors(torch.float32)
     optimizer = make(factors.items(), low_rank=UPDATE)

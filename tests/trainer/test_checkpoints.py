@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,20 @@ def test_a_save_that_was_cut_short_does_not_lose_the_checkpoint_that_it_replaces
     with caplog.at_level(logging.WARNING, logger="ftp_hf"):
         assert resume(trainer, True) == 2
     assert "the earlier one is back" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [("shared tensors", RuntimeError), ("[enforce fail at inline_container.cc:672] . unexpected pos 704", OSError)],
+)
+def test_of_runtime_errors_only_those_of_a_full_disk_are_told_as_such(pretrained, tmp_path, monkeypatch, error, kind):
+    def fail(*_):
+        raise RuntimeError(error)
+
+    trainer = make_trainer(pretrained, tmp_path, save_strategy="no")
+    monkeypatch.setattr(trainer, "_save", fail)
+    with pytest.raises(kind, match=re.escape(error)):
+        trainer.save_model()
 
 
 @pytest.mark.parametrize("kind", [OSError, SafetensorError])
