@@ -35,9 +35,9 @@ def anchor_of(tensor: ProjectedTensor, anchor: Tensor, parameter: Tensor) -> Ten
     parameter.
     """
     whole = anchor.detach()
-    if tensor.first_rows is not None and whole.shape != parameter.shape:
-        others = whole.new_zeros(parameter.shape[0] - tensor.first_rows, *whole.shape[1:])
-        whole = torch.cat([whole[: tensor.first_rows], others])
+    if tensor.pretrained_rows is not None and whole.shape != parameter.shape:
+        others = whole.new_zeros(parameter.shape[0] - tensor.pretrained_rows, *whole.shape[1:])
+        whole = torch.cat([whole[: tensor.pretrained_rows], others])
     return tensor.projected(local_part_of(whole, parameter)).to(tensor.weight.device, parameter.dtype)
 
 

@@ -158,9 +158,9 @@ class ProjectedOptimizer(Optimizer):
             name_unnamed_groups(self.param_groups, named_parameters)
             rows = {**self._rows, **options.get("rows", {})}
             self._rows = check_rows(rows | rows_by_name(self.param_groups, row_dims or {}, tuple(rows)))
-            told = {**self._pretrained_rows, **options.get("pretrained_rows", {})}
-            told |= by_name(self.param_groups, first_rows or {}, tuple(told))
-            self._pretrained_rows = check_pretrained_rows(told)
+            counts = {**self._pretrained_rows, **options.get("pretrained_rows", {})}
+            counts |= by_name(self.param_groups, first_rows or {}, tuple(counts))
+            self._pretrained_rows = check_pretrained_rows(counts)
             for group in self.param_groups:
                 if group["project"]:
                     add_patterns(group, "exclude", options.get("exclude", ()), {*unprojected})
@@ -281,7 +281,9 @@ class ProjectedOptimizer(Optimizer):
     @property
     def pretrained_rows(self) -> dict[str, int]:
         """How many of the first rows are projected, of the [`projected_parameters`] whose other rows are not."""
-        return {dense.name: dense.first_rows for dense in self._participants.dense() if dense.first_rows is not None}
+        return {
+            each.name: each.pretrained_rows for each in self._participants.dense() if each.pretrained_rows is not None
+        }
 
     @property
     def external_anchors(self) -> Mapping[str, Tensor] | None:

@@ -13,7 +13,7 @@ from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import check_rows_are_whole, local
 
-from .options import DEFAULTS, first_rows_of, row_dim_of
+from .options import DEFAULTS, pretrained_rows_of, row_dim_of
 
 __all__ = [
     "check_fused",
@@ -166,7 +166,7 @@ def check_parameters(
         if group["project"] and parameter.requires_grad and not matches(name, group["exclude"]):
             row_dim = row_dim_of(name, group, rows)
             check_parameter(name, parameter, row_dim)
-            _check_first_rows(name, parameter, row_dim, first_rows_of(name, pretrained_rows))
+            _check_first_rows(name, parameter, row_dim, pretrained_rows_of(name, pretrained_rows))
 
 
 def check_fused(group: dict[str, Any]) -> None:

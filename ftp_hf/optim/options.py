@@ -22,8 +22,8 @@ __all__ = [
     "GroupOptions",
     "ProjectionOptions",
     "adjustable_options",
-    "first_rows_of",
     "group_options",
+    "pretrained_rows_of",
     "row_dim_of",
     "unchanged_if_refused",
 ]
@@ -97,7 +97,7 @@ def row_dim_of(name: str, group: Mapping[str, Any], rows: Mapping[str, tuple[int
     return 1 if matches(name, group["transposed"]) else 0
 
 
-def first_rows_of(name: str, pretrained_rows: Mapping[str, int]) -> int | None:
+def pretrained_rows_of(name: str, pretrained_rows: Mapping[str, int]) -> int | None:
     """How many of the first rows of a parameter have a pre-trained value, by its name; `None` if all."""
     pattern = first_match(name, tuple(pretrained_rows))
     return None if pattern is None else pretrained_rows[pattern]

@@ -13,7 +13,7 @@ from ftp_hf.projection.tensor import ProjectedTensor
 from .checks import check_patterns
 from .masters import master_of
 from .naming import names_in
-from .options import first_rows_of, row_dim_of
+from .options import pretrained_rows_of, row_dim_of
 
 __all__ = ["DenseParameter", "Participants"]
 
@@ -25,7 +25,7 @@ class DenseParameter(NamedTuple):
     parameter: Tensor
     group: dict[str, Any]
     row_dim: RowDim
-    first_rows: int | None
+    pretrained_rows: int | None
     """How many of the first rows are projected; `None` for all."""
 
 
@@ -62,8 +62,9 @@ class Participants(NamedTuple):
                 if not self._has(parameter) or not parameter.numel():
                     continue
                 if not matches(name, group["exclude"]) and canonical_name(name) not in factors:
-                    row_dim, first_rows = row_dim_of(name, group, self.rows), first_rows_of(name, self.pretrained_rows)
-                    yield DenseParameter(canonical_name(name), parameter, group, row_dim, first_rows)
+                    row_dim = row_dim_of(name, group, self.rows)
+                    pretrained_rows = pretrained_rows_of(name, self.pretrained_rows)
+                    yield DenseParameter(canonical_name(name), parameter, group, row_dim, pretrained_rows)
 
     def updates(self) -> tuple[LowRankUpdate, ...]:
         """The low-rank updates that are projected: none of their `rows` is excluded or in a group with `project=False`."""
@@ -98,12 +99,12 @@ class Participants(NamedTuple):
         return [*low_rank, *dense]
 
     def _dense_tensors(self) -> Iterator[ProjectedTensor]:
-        for name, parameter, group, row_dim, first_rows in self.dense():
+        for name, parameter, group, row_dim, pretrained_rows in self.dense():
             # Not `self.state[parameter]`: torch.distributed.checkpoint takes an empty entry for a state.
             state = self.state.get(parameter, {})
             master = master_of(parameter, state)
             trained, stands_for = (parameter, None) if master is None else (master, parameter)
-            yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, first_rows)
+            yield ProjectedTensor.of(name, trained, stands_for, state, group, row_dim, pretrained_rows)
 
     def _low_rank_tensors(self) -> Iterator[LowRankTensor]:
         if not self.low_rank:

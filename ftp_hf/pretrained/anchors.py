@@ -215,7 +215,7 @@ def check_one_name_each(checkpoint: CheckpointAnchors, names: Iterable[str]) -> 
 
 
 def validate_anchors(
-    anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]], first_rows: Mapping[str, int]
+    anchors: Mapping[str, Tensor], parameters: Iterable[tuple[str, Tensor]], pretrained_rows: Mapping[str, int]
 ) -> None:
     """
     Check that every parameter has an anchor of its own, of its shape and with finite values, holding one at a time.
@@ -223,7 +223,7 @@ def validate_anchors(
     Args:
         anchors (`Mapping[str, Tensor]`): as [`open_anchors`] returns them.
         parameters (iterable of `(str, Tensor)`): the projected parameters.
-        first_rows (mapping from `str` to `int`): how many of the first rows of some of them are projected. Their anchors
+        pretrained_rows (mapping from `str` to `int`): how many of the first rows of some of them are projected. Their anchors
             have these rows, and may have more.
 
     Raises:
@@ -240,7 +240,7 @@ def validate_anchors(
         except KeyError:
             missing.append(name)
             continue
-        count = first_rows.get(name)
+        count = pretrained_rows.get(name)
         if anchor.shape != parameter.shape and not _has_rows(anchor, parameter, count):
             misshapen.append(f"{name} (anchor {tuple(anchor.shape)}, parameter {tuple(parameter.shape)})")
         elif not torch.isfinite(anchor if count is None else anchor[:count]).all():

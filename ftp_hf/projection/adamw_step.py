@@ -101,7 +101,7 @@ def _has_moments(tensor: ProjectedTensor) -> bool:
 
 
 def _step(tensor: ProjectedTensor) -> AdamWStep | None:
-    if not _has_moments(tensor) or tensor.first_rows is not None:
+    if not _has_moments(tensor) or tensor.pretrained_rows is not None:
         return None
     state = tensor.state
     return AdamWStep(local(state["exp_avg"]), local(state["exp_avg_sq"]), state["step"], tensor.group)

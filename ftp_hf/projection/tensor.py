@@ -71,7 +71,7 @@ class ProjectedTensor(WithRadius):
     """The dimension that counts rows, or those that count them together."""
     sharding: Sharding | None
     """How the parameter is spread over processes; `None` if each has all of it."""
-    first_rows: int | None = None
+    pretrained_rows: int | None = None
     """
     How many of the first indices of dimension 0 are projected, as the others have no pre-trained value; `None` for all.
     The state has the shape of the parameter all the same.
@@ -88,22 +88,22 @@ class ProjectedTensor(WithRadius):
         state: dict[str, Any],
         group: dict[str, Any],
         row_dim: RowDim,
-        first_rows: int | None = None,
+        pretrained_rows: int | None = None,
     ) -> "ProjectedTensor":
         """
         The tensor of a parameter or a master. Call it with gradients disabled. `stands_for` is the parameter that the master
-        stands in for during a step, which has the gradient and is the master rounded after it. Only the first `first_rows` rows
-        are projected; all by default.
+        stands in for during a step, which has the gradient and is the master rounded after it. `pretrained_rows` is how many of
+        the first rows are projected; all by default.
 
         Raises:
             ValueError: the parameter is sharded in a way that cannot be projected.
         """
         sharding = Sharding.of(name, parameter, row_dim)
         source = parameter if stands_for is None else stands_for
-        tensor = cls(name, parameter, local(parameter), source, state, group, row_dim, sharding, first_rows)
+        tensor = cls(name, parameter, local(parameter), source, state, group, row_dim, sharding, pretrained_rows)
         tensor.weight = tensor.projected(tensor.weight)
         # Kernels round to the nearest.
-        if stands_for is not None and first_rows is None and not group.get("stochastic_rounding", False):
+        if stands_for is not None and pretrained_rows is None and not group.get("stochastic_rounding", False):
             tensor.rounded = local(stands_for.detach())
         return tensor
 
@@ -160,15 +160,15 @@ class ProjectedTensor(WithRadius):
     def whole_rows(self) -> int:
         """The number of rows of the parameter that are projected."""
         rows = _rows(self.parameter, self.row_dim)
-        if self.first_rows is None or self.parameter.ndim < 2:
+        if self.pretrained_rows is None or self.parameter.ndim < 2:
             return rows
-        return rows // self.parameter.shape[0] * self.first_rows
+        return rows // self.parameter.shape[0] * self.pretrained_rows
 
     @property
     def fan_in(self) -> int:
         """The number of elements in a row of the whole parameter, wherever its parts are, of those that are projected."""
         if self.parameter.ndim < 2:
-            return self.parameter.numel() if self.first_rows is None else self.first_rows
+            return self.parameter.numel() if self.pretrained_rows is None else self.pretrained_rows
         return self.parameter.numel() // _rows(self.parameter, self.row_dim)
 
     @cached_property
@@ -217,11 +217,11 @@ class ProjectedTensor(WithRadius):
 
     def projected(self, part: Tensor) -> Tensor:
         """Of a tensor that has the shape of the part of the parameter that is here, the rows that are projected: a view."""
-        return part if self.first_rows is None else part[: local_rows(self.parameter, self.first_rows)]
+        return part if self.pretrained_rows is None else part[: local_rows(self.parameter, self.pretrained_rows)]
 
     def whole(self, values: Tensor) -> Tensor:
         """The part of the parameter that is here with other values, the shape of the weight, in the rows that are projected."""
-        if self.first_rows is None:
+        if self.pretrained_rows is None:
             return values
         part = local(self.parameter).detach().to(values.dtype, copy=True)
         self.projected(part).copy_(values)

@@ -63,7 +63,7 @@ def test_resized_embeddings_and_odd_moments_are_left_to_torch():
     optimizer.step()
     state, group = optimizer.state[weight], optimizer.param_groups[0]
     with torch.no_grad():
-        some_rows = ProjectedTensor.of("w", weight, None, state, group, 0, first_rows=5)
+        some_rows = ProjectedTensor.of("w", weight, None, state, group, 0, pretrained_rows=5)
         odd = [
             ProjectedTensor.of("w", weight, None, {**state, "exp_avg": moments}, group, 0)
             for moments in (torch.zeros(16, 8).t(), torch.zeros(7, 16))
