@@ -60,7 +60,7 @@ class EvaluationMixin(Host):
         with replaced(self.args, dataloader_drop_last=False):
             return super().get_test_dataloader(test_dataset)
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.evaluation_loop`, with each row once, and the loss of each process over all of its own rows."""
         if not self.is_in_train and (self.args.bf16_full_eval or self.args.fp16_full_eval):
             projected = projected_optimizer(self.optimizer)
@@ -71,12 +71,12 @@ class EvaluationMixin(Host):
         )
         self._has_lost_rows = False
         with replaced(self.args, average_tokens_across_devices=False):
-            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if any(from_all_processes(self._has_lost_rows)):
-            output.metrics[f"{metric_key_prefix}_loss"] = math.nan
+            output = super().evaluation_loop(*args, **kwargs)
+        if output.metrics is not None and any(from_all_processes(self._has_lost_rows)):
+            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = math.nan
         return output
 
-    def prediction_step(self, model: Any, inputs: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """As `Trainer.prediction_step`; takes down whether rows whose labels count have no finite loss."""
         count = _labels_count(inputs, self.label_names)
         loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
