@@ -16,6 +16,9 @@ from ftp_hf.common.launched import say
 from ftp_hf.compare.run.forked import begin_imports
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from ftp_hf.compare.run.config import ComparisonConfig
     from ftp_hf.hub.versions import Version
     from ftp_hf.runs.rules import Rule
@@ -129,6 +132,12 @@ def is_of_python(error: Exception) -> bool:
     return isinstance(error, ImportError) and error.name is not None
 
 
+def _say_tables(console: "Console", *tables: "Table") -> None:
+    with console.capture() as text:
+        console.print(*tables)
+    say(text.get().rstrip("\n"))
+
+
 def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
     """List the tasks."""
     from rich.console import Console
@@ -152,7 +161,7 @@ def run_tasks(options: Namespace) -> None:  # noqa: ARG001 - it has none
         metrics = ", ".join(f"{metric.name}{f' {less}' * metric.less_is_better}" for metric in kind.metrics)
         keys = ", ".join(kind.options_class.__dataclass_fields__)
         table.add_row(name, metrics, str(len(kind.corruptions) or ""), keys)
-    console.print(table)
+    _say_tables(console, table)
 
 
 def run_report(options: Namespace) -> None:
@@ -217,7 +226,7 @@ def run_check(options: Namespace) -> int:
         figures = ("" if value is None else f"{value:.4g}" for value in (result.value, result.threshold))
         rule = f"{result.rule} ({result.data})" if result.data else result.rule
         table.add_row(rule, *figures, "met" if result.passed else f"broken{f': {result.why}' if result.why else ''}")
-    Console(markup=False).print(table)
+    _say_tables(Console(markup=False), table)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -259,7 +268,7 @@ def run_history(options: Namespace) -> None:
     for version in versions:
         date = "" if version.date is None else f"{version.date:%Y-%m-%d %H:%M}"
         table.add_row(version.tag, date, version.commit[:8], version.title)
-    Console().print(table, *filter(None, [abilities_table(versions)]))
+    _say_tables(Console(), table, *filter(None, [abilities_table(versions)]))
 
 
 def _quietly() -> None:

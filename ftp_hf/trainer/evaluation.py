@@ -4,7 +4,7 @@ that follows.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,8 @@ class EvaluationMixin(Host):
     - A model that is evaluated before its first training is not wrapped in DDP afterwards: each process would train alone.
     """
 
+    _has_lost_rows = False
+
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """As `Trainer.train`, but wraps a model that was already evaluated."""
         is_replicated = self.args.world_size > 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
@@ -69,7 +71,7 @@ class EvaluationMixin(Host):
         self.gather_function = partial(
             self.accelerator.gather_for_metrics, use_gather_object=self.args.eval_use_gather_object
         )
-        self._has_lost_rows = False
+        self._has_lost_rows = False  # as prediction_step finds out
         with replaced(self.args, average_tokens_across_devices=False):
             output = super().evaluation_loop(*args, **kwargs)
         if output.metrics is not None and any(from_all_processes(self._has_lost_rows)):
@@ -78,18 +80,18 @@ class EvaluationMixin(Host):
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """As `Trainer.prediction_step`; takes down whether rows whose labels count have no finite loss."""
-        count = _labels_count(inputs, self.label_names)
+        given = [inputs[name] for name in self.label_names if inputs.get(name) is not None]
         loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
-        if loss is not None and count and not torch.isfinite(loss).all():
-            self._has_lost_rows = True
+        if loss is not None and not torch.isfinite(loss).all():
+            ignored = getattr(getattr(self.model, "config", None), "semantic_loss_ignore_index", IGNORED_LABEL)
+            self._has_lost_rows |= not given or any(_counts(each, {IGNORED_LABEL, ignored}) for each in given)
         return loss, logits, labels
 
 
-def _labels_count(inputs: Mapping[str, Any], names: Collection[str]) -> bool:
-    """Whether any label of a batch is not to be ignored; labels of other kinds than classes always count."""
-    given = [inputs[name] for name in names if inputs.get(name) is not None]
-    classes = [labels for labels in given if isinstance(labels, Tensor) and not labels.is_floating_point()]
-    return len(classes) < len(given) or not classes or any(bool((labels != IGNORED_LABEL).any()) for labels in classes)
+def _counts(labels: Any, ignored: set[int]) -> bool:
+    """Whether any label of a batch is not to be ignored; what is no class always counts."""
+    is_classes = isinstance(labels, Tensor) and not labels.is_floating_point()
+    return not is_classes or bool({*labels.unique().tolist()} - ignored)
 
 
 def evaluated(trainer: Any, dataset: Any, description: str, prefix: str) -> Mapping[str, Any]:

@@ -57,12 +57,14 @@ def test_the_folder_of_a_first_config_is_made(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("buffering", [1, -1])
-def test_who_reads_may_go(tmp_path, capsys, monkeypatch, buffering):
+@pytest.mark.parametrize("command", [["compare", "--init", "text-classification", "config.yaml"], ["tasks"]])
+def test_who_reads_may_go(tmp_path, capsys, monkeypatch, command, buffering):
+    monkeypatch.chdir(tmp_path)
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w", buffering) as unread, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", unread)
-        assert main(["compare", "--init", "text-classification", str(tmp_path / "config.yaml")]) == 0
+        assert main(command) == 0
     assert capsys.readouterr().err == ""
 
 

@@ -122,7 +122,7 @@ def _whose(results: Path) -> str | None:
 
 
 def _is_ours(rules: Path) -> bool:
-    return rules.read_bytes().startswith(_OURS.encode())
+    return rules.read_bytes().startswith(_OURS.rstrip().encode())  # whatever ends its lines
 
 
 def _described(results: ComparisonResults, run: ComparedRun, train: DataFacts) -> RunSummary:

@@ -22,6 +22,7 @@ DECIDED = {
     "eval_strategy",
     "greater_is_better",
     "hub_model_id",
+    "include_for_metrics",
     "label_names",
     "learning_rate",
     "logging_dir",
