@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftp_hf.common.figures import MINUS, table
-from ftp_hf.compare.run.kinds import Continued, Method, Trained
+from ftp_hf.compare.run.method_kinds import Continued, Method, Trained
 from ftp_hf.compare.run.methods import METHODS
 
 BEGIN = "<!-- benchmarks/methods.py writes from here -->"

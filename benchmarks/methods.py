@@ -49,7 +49,7 @@ from transformers import (
 )
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.kinds import Trained
+from ftp_hf.compare.run.method_kinds import Trained
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner

@@ -34,7 +34,7 @@ from wrong_rates import every_method, four, lengths, rates
 from ftp_hf.cli import make_parser
 from ftp_hf.common.figures import SPACE
 from ftp_hf.compare.run.keys import Key, comparison_keys, corruption_keys, keys_of
-from ftp_hf.compare.run.kinds import Trained
+from ftp_hf.compare.run.method_kinds import Trained
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.schema import config_schema
 from ftp_hf.compare.run.training import DECIDED

@@ -44,9 +44,9 @@ def run_compare(options: Namespace) -> None:
     """Compare methods, or say what that would take."""
     _begin_imports(options)
     try:
-        from ftp_hf.compare.run.begin import first_config
         from ftp_hf.compare.run.comparison import compare, rehearse, take_part
         from ftp_hf.compare.run.config import ComparisonConfig
+        from ftp_hf.compare.run.first_config import first_config
     except ModuleNotFoundError as error:
         raise _needs_more(error) from error
     if options.init is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ftp_hf.common.modes import evaluation_mode
 from ftp_hf.common.precision import precise_dtype
-from ftp_hf.tasks.windows import hearing
+from ftp_hf.tasks.whisper_windows import hearing
 
 from ._answers import answers_classes, labelled, logits_of, predicts_next
 from ._beside import base_of

@@ -10,7 +10,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 from .classifier import ClassificationTask, classifier_options, load_classifier
 from .sounds import Others, SoundOptions, Sounds, SoundTask
-from .windows import WindowsTrainer, freeze_positions
+from .whisper_windows import WindowsTrainer, freeze_positions
 
 __all__ = ["AudioTask"]
 

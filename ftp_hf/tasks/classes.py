@@ -6,8 +6,8 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from .cells import check_filled
 from .label_space import is_listed, label_feature
+from .row_checks import check_filled
 
 __all__ = ["class_feature", "class_key", "in_order_of", "with_class_indices", "with_order", "with_training_indices"]
 

@@ -16,10 +16,10 @@ from ftp_hf.common.logs import warn_once
 from ftp_hf.pretrained.growing import renew_classifier
 from ftp_hf.pretrained.origin import has_adapters
 
-from .cells import check_column
 from .classes import class_key
 from .label_space import is_listed
-from .places import config_of
+from .positions import config_of
+from .row_checks import check_column
 from .task import Options, Task, logits_alone
 
 __all__ = [

@@ -14,9 +14,9 @@ from ftp_hf.common.problems import Problems
 from ftp_hf.runs.data import data_facts
 from ftp_hf.runs.facts import DataFacts
 
-from .cells import RowError, check_rows
 from .classes import class_feature, in_order_of, with_class_indices, with_order, with_training_indices
 from .label_space import check_labels, is_listed, label_names
+from .row_checks import RowError, check_rows
 from .specs import DatasetSpec, UnreachableError
 
 __all__ = ["DataOptions", "TaskData", "naming", "sample"]

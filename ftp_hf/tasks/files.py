@@ -12,7 +12,7 @@ from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from PIL import Image as Pictures
 
-from .cells import RowError
+from .row_checks import RowError
 
 __all__ = ["as_files", "load_folder", "named_files", "read_images"]
 

@@ -20,9 +20,9 @@ from transformers import (
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import IMAGE_CORRUPTIONS, to_rgb
 
-from .cells import check_column
 from .classifier import ClassificationTask, load_classifier
 from .files import as_files, read_images
+from .row_checks import check_column
 
 __all__ = ["ImageOptions", "ImageTask"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
-from .cells import check_column, check_filled, check_rows
+from .row_checks import check_column, check_filled, check_rows
 
 __all__ = ["check_labels", "class_indices", "is_listed", "label_feature", "label_names"]
 

@@ -20,7 +20,7 @@ from .likelihood import (
     loss_per_token,
     next_token_logits,
 )
-from .places import places_of, within_places
+from .positions import places_of, within_places
 from .prompts import (
     CHOICES,
     LanguageOptions,

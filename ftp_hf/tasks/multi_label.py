@@ -13,10 +13,10 @@ from transformers import EvalPrediction
 
 from ftp_hf.common.figures import metric_named
 
-from .cells import RowError, check_filled
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
 from .label_space import label_feature
+from .row_checks import RowError, check_filled
 from .task import Options
 from .text import TextOptions, TextTask
 

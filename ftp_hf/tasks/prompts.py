@@ -11,8 +11,8 @@ from datasets import Dataset
 from ftp_hf.common.documented import with_help
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import RowError, check_column, check_texts
 from .label_space import is_listed
+from .row_checks import RowError, check_column, check_texts
 
 __all__ = [
     "CHOICES",

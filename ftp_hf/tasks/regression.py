@@ -11,9 +11,9 @@ from transformers import EvalPrediction
 from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 
-from .cells import check_column, check_numbers
 from .classifier import OtherHeadTask
 from .image import ImageOptions, ImageTask
+from .row_checks import check_column, check_numbers
 from .text import TextOptions, TextTask
 
 __all__ = [

@@ -24,10 +24,10 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import DENSE_IMAGE_CORRUPTIONS, to_rgb
 
-from .cells import RowError, check_column
 from .classifier import classifier_options, load_classifier
 from .files import as_files, read_images
 from .pixels import IGNORED, SegmentationTrainer, mask_indices, mean_iou, pixel_accuracy
+from .row_checks import RowError, check_column
 from .task import Task, loss_of_labels
 
 __all__ = ["SegmentationOptions", "SegmentationTask"]

@@ -16,8 +16,8 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .cells import check_numbers, check_texts
-from .places import places_in, within_places
+from .positions import places_in, within_places
+from .row_checks import check_numbers, check_texts
 from .task import Task
 
 try:

@@ -13,10 +13,10 @@ from torch import Tensor
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import AUDIO_CORRUPTIONS, Sound, read_sound
 
-from .cells import RowError, check_column
 from .files import as_files
+from .row_checks import RowError, check_column
 from .short_audio import POSITIONS_PER_SECOND
-from .windows import WindowsTask
+from .whisper_windows import WindowsTask
 
 __all__ = ["Corruption", "Others", "SoundOptions", "SoundTask", "Sounds", "at_rate"]
 

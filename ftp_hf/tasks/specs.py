@@ -13,8 +13,8 @@ from datasets.exceptions import DatasetsError
 
 from ftp_hf.common.files import checksum
 
-from .cells import check_column
 from .files import load_folder
+from .row_checks import check_column
 
 __all__ = ["DatasetSpec", "UnreachableError"]
 

@@ -24,10 +24,10 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import RowError, check_column
+from .row_checks import RowError, check_column
 from .sounds import Others, SoundOptions, Sounds, SoundTask
 from .task import loss_of_labels
-from .windows import SpeechTrainer, freeze_positions
+from .whisper_windows import SpeechTrainer, freeze_positions
 
 __all__ = ["SpeechOptions", "SpeechTask", "word_errors"]
 

@@ -20,11 +20,11 @@ from ftp_hf.common.documented import with_help
 from ftp_hf.common.figures import metric_named
 from ftp_hf.common.labels import IGNORED_LABEL
 
-from .cells import RowError, check_column, check_filled
 from .classifier import classifier_options, load_classifier
 from .entities import entity_scores, type_scores
 from .label_space import is_listed
-from .places import places_of, within_places
+from .positions import places_of, within_places
+from .row_checks import RowError, check_column, check_filled
 from .task import Task, logits_alone, loss_of_labels
 
 __all__ = ["TaggingOptions", "TaggingTask"]

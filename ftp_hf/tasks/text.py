@@ -10,9 +10,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 from ftp_hf.common.documented import with_help
 from ftp_hf.corruptions import TEXT_CORRUPTIONS
 
-from .cells import check_texts
 from .classifier import ClassificationTask, load_classifier
-from .places import places_of, within_places
+from .positions import places_of, within_places
+from .row_checks import check_texts
 
 __all__ = ["TextOptions", "TextTask"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ftp_hf.common.figures import Metric
 from ftp_hf.common.files import check_folder, write_text
-from ftp_hf.compare.run.begin import first_config
+from ftp_hf.compare.run.first_config import first_config
 from ftp_hf.tasks import task_class
 
 from .pages import CHECKLIST, CONFIG, DECISION, LANGUAGES, RULES, render

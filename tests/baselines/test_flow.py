@@ -20,7 +20,7 @@ from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
 
 from ftp_hf.baselines import FLOWTrainerMixin, ProbedFLOWTrainerMixin, flow_weights
 from ftp_hf.baselines._answers import AnswersMixin
-from ftp_hf.tasks.windows import WindowsTrainerMixin
+from ftp_hf.tasks.whisper_windows import WindowsTrainerMixin
 from ftp_hf.trainer.plain import PlainTrainer
 from tests.support import trainers
 from tests.support.baselines import NO_DROPOUT, FLOWTrainer, load, load_whole, make

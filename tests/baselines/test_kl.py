@@ -14,7 +14,7 @@ from ftp_hf.baselines import KLTrainerMixin
 from ftp_hf.baselines._answers import both_answers
 from ftp_hf.baselines._beside import adapters_off, frozen_copy
 from ftp_hf.function_distance import answers_kl
-from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
+from ftp_hf.tasks.whisper_windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
 from tests.support.baselines import KLTrainer, load, load_whole, make, nudge, train
 from tests.support.equal import assert_equal, weights

@@ -17,7 +17,7 @@ from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
 
 from ftp_hf.baselines import LDIFSTrainerMixin, ldifs_penalty
 from ftp_hf.baselines.ldifs import quarters
-from ftp_hf.tasks.windows import WindowsTrainerMixin, hearing
+from ftp_hf.tasks.whisper_windows import WindowsTrainerMixin, hearing
 from tests.support import trainers
 from tests.support.baselines import LDIFSTrainer, load, make, nudge, train
 from tests.support.equal import assert_equal

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.method_table import BEGIN, DATA, END, HEADER, ON_LANGUAGE, markdown, written
-from ftp_hf.compare.run.kinds import Averaged, Derived, Trained
+from ftp_hf.compare.run.method_kinds import Averaged, Derived, Trained
 from ftp_hf.compare.run.methods import METHODS
 from tests.support import launch
 

@@ -36,7 +36,7 @@ NOT_RUN = {
     r"ftp-hf compare (reviews|requests).yaml": "minutes; tests/compare/run/ runs comparisons, and this config is checked below",
     r"bash reviews.sh": "it needs SLURM; tests/compare/run/test_share.py runs one with a stand-in",
     r"ftp-hf (push|history|rollback)": "they need a Hub; tests/hub/test_cli.py has one",
-    r"ftp-hf check runs/compare": "after a comparison; tests/compare/run/test_chosen.py checks one",
+    r"ftp-hf check runs/compare": "after a comparison; tests/compare/run/test_handover.py checks one",
     r"(for|rate=|echo|MINILM=|done)": "the shell's",
     r"python examples/(text|image)_classification.py": "minutes; tests/examples/test_examples.py runs both",
     r"python examples/compare_runs.py": "after them, likewise",

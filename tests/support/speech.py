@@ -15,7 +15,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from ftp_hf.tasks.windows import hearing
+from ftp_hf.tasks.whisper_windows import hearing
 
 __all__ = ["WORDS", "answered", "save_whisper", "sound", "sounds"]
 

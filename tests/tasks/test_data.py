@@ -4,8 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ftp_hf.tasks import DataOptions, TaskData
-from ftp_hf.tasks.cells import check_texts
 from ftp_hf.tasks.data import naming, sample
+from ftp_hf.tasks.row_checks import check_texts
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def test_the_same_sounds_are_encoded_once(task, tmp_path, monkeypatch):
     once = task.measure(trainer, sounds(4, noise=0.1))
     assert len(encoded) == 2, "one of each batch"
     assert "forward" not in vars(model.model.encoder)
-    monkeypatch.setattr("ftp_hf.tasks.windows._encoding_once", lambda _: nullcontext())
+    monkeypatch.setattr("ftp_hf.tasks.whisper_windows._encoding_once", lambda _: nullcontext())
     twice = task.measure(trainer, sounds(4, noise=0.1))
     assert len(encoded) == 6
     same = [name for name in once if name.removeprefix("eval_") in ("loss", "wer", "cer", "exact_match")]

@@ -10,7 +10,7 @@ from ftp_hf.common.processes import from_first_process
 from .derived import DerivedRuns, source_of
 from .epochs import kept_epochs
 from .folder import telling_damage
-from .kinds import Averaged
+from .method_kinds import Averaged
 from .methods import METHODS
 from .plan import Run, method_of, settings_of
 

@@ -17,10 +17,10 @@ from ftp_hf.compare.evidence.verdict import headline
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn, write_report
 
 from .allocation import leaving_out_what_stays
-from .chosen import check_vacant, hand_over, what_next
 from .config import ComparisonConfig
 from .course import Course
 from .estimate import estimate
+from .handover import check_vacant, hand_over, what_next
 from .plan import Run, describe_plan
 from .pool import Pool
 from .processes import begin

@@ -13,9 +13,9 @@ from ftp_hf.tasks import DataOptions, Task, task_class
 from ftp_hf.tasks.find import task_name
 from ftp_hf.tasks.specs import DatasetSpec
 
-from .apart import check_names_apart
-from .kinds import OF_TRAINING, Continued, Trained
+from .method_kinds import OF_TRAINING, Continued, Trained
 from .methods import METHODS, PROBE
+from .overlap import check_names_apart
 from .rules import read_rules, rules_in_file
 from .training import check_training
 from .values import (

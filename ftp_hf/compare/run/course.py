@@ -20,7 +20,7 @@ from ftp_hf.runs.corrupted import inert_among
 from ftp_hf.runs.facts import PRETRAINED, Evaluation
 
 from .config import ComparisonConfig
-from .kinds import Continued, Trained
+from .method_kinds import Continued, Trained
 from .methods import METHODS
 from .plan import Run, base_of, count_runs, settings_of
 from .runner import Runner

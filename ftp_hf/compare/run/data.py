@@ -22,10 +22,10 @@ from ftp_hf.tasks.data import naming, sample
 from ftp_hf.tasks.label_space import is_listed
 from ftp_hf.tasks.model_folder import check_model_folder
 
-from .apart import check_rows_apart, known_inputs
+from .caching import Room, preparing_once
 from .config import ComparisonConfig
 from .drift import DISTANT
-from .kept import Room, preparing_once
+from .overlap import check_rows_apart, known_inputs
 
 __all__ = ["Evaluated", "RunData"]
 

@@ -10,7 +10,7 @@ from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.pretrained.statistics import new_tensors
 
 from .folder import has_weights, load_all_weights
-from .kinds import Derived
+from .method_kinds import Derived
 from .methods import METHODS
 from .plan import Run, method_of
 from .trained import TrainedRuns

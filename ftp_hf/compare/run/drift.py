@@ -14,9 +14,9 @@ from ftp_hf.function_distance import counted_answers, distance_from, hidden_chan
 from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.sensitivity import ModelSensitivity, model_sensitivity
 from ftp_hf.tasks import Task
-from ftp_hf.tasks.windows import hearing
+from ftp_hf.tasks.whisper_windows import hearing
 
-from .kept import KeptAnswers, Room
+from .caching import KeptAnswers, Room
 
 __all__ = ["DISTANT", "FunctionDistance", "measure_drift", "measure_sensitivity"]
 

@@ -16,11 +16,11 @@ from ftp_hf.pretrained.origin import new_parameters
 from ftp_hf.runs.facts import PRETRAINED, Hardware
 
 from .allocation import free_memory
+from .caching import KeptRows, Room
 from .config import ComparisonConfig
 from .drift import DISTANT, FunctionDistance, measure_drift, measure_sensitivity
-from .kept import KeptRows, Room
-from .kinds import Continued, Trained
 from .measuring import evaluator
+from .method_kinds import Continued, Trained
 from .methods import METHODS
 from .plan import Run, count_runs, settings_of
 from .runner import Runner

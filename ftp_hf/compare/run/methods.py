@@ -23,7 +23,7 @@ from ftp_hf.baselines import (
 )
 from ftp_hf.runs.facts import PLAIN
 
-from .kinds import Averaged, Continued, Derived, Projected, Trained
+from .method_kinds import Averaged, Continued, Derived, Projected, Trained
 
 __all__ = ["METHODS", "PROBE"]
 

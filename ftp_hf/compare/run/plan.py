@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ftp_hf.runs.facts import PRETRAINED
 
 from .config import ComparisonConfig
-from .kinds import OF_TRAINING, Averaged, Continued, Method, Setting, Trained
+from .method_kinds import OF_TRAINING, Averaged, Continued, Method, Setting, Trained
 from .methods import METHODS, PROBE
 from .trackers import WATCHING
 

@@ -20,14 +20,14 @@ from ftp_hf.tasks import Task
 
 from .allocation import free_memory
 from .averaged import AveragedRuns
+from .caching import KeptAnswers
 from .config import ComparisonConfig
 from .data import RunData
 from .derived import DerivedRuns, source_of
 from .drift import FunctionDistance, measure_drift, measure_sensitivity
 from .folder import forget_weights, has_weights, read_run, scratch, telling_damage, write_run
-from .kept import KeptAnswers
-from .kinds import Continued, Derived, Trained
 from .measuring import evaluator, expected_figures, measure
+from .method_kinds import Continued, Derived, Trained
 from .methods import METHODS
 from .plan import Run
 from .processes import make_once, working_alone

@@ -6,7 +6,7 @@ from typing import Any, Union, get_args, get_origin
 from ftp_hf.tasks import TASKS, task_class
 
 from .keys import Key, comparison_keys, corruption_keys, keys_of
-from .kinds import OF_TRAINING, Trained
+from .method_kinds import OF_TRAINING, Trained
 from .methods import METHODS
 
 __all__ = ["config_schema"]

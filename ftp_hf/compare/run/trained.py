@@ -37,7 +37,7 @@ from .folder import (
     telling_damage,
     write_run,
 )
-from .kinds import Trained
+from .method_kinds import Trained
 from .methods import METHODS
 from .plan import Run, averaged_epochs, method_of
 from .processes import working_alone

@@ -32,10 +32,10 @@ from ftp_hf.runs.rules import describe
 from .config import PER_STAGE, StreamConfig
 from .data import StageData
 from .heads import HeadPerStageMixin, competitors
-from .left import Left
 from .methods import STREAM_METHODS
 from .plan import Chain, chains, stage_of, stages_before
 from .rules import check_stage, rules_without_metrics
+from .stage_outcome import StageOutcome
 from .stages import StageRuns
 
 __all__ = ["StreamCourse"]
@@ -183,7 +183,12 @@ class StreamCourse:
             self._restore(last)
 
     def _gather(
-        self, method: str, order: list[str], before: Left, in_use: Sequence[Left], trained: Sequence[Left]
+        self,
+        method: str,
+        order: list[str],
+        before: StageOutcome,
+        in_use: Sequence[StageOutcome],
+        trained: Sequence[StageOutcome],
     ) -> StreamRun:
         retained = {
             name: [each.measured.values("retained", metric)[name] for each in (before, *in_use)]
@@ -204,8 +209,8 @@ class StreamCourse:
             folders=[f"{self.runs.name}/{self._folder(each.run).name}" for each in trained],
         )
 
-    def _left(self, run: Run) -> Left:
-        return Left(run, self._evaluate(run))
+    def _left(self, run: Run) -> StageOutcome:
+        return StageOutcome(run, self._evaluate(run))
 
     @property
     def _retained_metrics(self) -> dict[str, str]:

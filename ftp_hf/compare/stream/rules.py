@@ -9,8 +9,8 @@ from ftp_hf.runs.figures import Figures, figures_of
 from ftp_hf.runs.rules import Rule, check_rules
 
 from .config import ROLL_BACK, StreamConfig
-from .left import Left
 from .plan import stage_of
+from .stage_outcome import StageOutcome
 
 __all__ = ["check_stage", "rules_without_metrics"]
 
@@ -18,7 +18,7 @@ _OWN = "id/test"
 _EARLIER = "earlier/"
 
 
-def check_stage(config: StreamConfig, kept: Sequence[Left], left: Left, order: list[str]) -> StageCheck:
+def check_stage(config: StreamConfig, kept: Sequence[StageOutcome], left: StageOutcome, order: list[str]) -> StageCheck:
     """
     Whether what a stage left may take the place of the model before it. `kept` has the model before any stage, and what the
     earlier stages left that were not rolled back; `order` has all stages. Rules about stages that are not among the earlier
@@ -46,7 +46,7 @@ def rules_without_metrics(rules: Sequence[Rule], stage: str, expected: Figures) 
     return unchecked_rules(rules, figures, figures, figures)
 
 
-def _figures(model: Left) -> Figures:
+def _figures(model: StageOutcome) -> Figures:
     return _as_earlier(model.stage, figures_of(model.measured.summary.results, str(model.measured.seed)))
 
 

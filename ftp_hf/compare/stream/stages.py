@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ftp_hf.compare.run.kinds import Projected
+from ftp_hf.compare.run.method_kinds import Projected
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.trained import TrainedRuns

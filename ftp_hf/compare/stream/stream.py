@@ -15,7 +15,7 @@ from ftp_hf.compare.evidence.stream_results import StreamResults, StreamRun
 from ftp_hf.compare.report.stream import write_stream_report
 from ftp_hf.compare.report.write import HTML, check_charts_can_be_drawn
 from ftp_hf.compare.run.allocation import leaving_out_what_stays
-from ftp_hf.compare.run.chosen import check_vacant
+from ftp_hf.compare.run.handover import check_vacant
 from ftp_hf.compare.run.pool import Pool
 from ftp_hf.compare.run.processes import begin, join_processes
 from ftp_hf.compare.run.progress import make_progress, quiet

@@ -7,7 +7,7 @@ import yaml
 
 from benchmarks.method_table import DATA
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.kinds import Averaged, Continued, Derived, Projected, Trained
+from ftp_hf.compare.run.method_kinds import Averaged, Continued, Derived, Projected, Trained
 from ftp_hf.compare.run.methods import METHODS
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.run.runner import Runner

@@ -8,7 +8,7 @@ pytest.importorskip("jiwer")
 from ftp_hf.common.records import plain
 from ftp_hf.compare import ComparisonConfig, ComparisonResults, compare
 from ftp_hf.tasks.speech import SpeechOptions, SpeechTask
-from ftp_hf.tasks.windows import WindowsTrainerMixin
+from ftp_hf.tasks.whisper_windows import WindowsTrainerMixin
 from tests.support.comparing import figures
 from tests.support.speech import answered, save_whisper, sounds
 from tests.support.tiny_data import image_config, write_config

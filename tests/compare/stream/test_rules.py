@@ -5,9 +5,9 @@ import pytest
 from ftp_hf.compare.evidence.results import ComparedRun
 from ftp_hf.compare.run.plan import Run
 from ftp_hf.compare.stream.config import StreamConfig
-from ftp_hf.compare.stream.left import Left
 from ftp_hf.compare.stream.plan import stages_before
 from ftp_hf.compare.stream.rules import check_stage, rules_without_metrics
+from ftp_hf.compare.stream.stage_outcome import StageOutcome
 from ftp_hf.runs.facts import PRETRAINED, Evaluation, RuleResult
 from ftp_hf.runs.figures import figures_of
 from ftp_hf.runs.summary import RunSummary
@@ -37,7 +37,7 @@ def left(config, run, row, wer=0.2):
         for name, value in zip(config.stages, row, strict=True)
     ]
     old = Evaluation("old", "retained", {"loss": {"0": 1.0}, "wer": {"0": wer}})
-    return Left(run, ComparedRun(run.method, {}, 0, RunSummary("run", run.method, results=[*results, old])))
+    return StageOutcome(run, ComparedRun(run.method, {}, 0, RunSummary("run", run.method, results=[*results, old])))
 
 
 @pytest.fixture

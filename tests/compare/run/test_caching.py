@@ -6,7 +6,7 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from transformers import BertModel
 
-from ftp_hf.compare.run.kept import KeptAnswers, KeptRows, Room, preparing_once
+from ftp_hf.compare.run.caching import KeptAnswers, KeptRows, Room, preparing_once
 from ftp_hf.function_distance import function_distance
 from ftp_hf.pretrained import new_parameters
 from ftp_hf.tasks import Task, TextTask

@@ -7,10 +7,10 @@ from ftp_hf.compare.run.plan import Run
 
 from .plan import stage_of
 
-__all__ = ["Left"]
+__all__ = ["StageOutcome"]
 
 
-class Left(NamedTuple):
+class StageOutcome(NamedTuple):
     """A model after a stage, or before any."""
 
     run: Run

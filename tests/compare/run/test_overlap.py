@@ -8,7 +8,7 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pictures
 
 from ftp_hf.compare import ComparisonConfig
-from ftp_hf.compare.run.apart import check_rows_apart, known_inputs
+from ftp_hf.compare.run.overlap import check_rows_apart, known_inputs
 from ftp_hf.compare.run.runner import Runner
 from ftp_hf.tasks import Task
 from ftp_hf.tasks.image import ImageTask

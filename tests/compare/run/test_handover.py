@@ -9,7 +9,7 @@ import pytest
 
 from ftp_hf.cli import main
 from ftp_hf.compare.evidence.recommendation import recommended
-from ftp_hf.compare.run.chosen import check_vacant, hand_over, what_next
+from ftp_hf.compare.run.handover import check_vacant, hand_over, what_next
 from ftp_hf.runs.facts import DataFacts
 from ftp_hf.runs.rules import load_rules
 from ftp_hf.runs.summary import RunSummary

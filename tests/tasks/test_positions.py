@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, DebertaV2Config, MPNetConfig, RobertaConfig
 
 from ftp_hf.tasks import TextOptions, TextTask
-from ftp_hf.tasks.places import places_of, within_places
+from ftp_hf.tasks.positions import places_of, within_places
 from ftp_hf.tasks.tagging import TaggingOptions, TaggingTask
 from tests.support.models import save_bert, tiny_gpt2_config, tiny_llama_config
 from tests.support.tiny_data import WORDS
