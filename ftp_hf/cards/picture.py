@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.folder import PICTURE
-from ftp_hf.common.names import layers_of
+from ftp_hf.common.layers import layers_of
 from ftp_hf.runs.summary import RunSummary
 
 __all__ = ["draw_radii"]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ftp_hf.common.names import layers_of
+from ftp_hf.common.layers import layers_of
 
 from .style import MEDIUM, SMALL, new_figure
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ftp_hf.common.names import layers_of
+from ftp_hf.common.layers import layers_of
 
 
 @pytest.mark.parametrize(
