@@ -11,7 +11,10 @@ from ftp_hf.common.files import write_text
 from ftp_hf.common.folder import RESULTS
 from ftp_hf.common.records import build, plain
 
-__all__ = ["SavedResults"]
+__all__ = ["SavedResults", "kind_of_results"]
+
+_KEY_OF = {"stream": "orders", "comparison": "methods"}
+"""What the results of each kind have, a comparison's only those without orders."""
 
 
 class SavedResults:
@@ -55,6 +58,16 @@ class SavedResults:
                 "runs are not repeated"
             ) from error
         return results
+
+
+def kind_of_results(folder: Path) -> str | None:
+    """Of what the `results.json` in a folder is; `None` if there is none, or none that can be read: loading it says why."""
+    try:
+        content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    keys = content if isinstance(content, dict) else {}
+    return next((kind for kind, key in _KEY_OF.items() if key in keys), "run or something else")
 
 
 def _check_metric(results: SavedResults) -> None:

@@ -1,6 +1,5 @@
 """What a stream measured, as plain data: `results.json`, from which its report is made."""
 
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -9,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ftp_hf.common.figures import Metric, metric_named
-from ftp_hf.common.folder import RESULTS
 from ftp_hf.runs.facts import RuleResult
 
-from .saved import SavedResults
+from .saved import SavedResults, kind_of_results
 from .stream_measures import (
     average_forgetting,
     backward_transfer,
@@ -188,10 +186,7 @@ class StreamResults(SavedResults):
 
 def is_stream(folder: Path) -> bool:
     """Whether the `results.json` in a folder is that of a stream."""
-    try:
-        return "orders" in json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # loading it says what is wrong
-        return False
+    return kind_of_results(folder) == StreamResults.what
 
 
 def _of_stages(measure: Callable[[StreamRun, int], float | None]) -> Callable[[StreamRun, int], float | None]:

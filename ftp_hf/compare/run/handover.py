@@ -4,7 +4,6 @@ not to be overwritten.
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from ftp_hf.common.folder import RESULTS
 from ftp_hf.compare.evidence.measures import REFERENCE
 from ftp_hf.compare.evidence.recommendation import recommended
 from ftp_hf.compare.evidence.results import ComparedRun, ComparisonResults
+from ftp_hf.compare.evidence.saved import kind_of_results
 from ftp_hf.compare.report.weights import BEST, RULES, describe, next_commands, why_none
 from ftp_hf.runs.facts import PLAIN, DataFacts
 from ftp_hf.runs.seeds import combine
@@ -37,7 +37,7 @@ def check_vacant(folder: Path, what: str, rules: Sequence[str] = ()) -> None:
         FileExistsError: they are of something else; names the file.
     """
     results, its_rules = folder / RESULTS, folder / RULES
-    if (found := _whose(results)) not in (None, what):
+    if (found := kind_of_results(folder)) not in (None, what):
         raise FileExistsError(f"{results} is of a {found}, and this {what} would overwrite it: name another output_dir")
     if rules and its_rules.is_file() and not _is_ours(its_rules):
         raise FileExistsError(
@@ -108,17 +108,6 @@ def summary_of(results: ComparisonResults, run: ComparedRun, train: DataFacts) -
     summary = combine(alike, {PLAIN: plain_alike} if plain_alike else None)
     shown = [each.seed for each in alike]
     return dataclasses.replace(summary, other_seeds=[each.seed for each in ours if each.seed not in shown])
-
-
-def _whose(results: Path) -> str | None:
-    """What left a file of results; `None` where it cannot be read."""
-    try:
-        content = json.loads(results.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    kinds = {"orders": "stream", "methods": "comparison"}
-    keys = content if isinstance(content, dict) else {}
-    return next((kind for key, kind in kinds.items() if key in keys), "run or something else")
 
 
 def _is_ours(rules: Path) -> bool:

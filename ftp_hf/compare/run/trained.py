@@ -105,9 +105,8 @@ class TrainedRuns:
         has not finished.
         """
         with working_alone(self.folder(run), wait=self.wait):
-            if from_first_process(
-                is_there()
-            ):  # asked with the lock held: a process that trains it again deletes it first
+            # Asked with the lock held: a process that trains it again deletes it first.
+            if from_first_process(is_there()):
                 return
             forget_run(self.folder(run) / TRAINED)
             self._fit(run)
