@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-__all__ = ["Problems", "did_you_mean"]
+__all__ = ["Problems", "did_you_mean", "number_in_yaml"]
 
 
 class Problems(list[str]):
@@ -38,3 +38,8 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """What to add to an error about an unknown word: the known one that is closest, if one is close."""
     close = get_close_matches(str(word), known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def number_in_yaml(value: object) -> str:
+    """What to add to an error about a value that must be a number: how YAML reads one, where it is a text."""
+    return "; in YAML 1e-3 is a text, 1.0e-3 a number" if isinstance(value, str) else ""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ftp_hf.common.names import canonical_name, matches
+from ftp_hf.common.problems import number_in_yaml
 from ftp_hf.projection.equations import RowDim, row_dims
 from ftp_hf.projection.low_rank_tensor import LowRankUpdate
 from ftp_hf.projection.sharding import check_rows_are_whole, local
@@ -70,8 +71,7 @@ def check_patterns(group: dict[str, Any]) -> None:
 
 def _check_number(option: str, value: Any) -> None:
     if not isinstance(value, Real | Tensor):
-        point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if isinstance(value, str) else ""
-        raise TypeError(f"{option} must be a number, got {value!r}{point}")
+        raise TypeError(f"{option} must be a number, got {value!r}{number_in_yaml(value)}")
 
 
 def _check_betas(betas: Any) -> None:

@@ -10,38 +10,15 @@ from transformers import Seq2SeqTrainer, Trainer
 
 import ftp_hf.baselines
 import ftp_hf.trainer
-from ftp_hf.baselines import (
-    EWCTrainerMixin,
-    FLOWTrainerMixin,
-    KLTrainerMixin,
-    L2SPTrainerMixin,
-    LDIFSTrainerMixin,
-    LinearProbeTrainerMixin,
-    MoFOTrainerMixin,
-    SPDTrainerMixin,
-    TPGMTrainerMixin,
-)
 from ftp_hf.common.host import Host
 from ftp_hf.trainer import FTPTrainerMixin, ModelCardMixin, PlainTrainer
 
 ROW = re.compile(r"^\| `(\w+)` \| (\w+/\w+\.py) \| \S.* \|$", re.MULTILINE)
 TABLE = ROW.findall(ftp_hf.trainer.__doc__)
 
-every_mixin = pytest.mark.parametrize(
-    "mixin",
-    [
-        EWCTrainerMixin,
-        FLOWTrainerMixin,
-        KLTrainerMixin,
-        L2SPTrainerMixin,
-        LDIFSTrainerMixin,
-        LinearProbeTrainerMixin,
-        MoFOTrainerMixin,
-        FTPTrainerMixin,
-        SPDTrainerMixin,
-        TPGMTrainerMixin,
-    ],
-)
+OF_BASELINES = [getattr(ftp_hf.baselines, name) for name in ftp_hf.baselines.__all__ if name.endswith("TrainerMixin")]
+
+every_mixin = pytest.mark.parametrize("mixin", [FTPTrainerMixin, *OF_BASELINES])
 
 
 def file_of(cls):

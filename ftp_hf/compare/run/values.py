@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ftp_hf.common.problems import Problems, did_you_mean
+from ftp_hf.common.problems import Problems, did_you_mean, number_in_yaml
 from ftp_hf.common.yaml_files import read_yaml
 
 __all__ = [
@@ -117,7 +117,7 @@ def wrong_types(where: str, kind: type, content: Mapping[str, Any]) -> dict[str,
         value = content.get(key)
         if value is None or None in allowed or any(is_one(value) for _, is_one in filter(None, allowed)):
             continue
-        point = "; in YAML 1e-3 is a text, 1.0e-3 a number" if float in options and isinstance(value, str) else ""
+        point = number_in_yaml(value) if float in options else ""
         expected = " or ".join(name for name, _ in filter(None, allowed))
         problems[key] = f"{where}{key} must be {expected}, got {value!r}{point}"
     return problems
