@@ -35,7 +35,7 @@ _NOT_HYPERPARAMETERS = re.compile(
     r"(output_dir|logging_.*|log_.*|run_name|report_to|project|trackio_.*|push_.*|hub_.*|disable_tqdm|do_(train|eval|predict)"
     r"|save_.*|local_rank|.*dataloader_(num_workers|pin_memory|persistent_workers|prefetch_factor)|debug|use_cpu"
     r"|resume_from_checkpoint|ftp_log_parameters|ftp_(freeze_statistics|probe_epochs|probe_learning_rate)|restore_callback_states.*|enable_jit_checkpoint|skip_memory_metrics"
-    r"|remove_unused_columns|label_names|eval_on_start|eval_steps|eval_strategy|eval_delay|per_device_eval_batch_size)"
+    r"|remove_unused_columns|label_names|include_for_metrics|eval_on_start|eval_steps|eval_strategy|eval_delay|per_device_eval_batch_size)"
 )
 
 # What is `None` until the arguments are made, and then `False`.
